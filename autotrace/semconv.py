@@ -1,0 +1,68 @@
+"""Every string that leaves the process: span names, attribute keys, ids, environment variables.
+
+`gen_ai.*` and `error.*` follow the OpenTelemetry semantic conventions for generative AI (spelled
+out here because the constants of `opentelemetry-semantic-conventions` are deprecated there);
+`autotrace.*` is ours.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCOPE: Final = "autotrace"
+"""Name of the instrumentation scope of every span that capture makes."""
+
+ENV_PREFIX: Final = "AUTOTRACE_"
+"""Every setting `name` is also read from `AUTOTRACE_NAME`."""
+
+# --- operations: the value of gen_ai.operation.name, and the first word of the span's name
+INVOKE_AGENT: Final = "invoke_agent"
+EXECUTE_TOOL: Final = "execute_tool"
+STEP_SPAN_NAME: Final = "step"
+DEFAULT_AGENT_SPAN_NAME: Final = "invoke_agent"
+
+# --- OpenTelemetry keys
+GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
+GEN_AI_AGENT_NAME: Final = "gen_ai.agent.name"
+GEN_AI_CONVERSATION_ID: Final = "gen_ai.conversation.id"
+GEN_AI_TOOL_NAME: Final = "gen_ai.tool.name"
+GEN_AI_TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
+GEN_AI_TOOL_CALL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+"""A JSON object as a string: the arguments by parameter name."""
+GEN_AI_TOOL_CALL_RESULT: Final = "gen_ai.tool.call.result"
+"""JSON as a string."""
+ERROR_TYPE: Final = "error.type"
+"""Qualified name of the exception's class; absent when the operation succeeded."""
+EXCEPTION_EVENT: Final = "exception"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+
+# --- our keys
+KIND: Final = "autotrace.kind"
+"""`task` or `step`. A tool call is known by gen_ai.operation.name alone."""
+KIND_TASK: Final = "task"
+KIND_STEP: Final = "step"
+TASK: Final = "autotrace.task"
+"""What the agent was asked to do, as text."""
+TRIGGERED_BY_MEMORY_ID: Final = "autotrace.triggered_by_memory_id"
+OUTCOME: Final = "autotrace.outcome"
+SUCCESS: Final = "autotrace.success"
+THOUGHT: Final = "autotrace.step.thought"
+ACTION: Final = "autotrace.step.action"
+OBSERVATIONS: Final = "autotrace.step.observations"
+"""Array of strings."""
+TOOL_STATUS: Final = "autotrace.tool.status"
+"""`error` or `timeout`; absent on success."""
+TOOL_MEMORY_ID: Final = "autotrace.tool.memory_id"
+TOOL_EXHAUSTED: Final = "autotrace.tool.exhausted"
+"""False on the span of a generator that was closed or abandoned before its end."""
+TRUNCATED: Final = "autotrace.truncated"
+"""Key of the marker object that stands in for a value cut by a limit: see `docs/capture.md`."""
+REDACTED: Final = "[REDACTED]"
+"""What stands in for a redacted value."""
+
+# --- ids: opaque to users; they carry the OpenTelemetry ids
+TRACE_ID_PREFIX: Final = "trace-"
+STEP_ID_PREFIX: Final = "step-"
+TOOL_CALL_ID_PREFIX: Final = "call-"

@@ -11,6 +11,7 @@ Recording never raises into user code; these come from asking: configuring, read
         * StoreUnavailableError
         * StoreVersionError
         * EmbeddingSpaceError
+        * EmbedderUnavailableError
 * AutotraceWarning
     * NotConfiguredWarning
 """
@@ -77,6 +78,15 @@ class StoreVersionError(StoreError):
 
 class EmbeddingSpaceError(StoreError):
     """The store holds vectors of another embedding space than the one configured."""
+
+
+class EmbedderUnavailableError(StoreError):
+    """The weights of the default embedder are in none of the places where they were looked for."""
+
+    def __init__(self, space: str, tried: Iterable[tuple[str, str]], fix: str) -> None:
+        self.tried = tuple(tried)
+        places = "; ".join(f"{place}: {reason}" for place, reason in self.tried)
+        super().__init__(f"no usable weights for the embedder {space} ({places}); to fix it: {fix}")
 
 
 class AutotraceWarning(UserWarning):

@@ -132,3 +132,16 @@ class ToolStats(_Model):
     error_types: dict[str, int]
     """How often each exception class (or error type given) ended a call."""
     last_used_at: datetime
+
+
+class Health(_Model):
+    """How recording does in this process."""
+
+    configured: bool
+    store: str | None = None
+    spool: str | None = None
+    backlog_bytes: int = 0
+    """What waits in the spools of all processes of this machine."""
+    counters: dict[str, int] = Field(default_factory=dict[str, int])
+    """What was dropped, cut, redacted or failed, by name: see `docs/reliability.md`."""
+    last_error: str | None = None

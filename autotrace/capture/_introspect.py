@@ -1,0 +1,126 @@
+"""Looking at objects without running their code.
+
+`getattr`, `isinstance` and `vars` all ask the object first, and it may answer with a property, a
+`__getattr__` or a `__class__` of its own. These read what the interpreter itself goes by: the
+type's resolution order, the namespaces of its classes, and the descriptors that CPython made.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+_MAX_NAME_CHARS: Final = 200
+
+_mro: Any = type.__dict__["__mro__"].__get__
+_namespace: Any = type.__dict__["__dict__"].__get__
+_qualname: Any = type.__dict__["__qualname__"].__get__
+_dict: Any = dict
+_DESCRIPTORS: Final = (types.GetSetDescriptorType, types.MemberDescriptorType)
+
+kind_of = cast("Callable[[object], type[Any]]", type)
+"""`type`, with a result that the type checker lets us compare."""
+
+MISSING: Final = object()
+"""What `class_attribute` and `attribute` return for a name that is not there."""
+
+
+def mro(kind: type[Any]) -> tuple[type[Any], ...]:
+    """Returns the resolution order of a class, whatever its metaclass says."""
+    return cast("tuple[type[Any], ...]", _mro(kind))
+
+
+def namespace(kind: type[Any]) -> types.MappingProxyType[str, object]:
+    """Returns the namespace of a class itself, without those of its bases."""
+    return cast("types.MappingProxyType[str, object]", _namespace(kind))
+
+
+def class_attribute(kind: type[Any], name: str) -> object:
+    """Returns what a class or the nearest of its bases holds under a name, unbound.
+
+    Returns:
+        The object in the namespace (a descriptor stays one), or `MISSING`.
+    """
+    for klass in mro(kind):
+        found = namespace(klass).get(name, MISSING)
+        if found is not MISSING:
+            return found
+    return MISSING
+
+
+def type_name(kind: type[Any]) -> str:
+    """Returns the name of a class: bare for builtins, else with its module, at most 200 chars."""
+    name = cast("str", _qualname(kind))
+    module = class_attribute(kind, "__module__")
+    if type(module) is str and module != "builtins":
+        name = f"{module}.{name}"
+    return name[:_MAX_NAME_CHARS]
+
+
+def instance_dict(value: object, kind: type[Any]) -> dict[str, object] | None:
+    """Returns the `__dict__` of an object as a plain dict, or None when it has none."""
+    for klass in mro(kind):
+        descriptor = namespace(klass).get("__dict__")
+        if type(descriptor) in _DESCRIPTORS:
+            found = cast("Any", descriptor).__get__(value)
+            if type(found) is dict:
+                return cast("dict[str, object]", found)
+            # a subclass of dict may be put there: its own methods are not asked
+            return _dict.copy(found) if issubclass(type(found), dict) else None
+    return None
+
+
+def attribute(value: object, kind: type[Any], name: str) -> object:
+    """Returns an attribute that an object holds itself, in its `__dict__` or in a slot.
+
+    Returns:
+        The value, or `MISSING` when it holds none of that name: a property is never run.
+    """
+    held = instance_dict(value, kind)
+    if held is not None:
+        found = held.get(name, MISSING)
+        if found is not MISSING:
+            return found
+    for klass in mro(kind):
+        descriptor = namespace(klass).get(name)
+        if type(descriptor) is types.MemberDescriptorType:
+            try:
+                return descriptor.__get__(value)
+            except AttributeError:  # a slot that was never set
+                return MISSING
+    return MISSING
+
+
+def attributes(value: object, kind: type[Any]) -> dict[str, object]:
+    """Returns every attribute that an object holds itself, slots first."""
+    found: dict[str, object] = {}
+    for klass in reversed(mro(kind)):
+        inside = namespace(klass)
+        if "__slots__" not in inside:
+            continue
+        for name, descriptor in list(inside.items()):
+            if type(descriptor) is types.MemberDescriptorType:
+                held = attribute(value, kind, name)
+                if held is not MISSING:
+                    found[name] = held
+    held = instance_dict(value, kind)
+    if held is not None:
+        found.update(held)
+    return found
+
+
+def own_text(value: object, convert: type[str] | Any) -> str:
+    """Runs an object's own `__str__` or `__repr__`, which may do anything.
+
+    Args:
+        value: The object.
+        convert: `str` or `repr`.
+
+    Returns:
+        What it returned, as a plain `str`.
+
+    Raises:
+        Exception: Whatever the object's code raised.
+    """
+    return str.__str__(convert(value))

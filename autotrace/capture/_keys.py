@@ -1,0 +1,176 @@
+"""Which names hold secrets: the rule behind redaction by key.
+
+A name is split into words (`X-Api-Key`, `apiKey` and `API_KEY` are all `api key`), words that only
+say in what form the secret comes (`value`, `hash`, `header`) are dropped from its end, and what the
+name then ends in decides. So `db_password_hash` is a secret, and `password_policy` is not;
+`refreshToken` is, and `max_tokens`, `eos_token` and `next_page_token` are not.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_MEMO_KEYS: Final = 4096
+MEMO_KEY_CHARS: Final = 128
+"""Names longer than this are decided by their end, and not remembered."""
+
+_HINT: Final = re.compile(
+    r"pass|pwd|secret|token|key|auth|cook|cred|bearer|jwt|ssn|cv[vc]|card|conn|otp|cc_?n|security"
+)
+"""Every secret name contains one of these, so that most names cost one search."""
+
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _pairs(text: str) -> frozenset[tuple[str, ...]]:
+    return frozenset(tuple(pair.split()) for pair in text.split("|"))
+
+
+_FORM: Final = _words(
+    "value string raw plain plaintext hash hashed salt base hex pem json bytes encoded encrypted"
+    " confirm confirmation repeat again new old input param parameter header env var data"
+)
+"""Last words that name the form of a secret and not another thing about it."""
+
+_SECRET_WORDS: Final = _words(
+    "password passwords passwd passwds pwd pwds passphrase passphrases passcode passcodes passkey"
+    " passkeys secret secrets authorization auth cookie cookies credential credentials cred creds"
+    " bearer jwt jwts ssn ssns cvv cvvs cvc cvcs otp totp"
+)
+
+_SECRET_PAIRS: Final = _pairs(
+    "pass word|pass phrase|pass code|pass wd|connection string|connection strings|connection str"
+    "|conn string|conn str|card number|card numbers|card num|card no|card pin|cc number|cc num"
+    "|social security|security number|security code|auth code|authorization code"
+)
+
+_KEY_OWNERS: Final = _words(
+    "api access private secret session signing encryption decryption master account storage"
+    " service ssh rsa pgp gpg hmac aes tls ssl deploy subscription shared auth client app"
+    " application consumer openai anthropic aws azure gcp google github stripe"
+)
+"""`key` is a secret only after one of these: a `primary_key` or a `sort_key` is not."""
+
+_PASS_OWNERS: Final = _words(
+    "user db database smtp imap mail email admin root login ftp sudo basic redis mysql postgres"
+    " pg proxy ldap"
+)
+"""`pass` is a secret only after one of these: a `boarding_pass` is not."""
+
+_OPEN_TOKENS: Final = _words(
+    "next page pagination continuation sync bos eos pad unk cls sep mask special stop first last"
+    " per max min num total input output prompt completion start end begin every image audio"
+    " thinking reasoning cached predicted sampled generated target vocab sub"
+)
+"""`token` is a secret except after one of these: paging, and the tokens of language models."""
+
+_TOKEN_OWNERS: Final = _words(
+    "access refresh api auth oauth bearer session secret security csrf xsrf id user bot"
+)
+"""`tokens` is a secret only after one of these: everywhere else it is a count or a text."""
+
+_RUN_TOGETHER: Final = (
+    "password", "passwords", "passwordhash", "passwd", "passphrase", "pwd", "secret", "secrets",
+    "apikey", "apikeys", "secretkey", "privatekey", "accesskey", "sessionkey", "signingkey",
+    "encryptionkey", "masterkey", "accountkey",
+    "accesstoken", "refreshtoken", "authtoken", "sessiontoken", "bearertoken", "apitoken",
+    "idtoken", "usertoken", "bottoken", "securitytoken", "csrftoken",
+    "authorization", "setcookie", "credential", "credentials", "connectionstring", "connstr",
+    "cardnumber", "ccnumber",
+)  # fmt: skip
+"""Ends of names written as one word, such as `clientsecret`."""
+
+
+def _ends_in_secret(words: list[str]) -> bool:
+    last = words[-1]
+    before = words[-2] if len(words) > 1 else ""
+    if last in _SECRET_WORDS or (before, last) in _SECRET_PAIRS or last.endswith(_RUN_TOGETHER):
+        return True
+    if last in {"key", "keys"}:
+        return before in _KEY_OWNERS
+    if last == "token":
+        return before not in _OPEN_TOKENS
+    if last == "tokens":
+        return before in _TOKEN_OWNERS
+    return last == "pass" and before in _PASS_OWNERS
+
+
+def names_a_secret(key: str) -> bool:
+    """Says whether a name, by the built-in rule, names a secret.
+
+    Args:
+        key: A name in any style: snake, camel, kebab, dotted, upper-case or run together.
+
+    Returns:
+        True when the value of that name must not be recorded.
+    """
+    end = key[-MEMO_KEY_CHARS:]
+    if _HINT.search(end.lower()) is None:
+        return False
+    words = [word.lower() for word in _WORD.findall(end)]
+    for joint in ("of", "for"):  # the token_for_alice is a token, the cost_of_token a cost
+        if joint in words[1:]:
+            words = words[: words.index(joint, 1)]
+    while words:
+        if _ends_in_secret(words):
+            return True
+        if words.pop() not in _FORM:
+            return False
+    return False
+
+
+class KeyRule:
+    """The rule for one set of explicit names, with a bounded memory of its verdicts.
+
+    Args:
+        builtin: Whether `names_a_secret` is asked; the explicit names hold in either case.
+        secret: Names that are secrets whatever the built-in rule says, in lower case.
+        allowed: Names that are none whatever the built-in rule says, in lower case.
+    """
+
+    __slots__ = ("_allowed", "_builtin", "_explicit", "_secret", "clean")
+
+    def __init__(self, *, builtin: bool, secret: frozenset[str], allowed: frozenset[str]) -> None:
+        self._builtin = builtin
+        self._explicit = secret
+        self._allowed = allowed
+        self._secret: set[str] = set()
+        self.clean: set[str] = set()
+        """Names known not to be secrets; the hot path looks here first."""
+
+    def with_names(self, names: frozenset[str]) -> KeyRule:
+        """Returns this rule with more explicit names, in any case."""
+        return KeyRule(
+            builtin=self._builtin,
+            secret=self._explicit | {name.lower() for name in names},
+            allowed=self._allowed,
+        )
+
+    def is_secret(self, key: str) -> bool:
+        """Says whether the value of `key` must not be recorded."""
+        if key in self.clean:
+            return False
+        if key in self._secret:
+            return True
+        secret = self.decide(key)
+        if len(key) <= MEMO_KEY_CHARS:
+            memo = self._secret if secret else self.clean
+            if len(memo) >= _MEMO_KEYS:
+                memo.clear()
+            memo.add(key)
+        return secret
+
+    def decide(self, key: str) -> bool:
+        """Decides as `is_secret` does, without the memory: for words out of running text."""
+        if self._explicit or self._allowed:
+            lowered = key.lower()
+            if lowered in self._explicit:
+                return True
+            if lowered in self._allowed:
+                return False
+        return self._builtin and names_a_secret(key)

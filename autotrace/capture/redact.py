@@ -1,0 +1,133 @@
+"""Redaction: which names are secrets, what is taken out of text, and the user's hook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from autotrace.capture._keys import KeyRule
+from autotrace.capture._scrub import mask, scrub_basic, scrub_formats, scrub_keys, scrub_pairs
+from autotrace.semconv import REDACTED
+
+_NO_NAMES: frozenset[str] = frozenset()
+_MAX_RULES = 256
+"""Sets of per-call names that are kept; a tool has one set for its whole life."""
+
+
+class Redactor:
+    """Decides what must not be recorded.
+
+    Args:
+        enabled: Whether the built-in rules hold: names that are secrets, and secrets in text.
+            Names and values given explicitly, and the hook, hold in either case.
+        extra_keys: More names whose values are redacted: exact, in any case.
+        allow_keys: Names that the built-in rule takes for secrets and that are none: exact, in
+            any case. `extra_keys` and per-call names win over these.
+        hook: Called as `hook(path, value)` for every value that is recorded, containers before
+            what is in them, with a path such as `arguments.user.names[0]`; what it returns is
+            recorded. It is not called for a value that is redacted by its key. If it raises, the
+            value is recorded as redacted.
+        count: Called with `redacted` for every redaction and `hook_errors` for every call of the
+            hook that raised. It must not raise.
+    """
+
+    __slots__ = ("_count", "_rule", "_rules", "enabled", "hook")
+
+    def __init__(
+        self,
+        *,
+        enabled: bool = True,
+        extra_keys: Iterable[str] = (),
+        allow_keys: Iterable[str] = (),
+        hook: Callable[[str, Any], Any] | None = None,
+        count: Callable[[str], None] | None = None,
+    ) -> None:
+        self.enabled = enabled
+        self.hook = hook
+        self._count = count
+        self._rule = KeyRule(
+            builtin=enabled,
+            secret=frozenset(key.lower() for key in extra_keys),
+            allowed=frozenset(key.lower() for key in allow_keys),
+        )
+        self._rules: dict[frozenset[str], KeyRule] = {}
+
+    def is_secret(self, key: str) -> bool:
+        """Says whether the value of this key, field, attribute or argument is a secret.
+
+        Args:
+            key: The name, in any style.
+        """
+        return self._rule.is_secret(key)
+
+    def rule(self, names: frozenset[str] = _NO_NAMES) -> KeyRule:
+        """Returns the rule with the per-call names added to it.
+
+        Args:
+            names: More names whose values are redacted: exact, in any case.
+        """
+        if not names:
+            return self._rule
+        rule = self._rules.get(names)
+        if rule is None:
+            if len(self._rules) >= _MAX_RULES:
+                self._rules.clear()
+            self._rules[names] = rule = self._rule.with_names(names)
+        return rule
+
+    def text(self, text: str, secrets: Collection[str] = ()) -> str:
+        """Takes secrets out of free text, in time linear in its length.
+
+        Args:
+            text: An error message, a stack trace, a thought, an outcome.
+            secrets: Values to take out wherever they occur; those under 4 characters stay.
+
+        Returns:
+            The text with `[REDACTED]` in place of each secret.
+        """
+        total = 0
+        if secrets:
+            text, total = mask(text, secrets)
+        if self.enabled:
+            text, count = scrub_keys(text)
+            total += count
+        text, count = scrub_pairs(text, self._rule.decide)
+        total += count
+        if self.enabled:
+            text, count = scrub_formats(text)
+            total += count
+            text, count = scrub_basic(text)
+            total += count
+        self.counted("redacted", total)
+        return text
+
+    def formats(self, text: str) -> str:
+        """Takes out what is a secret by its looks: the cheap part of `text`, for values."""
+        text, count = scrub_formats(text)
+        self.counted("redacted", count)
+        return text
+
+    def hooked(self, path: str, value: Any) -> Any:
+        """Passes a value through the user's hook, if there is one.
+
+        Args:
+            path: Where the value stands, such as `arguments.user.names[0]`.
+            value: What is about to be recorded.
+
+        Returns:
+            What to record instead: `[REDACTED]` if the hook raised.
+        """
+        if self.hook is None:
+            return value
+        try:
+            return self.hook(path, value)
+        except Exception:  # noqa: BLE001 user code: whatever it raises, the value must not be recorded
+            self.counted("hook_errors", 1)
+            self.counted("redacted", 1)
+            return REDACTED
+
+    def counted(self, name: str, times: int) -> None:
+        """Adds to the counter of that name, if there are counters."""
+        if self._count is not None:
+            for _ in range(times):
+                self._count(name)

@@ -1,0 +1,383 @@
+"""Assembly: from the spans of one OpenTelemetry trace to the traces of its tasks. Pure.
+
+The answer depends on the set of records alone: not on their order, nor on how often one is given,
+nor on which process made it.
+
+Rules:
+
+* Each task span makes a trace; what lies below it, down to the next task, belongs to it.
+* A tool call belongs to the nearest step above it; without one, to the latest step of its task
+  that had started when the call did; without any, to an implicit first step.
+* A span whose parent is unknown (its process did not export it) belongs to the task that was
+  running when it started, the innermost of those; if none was, to the first root task.
+* A span that neither is nor lies below a task is in no trace (statistics still count it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import orjson
+
+from autotrace import semconv
+from autotrace.export.records import STATUS_ERROR, SpanRecord
+from autotrace.models import Step, ToolCall, ToolStatus, Trace, TraceStatus
+from autotrace.store.times import utc
+from autotrace.store.traces import Summary
+
+MAX_TOOL_SEQUENCE: Final = 200
+"""How many tool names a summary holds; the trace itself has them all."""
+
+Role = Literal["task", "step", "tool", "other"]
+
+
+def role_of(record: SpanRecord) -> Role:
+    """Tell what a span is about."""
+    attributes = record.get("attributes")
+    if not attributes:
+        return "other"
+    kind = attributes.get(semconv.KIND)
+    if kind == semconv.KIND_TASK:
+        return "task"
+    if kind == semconv.KIND_STEP:
+        return "step"
+    operation = attributes.get(semconv.GEN_AI_OPERATION_NAME)
+    if operation == semconv.EXECUTE_TOOL and "end_ns" in record:
+        return "tool"
+    return "other"
+
+
+def trace_id_of(record: SpanRecord) -> str:
+    """Return the public id of the trace that this task span opens."""
+    return f"{semconv.TRACE_ID_PREFIX}{record['trace']}-{record['id']}"
+
+
+def step_id_of(record: SpanRecord) -> str:
+    """Return the public id of the step that this span is."""
+    return f"{semconv.STEP_ID_PREFIX}{record['trace']}-{record['id']}"
+
+
+def tool_status_of(record: SpanRecord) -> ToolStatus:
+    """Return how a tool call ended."""
+    attributes = record.get("attributes", {})
+    status = attributes.get(semconv.TOOL_STATUS)
+    if status == "timeout":
+        return "timeout"
+    if (
+        status == "error"
+        or record.get("status") == STATUS_ERROR
+        or semconv.ERROR_TYPE in attributes
+    ):
+        return "error"
+    return "success"
+
+
+def duration_ms_of(record: SpanRecord) -> int:
+    """Return the duration of an ended span, rounded to whole milliseconds, never negative."""
+    return max(0, round((record.get("end_ns", 0) - record.get("start_ns", 0)) / 1e6))
+
+
+def tool_name_of(record: SpanRecord) -> str:
+    """Return the name of the tool that a tool span called."""
+    name = record.get("attributes", {}).get(semconv.GEN_AI_TOOL_NAME)
+    return str(name) if name else record.get("name", "").removeprefix(semconv.EXECUTE_TOOL).strip()
+
+
+def assemble(records: Iterable[SpanRecord]) -> list[Trace]:
+    """Build the traces of every task among the records of one OpenTelemetry trace.
+
+    Args:
+        records: Records of one OpenTelemetry trace in any order, repeats allowed.
+
+    Returns:
+        The traces, oldest task first.
+    """
+    return [build_trace(tree, task) for tree in [Tree(records)] for task in tree.tasks]
+
+
+class Tree:
+    """The records of one OpenTelemetry trace, joined: who lies below which task."""
+
+    def __init__(self, records: Iterable[SpanRecord]) -> None:
+        self.spans: dict[str, SpanRecord] = {}
+        self.interrupted: dict[str, SpanRecord] = {}
+        for record in records:
+            self._merge(record)
+        ordered = sorted(self.spans.values(), key=_order)
+        self.roles: dict[str, Role] = {r["id"]: role_of(r) for r in ordered}
+        self.tasks = [r for r in ordered if self.roles[r["id"]] == "task"]
+        self._task_of: dict[str, str | None] = {}
+        self.guessed = False
+        """Whether the task of any span had to be guessed."""
+        self.members: dict[str, list[SpanRecord]] = {task["id"]: [] for task in self.tasks}
+        for record in ordered:
+            if self.roles[record["id"]] in ("step", "tool"):
+                owner = self.task_above(record)
+                if owner is not None:
+                    self.members[owner].append(record)
+
+    def _merge(self, record: SpanRecord) -> None:
+        span_id = record["id"]
+        if record.get("interrupted"):
+            self.interrupted[span_id] = record
+            return
+        known = self.spans.get(span_id)
+        if known is None or _supersedes(record, known):
+            self.spans[span_id] = record
+
+    def nearest(self, record: SpanRecord, roles: Sequence[Role]) -> SpanRecord | None:
+        """Return the closest span above this one that has one of the roles."""
+        seen: set[str] = set()
+        parent = record.get("parent")
+        while parent and parent not in seen:
+            seen.add(parent)
+            above = self.spans.get(parent)
+            if above is None:
+                return None
+            if self.roles[parent] in roles:
+                return above
+            parent = above.get("parent")
+        return None
+
+    def task_above(self, record: SpanRecord) -> str | None:
+        """Return the span id of the task that this span belongs to."""
+        path: list[str] = []
+        current: SpanRecord | None = record
+        found: str | None = None
+        while current is not None:
+            span_id = current["id"]
+            if span_id in self._task_of:
+                found = self._task_of[span_id]
+                break
+            if span_id in path:
+                break
+            path.append(span_id)
+            parent = current.get("parent")
+            above = self.spans.get(parent) if parent else None
+            if above is None:
+                found = self._guess(current) if parent else None
+            elif self.roles[above["id"]] == "task":
+                found = above["id"]
+                break
+            current = above
+        for span_id in path:
+            self._task_of[span_id] = found
+        return found
+
+    def _guess(self, orphan: SpanRecord) -> str | None:
+        """Find the task of a span whose parent is unknown, by time."""
+        if not self.tasks or self.roles[orphan["id"]] == "task":
+            return None
+        self.guessed = True
+        start = orphan.get("start_ns", 0)
+        running = [
+            task for task in self.tasks if task["start_ns"] <= start <= task.get("end_ns", start)
+        ]
+        return (running[-1] if running else self.tasks[0])["id"]
+
+
+def _supersedes(record: SpanRecord, known: SpanRecord) -> bool:
+    """Of two records of one span the later stage says more; of two equal ones any, but the same."""
+    stages = [0 if r.get("skeleton") else 1 if r.get("open") else 2 for r in (record, known)]
+    if stages[0] != stages[1]:
+        return stages[0] > stages[1]
+    sort = orjson.OPT_SORT_KEYS
+    return orjson.dumps(record, option=sort) > orjson.dumps(known, option=sort)
+
+
+def _order(record: SpanRecord) -> tuple[int, int, str]:
+    # A parent starts no later than its child; on a coarse clock both may start at once, and then
+    # the one that ends later is the outer one.
+    return record.get("start_ns", 0), -record.get("end_ns", 2**63), record["id"]
+
+
+def build_trace(tree: Tree, task: SpanRecord) -> Trace:
+    """Build the trace of one task of a tree."""
+    attributes = task.get("attributes", {})
+    status, success, outcome, ended_ns = _completion(tree, task)
+    parent = tree.nearest(task, ("task",))
+    return Trace(
+        trace_id=trace_id_of(task),
+        task=_text(attributes.get(semconv.TASK)) or "",
+        status=status,
+        success=success,
+        outcome=outcome,
+        steps=_steps(tree, task),
+        created_at=utc(task["start_ns"]),
+        completed_at=None if ended_ns is None else utc(ended_ns),
+        session_id=_text(attributes.get(semconv.GEN_AI_CONVERSATION_ID)),
+        agent=_text(attributes.get(semconv.GEN_AI_AGENT_NAME)),
+        parent_trace_id=None if parent is None else trace_id_of(parent),
+        triggered_by_memory_id=_text(attributes.get(semconv.TRIGGERED_BY_MEMORY_ID)),
+    )
+
+
+def _completion(
+    tree: Tree, task: SpanRecord
+) -> tuple[TraceStatus, bool | None, str | None, int | None]:
+    attributes = task.get("attributes", {})
+    outcome = _text(attributes.get(semconv.OUTCOME))
+    if "end_ns" in task:
+        success = attributes.get(semconv.SUCCESS)
+        if success is None:
+            success = task.get("status") != STATUS_ERROR
+        return "completed", bool(success), outcome or _text(task.get("message")), task["end_ns"]
+    interruption = tree.interrupted.get(task["id"])
+    if interruption is not None:
+        return "interrupted", None, outcome, interruption.get("end_ns")
+    return "active", None, outcome, None
+
+
+@dataclass
+class _OpenStep:
+    step_id: str
+    start_ns: int
+    record: SpanRecord | None
+    parent_step_id: str | None = None
+    calls: list[ToolCall] = field(default_factory=list[ToolCall])
+
+
+def _steps(tree: Tree, task: SpanRecord) -> list[Step]:
+    members = tree.members[task["id"]]
+    steps: dict[str, _OpenStep] = {}
+    for record in members:
+        if tree.roles[record["id"]] == "step":
+            outer = tree.nearest(record, ("step", "task"))
+            steps[record["id"]] = _OpenStep(
+                step_id_of(record),
+                record["start_ns"],
+                record,
+                step_id_of(outer) if outer and tree.roles[outer["id"]] == "step" else None,
+            )
+    in_order = list(steps.values())
+    implicit: _OpenStep | None = None
+    for record in members:
+        if tree.roles[record["id"]] != "tool":
+            continue
+        owner = tree.nearest(record, ("step", "task"))
+        step = steps.get(owner["id"]) if owner else None
+        if step is None:
+            step = _latest(in_order, record["start_ns"])
+        if step is None:
+            if implicit is None:
+                implicit_id = f"{semconv.STEP_ID_PREFIX}{task['trace']}-{task['id']}"
+                implicit = _OpenStep(implicit_id, record["start_ns"], None)
+            step = implicit
+        step.calls.append(_tool_call(tree, record))
+    if implicit is not None:
+        in_order.insert(0, implicit)
+    return [_step(step) for step in in_order]
+
+
+def _latest(steps: list[_OpenStep], start_ns: int) -> _OpenStep | None:
+    latest: _OpenStep | None = None
+    for step in steps:
+        if step.start_ns > start_ns:
+            break
+        latest = step
+    return latest
+
+
+def _step(step: _OpenStep) -> Step:
+    record = step.record
+    if record is None:
+        return Step(
+            step_id=step.step_id,
+            implicit=True,
+            tool_calls=step.calls,
+            created_at=utc(step.start_ns),
+            completed_at=max(call.ended_at for call in step.calls),
+        )
+    attributes = record.get("attributes", {})
+    observations: list[Any] = attributes.get(semconv.OBSERVATIONS) or []
+    return Step(
+        step_id=step.step_id,
+        thought=_text(attributes.get(semconv.THOUGHT)) or "",
+        action=_text(attributes.get(semconv.ACTION)),
+        observations=[str(item) for item in observations],
+        tool_calls=step.calls,
+        error=_error_text(record),
+        parent_step_id=step.parent_step_id,
+        created_at=utc(step.start_ns),
+        completed_at=utc(record["end_ns"]) if "end_ns" in record else None,
+    )
+
+
+def _tool_call(tree: Tree, record: SpanRecord) -> ToolCall:
+    attributes = record.get("attributes", {})
+    call_id = attributes.get(semconv.GEN_AI_TOOL_CALL_ID)
+    outer = tree.nearest(record, ("tool", "step", "task"))
+    status = tool_status_of(record)
+    return ToolCall(
+        tool_call_id=str(call_id) if call_id else _call_id(record),
+        tool_name=tool_name_of(record),
+        arguments=_json(attributes.get(semconv.GEN_AI_TOOL_CALL_ARGUMENTS)),
+        result=_json(attributes.get(semconv.GEN_AI_TOOL_CALL_RESULT)),
+        error=None if status == "success" else _error_text(record),
+        error_type=_text(attributes.get(semconv.ERROR_TYPE)),
+        duration_ms=duration_ms_of(record),
+        status=status,
+        memory_id=_text(attributes.get(semconv.TOOL_MEMORY_ID)),
+        parent_tool_call_id=(
+            _call_id(outer) if outer is not None and tree.roles[outer["id"]] == "tool" else None
+        ),
+        started_at=utc(record["start_ns"]),
+        ended_at=utc(max(record.get("end_ns", 0), record["start_ns"])),
+    )
+
+
+def _call_id(record: SpanRecord) -> str:
+    call_id = record.get("attributes", {}).get(semconv.GEN_AI_TOOL_CALL_ID)
+    return str(call_id) if call_id else semconv.TOOL_CALL_ID_PREFIX + record["id"]
+
+
+def _error_text(record: SpanRecord) -> str | None:
+    if record.get("status") != STATUS_ERROR:
+        return None
+    if message := record.get("message"):
+        return message
+    for event in record.get("events", []):
+        if event["name"] == semconv.EXCEPTION_EVENT:
+            return _text(event["attributes"].get(semconv.EXCEPTION_MESSAGE))
+    return None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _json(value: Any) -> Any:
+    """Read a JSON attribute; what another limit has cut to invalid JSON stays as its text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+
+
+def summarize(tree: Tree, task: SpanRecord) -> Summary:
+    """Build the summary of one task's trace, as the store keeps it, from the records alone."""
+    attributes = task.get("attributes", {})
+    status, success, outcome, ended_ns = _completion(tree, task)
+    parent = tree.nearest(task, ("task",))
+    roles = tree.roles
+    members = tree.members[task["id"]]
+    tools = [tool_name_of(record) for record in members if roles[record["id"]] == "tool"]
+    return {
+        "task": _text(attributes.get(semconv.TASK)) or "",
+        "status": status,
+        "success": success,
+        "outcome": outcome,
+        "tool_sequence": tools[:MAX_TOOL_SEQUENCE],
+        "step_count": len(members) - len(tools),
+        "tool_call_count": len(tools),
+        "created_ns": task["start_ns"],
+        "completed_ns": ended_ns,
+        "session_id": _text(attributes.get(semconv.GEN_AI_CONVERSATION_ID)),
+        "agent": _text(attributes.get(semconv.GEN_AI_AGENT_NAME)),
+        "parent_trace_id": None if parent is None else trace_id_of(parent),
+        "triggered_by_memory_id": _text(attributes.get(semconv.TRIGGERED_BY_MEMORY_ID)),
+    }

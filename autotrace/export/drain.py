@@ -1,0 +1,328 @@
+"""Draining: from every process's spool to the store, by one process at a time.
+
+`drain.lock` names the process that drains for all of a spool directory; the kernel lets go of it
+if that process dies. `cursor.json` says how far each process's segments have been stored::
+
+    {"writer": "…", "batch": 7,
+     "processes": {"<process>": {"at": [segment, offset], "open": {"<span>": ["<trace>", ns]}}},
+     "pending": {"<process>": {"to": [segment, offset], "ended": false}}}
+
+A batch is first written down as pending, then stored, then taken over into `processes`. After a
+crash the pending batch is read from the same places and stored again under the same number, which
+changes nothing where it was stored already (see ingest.py). A lost cursor means that segments still
+there are read again from their start, and everything in them is recognised as stored.
+
+A process is dead when nobody holds its owner lock; it was asked before its segments are read to
+the end, so nothing can come after. Its tasks that started and did not end are then marked as
+interrupted, and its directory is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from filelock import FileLock, Timeout
+
+from autotrace.export.assemble import role_of
+from autotrace.export.ingest import Ingestor
+from autotrace.export.records import SpanRecord
+from autotrace.export.spool import (
+    BAD_DIRECTORY,
+    owner_is_alive,
+    processes_in,
+    read_chunk,
+    segments_of,
+)
+
+CURSOR_FILE: Final = "cursor.json"
+LOCK_FILE: Final = "drain.lock"
+MAX_BATCH_RECORDS: Final = 5_000
+MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
+MAX_BAD_BYTES: Final = 64 * 1024 * 1024
+"""How much damaged data is kept; beyond it, it is only counted."""
+
+Place = tuple[int, int]
+"""(segment number, offset in bytes)."""
+_START: Final[Place] = (0, 0)
+
+
+@dataclass
+class _Process:
+    """How far one process's spool has been stored."""
+
+    at: Place = _START
+    open: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    """Tasks that started and have not ended: span id to (OpenTelemetry trace, last time seen)."""
+
+
+@dataclass
+class _Range:
+    """What a batch takes of one process's spool: from where it stands to here."""
+
+    to: Place
+    ended: bool
+    """Whether the process is dead and this is all it left."""
+
+
+@dataclass
+class _Cursor:
+    writer: str = field(default_factory=lambda: secrets.token_hex(8))
+    batch: int = 0
+    processes: dict[str, _Process] = field(default_factory=dict[str, _Process])
+    pending: dict[str, _Range] | None = None
+
+
+@dataclass
+class _Batch:
+    ranges: dict[str, _Range] = field(default_factory=dict[str, _Range])
+    records: dict[str, list[SpanRecord]] = field(default_factory=dict[str, list[SpanRecord]])
+    bad_lines: list[bytes] = field(default_factory=list[bytes])
+
+    def size(self) -> int:
+        return sum(map(len, self.records.values()))
+
+
+class Drainer:
+    """Stores what the processes of one spool directory have recorded. For one thread at a time.
+
+    Args:
+        spool: The spool directory.
+        ingestor: Stores batches.
+        count: Called with a counter's name and a number.
+    """
+
+    def __init__(self, spool: Path, ingestor: Ingestor, count: Callable[[str, int], None]) -> None:
+        self._spool = spool
+        self._ingestor = ingestor
+        self._count = count
+        self._lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
+        self._cursor = _Cursor()
+        self._newer: set[str] = set()
+
+    @property
+    def active(self) -> bool:
+        """Whether this process drains at present."""
+        return self._lock.is_locked
+
+    def acquire(self) -> bool:
+        """Become the process that drains; return False while another one is."""
+        if self._lock.is_locked:
+            return True
+        if not self._spool.is_dir():
+            return False
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        self._cursor = load_cursor(self._spool)
+        self._ingestor.forget()
+        return True
+
+    def release(self) -> None:
+        """Let another process drain."""
+        self._lock.release()
+
+    def stored_up_to(self, process: str) -> Place | None:
+        """Return how far a process's spool is stored; None when all of it is and it is gone."""
+        cursor = self._cursor if self.active else load_cursor(self._spool)
+        known = cursor.processes.get(process)
+        if known is not None:
+            return known.at
+        return _START if (self._spool / process).is_dir() else None
+
+    def backlog_bytes(self) -> int:
+        """Return how many bytes, of all processes, are recorded and not stored yet."""
+        cursor = self._cursor if self.active else load_cursor(self._spool)
+        total = 0
+        for process in processes_in(self._spool):
+            segment, offset = cursor.processes.get(process, _Process()).at
+            for path in segments_of(self._spool / process):
+                number = int(path.stem)
+                with contextlib.suppress(FileNotFoundError):
+                    if number >= segment:
+                        total += path.stat().st_size - (offset if number == segment else 0)
+        return total
+
+    def step(self) -> int:
+        """Store one batch; return how many records it had (0: there is nothing to do).
+
+        Raises:
+            StoreError: The store does not take it; the next step tries the same batch again.
+        """
+        batch = self._collect(self._cursor.pending)
+        if not batch.ranges:
+            return 0
+        if self._cursor.pending is None:
+            self._cursor.pending = batch.ranges
+            self._save()
+        records = [record for records in batch.records.values() for record in records]
+        if records:
+            self._ingestor.ingest(records, writer=self._cursor.writer, batch=self._cursor.batch + 1)
+        self._commit(batch)
+        return len(records) or 1
+
+    def set_aside(self) -> int:
+        """Put the pending batch among what could not be stored; return its number of records."""
+        batch = self._collect(self._cursor.pending)
+        lines = [orjson.dumps(r) + b"\n" for records in batch.records.values() for r in records]
+        self._keep_bad("unstored", lines)
+        self._commit(batch)
+        return len(lines)
+
+    def _commit(self, batch: _Batch) -> None:
+        cursor = self._cursor
+        for process, taken in batch.ranges.items():
+            known = cursor.processes.setdefault(process, _Process())
+            known.at = taken.to
+            _follow_open_tasks(known.open, batch.records.get(process, []))
+            if taken.ended:
+                del cursor.processes[process]
+        cursor.batch += 1
+        cursor.pending = None
+        self._save()
+        if batch.bad_lines:
+            self._count("damaged_records", len(batch.bad_lines))
+            self._keep_bad("damaged", batch.bad_lines)
+        for process, taken in batch.ranges.items():
+            self._remove_stored(process, taken)
+
+    def _collect(self, pending: dict[str, _Range] | None) -> _Batch:
+        batch = _Batch()
+        for process in pending if pending is not None else processes_in(self._spool):
+            if process in self._newer:
+                continue
+            limit = pending[process] if pending is not None else None
+            self._collect_process(process, batch, limit)
+            if pending is None and batch.size() >= MAX_BATCH_RECORDS:
+                break
+        return batch
+
+    def _collect_process(self, process: str, batch: _Batch, limit: _Range | None) -> None:
+        """Read on in one process's spool: to the limit, or until the batch is large enough."""
+        directory = self._spool / process
+        known = self._cursor.processes.get(process) or _Process()
+        alive = limit is None and owner_is_alive(directory)
+        records: list[SpanRecord] = []
+        at, read_bytes = known.at, 0
+        exhausted = False
+        while not exhausted and (limit is None or at < limit.to):
+            segments = {int(path.stem): path for path in segments_of(directory)}
+            following = min((number for number in segments if number > at[0]), default=None)
+            room = MAX_BATCH_BYTES - read_bytes
+            if limit is not None and limit.to[0] == at[0]:
+                room = limit.to[1] - at[1]
+            if room <= 0 or (limit is None and batch.size() + len(records) >= MAX_BATCH_RECORDS):
+                break
+            end_offset = at[1]
+            if at[0] in segments:
+                complete = following is not None or not alive
+                chunk = read_chunk(segments[at[0]], at[1], max_bytes=room, complete=complete)
+                if chunk.newer_version:
+                    self._newer.add(process)
+                    self._count("newer_spools", 1)
+                    return
+                records += chunk.records
+                batch.bad_lines += chunk.bad_lines
+                end_offset = chunk.end_offset
+            if end_offset > at[1]:
+                read_bytes += end_offset - at[1]
+                at = (at[0], end_offset)
+            elif following is not None:
+                at = (following, 0)
+            else:
+                exhausted = True
+        ended = limit.ended if limit is not None else exhausted and not alive
+        if ended:
+            still_open = dict(known.open)
+            _follow_open_tasks(still_open, records)
+            records += [
+                SpanRecord(
+                    trace=trace, id=span_id, start_ns=seen_ns, end_ns=seen_ns, interrupted=True
+                )
+                for span_id, (trace, seen_ns) in still_open.items()
+            ]
+        if at != known.at or ended:
+            batch.ranges[process] = _Range(to=at, ended=ended)
+            batch.records[process] = records
+
+    def _remove_stored(self, process: str, taken: _Range) -> None:
+        directory = self._spool / process
+        if taken.ended:
+            shutil.rmtree(directory, ignore_errors=True)
+            return
+        for path in segments_of(directory):
+            if int(path.stem) < taken.to[0]:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _keep_bad(self, name: str, lines: list[bytes]) -> None:
+        directory = self._spool / BAD_DIRECTORY
+        path = directory / f"{name}.log"
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            if path.exists() and path.stat().st_size > MAX_BAD_BYTES:
+                return
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            with os.fdopen(descriptor, "ab") as file:
+                file.writelines(line if line.endswith(b"\n") else line + b"\n" for line in lines)
+        except OSError:
+            self._count("bad_records_not_kept", len(lines))
+
+    def _save(self) -> None:
+        save_cursor(self._spool, self._cursor)
+
+
+def _follow_open_tasks(open_tasks: dict[str, tuple[str, int]], records: list[SpanRecord]) -> None:
+    """Take in what records say of tasks that started, were at work, and ended."""
+    seen_ns: dict[str, int] = {}
+    for record in records:
+        trace = record["trace"]
+        if record.get("open"):
+            if role_of(record) == "task" and not record.get("shared"):
+                open_tasks[record["id"]] = (trace, record["start_ns"])
+        elif not record.get("interrupted"):
+            open_tasks.pop(record["id"], None)
+            seen_ns[trace] = max(seen_ns.get(trace, 0), record.get("end_ns", 0))
+    for span_id, (trace, last_ns) in open_tasks.items():
+        open_tasks[span_id] = (trace, max(last_ns, seen_ns.get(trace, 0)))
+
+
+def load_cursor(spool: Path) -> _Cursor:
+    """Read the cursor of a spool directory; a missing or damaged one begins anew."""
+    try:
+        value: dict[str, Any] = orjson.loads((spool / CURSOR_FILE).read_bytes())
+        pending = value["pending"]
+        return _Cursor(
+            writer=value["writer"],
+            batch=value["batch"],
+            processes={
+                name: _Process(
+                    at=(process["at"][0], process["at"][1]),
+                    open={span: (seen[0], seen[1]) for span, seen in process["open"].items()},
+                )
+                for name, process in value["processes"].items()
+            },
+            pending=None
+            if pending is None
+            else {
+                name: _Range(to=(taken["to"][0], taken["to"][1]), ended=taken["ended"])
+                for name, taken in pending.items()
+            },
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return _Cursor()
+
+
+def save_cursor(spool: Path, cursor: _Cursor) -> None:
+    """Replace the cursor of a spool directory in one move."""
+    temporary = spool / (CURSOR_FILE + ".new")
+    temporary.write_bytes(orjson.dumps(cursor))
+    temporary.replace(spool / CURSOR_FILE)

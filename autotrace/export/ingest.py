@@ -1,0 +1,379 @@
+"""Storing: from a batch of span records to the log and its projections in Chroma.
+
+The order of the writes is what makes a batch safe to store again after a crash at any point:
+
+1. The records not yet in the log are appended to it, in parts that name the writer and the batch.
+2. The projections follow: timeline, summaries, statistics. Each is the same when written twice;
+   statistics are totals that name the last batch counted.
+
+When a batch is stored again, its records are found in the log in parts that bear its own name, and
+count as new for step 2. A record found in any other part is a repeat, and changes nothing.
+
+Where other writers are not kept out (a Chroma server), the log settles who comes first: parts are
+appended by compare-and-append, and a writer that has lost reads the log again and appends what is
+still missing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from autotrace import semconv
+from autotrace.errors import StoreUnavailableError
+from autotrace.export.assemble import (
+    Tree,
+    duration_ms_of,
+    role_of,
+    summarize,
+    tool_name_of,
+    tool_status_of,
+    trace_id_of,
+)
+from autotrace.export.records import SpanRecord, record_key
+from autotrace.store import schema, timeline, traces
+from autotrace.store.connection import Connection
+from autotrace.store.embedder import Embedder
+from autotrace.store.log import MAX_PART_BYTES, Part, lost_ids, part_id, read_parts
+from autotrace.store.schema import Collections
+from autotrace.store.stats import Call, Counters, read_writer, write_counters
+
+MAX_CACHED_RECORDS: Final = 50_000
+"""How many span records of traces under way are kept in memory, to spare reading them back."""
+_MAX_APPEND_ATTEMPTS: Final = 20
+
+
+@dataclass
+class _TraceState:
+    """What the log holds of one OpenTelemetry trace."""
+
+    parts: int = 0
+    records: list[SpanRecord] = field(default_factory=list[SpanRecord])
+    keys: set[str] = field(default_factory=set[str])
+    fresh: list[SpanRecord] = field(default_factory=list[SpanRecord])
+    """Those of `records` that belong to the batch being stored."""
+
+    def extend(self, parts: Sequence[Part], writer: str, batch: int) -> None:
+        """Take in parts of the log."""
+        self.parts += len(parts)
+        for part in parts:
+            mine = part["writer"] == writer and part["batch"] == batch
+            for record in part["records"]:
+                self.add(record, fresh=mine)
+
+    def add(self, record: SpanRecord, *, fresh: bool) -> bool:
+        """Take in one record; return whether it was not known."""
+        key = record_key(record)
+        if key in self.keys:
+            return False
+        self.keys.add(key)
+        self.records.append(record)
+        if fresh:
+            self.fresh.append(record)
+        return True
+
+
+@dataclass
+class _Projections:
+    """What the projections of a batch will write."""
+
+    entries: list[timeline.Entry] = field(default_factory=list[timeline.Entry])
+    open: dict[str, traces.Summary] = field(default_factory=dict[str, traces.Summary])
+    completed: dict[str, traces.Summary] = field(default_factory=dict[str, traces.Summary])
+    calls: list[Call] = field(default_factory=list[Call])
+
+
+class Ingestor:
+    """Stores batches of span records. For one thread at a time.
+
+    Args:
+        connection: The store.
+        embedder: Makes the vectors of task texts.
+        count: Called with a counter's name when something is left out.
+    """
+
+    def __init__(
+        self, connection: Connection, embedder: Embedder, count: Callable[[str], None]
+    ) -> None:
+        self._connection = connection
+        self._embedder = embedder
+        self._count = count
+        self._states: OrderedDict[str, _TraceState] = OrderedDict()
+        self._generation = ""
+        self._counters: dict[str, Counters] | None = None
+
+    def forget(self) -> None:
+        """Drop what is remembered of the store: another process may be writing from now on."""
+        self._states.clear()
+        self._counters = None
+
+    def ingest(self, records: Sequence[SpanRecord], *, writer: str, batch: int) -> None:
+        """Store a batch; storing it again under the same name changes nothing.
+
+        Args:
+            records: Span records in any order.
+            writer: Who stores; only one process at a time may use a name.
+            batch: The batch's number, larger than all before of this writer.
+
+        Raises:
+            StoreError: Nothing or a part is stored; store the batch again.
+        """
+        vectors = self._vectors_of_ended_tasks(records)
+        try:
+            with self._connection.writing() as collections:
+                if not self._follows(self._connection.generation()):
+                    self.forget()
+                states = self._append(collections, records, writer, batch)
+                changed = states
+                while changed:
+                    projections = _Projections()
+                    for state in changed.values():
+                        if state.fresh:
+                            _project(state, projections)
+                    self._write(collections, projections, vectors, writer, batch)
+                    changed = self._overtaken(collections, states, writer, batch)
+            self._generation = self._connection.generation()
+        except BaseException:
+            self.forget()
+            raise
+        for state in states.values():
+            state.fresh = []
+        self._trim()
+
+    def _follows(self, generation: str) -> bool:
+        """Tell whether nobody has written since our last batch; `writing` itself advances once.
+
+        Without exclusion this need not hold: to append to a log that has grown fails.
+        """
+        if not self._connection.exclusive:
+            return True
+        before, _, owner = self._generation.partition(" ")
+        now, _, now_owner = generation.partition(" ")
+        return owner == now_owner and before.isdigit() and int(before) + 1 == int(now)
+
+    def _vectors_of_ended_tasks(self, records: Iterable[SpanRecord]) -> dict[str, Any]:
+        """Embed before the lock is taken: it takes longer than the write."""
+        ended = {
+            trace_id_of(record): str(record.get("attributes", {}).get(semconv.TASK, ""))
+            for record in records
+            if "end_ns" in record and role_of(record) == "task"
+        }
+        return self._embed(ended)
+
+    def _embed(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        if not texts:
+            return {}
+        distinct = list(dict.fromkeys(texts.values()))
+        vectors = dict(zip(distinct, self._embedder.embed(distinct), strict=True))
+        return {trace_id: vectors[text] for trace_id, text in texts.items()}
+
+    def _append(
+        self, collections: Collections, records: Sequence[SpanRecord], writer: str, batch: int
+    ) -> dict[str, _TraceState]:
+        by_trace: dict[str, list[SpanRecord]] = {}
+        for record in records:
+            by_trace.setdefault(record["trace"], []).append(record)
+        states: dict[str, _TraceState] = {}
+        pending = list(by_trace)
+        for _ in range(_MAX_APPEND_ATTEMPTS):
+            states |= self._load(collections, pending, writer, batch)
+            written: dict[str, Any] = {}
+            appended: dict[str, str] = {}
+            for trace in pending:
+                for part in _new_parts(states[trace], by_trace[trace], writer, batch):
+                    record_id = part_id(trace, states[trace].parts)
+                    states[trace].parts += 1
+                    written[record_id] = part
+                    appended[record_id] = trace
+            schema.add(collections.log, written, collections.max_batch)
+            if self._connection.exclusive or not written:
+                break
+            lost = lost_ids(collections.log, written)
+            pending = list({appended[record_id] for record_id in lost})
+            if not pending:
+                break
+            for trace in pending:
+                self._states.pop(trace, None)
+        else:
+            msg = f"{len(pending)} traces of {self._connection.name} are contended; trying later"
+            raise StoreUnavailableError(msg)
+        return states
+
+    def _overtaken(
+        self,
+        collections: Collections,
+        states: dict[str, _TraceState],
+        writer: str,
+        batch: int,
+    ) -> dict[str, _TraceState]:
+        """Return the states of traces whose log grew while their summaries were written.
+
+        The other writer's summary may have been replaced by ours, which is older.
+        """
+        if self._connection.exclusive:
+            return {}
+        next_parts = {part_id(trace, state.parts): trace for trace, state in states.items()}
+        grown = [next_parts[i] for i in schema.documents(collections.log, list(next_parts))]
+        for trace in grown:
+            self._states.pop(trace, None)
+        changed = self._load(collections, grown, writer, batch)
+        states |= changed
+        return changed
+
+    def _load(
+        self, collections: Collections, wanted: Sequence[str], writer: str, batch: int
+    ) -> dict[str, _TraceState]:
+        unknown = [trace for trace in wanted if trace not in self._states]
+        for trace, parts in read_parts(collections.log, unknown).items():
+            state = _TraceState()
+            state.extend(parts, writer, batch)
+            self._states[trace] = state
+        for trace in wanted:
+            self._states.move_to_end(trace)
+        return {trace: self._states[trace] for trace in wanted}
+
+    def _write(
+        self,
+        collections: Collections,
+        projections: _Projections,
+        vectors: dict[str, Any],
+        writer: str,
+        batch: int,
+    ) -> None:
+        self._enter_timeline(collections, projections.entries, writer, batch)
+        missing = {
+            trace_id: summary["task"]
+            for trace_id, summary in projections.completed.items()
+            if trace_id not in vectors
+        }
+        vectors |= self._embed(missing)
+        traces.put_completed(collections, projections.completed, vectors)
+        traces.put_open(collections, projections.open)
+        self._close_completed(collections, projections)
+        self._count_calls(collections, projections.calls, writer, batch)
+
+    def _close_completed(self, collections: Collections, projections: _Projections) -> None:
+        entered = {entry.trace_id for entry in projections.entries}
+        # A trace that started and ended in this batch was never open.
+        traces.close_open(collections, [t for t in projections.completed if t not in entered])
+
+    def _enter_timeline(
+        self, collections: Collections, entries: Sequence[timeline.Entry], writer: str, batch: int
+    ) -> None:
+        by_bucket: dict[int, list[timeline.Entry]] = {}
+        for entry in entries:
+            by_bucket.setdefault(timeline.bucket_of(entry.start_ns), []).append(entry)
+        markers = {m: 1 for bucket in by_bucket for m in timeline.marker_ids(bucket)}
+
+        def fetch(ids: Sequence[str]) -> dict[str, Any]:
+            return schema.documents(collections.log, ids)
+
+        for _ in range(_MAX_APPEND_ATTEMPTS):
+            if not by_bucket:
+                return
+            taken = timeline.read_slots(fetch, list(by_bucket))
+            slots = {
+                timeline.slot_id(bucket, len(taken[bucket])): {
+                    "writer": writer,
+                    "batch": batch,
+                    "entries": [list(entry) for entry in bucket_entries],
+                }
+                for bucket, bucket_entries in by_bucket.items()
+            }
+            schema.add(collections.log, slots | markers, collections.max_batch)
+            if self._connection.exclusive:
+                return
+            lost = lost_ids(collections.log, slots)
+            by_bucket = {
+                bucket: bucket_entries
+                for bucket, bucket_entries in by_bucket.items()
+                if timeline.slot_id(bucket, len(taken[bucket])) in lost
+            }
+        msg = f"the timeline of {self._connection.name} is contended; trying later"
+        raise StoreUnavailableError(msg)
+
+    def _count_calls(
+        self, collections: Collections, calls: Sequence[Call], writer: str, batch: int
+    ) -> None:
+        if not calls:
+            return
+        if self._counters is None:
+            self._counters = read_writer(collections.state, writer)
+        counted_before = {t for t, c in self._counters.items() if c.batch >= batch}
+        changed: dict[str, Counters] = {}
+        for call in calls:
+            if call.tool_name not in counted_before:
+                counters = self._counters.setdefault(call.tool_name, Counters(call.tool_name))
+                counters.batch = batch
+                counters.count(call)
+                changed[call.tool_name] = counters
+        write_counters(collections.state, writer, changed.values())
+
+    def _trim(self) -> None:
+        total = sum(len(state.records) for state in self._states.values())
+        while total > MAX_CACHED_RECORDS and self._states:
+            _, state = self._states.popitem(last=False)
+            total -= len(state.records)
+
+
+def _new_parts(
+    state: _TraceState, records: Iterable[SpanRecord], writer: str, batch: int
+) -> Iterator[str]:
+    """Yield the documents of the parts that hold the records the log does not have yet."""
+    head = f'{{"writer":"{writer}","batch":{batch},"records":['.encode()
+    texts: list[bytes] = []
+    size_bytes = 0
+    for record in records:
+        if not state.add(record, fresh=True):
+            continue
+        text = orjson.dumps(record)
+        if texts and size_bytes + len(text) > MAX_PART_BYTES:
+            yield (head + b",".join(texts) + b"]}").decode()
+            texts, size_bytes = [], 0
+        texts.append(text)
+        size_bytes += len(text)
+    if texts:
+        yield (head + b",".join(texts) + b"]}").decode()
+
+
+def _project(state: _TraceState, projections: _Projections) -> None:
+    """Add what the batch changes for the tasks of one OpenTelemetry trace."""
+    projections.calls.extend(call_of(r) for r in state.fresh if role_of(r) == "tool")
+    tree = Tree(state.records)
+    if not tree.tasks:
+        return
+    fresh = {id(record) for record in state.fresh}
+    fresh_ids = {record["id"] for record in state.fresh}
+    old_ids = {record["id"] for record in state.records if id(record) not in fresh}
+    # A span whose place is a guess, and one that joins others, can change any task's share.
+    if old_ids and (tree.guessed or any(r.get("skeleton") for r in state.fresh)):
+        touched = {task["id"] for task in tree.tasks}
+    else:
+        owners = (tree.task_above(tree.spans[i]) for i in fresh_ids if i in tree.spans)
+        touched = fresh_ids | {owner for owner in owners if owner}
+    for task in tree.tasks:
+        if task["id"] not in touched:
+            continue
+        trace_id = trace_id_of(task)
+        summary = summarize(tree, task)
+        target = projections.completed if summary["status"] == "completed" else projections.open
+        target[trace_id] = summary
+        if task["id"] not in old_ids:
+            projections.entries.append(timeline.Entry(task["start_ns"], trace_id))
+
+
+def call_of(record: SpanRecord) -> Call:
+    """Return what the statistics need of a tool span."""
+    status = tool_status_of(record)
+    error_type = record.get("attributes", {}).get(semconv.ERROR_TYPE)
+    return Call(
+        tool_name=tool_name_of(record),
+        status=status,
+        duration_ms=duration_ms_of(record),
+        ended_ns=record.get("end_ns", 0),
+        error_type=None if error_type is None else str(error_type),
+    )

@@ -1,0 +1,266 @@
+"""The pipeline: one process's spool, and the thread that drains it into the store.
+
+Contract of the thread (`autotrace-export`, a daemon):
+
+* It starts with the first record and sleeps, without waking, while there is nothing to store.
+* After a record it waits `flush_interval_ms`, so that one write stores many, then stores until
+  nothing is left, and lets another process drain after `_LINGER_S` without work.
+* While another process drains, it only watches that process take its records over.
+* A store that fails is tried again after 0.5 s, doubling up to 30 s; nothing is lost meanwhile. A
+  batch that the store refuses for what it holds is set aside after five attempts.
+* It runs with an empty OpenTelemetry context in which instrumentation is suppressed, so that what
+  it does is never traced, nor taken for part of whatever was running when it started.
+* After a fork the child has a spool and a thread of its own; the parent's go on in the parent.
+* `flush` and `close` have deadlines and say whether everything was stored.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Final
+
+from opentelemetry import context as otel_context
+
+from autotrace.errors import StoreError
+from autotrace.export.counters import Counters
+from autotrace.export.drain import Drainer, Place
+from autotrace.export.ingest import Ingestor
+from autotrace.export.records import SpanRecord
+from autotrace.export.spool import SpoolWriter, owner_is_alive, processes_in
+from autotrace.store.connection import Connection
+from autotrace.store.embedder import Embedder
+
+_POLL_S: Final = 0.2
+_LINGER_S: Final = 1.0
+_FIRST_BACKOFF_S: Final = 0.5
+_MAX_BACKOFF_S: Final = 30.0
+_ATTEMPTS_PER_BATCH: Final = 5
+
+
+class Pipeline:
+    """Takes span records, keeps them on disk, and brings them into the store.
+
+    Args:
+        connection: The store.
+        embedder: Makes the vectors of task texts.
+        spool: Directory of the spools of all processes of this machine that use the store.
+        counters: Where what is dropped or fails is counted.
+        flush_interval_ms: How long a record may wait for others to be stored with it.
+        max_spool_bytes: How much this process may keep on disk before it drops records.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        embedder: Embedder,
+        spool: Path,
+        *,
+        counters: Counters,
+        flush_interval_ms: int = 500,
+        max_spool_bytes: int = 4 * 1024**3,
+    ) -> None:
+        self._connection = connection
+        self._embedder = embedder
+        self._spool = spool
+        self._counters = counters
+        self._flush_interval_s = flush_interval_ms / 1000
+        self._max_spool_bytes = max_spool_bytes
+        self._start_anew()
+        if hasattr(os, "register_at_fork"):
+            this = weakref.ref(self)
+
+            def in_child() -> None:
+                if (pipeline := this()) is not None:
+                    pipeline._after_fork()
+
+            os.register_at_fork(after_in_child=in_child)
+
+    def _start_anew(self) -> None:
+        self._writer = SpoolWriter(
+            self._spool,
+            count=self._counters.add,
+            max_total_bytes=self._max_spool_bytes,
+            on_error=self._on_spool_error,
+        )
+        ingestor = Ingestor(self._connection, self._embedder, self._counters.add)
+        self._drainer = Drainer(self._spool, ingestor, self._counters.add)
+        self._thread: threading.Thread | None = None
+        self._start_lock = threading.Lock()
+        self._asleep = True
+        self._wake = threading.Event()
+        self._urgent = threading.Event()
+        self._closing = False
+        self._stored = threading.Condition()
+        self._stored_up_to: Place | None = (0, 0)
+        self._recovering = False
+
+    def _after_fork(self) -> None:
+        self._counters.reset_after_fork()
+        self._writer.abandon_after_fork()
+        self._start_anew()
+
+    def append(self, record: SpanRecord) -> None:
+        """Record: on disk when this returns, in the store soon after. Never raises for the disk."""
+        if self._writer.append(record) and self._asleep:
+            self._wake_up()
+
+    def recover(self) -> None:
+        """Store what dead processes have left, in the background."""
+        if processes_in(self._spool):
+            self._recovering = True
+            self._wake_up()
+
+    def backlog_bytes(self) -> int:
+        """Return how many bytes of records, of all processes, wait in the spool directory."""
+        return self._drainer.backlog_bytes()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Bring everything recorded so far by this process into the store.
+
+        Args:
+            timeout_s: How long to wait at most, in seconds.
+
+        Returns:
+            Whether everything is stored.
+        """
+        deadline = time.monotonic() + timeout_s
+        target = self._writer.position()
+        self._urgent.set()
+        self._wake_up()
+        with self._stored:
+            while self._recovering or not self._has_stored(target):
+                remaining_s = deadline - time.monotonic()
+                if remaining_s <= 0 or self._closing:
+                    return not self._recovering and self._has_stored(target)
+                self._stored.wait(remaining_s)
+        return True
+
+    def close(self, timeout_s: float, *, flush: bool = True) -> bool:
+        """Stop; later records are dropped and counted. What is not stored stays on disk.
+
+        Args:
+            timeout_s: How long to take at most, in seconds.
+            flush: Whether to store what is left; else only work under way is waited for.
+
+        Returns:
+            Whether everything is stored.
+        """
+        deadline = time.monotonic() + timeout_s
+        # A thread that dies inside Chroma takes the process with it, so some time is kept back to
+        # see it end.
+        done = self.flush(0.8 * timeout_s) if flush else self._all_stored()
+        self._writer.close()
+        with self._stored:
+            self._closing = True
+            self._stored.notify_all()
+        self._urgent.set()
+        self._wake.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if thread is None or not thread.is_alive():
+            self._connection.close()
+        return done
+
+    def _has_stored(self, target: Place) -> bool:
+        return target == (0, 0) or self._stored_up_to is None or self._stored_up_to >= target
+
+    def _on_spool_error(self, error: OSError) -> None:
+        self._counters.note("spool", f"records are lost: {self._spool} cannot be written: {error}")
+
+    def _wake_up(self) -> None:
+        self._asleep = False
+        if self._thread is None or not self._thread.is_alive():
+            with self._start_lock:
+                if (self._thread is None or not self._thread.is_alive()) and not self._closing:
+                    thread = threading.Thread(
+                        target=self._run, name="autotrace-export", daemon=True
+                    )
+                    try:
+                        thread.start()
+                    except RuntimeError as error:
+                        # The interpreter is shutting down, or out of threads: the spool has it.
+                        self._asleep = True
+                        self._counters.note("thread", f"not stored yet: {error}")
+                        return
+                    self._thread = thread
+        self._wake.set()
+
+    def _run(self) -> None:
+        # Imported here: only this thread needs it.
+        from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+        otel_context.attach(otel_context.Context())
+        with suppress_instrumentation():
+            self._store_until_closed()
+
+    def _store_until_closed(self) -> None:
+        while not self._closing:
+            self._wake.wait()
+            self._wake.clear()
+            try:
+                self._store_all()
+            except Exception as error:  # noqa: BLE001 - nothing may stop the thread; the spool keeps all
+                self._counters.add("export_failures")
+                self._counters.note("export", f"exporting failed: {error!r}", error)
+            self._drainer.release()
+            self._asleep = True
+            if not self._all_stored():
+                self._wake.set()  # recorded between the last look and falling asleep
+        self._drainer.release()
+
+    def _all_stored(self) -> bool:
+        return self._closing or self._has_stored(self._writer.position())
+
+    def _store_all(self) -> None:
+        backoff_s, attempts = _FIRST_BACKOFF_S, 0
+        worked_at = time.monotonic()
+        self._urgent.wait(self._flush_interval_s)
+        while not self._closing:
+            self._urgent.clear()
+            try:
+                stored = self._drainer.step() if self._drainer.acquire() else 0
+                attempts, backoff_s = 0, _FIRST_BACKOFF_S
+            except Exception as error:  # noqa: BLE001 - whatever it was, the batch is tried again
+                self._counters.add("export_failures")
+                self._counters.note("export", f"not stored yet, trying again: {error}", error)
+                attempts = 0 if isinstance(error, StoreError) else attempts + 1
+                if attempts >= _ATTEMPTS_PER_BATCH:
+                    self._counters.add("unstored_records", self._drainer.set_aside())
+                    attempts = 0
+                self._drainer.release()
+                self._pause(backoff_s)
+                backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+                worked_at = time.monotonic()
+                continue
+            self._publish(idle=stored == 0)
+            if stored:
+                worked_at = time.monotonic()
+                if stored < 1000:
+                    self._urgent.wait(self._flush_interval_s)
+            elif self._all_stored() and time.monotonic() - worked_at > _LINGER_S:
+                return
+            else:
+                self._urgent.wait(_POLL_S)
+
+    def _dead_remain(self) -> bool:
+        names = processes_in(self._spool)
+        return any(not owner_is_alive(self._spool / name) for name in names)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before another attempt; a flush does not cut it short below the first pause."""
+        with self._stored:
+            if not self._closing:
+                self._stored.wait(seconds)
+
+    def _publish(self, *, idle: bool) -> None:
+        place = self._drainer.stored_up_to(self._writer.process)
+        with self._stored:
+            self._stored_up_to = place
+            if idle and (self._drainer.active or not self._dead_remain()):
+                self._recovering = False
+            self._stored.notify_all()

@@ -1,0 +1,105 @@
+"""The two doors into the pipeline: a span processor, and a span exporter for a stock processor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from autotrace import semconv
+from autotrace.export.counters import Counters
+from autotrace.export.pipeline import Pipeline
+from autotrace.export.records import (
+    SpanRecord,
+    ended_record,
+    is_agent_span,
+    open_record,
+    skeleton_record,
+)
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import ReadableSpan, Span
+
+
+def record_of(span: ReadableSpan) -> SpanRecord | None:
+    """Make the record of an ended span; None for one that no trace can need.
+
+    Spans that say nothing about agents are kept as a place in the tree alone, since agents' spans
+    may lie below them: what a database or web framework records is never copied into the store.
+    """
+    scope = span.instrumentation_scope
+    if scope is not None and scope.name == semconv.SCOPE:
+        return ended_record(span)
+    if is_agent_span(span.attributes):
+        return ended_record(span)
+    return None if span.parent is None else skeleton_record(span)
+
+
+class SpoolSpanProcessor(SpanProcessor):
+    """Writes each span to the spool as it ends, and tasks and steps as they start.
+
+    Never raises, never waits for the store.
+    """
+
+    def __init__(self, pipeline: Pipeline, counters: Counters) -> None:
+        self._pipeline = pipeline
+        self._counters = counters
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Record that a task or step has started, so that a crash leaves evidence of it."""
+        try:
+            attributes = span.attributes
+            if attributes and semconv.KIND in attributes:
+                self._pipeline.append(open_record(span))
+        except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
+            self._failed(error)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Record an ended span: on disk when this returns."""
+        try:
+            record = record_of(span)
+            if record is not None:
+                self._pipeline.append(record)
+        except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._counters.add("dropped_spans")
+        self._counters.note("processor", f"a span was not recorded: {error!r}", error)
+
+    def shutdown(self) -> None:
+        """Do nothing: the pipeline outlives the provider it was attached to."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Bring everything recorded so far into the store; return whether it is there."""
+        return self._pipeline.flush(timeout_millis / 1000)
+
+
+class PipelineExporter(SpanExporter):
+    """Hands spans to a pipeline: what they are worth is on disk when `export` returns."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Record spans.
+
+        Returns:
+            SUCCESS: they are safe on disk. The store may be down; they reach it when it is up.
+        """
+        for span in spans:
+            record = record_of(span)
+            if record is not None:
+                self._pipeline.append(record)
+        return SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Bring everything exported so far into the store; return whether it is there."""
+        return self._pipeline.flush(timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        """Store what is left, within five seconds, and stop."""
+        self._pipeline.close(5.0)

@@ -1,0 +1,223 @@
+"""Rebuilding: every projection of a store anew, from the log, which is the truth.
+
+For an index that is damaged, for statistics in doubt, and for vectors of another embedder.
+
+What keeps it safe:
+
+* An embedded store's lock is held from the first deletion to the last write, and before it the
+  lock of the spool directory, so that no drainer stands between a batch and its commit. A Chroma
+  server has no such lock: there, a writer that is at work fails, keeps its records in its spool,
+  and stores them once the rebuild is over.
+* From the first deletion to the last write the store's record says so, and the store is not opened.
+  Interrupted at any point, a rebuild is run again from the start; the log is only ever added to.
+* Statistics are recounted for each writer apart, with the last batch counted, just as the writer
+  would have left them. A batch that was under way when its drainer died is left out: it is stored
+  again by the next drainer, which counts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from autotrace.errors import AutotraceError, StoreError, StoreUnavailableError
+from autotrace.export.assemble import Tree, role_of, summarize, trace_id_of
+from autotrace.export.drain import LOCK_FILE, load_cursor
+from autotrace.export.ingest import call_of
+from autotrace.export.records import record_key
+from autotrace.store import rebuild as repair
+from autotrace.store import traces
+from autotrace.store.connection import Connection
+from autotrace.store.embedder import Embedder
+from autotrace.store.log import Part, read_parts
+from autotrace.store.schema import Collections
+from autotrace.store.stats import Counters
+from autotrace.store.timeline import Entry
+
+DRAIN_LOCK_TIMEOUT_S: Final = 30.0
+"""How long to wait for the process that stores what is recorded; an idle one gives way at once."""
+_TRACES_AT_ONCE: Final = 64
+_SUMMARIES_AT_ONCE: Final = 512
+_TEXT_AT_ONCE: Final = 4 * 1024 * 1024
+"""Characters of summaries in one write, in case a few of them are very large."""
+
+
+class Rebuilt(NamedTuple):
+    """What a rebuild found in the log."""
+
+    traces: int
+    """Traces of tasks, each now listed, and recalled if it is completed."""
+    tool_calls: int
+    """Tool calls, inside and outside tasks, each now counted in the statistics."""
+    space: str
+    """The embedding space that the store holds from now on."""
+
+
+@dataclass
+class _Pending:
+    """Summaries that wait to be written together."""
+
+    summaries: dict[str, traces.Summary] = field(default_factory=dict[str, traces.Summary])
+    entries: list[Entry] = field(default_factory=list[Entry])
+    characters: int = 0
+
+    def add(self, entry: Entry, summary: traces.Summary) -> None:
+        self.entries.append(entry)
+        self.summaries[entry.trace_id] = summary
+        self.characters += len(summary["task"]) + len(summary["outcome"] or "")
+
+    def is_full(self) -> bool:
+        return len(self.summaries) >= _SUMMARIES_AT_ONCE or self.characters >= _TEXT_AT_ONCE
+
+
+def rebuild(
+    connection: Connection,
+    embedder: Embedder,
+    spool: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    lock_timeout_s: float = DRAIN_LOCK_TIMEOUT_S,
+) -> Rebuilt:
+    """Build everything but the log anew, in the embedding space of this embedder.
+
+    Args:
+        connection: The store, connected with `space=None`, as it may hold another space.
+        embedder: Makes the vectors of task texts.
+        spool: The spool directory of the store on this machine.
+        progress: Called with the number of OpenTelemetry traces done and of all.
+        lock_timeout_s: How long to wait for a process that is storing, in seconds.
+
+    Returns:
+        What was found.
+
+    Raises:
+        StoreError: The embedder does not work. If it failed at once, nothing is changed.
+        StoreVersionError: A newer autotrace wrote the store; nothing is changed.
+        StoreUnavailableError: Another process does not let go of the store, or Chroma failed.
+    """
+    _embed(embedder, ["a task"])  # what cannot be embedded must not be deleted
+    try:
+        with _no_drainer(spool, lock_timeout_s), connection.writing() as collections:
+            return _Rebuild(connection.name, embedder, spool, progress).run(collections)
+    finally:
+        connection.close()  # its collections are gone, and so is what it knows of them
+
+
+@contextlib.contextmanager
+def _no_drainer(spool: Path, timeout_s: float) -> Generator[None]:
+    """Keep every other process from storing; without a spool there is none to keep."""
+    if not spool.is_dir():
+        yield
+        return
+    lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
+    try:
+        lock.acquire(timeout=timeout_s)
+    except Timeout:
+        msg = (
+            f"another process has been storing from {spool} for {timeout_s:g} s: stop it, or try "
+            "again when it is idle (`autotrace doctor` says which it is)"
+        )
+        raise StoreUnavailableError(msg) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Rebuild:
+    """One run."""
+
+    def __init__(
+        self,
+        store: str,
+        embedder: Embedder,
+        spool: Path,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._progress = progress
+        cursor = load_cursor(spool)
+        self._under_way = None if cursor.pending is None else (cursor.writer, cursor.batch + 1)
+        self._counters: dict[str, dict[str, Counters]] = {}
+        self._pending = _Pending()
+        self._traces = 0
+        self._tool_calls = 0
+
+    def run(self, collections: Collections) -> Rebuilt:
+        space = self._embedder.space
+        collections = repair.begin(collections, self._store, space)
+        logged = repair.logged_traces(collections.log)
+        self._report(0, len(logged))
+        for start in range(0, len(logged), _TRACES_AT_ONCE):
+            group = logged[start : start + _TRACES_AT_ONCE]
+            for parts in read_parts(collections.log, group).values():
+                self._take_in(parts)
+                if self._pending.is_full():
+                    self._write(collections)
+            self._report(start + len(group), len(logged))
+        self._write(collections)
+        repair.replace_stats(collections, self._counters)
+        repair.finish(collections, space)
+        return Rebuilt(self._traces, self._tool_calls, space)
+
+    def _report(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(done, total)
+
+    def _take_in(self, parts: Sequence[Part]) -> None:
+        """Count and summarize one OpenTelemetry trace."""
+        records: list[Any] = []
+        keys: set[str] = set()
+        for part in parts:
+            for record in part["records"]:
+                if (key := record_key(record)) not in keys:
+                    keys.add(key)
+                    records.append(record)
+                    if role_of(record) == "tool":
+                        self._count(part, record)
+        tree = Tree(records)
+        for task in tree.tasks:
+            self._pending.add(Entry(task["start_ns"], trace_id_of(task)), summarize(tree, task))
+
+    def _count(self, part: Part, record: Any) -> None:
+        self._tool_calls += 1
+        if (part["writer"], part["batch"]) == self._under_way:
+            return
+        call = call_of(record)
+        tools = self._counters.setdefault(part["writer"], {})
+        counters = tools.setdefault(call.tool_name, Counters(call.tool_name))
+        counters.batch = max(counters.batch, part["batch"])
+        counters.count(call)
+
+    def _write(self, collections: Collections) -> None:
+        pending, self._pending = self._pending, _Pending()
+        completed = {t: s for t, s in pending.summaries.items() if s["status"] == "completed"}
+        distinct = list(dict.fromkeys(summary["task"] for summary in completed.values()))
+        vectors = dict(zip(distinct, _embed(self._embedder, distinct), strict=True))
+        repair.enter_missing(collections, pending.entries)
+        traces.put_completed(
+            collections, completed, {t: vectors[s["task"]] for t, s in completed.items()}
+        )
+        traces.put_open(
+            collections, {t: s for t, s in pending.summaries.items() if t not in completed}
+        )
+        self._traces += len(pending.summaries)
+
+
+def _embed(embedder: Embedder, texts: list[str]) -> Any:
+    if not texts:
+        return []
+    try:
+        return embedder.embed(texts)
+    except AutotraceError:
+        raise
+    except Exception as error:
+        # The application's own function: it may raise anything.
+        msg = f"the embedder {embedder.space} failed: {type(error).__name__}: {error}"
+        raise StoreError(msg) from error

@@ -1,0 +1,169 @@
+"""Span records: what the spool holds and the assembler reads.
+
+A span record is a plain dict, because it is made and serialised on the caller's thread for every
+span. There are four kinds:
+
+* an *ended* span: every field of the span that a reader may want, with `end_ns`;
+* an *open* span (`open: True`): written when a task or step starts, so that a crash leaves
+  evidence of it; superseded by the ended record of the same span;
+* a *skeleton* (`skeleton: True`): id and parent of a span that is not about agents; it keeps the
+  chain of parents whole between spans that are;
+* an *interruption* (`interrupted: True`): added for an open task whose process has died.
+
+Ids are lower-case hex as in OTLP/JSON; times are nanoseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Required, TypedDict
+
+from autotrace import semconv
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.trace import SpanContext
+
+STATUS_ERROR = 2
+"""Value of the OTLP status code `STATUS_CODE_ERROR`."""
+
+
+class EventRecord(TypedDict):
+    """An event of a span."""
+
+    name: str
+    time_ns: int
+    attributes: dict[str, Any]
+
+
+class SpanRecord(TypedDict, total=False):
+    """One span, or a stage of it; see the module's docstring for the kinds."""
+
+    trace: Required[str]
+    id: Required[str]
+    start_ns: Required[int]
+    parent: str | None
+    name: str
+    end_ns: int
+    attributes: dict[str, Any]
+    status: int
+    message: str
+    events: list[EventRecord]
+    scope: str
+    open: bool
+    shared: bool
+    """An open span that no process owns: its process may die without interrupting it."""
+    skeleton: bool
+    interrupted: bool
+
+
+def span_id_hex(span_id: int) -> str:
+    """Return the 16 hex digits of a span id."""
+    return span_id.to_bytes(8, "big").hex()
+
+
+def trace_id_hex(trace_id: int) -> str:
+    """Return the 32 hex digits of an OpenTelemetry trace id."""
+    return trace_id.to_bytes(16, "big").hex()
+
+
+def record_key(record: SpanRecord) -> str:
+    """Name a record within its OpenTelemetry trace: equal keys are the same record twice."""
+    if record.get("open"):
+        return record["id"] + "o"
+    if record.get("interrupted"):
+        return record["id"] + "i"
+    return record["id"]
+
+
+def is_agent_span(attributes: Mapping[str, Any] | None) -> bool:
+    """Tell whether a span says anything about what an agent did."""
+    if not attributes:
+        return False
+    return any(key.startswith(_AGENT_KEY_PREFIXES) for key in attributes)
+
+
+_AGENT_KEY_PREFIXES = (
+    "gen_ai.",
+    "autotrace.",
+    "openinference.",
+    "traceloop.",
+    "llm.",
+    "ai.",
+    "langsmith.",
+    "gcp.vertex.agent.",
+    "mcp.",
+)
+"""Key families of the instrumentations whose spans are kept whole."""
+
+
+def open_record(span: ReadableSpan) -> SpanRecord:
+    """Make the record of a task or step that has just started."""
+    context = _context(span)
+    parent = span.parent
+    return {
+        "trace": trace_id_hex(context.trace_id),
+        "id": span_id_hex(context.span_id),
+        "parent": None if parent is None else span_id_hex(parent.span_id),
+        "name": span.name,
+        "start_ns": span.start_time or 0,
+        "attributes": dict(span.attributes or {}),
+        "open": True,
+    }
+
+
+def ended_record(span: ReadableSpan) -> SpanRecord:
+    """Make the record of an ended span that is about agents.
+
+    Values of attributes may be of any type OpenTelemetry allows; bytes are the serialiser's task.
+    """
+    context = _context(span)
+    parent = span.parent
+    record: SpanRecord = {
+        "trace": trace_id_hex(context.trace_id),
+        "id": span_id_hex(context.span_id),
+        "parent": None if parent is None else span_id_hex(parent.span_id),
+        "name": span.name,
+        "start_ns": span.start_time or 0,
+        "end_ns": span.end_time or span.start_time or 0,
+        "attributes": dict(span.attributes or {}),
+    }
+    scope = span.instrumentation_scope
+    if scope is not None and scope.name != semconv.SCOPE:
+        record["scope"] = scope.name
+    status = span.status
+    if status.status_code.value:
+        record["status"] = status.status_code.value
+        if status.description:
+            record["message"] = status.description
+    if span.events:
+        record["events"] = [
+            {
+                "name": event.name,
+                "time_ns": event.timestamp,
+                "attributes": dict(event.attributes or {}),
+            }
+            for event in span.events
+        ]
+    return record
+
+
+def skeleton_record(span: ReadableSpan) -> SpanRecord:
+    """Make the record of an ended span that is not about agents: its place in the tree alone."""
+    context = _context(span)
+    return {
+        "trace": trace_id_hex(context.trace_id),
+        "id": span_id_hex(context.span_id),
+        "parent": None if span.parent is None else span_id_hex(span.parent.span_id),
+        "start_ns": span.start_time or 0,
+        "end_ns": span.end_time or 0,
+        "skeleton": True,
+    }
+
+
+def _context(span: ReadableSpan) -> SpanContext:
+    context = span.get_span_context()
+    if context is None:
+        msg = f"span {span.name!r} has no context"
+        raise ValueError(msg)
+    return context

@@ -1,0 +1,168 @@
+"""Reading a store: traces, listings, recall, statistics. Every surface reads through this."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, get_args
+
+from autotrace.errors import InvalidArgumentError, StoreError, TraceNotFoundError
+from autotrace.export.assemble import Tree, build_trace, trace_id_of
+from autotrace.models import RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
+from autotrace.retrieval import search
+from autotrace.store import stats, traces
+from autotrace.store.connection import Connection
+from autotrace.store.embedder import Embedder
+from autotrace.store.log import read_records
+from autotrace.store.schema import Collections
+from autotrace.store.timeline import Entry
+
+R = TypeVar("R")
+
+MAX_RECALL = 50
+MAX_PAGE = 1000
+_TRACE_ID = re.compile(r"trace-([0-9a-f]{32})-([0-9a-f]{16})")
+
+
+class Reader:
+    """Answers questions about what is stored. Any thread may use it.
+
+    Args:
+        connection: The store.
+        embedder: Makes the vectors of queries; must be of the store's embedding space.
+    """
+
+    def __init__(self, connection: Connection, embedder: Embedder) -> None:
+        self._connection = connection
+        self._embedder = embedder
+
+    def get_trace(self, trace_id: str) -> Trace:
+        """Return a trace with its steps and tool calls.
+
+        Raises:
+            TraceNotFoundError: There is none with this id.
+            StoreError: The store cannot be read.
+        """
+        ids = _TRACE_ID.fullmatch(str(trace_id))
+        if ids is not None:
+            with self._connection.reading() as collections:
+                records = read_records(collections.log, ids[1])
+            tree = Tree(records)
+            for task in tree.tasks:
+                if trace_id_of(task) == trace_id:
+                    return build_trace(tree, task)
+        raise TraceNotFoundError(trace_id, self._connection.name)
+
+    def list_traces(
+        self,
+        *,
+        status: TraceStatus | None = None,
+        session_id: str | None = None,
+        agent: str | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> list[TraceSummary]:
+        """Return a page of traces, newest first.
+
+        Args:
+            status: Only traces of this status.
+            session_id: Only traces of this session.
+            agent: Only traces of this agent.
+            limit: Size of a page, 1 to 1000.
+            after: Id of the last trace of the page before.
+
+        Raises:
+            InvalidArgumentError: An argument has a value that is not allowed.
+            TraceNotFoundError: `after` is no trace of the store.
+            StoreError: The store cannot be read.
+        """
+        if status is not None and status not in get_args(TraceStatus):
+            raise InvalidArgumentError("status", status, get_args(TraceStatus))
+        _check_limit(limit, MAX_PAGE)
+        with self._connection.reading() as collections:
+            before = None if after is None else self._entry(collections, after)
+            page = traces.list_summaries(
+                collections,
+                status=status,
+                session_id=session_id,
+                agent=agent,
+                limit=limit,
+                before=before,
+            )
+        return [traces.to_model(trace_id, summary) for trace_id, summary in page]
+
+    def _entry(self, collections: Collections, trace_id: str) -> Entry:
+        summary = traces.get_summaries(collections, [trace_id]).get(trace_id)
+        if summary is None:
+            raise TraceNotFoundError(trace_id, self._connection.name)
+        return Entry(summary["created_ns"], trace_id)
+
+    def recall(
+        self,
+        query: str,
+        success_only: bool = True,
+        limit: int = 10,
+        *,
+        agent: str | None = None,
+        session_id: str | None = None,
+        tools: Sequence[str] | None = None,
+    ) -> list[RecallResult]:
+        """Return past completed traces whose tasks mean something similar, most similar first.
+
+        Args:
+            query: The task at hand, in words.
+            success_only: Whether to leave out traces that failed.
+            limit: How many to return at most, 1 to 50.
+            agent: Only traces of this agent.
+            session_id: Only traces of this session.
+            tools: Only traces that called every one of these tools.
+
+        Raises:
+            InvalidArgumentError: An argument has a value that is not allowed.
+            StoreError: The store cannot be read.
+        """
+        if not str(query or "").strip():
+            raise InvalidArgumentError("query", query, "a text that is not empty")
+        if isinstance(tools, str):
+            raise InvalidArgumentError("tools", tools, "a list of tool names")
+        _check_limit(limit, MAX_RECALL)
+        vector = self._embedder.embed([str(query)])[0]
+
+        def find(collections: Collections) -> list[traces.Found]:
+            return search.find(
+                collections,
+                vector,
+                success_only=success_only,
+                limit=limit,
+                agent=agent,
+                session_id=session_id,
+                tools=list(tools or ()),
+            )
+
+        return [search.to_model(found) for found in self._fresh(find)]
+
+    def _fresh(self, read: Callable[[Collections], R]) -> R:
+        """Read by query; once more with a new client if another process changed the index."""
+        try:
+            with self._connection.reading(fresh=True) as collections:
+                return read(collections)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 - what it is shows in the second attempt
+            self._connection.expire()
+        with self._connection.reading(fresh=True) as collections:
+            return read(collections)
+
+    def tool_stats(self) -> list[ToolStats]:
+        """Return the statistics of every tool, most used first.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self._connection.reading() as collections:
+            return stats.read_stats(collections.state)
+
+
+def _check_limit(limit: Any, maximum: int) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= maximum:
+        raise InvalidArgumentError("limit", limit, f"a whole number from 1 to {maximum}")

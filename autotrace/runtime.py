@@ -1,0 +1,324 @@
+"""Wiring: the only place where settings, capture, export and store are put together."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace as otel_trace
+
+from autotrace import semconv
+from autotrace.capture.encode import Encoder
+from autotrace.capture.recorder import Recorder, current
+from autotrace.capture.redact import Redactor
+from autotrace.errors import InvalidArgumentError, NotConfiguredError
+from autotrace.export.collector import otlp_processor
+from autotrace.export.counters import Counters
+from autotrace.export.exporter import choose_embedder, open_connection, open_pipeline
+from autotrace.export.processor import SpoolSpanProcessor
+from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
+from autotrace.reader import Reader
+from autotrace.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+
+class Runtime:
+    """Everything that one configuration has set up."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        embedder: Any = None,
+        tracer_provider: TracerProvider | None = None,
+        redact: Callable[[str, Any], Any] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.counters = Counters()
+        self.embedder = choose_embedder(settings, embedder)
+        self.connection = open_connection(settings, self.embedder.space)
+        self.reader = Reader(self.connection, self.embedder)
+        self.pipeline = open_pipeline(settings, self.connection, self.embedder, self.counters)
+        self._redact = redact
+        self._adopt_lock = threading.Lock()
+        self._follows_global = tracer_provider is None
+        self._otlp: Any = None
+        self._processor = SpoolSpanProcessor(self.pipeline, self.counters)
+        self.provider: TracerProvider = self._first_provider(tracer_provider)
+        self.recorder = self._make_recorder()
+
+    def start(self) -> None:
+        """Begin to record, and store what dead processes have left."""
+        if self.settings.propagate_threads:
+            _instrument_threads(self.counters)
+        current.recorder = self.recorder
+        self.pipeline.recover()
+
+    def _make_recorder(self) -> Recorder:
+        settings, counters = self.settings, self.counters
+        redactor = Redactor(
+            enabled=settings.redaction,
+            extra_keys=settings.redact_keys,
+            hook=self._redact,
+            count=counters.add,
+        )
+        encoder = Encoder(redactor, max_value_bytes=settings.max_value_bytes, count=counters.add)
+        return Recorder(
+            self.provider.get_tracer(semconv.SCOPE),
+            encoder,
+            count=counters.add,
+            note=counters.note,
+            capture_arguments=settings.capture_arguments,
+            capture_result=settings.capture_result,
+            agent=settings.agent,
+            before_task=self._follow_global_provider if self._follows_global else None,
+        )
+
+    def _first_provider(self, given: TracerProvider | None) -> TracerProvider:
+        if given is not None:
+            self._attach(given)
+            return given
+        existing = _sdk_provider()
+        if existing is not None:
+            self._attach(existing)
+            return existing
+        from opentelemetry.sdk.trace import TracerProvider
+
+        # Not made the global one: an application that sets its own later must find the place free.
+        provider = TracerProvider(shutdown_on_exit=False)
+        self._attach(provider)
+        return provider
+
+    def _attach(self, provider: TracerProvider) -> None:
+        provider.add_span_processor(self._processor)
+        if self._otlp is None:
+            self._otlp = otlp_processor(self.settings.otlp_endpoint, provider)
+        if self._otlp is not None:
+            provider.add_span_processor(self._otlp)
+
+    def _follow_global_provider(self) -> None:
+        """Move to the provider that the application has set since, and keep to it."""
+        existing = _sdk_provider()
+        if existing is None or existing is self.provider:
+            return
+        with self._adopt_lock:
+            if existing is not self.provider:
+                self._attach(existing)
+                self.provider = existing
+                self.recorder.tracer = existing.get_tracer(semconv.SCOPE)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Bring everything recorded so far into the store, and to the collector if there is one."""
+        stored = self.pipeline.flush(timeout_s)
+        if self._otlp is not None:
+            stored = bool(self._otlp.force_flush(int(timeout_s * 1000))) and stored
+        return stored
+
+    def stop(self, timeout_s: float, *, flush: bool = True) -> bool:
+        """Stop recording; store what is left, as far as time allows."""
+        if current.recorder is self.recorder:
+            current.recorder = None
+        done = self.pipeline.close(timeout_s, flush=flush)
+        if self._otlp is not None:
+            self._otlp.shutdown()
+        return done
+
+    def stop_at_exit(self) -> None:
+        """Store what is left, unless that would only begin now and can be left to the next start.
+
+        A spool beside an embedded store is as safe as the store, and to load Chroma takes longer
+        than most short programs; the spool of a server's client may vanish with its container.
+        """
+        cold = self.settings.is_embedded and "chromadb" not in sys.modules
+        self.stop(self.settings.exit_timeout_ms / 1000, flush=not cold)
+
+
+def _sdk_provider() -> TracerProvider | None:
+    """Return the application's tracer provider if it has an SDK one."""
+    provider: Any = otel_trace.get_tracer_provider()
+    return provider if hasattr(provider, "add_span_processor") else None
+
+
+def _instrument_threads(counters: Counters) -> None:
+    from opentelemetry.instrumentation.threading import ThreadingInstrumentor
+
+    try:
+        instrumentor = ThreadingInstrumentor()
+        if not instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.instrument()
+    except Exception as error:  # noqa: BLE001 - recording goes on, with threads apart
+        counters.add("capture_errors")
+        counters.note("threads", f"threads do not inherit the current task: {error}", error)
+
+
+_lock = threading.RLock()
+_runtime: Runtime | None = None
+_arguments: dict[str, Any] | None = None
+_at_exit = False
+
+
+def configure(
+    store: str | os.PathLike[str] | None = None,
+    *,
+    embedder: Any = None,
+    tracer_provider: TracerProvider | None = None,
+    otlp_endpoint: str | None = None,
+    redact: Callable[[str, Any], Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Begin to record into a store. Once in a program, at any time, before or after decoration.
+
+    Called again with the same arguments it changes nothing; with others it stores what is left and
+    begins anew.
+
+    Args:
+        store: A path (embedded Chroma; default `./.autotrace`), or `http(s)://host:port` of a
+            Chroma server.
+        embedder: Makes the vectors by which traces are recalled: any Chroma embedding function, or
+            a function from a list of texts to a list of vectors. Default: all-MiniLM-L6-v2.
+        tracer_provider: The OpenTelemetry SDK provider to use. Default: the application's global
+            one, also if it is set later; without one, a provider of our own.
+        otlp_endpoint: Base URL of an OTLP/HTTP collector that gets the same spans.
+        redact: Called as `redact(path, value)` for everything that is captured; returns what to
+            record in its place.
+        settings: Any other setting of `docs/settings.md`, by its name in lower case. What is not
+            given here is taken from the environment, as `AUTOTRACE_` and the name in upper case.
+
+    Raises:
+        InvalidArgumentError: A setting has a value that is not allowed; nothing is changed.
+    """
+    global _runtime, _arguments, _at_exit
+    arguments = {
+        "store": None if store is None else os.fspath(store),
+        "embedder": embedder,
+        "tracer_provider": tracer_provider,
+        "otlp_endpoint": otlp_endpoint,
+        "redact": redact,
+        **settings,
+    }
+    if tracer_provider is not None and not hasattr(tracer_provider, "add_span_processor"):
+        raise InvalidArgumentError(
+            "tracer_provider", tracer_provider, "an OpenTelemetry SDK TracerProvider"
+        )
+    if redact is not None and not callable(redact):
+        raise InvalidArgumentError("redact", redact, "a function of (path, value)")
+    with _lock:
+        loaded = load_settings(store=arguments["store"], otlp_endpoint=otlp_endpoint, **settings)
+        if _runtime is not None and _arguments == arguments and _runtime.settings == loaded:
+            return
+        runtime = Runtime(loaded, embedder=embedder, tracer_provider=tracer_provider, redact=redact)
+        if _runtime is not None:
+            _runtime.stop(loaded.exit_timeout_ms / 1000)
+        _runtime, _arguments = runtime, arguments
+        runtime.start()
+        if not _at_exit:
+            atexit.register(_stop_at_exit)
+            _at_exit = True
+
+
+def _stop_at_exit() -> None:
+    runtime = _runtime
+    if runtime is not None:
+        runtime.stop_at_exit()
+
+
+def runtime_or_raise(what: str) -> Runtime:
+    """Return what `configure` has set up.
+
+    Raises:
+        NotConfiguredError: It has not been called; names what was asked for.
+    """
+    if _runtime is None:
+        raise NotConfiguredError(what)
+    return _runtime
+
+
+def shutdown(timeout: float = 30.0) -> bool:
+    """Store what is left and stop recording; `configure` begins anew.
+
+    Args:
+        timeout: How long to take at most, in seconds.
+
+    Returns:
+        Whether everything is stored. What is not stays on disk and is stored at the next start.
+    """
+    global _runtime, _arguments
+    with _lock:
+        runtime, _runtime, _arguments = _runtime, None, None
+    return True if runtime is None else runtime.stop(timeout)
+
+
+def flush(timeout: float = 30.0) -> bool:
+    """Bring everything that this process has recorded so far into the store.
+
+    Args:
+        timeout: How long to wait at most, in seconds.
+
+    Returns:
+        Whether everything is stored. What is not stays on disk and is stored later.
+    """
+    return True if _runtime is None else _runtime.flush(timeout)
+
+
+def health() -> Health:
+    """Return how recording does: what waits, what was dropped or cut, what failed last."""
+    runtime = _runtime
+    if runtime is None:
+        return Health(configured=False)
+    return Health(
+        configured=True,
+        store=runtime.connection.name,
+        spool=str(runtime.settings.spool_path),
+        backlog_bytes=runtime.pipeline.backlog_bytes(),
+        counters=runtime.counters.snapshot(),
+        last_error=runtime.counters.last_error,
+    )
+
+
+def get_trace(trace_id: str) -> Trace:
+    """Return a trace with its steps and tool calls; see `Reader.get_trace`."""
+    return _reader("get_trace()").get_trace(trace_id)
+
+
+def list_traces(
+    *,
+    status: TraceStatus | None = None,
+    session_id: str | None = None,
+    agent: str | None = None,
+    limit: int = 50,
+    after: str | None = None,
+) -> list[TraceSummary]:
+    """Return a page of traces, newest first; see `Reader.list_traces`."""
+    return _reader("list_traces()").list_traces(
+        status=status, session_id=session_id, agent=agent, limit=limit, after=after
+    )
+
+
+def recall(
+    query: str,
+    success_only: bool = True,
+    limit: int = 10,
+    *,
+    agent: str | None = None,
+    session_id: str | None = None,
+    tools: Sequence[str] | None = None,
+) -> list[RecallResult]:
+    """Return past completed traces whose tasks mean something similar; see `Reader.recall`."""
+    return _reader("recall()").recall(
+        query, success_only, limit, agent=agent, session_id=session_id, tools=tools
+    )
+
+
+def tool_stats() -> list[ToolStats]:
+    """Return the statistics of every tool, most used first; see `Reader.tool_stats`."""
+    return _reader("tool_stats()").tool_stats()
+
+
+def _reader(what: str) -> Reader:
+    return runtime_or_raise(what).reader

@@ -1,0 +1,97 @@
+"""Every setting, each also an environment variable: `AUTOTRACE_` and the name in upper case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from autotrace.errors import InvalidArgumentError
+from autotrace.semconv import ENV_PREFIX
+
+DEFAULT_STORE = "./.autotrace"
+
+
+class Settings(BaseSettings):
+    """What `autotrace.configure()` can be told; an argument wins over the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    store: str = DEFAULT_STORE
+    """A path: embedded Chroma. `http(s)://host:port`: a Chroma server."""
+    spool: str | None = None
+    """Directory of the spool. Default: `spool` in an embedded store; else a folder named after
+    the server in ./.autotrace."""
+    chroma_headers: dict[str, str] | None = Field(default=None, repr=False)
+    """HTTP headers for a Chroma server, as JSON in the environment; they may hold a token."""
+    chroma_tenant: str = "default_tenant"
+    chroma_database: str = "default_database"
+    chroma_timeout_ms: int = Field(default=30_000, ge=1)
+    """How long one request to a Chroma server may take."""
+    embedding_model_path: str | None = None
+    """Folder with the model.onnx and tokenizer.json of all-MiniLM-L6-v2."""
+    otlp_endpoint: str | None = None
+    """Base URL of an OTLP/HTTP collector that gets the same spans. Without it the stock variables
+    OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT are honoured."""
+    agent: str | None = None
+    """Agent of tasks that name none."""
+    capture_arguments: bool = True
+    """Whether tools record their arguments, unless the tool says otherwise."""
+    capture_result: bool = True
+    """Whether tools record their results, unless the tool says otherwise."""
+    max_value_bytes: int = Field(default=262_144, ge=256)
+    """How large the JSON of one captured value, or one text, may be."""
+    redaction: bool = True
+    """Whether values under secret keys, and secrets in error text, are redacted."""
+    redact_keys: list[str] = Field(default_factory=list[str])
+    """Further secret keys; as JSON in the environment."""
+    propagate_threads: bool = True
+    """Whether threads and executors inherit the current task, step and tool."""
+    flush_interval_ms: int = Field(default=500, ge=0)
+    """How long a record may wait for others to be stored with it."""
+    exit_timeout_ms: int = Field(default=5_000, ge=0)
+    """How long the end of the program may be delayed to store what is left."""
+    max_spool_bytes: int = Field(default=4 * 1024**3, ge=1024**2)
+    """How much one process may keep on disk while the store does not take it."""
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the store is a path."""
+        return "://" not in self.store
+
+    @property
+    def spool_path(self) -> Path:
+        """The spool directory."""
+        if self.spool is not None:
+            return Path(self.spool).resolve()
+        if self.is_embedded:
+            return Path(self.store).resolve() / "spool"
+        name = "".join(c if c.isalnum() else "-" for c in self.store.partition("://")[2])
+        return Path(DEFAULT_STORE).resolve() / f"spool-{name.strip('-')}"
+
+
+def load_settings(**arguments: Any) -> Settings:
+    """Make the settings from arguments and, for those not given, the environment.
+
+    Raises:
+        InvalidArgumentError: A value is not allowed; names the setting and what is.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "settings"
+        source = field if field in given else f"{ENV_PREFIX}{field.upper()}"
+        raise InvalidArgumentError(source, first.get("input"), _allowed(first)) from None
+
+
+def _allowed(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "left out: there is no such setting; there are " + ", ".join(Settings.model_fields)
+    message: str = error["msg"]
+    return message.removeprefix("Input should be ").removeprefix("Value error, ")

@@ -1,0 +1,25 @@
+"""Folders for what agents did: for their owner's eyes, and not for version control."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+STORE_FOLDER_NAME: Final = ".autotrace"
+
+
+def private_directory(path: Path) -> None:
+    """Make a directory, and each missing one above it, open to its owner alone.
+
+    A new `.autotrace` folder tells git to leave it out: traces hold what users said.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    if path.is_dir():
+        return
+    if path.parent != path:
+        private_directory(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.name == STORE_FOLDER_NAME:
+        (path / ".gitignore").write_text("*\n", encoding="ascii")

@@ -1,0 +1,74 @@
+"""The log: the span records of each OpenTelemetry trace, append-only; the truth of the store.
+
+The records of trace `t` are the parts `{t}/0`, `{t}/1`, …, each the document
+`{"writer", "batch", "records"}`. Chroma's `add` leaves an id that exists as it is, so whoever adds
+part n first has appended, and the others see it when they look: a compare-and-append.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypedDict
+
+from autotrace.store.schema import Collection, documents
+
+MAX_PART_BYTES: Final = 1024 * 1024
+"""About how large a part grows before the next is begun; a larger record has one to itself."""
+_FIRST_LOOK: Final = 4
+
+
+class Part(TypedDict):
+    """One part of a trace's log."""
+
+    writer: str
+    """Who appended it."""
+    batch: int
+    """In which of its batches."""
+    records: list[Any]
+
+
+def part_id(trace: str, number: int) -> str:
+    """Return the record id of a part."""
+    return f"{trace}/{number}"
+
+
+def read_parts(log: Collection, traces: Sequence[str]) -> dict[str, list[Part]]:
+    """Return the parts of each trace, in order; an unknown trace has none."""
+    parts: dict[str, list[Part]] = {trace: [] for trace in traces}
+    pending = list(traces)
+    # Most traces asked for are new, or have one part: look far only where there is more.
+    width = _FIRST_LOOK if len(traces) == 1 else 1
+    while pending:
+        unfinished: list[str] = []
+        for group in _groups(pending, max(1, 512 // width)):
+            wanted = {
+                trace: [part_id(trace, len(parts[trace]) + n) for n in range(width)]
+                for trace in group
+            }
+            found = documents(log, [record_id for ids in wanted.values() for record_id in ids])
+            for trace, ids in wanted.items():
+                present = [found[record_id] for record_id in ids if record_id in found]
+                parts[trace].extend(present)
+                if len(present) == width:
+                    unfinished.append(trace)
+        pending = unfinished
+        width = min(width * 4, 256)
+    return parts
+
+
+def read_records(log: Collection, trace: str) -> list[Any]:
+    """Return every span record of an OpenTelemetry trace."""
+    return [record for part in read_parts(log, [trace])[trace] for record in part["records"]]
+
+
+def _groups(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def lost_ids(log: Collection, written: Mapping[str, Any]) -> set[str]:
+    """Return the ids among those just added that another writer had added before."""
+    found = documents(log, list(written))
+    return {
+        record_id for record_id, document in written.items() if found.get(record_id) != document
+    }

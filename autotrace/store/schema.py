@@ -1,0 +1,209 @@
+"""What a store is made of: its collections, its version, its embedding space.
+
+| collection | id | vector | holds |
+|---|---|---|---|
+| log | `{otel trace id}/{n}` | none | span records, appended; the truth |
+| log | `t…` | none | the timeline: which traces started when (see timeline.py) |
+| state | `store` | none | schema version and embedding space |
+| state | `stats/…` | none | statistics of each tool |
+| open | trace id | none | summaries of traces that are active or interrupted |
+| succeeded, failed | trace id | of the task's text | summaries of completed traces |
+
+Everything but the log's span records is a projection of them. Succeeded and failed traces are
+apart because nearly every query filters on success, and a filter that matches most of a collection
+makes a Chroma query a hundred times slower. A record without a vector has a constant one of two
+dimensions, as Chroma asks for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
+
+import orjson
+
+from autotrace.errors import EmbeddingSpaceError, StoreError, StoreVersionError
+
+SCHEMA_VERSION: Final = 1
+STORE_RECORD_ID: Final = "store"
+NO_VECTOR: Final = [0.0, 0.0]
+JSON_KEY: Final = "json"
+"""The one metadata key under which a record's document lies.
+
+Not Chroma's `document` field: that one is indexed for full-text search, which doubles the cost of
+a write and is never asked.
+"""
+MAX_REQUEST_BYTES: Final = 8 * 1024 * 1024
+"""About how much goes to Chroma in one call; its server refuses more than 40 MB."""
+_LOOKUP: Final = {"hnsw": {"space": "l2", "max_neighbors": 4, "ef_construction": 8}}
+_SEARCH: Final = {"hnsw": {"space": "cosine"}}
+
+
+class Collection(Protocol):
+    """The part of a Chroma collection that the store uses."""
+
+    def add(
+        self, ids: list[str], *, embeddings: Any, metadatas: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Add records; one whose id exists is ignored in silence."""
+        ...
+
+    def upsert(
+        self, ids: list[str], *, embeddings: Any, metadatas: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Add or replace records."""
+        ...
+
+    def update(self, ids: list[str], *, metadatas: Sequence[Mapping[str, Any]]) -> None:
+        """Replace metadata of records that exist; their vectors stay."""
+        ...
+
+    def get(
+        self,
+        ids: list[str] | None = None,
+        *,
+        where: Any = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        include: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Look records up."""
+        ...
+
+    def query(
+        self,
+        *,
+        query_embeddings: Any,
+        n_results: int,
+        where: Any = None,
+        include: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Find the nearest records."""
+        ...
+
+    def delete(self, ids: list[str]) -> Any:
+        """Delete records; ids that do not exist are ignored."""
+        ...
+
+    def count(self) -> int:
+        """Count the records."""
+        ...
+
+
+@dataclass(frozen=True)
+class Collections:
+    """The collections of one open store."""
+
+    log: Collection
+    state: Collection
+    open: Collection
+    succeeded: Collection
+    failed: Collection
+    max_batch: int
+    """How many records Chroma takes in one call."""
+    client: Any
+    """Chroma's client, for the repair that makes collections anew."""
+
+
+def open_collections(client: Any, store: str, space: str | None) -> Collections:
+    """Open, or make, the collections of a store, and check that this library may use them.
+
+    Raises:
+        StoreVersionError: A newer autotrace wrote the store.
+        EmbeddingSpaceError: The store holds vectors of another space.
+        StoreError: The store is being rebuilt, or a rebuild was interrupted.
+    """
+
+    def collection(name: str, configuration: Mapping[str, Any]) -> Collection:
+        return cast(
+            "Collection",
+            client.get_or_create_collection(
+                f"autotrace-{name}", configuration=configuration, embedding_function=None
+            ),
+        )
+
+    state = collection("state", _LOOKUP)
+    _check(state, store, space)
+    return Collections(
+        log=collection("log", _LOOKUP),
+        state=state,
+        open=collection("open", _LOOKUP),
+        succeeded=collection("succeeded", _SEARCH),
+        failed=collection("failed", _SEARCH),
+        max_batch=min(client.get_max_batch_size(), 5000),
+        client=client,
+    )
+
+
+def _check(state: Collection, store: str, space: str | None) -> None:
+    known = documents(state, [STORE_RECORD_ID]).get(STORE_RECORD_ID)
+    if known is None:
+        if space is None:
+            return
+        known = {"schema_version": SCHEMA_VERSION, "space": space}
+        add(state, {STORE_RECORD_ID: known})
+        # Whoever was first has decided.
+        known = documents(state, [STORE_RECORD_ID])[STORE_RECORD_ID]
+    version = known["schema_version"]
+    if version > SCHEMA_VERSION:
+        msg = (
+            f"the store {store} has schema version {version}, and this autotrace knows versions up "
+            f"to {SCHEMA_VERSION}: upgrade with pip install -U autotrace-agents"
+        )
+        raise StoreVersionError(msg)
+    if space is not None and known.get("rebuilding"):
+        msg = (
+            f"the store {store} is being rebuilt, or a rebuild was interrupted: wait for it, or "
+            f"run `autotrace rebuild --store {store}` again"
+        )
+        raise StoreError(msg)
+    if space is not None and known["space"] != space:
+        msg = (
+            f"the store {store} holds vectors of the embedding space {known['space']!r}, and the "
+            f"configured embedder makes vectors of {space!r}: configure the embedder of the store, "
+            f"or embed the store anew with `autotrace rebuild --store {store}`"
+        )
+        raise EmbeddingSpaceError(msg)
+
+
+def documents(collection: Collection, ids: Sequence[str]) -> dict[str, Any]:
+    """Return the JSON documents of those ids that exist."""
+    if not ids:
+        return {}
+    found = collection.get(ids=list(ids), include=["metadatas"])
+    return {
+        record_id: orjson.loads(metadata[JSON_KEY])
+        for record_id, metadata in zip(found["ids"], found["metadatas"], strict=True)
+    }
+
+
+def add(collection: Collection, records: Mapping[str, Any], max_batch: int = 1000) -> None:
+    """Add JSON documents without a vector; those whose id exists are left as they are."""
+    for ids, metadatas in _batches(records, max_batch):
+        collection.add(ids, embeddings=[NO_VECTOR] * len(ids), metadatas=metadatas)
+
+
+def upsert(collection: Collection, records: Mapping[str, Any], max_batch: int = 1000) -> None:
+    """Add or replace JSON documents without a vector."""
+    for ids, metadatas in _batches(records, max_batch):
+        collection.upsert(ids, embeddings=[NO_VECTOR] * len(ids), metadatas=metadatas)
+
+
+def _batches(
+    records: Mapping[str, Any], max_batch: int
+) -> Iterator[tuple[list[str], list[dict[str, str]]]]:
+    """Cut records into calls that stay below Chroma's limits of number and of request size."""
+    ids: list[str] = []
+    metadatas: list[dict[str, str]] = []
+    size_bytes = 0
+    for record_id, document in records.items():
+        text = document if isinstance(document, str) else orjson.dumps(document).decode()
+        if ids and (len(ids) >= max_batch or size_bytes + len(text) > MAX_REQUEST_BYTES):
+            yield ids, metadatas
+            ids, metadatas, size_bytes = [], [], 0
+        ids.append(record_id)
+        metadatas.append({JSON_KEY: text})
+        size_bytes += len(text)
+    if ids:
+        yield ids, metadatas

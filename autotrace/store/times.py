@@ -1,0 +1,12 @@
+"""Times: integer nanoseconds inside, timezone-aware UTC at the edges."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def utc(time_ns: int) -> datetime:
+    """Return the UTC time of nanoseconds since the epoch, to the microsecond."""
+    return _EPOCH + timedelta(microseconds=time_ns // 1000)

@@ -12,7 +12,8 @@ from autotrace.capture.step import Step as StepHandle
 from autotrace.capture.step import step
 from autotrace.capture.task import Task as TaskHandle
 from autotrace.capture.task import current_task, task
-from autotrace.capture.tool import tool, tool_call
+from autotrace.capture.tool import tool
+from autotrace.capture.tool_call import tool_call
 from autotrace.errors import (
     AutotraceError,
     AutotraceWarning,

@@ -19,6 +19,7 @@ from autotrace.errors import InvalidArgumentError, NotConfiguredError
 from autotrace.export.collector import otlp_processor
 from autotrace.export.counters import Counters
 from autotrace.export.exporter import choose_embedder, open_connection, open_pipeline
+from autotrace.export.local import LocalSpan, LocalTracerProvider, id_generator
 from autotrace.export.processor import SpoolSpanProcessor
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.reader import Reader
@@ -50,7 +51,7 @@ class Runtime:
         self._follows_global = tracer_provider is None
         self._otlp: Any = None
         self._processor = SpoolSpanProcessor(self.pipeline, self.counters)
-        self.provider: TracerProvider = self._first_provider(tracer_provider)
+        self.provider = self._first_provider(tracer_provider)
         self.recorder = self._make_recorder()
 
     def start(self) -> None:
@@ -70,7 +71,7 @@ class Runtime:
         )
         encoder = Encoder(redactor, max_value_bytes=settings.max_value_bytes, count=counters.add)
         return Recorder(
-            self.provider.get_tracer(semconv.SCOPE),
+            tracer_of(self.provider),
             encoder,
             count=counters.add,
             note=counters.note,
@@ -80,20 +81,23 @@ class Runtime:
             before_task=self._follow_global_provider if self._follows_global else None,
         )
 
-    def _first_provider(self, given: TracerProvider | None) -> TracerProvider:
-        if given is not None:
-            self._attach(given)
-            return given
-        existing = _sdk_provider()
-        if existing is not None:
-            self._attach(existing)
-            return existing
-        from opentelemetry.sdk.trace import TracerProvider
-
+    def _first_provider(self, given: TracerProvider | None) -> otel_trace.TracerProvider:
+        provider = given or _sdk_provider()
+        if provider is not None:
+            self._attach(provider)
+            return provider
         # Not made the global one: an application that sets its own later must find the place free.
-        provider = TracerProvider(shutdown_on_exit=False)
-        self._attach(provider)
-        return provider
+        self._otlp = otlp_processor(self.settings.otlp_endpoint, None)
+        return LocalTracerProvider(
+            self._processor.append, None if self._otlp is None else self._forward
+        )
+
+    def _forward(self, span: LocalSpan) -> None:
+        try:
+            self._otlp.on_end(span.readable())
+        except Exception as error:  # noqa: BLE001 - runs where user code's spans end
+            self.counters.add("dropped_otlp_spans")
+            self.counters.note("otlp", f"a span was not sent to the collector: {error!r}", error)
 
     def _attach(self, provider: TracerProvider) -> None:
         provider.add_span_processor(self._processor)
@@ -111,7 +115,7 @@ class Runtime:
             if existing is not self.provider:
                 self._attach(existing)
                 self.provider = existing
-                self.recorder.tracer = existing.get_tracer(semconv.SCOPE)
+                self.recorder.tracer = tracer_of(existing)
 
     def flush(self, timeout_s: float) -> bool:
         """Bring everything recorded so far into the store, and to the collector if there is one."""
@@ -143,6 +147,14 @@ def _sdk_provider() -> TracerProvider | None:
     """Return the application's tracer provider if it has an SDK one."""
     provider: Any = otel_trace.get_tracer_provider()
     return provider if hasattr(provider, "add_span_processor") else None
+
+
+def tracer_of(provider: otel_trace.TracerProvider) -> otel_trace.Tracer:
+    """Return our tracer of a provider, with ids that a seeded program does not repeat."""
+    tracer: Any = provider.get_tracer(semconv.SCOPE)
+    if type(getattr(tracer, "id_generator", None)).__name__ == "RandomIdGenerator":
+        tracer.id_generator = id_generator
+    return tracer
 
 
 def _instrument_threads(counters: Counters) -> None:

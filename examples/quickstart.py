@@ -8,7 +8,6 @@ second time and it knows from the start.
 """
 
 import argparse
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -60,9 +59,9 @@ def ask_front_desk(request: str) -> str:
 
 
 Tool = Callable[[str], str]
-EAT: list[Tool] = [city_map, city_guide]
-PAY: list[Tool] = [live_rates, bank_rates]
-BOOK: list[Tool] = [book_online, phone_restaurant, ask_front_desk]
+EAT = [city_map, city_guide]
+PAY = [live_rates, bank_rates]
+BOOK = [book_online, phone_restaurant, ask_front_desk]
 
 NEW = {
     "Find an Italian restaurant near the conference venue": EAT,
@@ -83,19 +82,15 @@ def remember(request: str) -> list[RecallResult]:
     return [past for past in found if past.similarity >= SIMILAR]
 
 
-def experience(memories: list[RecallResult]) -> Counter[str]:
-    """Score tools by how they did then: +1 for each call that worked, -1 for each that did not."""
-    score: Counter[str] = Counter()
+def solve(request: str, tools: list[Tool], memories: list[RecallResult]) -> str:
+    """Try two tools at most, first those that worked before. Returns the id of the trace."""
+    worked: Counter[str] = Counter()
     for past in memories:
         for call in autotrace.get_trace(past.trace_id).tool_calls:
-            score[call.tool_name] += 1 if call.status == "success" else -1
-    return score
+            worked[call.tool_name] += 1 if call.status == "success" else -1
 
-
-def solve(request: str, tools: list[Tool], score: Counter[str]) -> str:
-    """Try two tools at most, those with the best score first. Returns the id of the trace."""
     with task(request, agent="concierge") as t:
-        for use in sorted(tools, key=lambda use: -score[use.__name__])[:2]:
+        for use in sorted(tools, key=lambda use: -worked[use.__name__])[:2]:
             with step(f"{use.__name__} may help", action=f"call {use.__name__}") as s:
                 try:
                     t.complete(use(request))
@@ -118,7 +113,7 @@ def main() -> None:
         console.rule(title, align="left")
         for request, tools in requests.items():
             memories = remember(request)
-            trace_id = solve(request, tools, experience(memories))
+            trace_id = solve(request, tools, memories)
             autotrace.flush()  # Storing goes on in the background; what follows wants it done.
             show(console, autotrace.get_trace(trace_id), memories)
 
@@ -127,20 +122,22 @@ def main() -> None:
         row = (s.call_count, f"{s.success_rate:.0%}", s.error_count, s.timeout_count)
         table.add_row(s.tool_name, *map(str, row))
     console.print(table)
-    command = (
-        "autotrace" if shutil.which("autotrace") else Path(sys.executable).parent / "autotrace"
-    )
-    console.print(f"All of it is in {autotrace.health().store}. Next, try: {command} traces")
+    store = autotrace.health().store
+    command = Path(sys.executable).with_name("autotrace")
+    console.print("\nRun this again: it remembers. Or look around with\n")
+    console.print(f"  export AUTOTRACE_STORE={store}\n  {command} traces", soft_wrap=True)
+    console.print(f'  {command} recall "a place to have dinner"', soft_wrap=True)
 
 
 def show(console: Console, trace: Trace, memories: list[RecallResult]) -> None:
     """Print one request: what it brought to mind, which tools were called, what came of it."""
     console.print(f"[bold]{trace.task}")
     for past in memories[:1]:
-        console.print(f"  recalls  {past.task} [dim]({past.similarity:.2f} similar)")
+        console.print(f"  recalls  {past.task} ({past.similarity:.2f} similar)")
     for call in trace.tool_calls:
         colour = "green" if call.status == "success" else "red"
-        console.print(f"  calls    {call.tool_name}: [{colour}]{call.error or call.status}")
+        reason = "" if call.error is None else f": {call.error}"
+        console.print(f"  calls    {call.tool_name} [{colour}]{call.status}[/]{reason}")
     console.print(f"  outcome  {trace.outcome}\n")
 
 

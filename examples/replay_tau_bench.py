@@ -1,18 +1,19 @@
-"""Replays 140 real runs of an airline's agent (tau-bench), and asks its memory before each.
+"""Replays 140 real runs of an airline's agent (tau-bench), and recalls before they happen.
 
-A line of the file is one run: `info.task.instruction` is the task, `traj` the chat, `reward` 1 means
-solved. Each message of the assistant becomes a step, with its text as the thought; a call in it runs
-as a tool that answers what it answered then (answers that begin with "Error" are raised); what the
-customer says next is an observation.
+A line of the file is one run: `info.task.instruction` is its task, `traj` the chat, and `reward` 1
+means solved. Each message of the assistant becomes a step, with its text as the thought; a call in
+it runs as a tool that answers what it answered then (answers that begin with "Error" are raised);
+what the customer says next is an observation.
 
-Before a run happens again, the most similar solved run is recalled, and the tools it used are
-compared with those that the run is about to need (which is known of those that will be solved):
+Is what recall finds of any use? Of a run that will be solved it is known which tools it is about to
+call. Before it happens, the three most similar solved runs are recalled, and their tools compared
+with those, for two kinds of tasks:
 
-* new tasks: nothing of the same task is in memory, only other tasks;
-* known tasks: an earlier trial of the same task was solved.
+* known: an earlier trial of the task was solved;
+* new: no trial of the task is in memory; the others are (each fifth of the tasks is held out once).
 
 Two more files beside this one hold tasks of a shop, with the calls that solve each and no answers:
-those of `retail_tasks_train.jsonl` are recorded, then those of `retail_tasks_test.jsonl` are asked.
+those of `retail_tasks_train.jsonl` are recorded, those of `retail_tasks_test.jsonl` are asked for.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ from replaying import DATA, Call, Replay, Run, Turn, overlap, parser, recording,
 from rich.console import Console
 
 AIRLINE = DATA / "tau_bench" / "airline_trajectories.jsonl"
-TASKS_AT_ONCE = 7
-"""How many tasks are met as new ones before the first of them is recorded."""
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -50,53 +50,68 @@ class Questions:
         self.anything: list[float] = []
 
     def ask(self, memory: Replay, run: Run) -> None:
-        """Recall the solved run most similar to one that is about to be solved."""
+        """Recall runs similar to one that is about to be solved."""
         solved = [past.tools for past in memory.runs.values() if past.success]
         if run.success and solved:
-            best = memory.recall(run.task, limit=1)[0]
-            self.recalled.append(overlap(best.tool_sequence, run.tools))
-            # The mean over all of them is what a random one gives, without the luck.
+            found = memory.recall(run.task, limit=3)
+            fits = [overlap(past.tool_sequence, run.tools) for past in found]
+            self.recalled.append(mean(fits) if fits else 0.0)
+            # The mean over all of them is what random ones give, without the luck.
             self.anything.append(mean(overlap(tools, run.tools) for tools in solved))
 
     def __str__(self) -> str:
         if not self.recalled:
             return "nothing to ask"
+        recalled, anything = mean(self.recalled), mean(self.anything)
         return (
-            f"{mean(self.recalled):.2f} with recall, {mean(self.anything):.2f} with a random "
-            f"solved run ({len(self.recalled)} questions)"
+            f"{recalled:.2f} by recall, {anything:.2f} at random ({len(self.recalled)} questions)"
         )
 
 
-def replay_airline(path: Path, limit: int | None, console: Console) -> bool:
-    """Replay the airline's runs; returns whether all of them read back as recorded."""
-    trials = sorted(map(trial_of, read_lines(path)), key=lambda t: (t.task_id, t.number))[:limit]
-    memory, new, known = Replay("airline"), Questions(), Questions()
-    for _, members in groupby(trials, key=lambda trial: trial.task_id // TASKS_AT_ONCE):
-        group = list(members)
-        for trial in group:
-            new.ask(memory, trial.run)
-        for number in sorted({trial.number for trial in group}):
-            runs = [trial.run for trial in group if trial.number == number]
-            solved = {past.task for past in memory.runs.values() if past.success}
-            for run in runs:
-                if run.task in solved:
-                    known.ask(memory, run)
-            memory.record(runs)
+def replay_airline(trials: list[Trial], console: Console) -> bool:
+    """Replay trial after trial; returns whether all runs read back as recorded."""
     console.rule("airline", align="left")
-    console.print(f"overlap of tools, new tasks:   {new}")
+    memory, known = Replay("airline"), Questions()
+    for _, attempts in groupby(trials, key=lambda trial: trial.number):
+        runs = [trial.run for trial in attempts]
+        solved = {past.task for past in memory.runs.values() if past.success}
+        for run in runs:
+            if run.task in solved:
+                known.ask(memory, run)
+        memory.record(runs)
+    console.print(memory.count())
+    good = memory.check(console)
     console.print(f"overlap of tools, known tasks: {known}")
-    return memory.report(console)
+    return good
 
 
-def replay_shop(train: Path, test: Path, limit: int | None, console: Console) -> bool:
-    """Record solved tasks, ask with others; returns whether all read back as recorded."""
-    memory, new = Replay("shop"), Questions()
-    memory.record([shop_run(line) for line in read_lines(train)][:limit])
-    for line in read_lines(test)[:limit]:
-        new.ask(memory, shop_run(line))
+def hold_out_tasks(trials: list[Trial], console: Console) -> bool:
+    """Ask for tasks that memory has never met; returns whether all runs read back as recorded."""
+    console.rule("airline, tasks held out", align="left")
+    good, new = True, Questions()
+    for fold in range(FOLDS):
+        memory = Replay("airline")  # a session of its own: it recalls nothing of the others
+        memory.record([trial.run for trial in trials if trial.task_id % FOLDS != fold])
+        console.print(memory.count())
+        good = memory.check(console) and good
+        for trial in trials:
+            if trial.task_id % FOLDS == fold:
+                new.ask(memory, trial.run)
+    console.print(f"overlap of tools, new tasks: {new}")
+    return good
+
+
+def replay_shop(past: list[Run], asked: list[Run], console: Console) -> bool:
+    """Record solved tasks, then ask for others; returns whether all read back as recorded."""
     console.rule("shop", align="left")
-    console.print(f"overlap of tools, new tasks:   {new}")
-    return memory.report(console)
+    memory, new = Replay("shop"), Questions()
+    memory.record(past)
+    console.print(memory.count())
+    good = memory.check(console)
+    for run in asked:
+        new.ask(memory, run)
+    console.print(f"overlap of tools, new tasks: {new}")
+    return good
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -113,8 +128,12 @@ def trial_of(line: dict[str, Any]) -> Trial:
         before = messages[:start] if not turns else []
         turns.append(turn_of(messages[start], [*before, *messages[start + 1 : end]]))
     said = [turn.thought for turn in turns if not turn.calls]
-    task = line["info"]["task"]["instruction"]
-    run = Run(task, tuple(turns), said[-1] if said else None, success=line["reward"] == 1.0)
+    run = Run(
+        task=line["info"]["task"]["instruction"],
+        turns=tuple(turns),
+        outcome=said[-1] if said else None,
+        success=line["reward"] == 1.0,
+    )
     return Trial(line["task_id"], line["trial"], run)
 
 
@@ -154,17 +173,23 @@ def main() -> int:
     """Replay what there is; returns the exit code."""
     arguments = parser(__doc__)
     arguments.add_argument("airline", nargs="?", type=Path, default=AIRLINE)
-    arguments.add_argument("--limit", type=int, help="how many runs (of each file) at most")
+    arguments.add_argument("--limit", type=int, help="take only the first lines of each file")
     given = arguments.parse_args()
-    airline: Path = require(given.airline)
-    train, test = (airline.with_name(f"retail_tasks_{part}.jsonl") for part in ("train", "test"))
+    lines = read_lines(given.airline)[: given.limit]
+    trials = sorted(map(trial_of, lines), key=lambda trial: trial.number)
+    train, test = (
+        given.airline.with_name(f"retail_tasks_{part}.jsonl") for part in ("train", "test")
+    )
     with recording(given.store) as console:
-        good = replay_airline(airline, given.limit, console)
+        good = [replay_airline(trials, console), hold_out_tasks(trials, console)]
         if train.exists() and test.exists():
-            good = replay_shop(train, test, given.limit, console) and good
+            past, asked = (
+                list(map(shop_run, read_lines(path)))[: given.limit] for path in (train, test)
+            )
+            good.append(replay_shop(past, asked, console))
         else:
-            console.print(f"no shop: there is no {train} with {test.name}")
-    return 0 if good else 1
+            console.print(f"no shop: there is no {train}, or no {test.name}")
+    return 0 if all(good) else 1
 
 
 if __name__ == "__main__":

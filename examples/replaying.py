@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from rich.console import Console
+from rich.markup import escape
 
 import autotrace
 from autotrace import RecallResult, Trace, TraceSummary, step, task, tool
@@ -135,8 +136,12 @@ class Replay:
         return self._tools[name]
 
     def recall(self, request: str, limit: int = 3) -> list[RecallResult]:
-        """Recall solved runs of this replay."""
-        return autotrace.recall(request, limit=limit, session_id=self.session_id)
+        """Recall solved runs of this replay, and of no other."""
+        found = autotrace.recall(request, limit=limit, session_id=self.session_id)
+        strangers = [past.trace_id for past in found if past.trace_id not in self.runs]
+        if strangers:
+            raise SystemExit(f"{self.session_id}: recalled from another session: {strangers}")
+        return found
 
     def mismatches(self) -> Iterator[str]:
         """Read everything back from the store; yield what is not as it was recorded."""
@@ -154,23 +159,22 @@ class Replay:
         if counted != made:
             yield f"the statistics count {dict(counted)}; it was {dict(made)}"
 
-    def report(self, console: Console) -> bool:
-        """Print what was written, and whether all of it reads back as it was.
+    def check(self, console: Console) -> bool:
+        """Read everything back and print what is not as it was recorded; returns whether all is."""
+        problems = [*losses(), *self.mismatches()]
+        for problem in problems[:MISMATCHES_SHOWN]:
+            console.print(f"  [red]mismatch[/] {escape(problem)}", soft_wrap=True)
+        verdict = f"[red]{len(problems)} mismatches" if problems else "[green]all as recorded"
+        console.print(f"read back {len(self.runs)} traces: {verdict}")
+        return not problems
 
-        Returns:
-            Whether it does.
-        """
+    def count(self) -> str:
+        """Say how much was written and how fast."""
         runs = list(self.runs.values())
         steps = sum(len(run.turns) for run in runs)
         calls = sum(len(run.calls) for run in runs)
-        pace = f"in {self.elapsed_s:.1f} s, {len(runs) / max(self.elapsed_s, 1e-9):.0f} traces/s"
-        console.print(f"wrote {len(runs)} traces, {steps} steps, {calls} tool calls {pace}")
-        problems = [*self.mismatches(), *losses()]
-        for problem in problems[:MISMATCHES_SHOWN]:
-            console.print(f"  [red]mismatch[/] {problem}", soft_wrap=True)
-        verdict = f"[red]{len(problems)} mismatches" if problems else "[green]all as recorded"
-        console.print(f"read back {len(runs)} traces: {verdict}\n")
-        return not problems
+        pace = f"{self.elapsed_s:.1f} s, {len(runs) / max(self.elapsed_s, 1e-9):.0f} traces/s"
+        return f"wrote {len(runs)} traces, {steps} steps, {calls} tool calls ({pace})"
 
 
 def run_of(trace: Trace) -> Run:
@@ -191,13 +195,16 @@ def run_of(trace: Trace) -> Run:
 
 
 def differences(expected: Any, found: Any, path: str) -> Iterator[str]:
-    """Yield where two values of dicts, lists and tuples differ."""
+    """Yield where two values made of dicts, lists and tuples differ."""
     if isinstance(expected, dict) and isinstance(found, dict):
-        keys = cast("dict[str, Any]", expected).keys() | cast("dict[str, Any]", found).keys()
-        for key in sorted(keys):
-            yield from differences(expected.get(key), found.get(key), f"{path}.{key}")
-    elif isinstance(expected, list | tuple) and len(expected) == len(found or ()):
-        for index, (one, other) in enumerate(zip(expected, found, strict=True)):
+        one, other = cast("dict[str, Any]", expected), cast("dict[str, Any]", found)
+        for key in sorted(one.keys() | other.keys()):
+            yield from differences(one.get(key), other.get(key), f"{path}.{key}")
+    elif isinstance(expected, list | tuple) and isinstance(found, list | tuple):
+        ones, others = cast("Sequence[Any]", expected), cast("Sequence[Any]", found)
+        if len(ones) != len(others):
+            yield f"{path}: {len(others)} are stored, of {len(ones)}"
+        for index, (one, other) in enumerate(zip(ones, others, strict=False)):
             yield from differences(one, other, f"{path}[{index}]")
     elif expected != found:
         yield f"{path}: {found!r:.200} is stored; it was {expected!r:.200}"
@@ -251,7 +258,7 @@ def require(path: Path) -> Path:
 
 
 @contextmanager
-def recording(store: str | None) -> Iterator[Console]:
+def recording(store: str | None) -> Generator[Console]:
     """Record into a store while the block runs; yields the console to report on."""
     with tempfile.TemporaryDirectory(prefix="autotrace-replay-") as folder:
         autotrace.configure(store or folder, max_value_bytes=LARGEST_VALUE_BYTES)

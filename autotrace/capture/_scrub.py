@@ -32,10 +32,8 @@ _PEM: Final = re.compile(
     r"(?:(?!-----END)[\s\S])*+(?:-----END[A-Z0-9 ]{0,40}-----)?+"
 )
 _SLACK: Final = re.compile(r"xox[a-z]-(?<![A-Za-z0-9]xox[a-z]-)[A-Za-z0-9-]{10,}+")
-_GITHUB: Final = re.compile(
-    r"gh(?:[pousr]_(?<![A-Za-z0-9]gh._)[A-Za-z0-9]{16,}+"
-    r"|ithub_pat_(?<![A-Za-z0-9]github_pat_)[A-Za-z0-9_]{16,}+)"
-)
+_GITHUB: Final = re.compile(r"gh[pousr]_(?<![A-Za-z0-9]gh._)[A-Za-z0-9]{16,}+")
+_GITHUB_PAT: Final = re.compile(r"github_pat_(?<![A-Za-z0-9]github_pat_)[A-Za-z0-9_]{16,}+")
 _AWS: Final = re.compile(r"A[KS]IA(?<![A-Za-z0-9]A[KS]IA)[A-Z0-9]{16}(?![A-Za-z0-9])")
 _GOOGLE: Final = re.compile(r"AIza(?<![A-Za-z0-9]AIza)[A-Za-z0-9_-]{30,}+")
 _JWT: Final = re.compile(
@@ -54,6 +52,7 @@ _FORMATS: Final[tuple[tuple[str, re.Pattern[str], str], ...]] = (
     ("sk-", _SK, REDACTED),
     ("xox", _SLACK, REDACTED),
     ("gh", _GITHUB, REDACTED),
+    ("github_pat_", _GITHUB_PAT, REDACTED),
     ("AKIA", _AWS, REDACTED),
     ("ASIA", _AWS, REDACTED),
     ("AIza", _GOOGLE, REDACTED),
@@ -69,7 +68,7 @@ _FORMATS: Final[tuple[tuple[str, re.Pattern[str], str], ...]] = (
 _SK_LOOSE: Final = re.compile(r"sk-(?=[a-z_-]{0,64}+[A-Z0-9])[A-Za-z0-9_-]{16}")
 _BEARER_LOOSE: Final = re.compile(r"earer (?=[A-Za-z._~+/=-]{0,64}+\d|[^\s,;\"']{20})")
 _AWS_LOOSE: Final = re.compile(r"A[KS]IA[A-Z0-9]{16}")
-_GITHUB_LOOSE: Final = re.compile(r"gh(?:[pousr]_|ithub_pat_)[A-Za-z0-9_]{16}")
+_GITHUB_LOOSE: Final = re.compile(r"gh[pousr]_[A-Za-z0-9]{16}")
 
 
 def may_hold_secret(text: str) -> bool:
@@ -91,7 +90,10 @@ def may_hold_secret(text: str) -> bool:
                 "-----BEGIN" in text or "xox" in text or ("sk-" in text and _sk_stands_alone(text))
             )
         )
-        or ("_" in text and "gh" in text and _GITHUB_LOOSE.search(text) is not None)
+        or (
+            "_" in text
+            and ("github_pat_" in text or ("gh" in text and _GITHUB_LOOSE.search(text) is not None))
+        )
         or (
             "I" in text
             and (
@@ -210,7 +212,7 @@ def _forms(secret: str) -> set[str]:
 _PAIR: Final = re.compile(
     r"(?<![\w.-])"
     r"(?P<key>[\w.-]++(?:[ ](?:key|keys|token|string|number|secret|code|phrase|security)(?!\w))?+)"
-    r"(?:\\{0,3}+[\"'`])?+[ \t]{0,8}+(?:=>|:=|==?|:)[ \t]{0,8}+",
+    r"(?:\\{0,3}+[\"'`])?+[ \t]{0,8}+(?:=>|:=|==?|:(?!:))[ \t]{0,8}+",
     re.ASCII,
 )
 _QUOTE: Final = re.compile(r"[bBrRuUfF]{0,2}+(?P<mark>\\{0,3}+[\"'`])")
@@ -224,7 +226,7 @@ _BARE: Final = re.compile(
     re.IGNORECASE,
 )
 _BRACKET: Final = re.compile(r"[()\[\]{}\r\n]")
-_LINE_END: Final = re.compile(r"[\r\n]|\Z")
+_LINE_BREAK: Final = re.compile(r"[\r\n]")
 _HEADERS: Final = ("authorization", "cookie")
 _HARMLESS: Final = frozenset(("", "None", "null", "True", "true", "False", "false", REDACTED))
 
@@ -273,29 +275,35 @@ def _value_span(text: str, pair: re.Match[str]) -> tuple[int, int]:
     return at, stop
 
 
-def _line_end(text: str, at: int) -> int:
-    match = _LINE_END.search(text, at)
-    return len(text) if match is None else match.start()
+def _line_end(text: str, at: int, stop: int | None = None) -> int:
+    """Returns where the line ends, or `stop` if that comes first."""
+    stop = len(text) if stop is None else stop
+    found = _LINE_BREAK.search(text, at, stop)
+    return stop if found is None else found.start()
+
+
+def _mark_or_line_end(text: str, mark: str, at: int) -> int:
+    """Returns where a mark stands next, or where the line ends if that comes first.
+
+    The mark is looked for first: the search for the line's end is then bounded by it, and a long
+    line with many marks is not searched to its end for each of them.
+    """
+    stop = text.find(mark, at)
+    return _line_end(text, at, stop if stop >= 0 else None)
 
 
 def _quoted_end(text: str, quote: re.Match[str]) -> int:
     mark = quote["mark"]
-    if len(mark) == 1:
-        closed = _CLOSED[mark].match(text, quote.end())
-        return _line_end(text, quote.end()) if closed is None else closed.end()
-    stop = text.find(mark, quote.end())
-    line_end = _line_end(text, quote.end())
-    return line_end if stop < 0 else min(stop, line_end)
+    if len(mark) > 1:  # an escaped quote: a quote inside would be escaped once more
+        return _mark_or_line_end(text, mark, quote.end())
+    closed = _CLOSED[mark].match(text, quote.end())
+    return _line_end(text, quote.end()) if closed is None else closed.end()
 
 
 def _header_end(text: str, key_at: int, at: int) -> int:
     """A header's value holds blanks and commas: it ends with the line, or the quotes around it."""
     opening = text[key_at - 1 : key_at]
-    stop = text.find(opening, at) if opening in _CLOSED else -1
-    if stop < 0:
-        return _line_end(text, at)
-    line_break = text.find("\n", at, stop)
-    return stop if line_break < 0 else line_break
+    return _mark_or_line_end(text, opening, at) if opening in _CLOSED else _line_end(text, at)
 
 
 def _balanced_end(text: str, at: int) -> int:

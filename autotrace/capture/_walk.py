@@ -219,7 +219,7 @@ class Walk:
         above = self._above.get(id(value))
         if above is not None:
             return {CYCLE: depth - above}
-        if depth >= self._max_depth and length:
+        if depth >= self._max_depth:
             return self._part({} if kind is dict else [], length, "max_depth")
         return None
 

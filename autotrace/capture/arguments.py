@@ -6,38 +6,61 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from autotrace.capture.drive import target_of
+from autotrace.capture.function import target_of
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_RECEIVERS = ("self", "cls")
 
 
 class ArgumentNames:
     """Names what a function is called with, without `inspect.Signature.bind` at each call.
 
     Parameters left out are shown with their defaults: what runs is what is recorded. `self` and
-    `cls` are left out. A wrong call is named as far as it goes; to raise is the function's part.
+    `cls` are left out. Further keyword arguments stand beside the named ones, but for those that
+    have the name of a positional-only parameter: they stand under the name of the `**` parameter.
+    A wrong call is named as far as it goes; to raise is the function's part.
 
     Args:
         function: Any callable, or a classmethod or staticmethod object.
     """
 
-    __slots__ = ("defaults", "has_self", "keyword_rest", "names", "rest")
+    __slots__ = (
+        "bound_names",
+        "defaults",
+        "has_receiver",
+        "keyword_rest",
+        "names",
+        "positional_only",
+        "rest",
+    )
 
     def __init__(self, function: Any) -> None:
-        self.has_self = inspect.isfunction(function) or isinstance(function, classmethod)
         self.names: tuple[str, ...] = ()
         self.rest = "args"
-        self.keyword_rest: str | None = None
+        self.keyword_rest = "kwargs"
+        self.positional_only: frozenset[str] = frozenset()
         self.defaults: dict[str, Any] = {}
-        target = target_of(function) if isinstance(function, classmethod | staticmethod) else function
+        is_method = isinstance(function, classmethod | staticmethod)
         try:
-            parameters = inspect.signature(target).parameters.values()
+            signature = inspect.signature(target_of(function) if is_method else function)
         except (TypeError, ValueError):
-            return  # a builtin that does not tell
+            pass  # a builtin that does not tell
+        else:
+            self._read(signature)
+        self.has_receiver = self.names[:1] != () and self.names[0] in _RECEIVERS
+        """A function below another decorator is called with `self` as any other argument."""
+        has_first = self.has_receiver or inspect.isfunction(function) or is_method
+        self.bound_names = self.names[1:] if has_first else self.names
+        """Names of the arguments that follow the instance or class it is bound to."""
+
+    def _read(self, signature: inspect.Signature) -> None:
         names: list[str] = []
-        for parameter in parameters:
+        positional_only: list[str] = []
+        for parameter in signature.parameters.values():
             if parameter.kind in _POSITIONAL:
                 names.append(parameter.name)
+                if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                    positional_only.append(parameter.name)
             elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 self.rest = parameter.name
             elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
@@ -45,8 +68,11 @@ class ArgumentNames:
             if parameter.default is not inspect.Parameter.empty:
                 self.defaults[parameter.name] = parameter.default
         self.names = tuple(names)
+        self.positional_only = frozenset(positional_only)
 
-    def bind(self, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def bind(
+        self, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Return the arguments of one call by name.
 
         Args:
@@ -54,13 +80,25 @@ class ArgumentNames:
             args: Positional arguments without the instance.
             kwargs: Keyword arguments.
         """
-        names = self.names if instance is None or not self.has_self else self.names[1:]
+        names = self.names
+        if instance is not None:
+            names = self.bound_names
+        elif self.has_receiver:
+            receiver, names = names[0], self.bound_names
+            if args:
+                args = args[1:]
+            else:
+                kwargs = {key: value for key, value in kwargs.items() if key != receiver}
         bound = dict(zip(names, args, strict=False))
         if len(args) > len(names):
             bound[self.rest] = args[len(names) :]
-        bound.update(kwargs)
-        if len(bound) < len(names) or self.defaults:
-            for name, default in self.defaults.items():
-                if name not in bound:
-                    bound[name] = default
+        if kwargs:
+            if self.positional_only and not self.positional_only.isdisjoint(kwargs):
+                hidden = {key: kwargs[key] for key in kwargs if key in self.positional_only}
+                kwargs = {key: kwargs[key] for key in kwargs if key not in hidden}
+                bound[self.keyword_rest] = hidden
+            bound.update(kwargs)
+        for name, default in self.defaults.items():
+            if name not in bound:
+                bound[name] = default
         return bound

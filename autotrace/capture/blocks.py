@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Generic, TypeVar
-
-from opentelemetry.trace import get_current_span
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from autotrace import semconv
 from autotrace.capture.arguments import ArgumentNames
 from autotrace.capture.drive import traced
-from autotrace.capture.recorder import Operation, Recorder, current, is_suppressed
+from autotrace.capture.function import F, check_is_function, described
+from autotrace.capture.operation import Operation
+from autotrace.capture.recorder import Recorder, current, is_suppressed
 
 H = TypeVar("H")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a decorated function."""
+
+    arguments: Mapping[str, Any]
+    description: str
+    """The function in words."""
 
 
 class Block(Generic[H]):
@@ -24,12 +35,16 @@ class Block(Generic[H]):
     once.
     """
 
+    _word: ClassVar[str]
+    """What users call it."""
+
     def __init__(self) -> None:
-        self._open: list[Operation | None] = []
+        self._open: list[tuple[int, Operation | None]] = []
+        """Of each entry: where it was made, and what records it."""
         self._open_lock = threading.Lock()
 
-    def _make(self, recorder: Recorder, arguments: Mapping[str, Any] | None) -> Operation:
-        """Make the operation; arguments are those of the decorated function's call."""
+    def _make(self, recorder: Recorder, call: Call | None) -> Operation:
+        """Make the operation; of a call when it decorates a function."""
         raise NotImplementedError
 
     def _handle(self, operation: Operation | None) -> H:
@@ -39,20 +54,25 @@ class Block(Generic[H]):
     def _not_configured(self) -> None:
         """Say, if it has not been said, that nothing is recorded."""
 
+    def __call__(self, function: F) -> F:
+        """Decorate a function: what each call of it does is inside a block of its own.
+
+        Raises:
+            InvalidArgumentError: It is no function.
+        """
+        check_is_function(function, self._word)
+        names = ArgumentNames(function)
+        description = described(function)
+
+        def make(
+            recorder: Recorder, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Operation:
+            return self._make(recorder, Call(names.bind(instance, args, kwargs), description))
+
+        return cast("F", traced(function, make, self, self._not_configured))
+
     def __enter__(self) -> H:
-        operation: Operation | None = None
-        recorder = current.recorder
-        if recorder is None:
-            self._not_configured()
-        elif not is_suppressed():
-            try:
-                operation = self._make(recorder, None)
-                operation.enter()
-            except Exception as error:  # noqa: BLE001 - the guard of this package
-                recorder.failed(error)
-        with self._open_lock:
-            self._open.append(operation)
-        return self._handle(operation)
+        return self._enter(sys._getframe().f_back)
 
     def __exit__(
         self,
@@ -60,25 +80,10 @@ class Block(Generic[H]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        operation = self._leave()
-        if operation is None:
-            return
-        if error is None:
-            operation.succeed(None)
-        else:
-            operation.fail(error)
-
-    def _leave(self) -> Operation | None:
-        span = get_current_span()
-        with self._open_lock:
-            for index in reversed(range(len(self._open))):
-                operation = self._open[index]
-                if operation is not None and operation.span is span:
-                    return self._open.pop(index)
-            return self._open.pop()
+        self._leave(sys._getframe().f_back, error)
 
     async def __aenter__(self) -> H:
-        return self.__enter__()
+        return self._enter(sys._getframe().f_back)
 
     async def __aexit__(
         self,
@@ -86,40 +91,68 @@ class Block(Generic[H]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.__exit__(kind, error, traceback)
+        self._leave(sys._getframe().f_back, error)
 
-    def _decorate(self, function: Callable[..., Any]) -> Any:
-        names = ArgumentNames(function)
+    def _enter(self, caller: FrameType | None) -> H:
+        operation: Operation | None = None
+        recorder = current.recorder
+        if recorder is None:
+            self._not_configured()
+        else:
+            try:
+                if not is_suppressed():
+                    operation = self._make(recorder, None)
+                    operation.enter()
+            except Exception as error:  # noqa: BLE001 - the guard of this package
+                recorder.failed(error)
+        with self._open_lock:
+            self._open.append((id(caller), operation))
+        return self._handle(operation)
 
-        def make(
-            recorder: Recorder, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> Operation:
-            return self._make(recorder, names.bind(instance, args, kwargs))
+    def _leave(self, caller: FrameType | None, error: BaseException | None) -> None:
+        operation = self._close(id(caller))
+        if operation is None:
+            return
+        if error is None:
+            operation.succeed()
+        else:
+            operation.fail(error)
 
-        return traced(function, make, self._not_configured)
+    def _close(self, place: int) -> Operation | None:
+        """Return the operation of the entry that is left now, and forget it.
+
+        A `with` leaves where it has entered, in the same frame, whatever the current context is.
+        Who enters and leaves by hand, or through an ExitStack, is told by the current context.
+        """
+        with self._open_lock:
+            if len(self._open) > 1:
+                best = max(
+                    range(len(self._open)),
+                    key=lambda index: (*self._likelihood(place, *self._open[index]), index),
+                )
+                return self._open.pop(best)[1]
+            return self._open.pop()[1] if self._open else None
+
+    @staticmethod
+    def _likelihood(place: int, entered: int, operation: Operation | None) -> tuple[bool, bool]:
+        records = operation is not None and operation.span is not None
+        return entered == place, not records or operation.is_current()
 
 
-def filled(text: str, arguments: Mapping[str, Any] | None, recorder: Recorder) -> str:
+def filled(text: str, arguments: Mapping[str, Any], recorder: Recorder) -> str:
     """Fill `{name}` fields of a decorator's text with the call's arguments.
 
     Text that is no template of these arguments stays as it is. Secret arguments are not filled in.
     """
-    if not arguments or "{" not in text:
+    if "{" not in text:
         return text
-    redactor = recorder.encoder.redactor
+    is_secret = recorder.encoder.redactor.is_secret
     try:
         return text.format_map(
             {
-                name: semconv.REDACTED if redactor.is_secret(name) else value
+                name: semconv.REDACTED if is_secret(name) else value
                 for name, value in arguments.items()
             }
         )
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError):
+    except Exception:  # noqa: BLE001 - an argument's own __format__ may raise anything
         return text
-
-
-def described(function: Any) -> str:
-    """Describe a function in words: the first line of its docstring, or its name."""
-    doc = (getattr(function, "__doc__", None) or "").strip()
-    name = str(getattr(function, "__name__", type(function).__name__))
-    return doc.partition("\n")[0] or name.replace("_", " ").strip()

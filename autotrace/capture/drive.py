@@ -5,67 +5,60 @@ What can go wrong, and the rule against it:
 * A span left attached across a `yield` leaks into whatever the consumer does next, and cannot be
   detached where it was attached: it is attached only while the generator's body runs.
 * `send`, `throw`, `close` and return values must reach the body: they are handed on one by one.
+  `close` is handed on as the GeneratorExit it is, so that a body that catches it, or yields in
+  spite of it, meets what it would meet without us.
 * A wrong call must raise where it did: the function is called at once, and only what it returned
   is driven, so that a TypeError comes from the call and not from the first `await`.
 * A generator that is dropped halfway is closed by Python, which ends its span; one that is never
   started makes none, as nothing of it ran.
+* What passes through must not live longer than without us: nothing that was yielded or sent is
+  kept across a `yield`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
-from types import CoroutineType
-from typing import Any, cast
+from inspect import (
+    CO_ITERABLE_COROUTINE,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    unwrap,
+)
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any
 
-import wrapt
+from autotrace.capture.function import TracedFunction, target_of
+from autotrace.capture.operation import Operation
+from autotrace.capture.recorder import Recorder, current, is_suppressed
 
-from autotrace.capture.recorder import Operation, Recorder, current, is_suppressed
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
 
-MakeOperation = Callable[[Recorder, Any, tuple[Any, ...], dict[str, Any]], Operation | None]
+MakeOperation = Callable[[Recorder, Any, tuple[Any, ...], dict[str, Any]], Operation]
 """Makes the operation of one call from recorder, instance, args, kwargs. May raise Exceptions."""
 
 
-class TracedFunction(wrapt.FunctionWrapper):
-    """A function that records its calls and is otherwise the function it wraps.
-
-    Introspection, binding as a method, and class or static methods in either order of stacking are
-    those of the wrapped object. It pickles by name, as functions do.
-    """
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.__wrapped__.__qualname__
-
-    def __reduce__(self) -> Any:
-        return self.__wrapped__.__qualname__
-
-    def __copy__(self) -> TracedFunction:
-        return self
-
-    def __deepcopy__(self, memo: Any) -> TracedFunction:
-        return self
-
-
 def traced(
-    function: Any, make: MakeOperation, not_configured: Callable[[], None] | None = None
+    function: Any,
+    make: MakeOperation,
+    decorator: Callable[[Any], Any],
+    not_configured: Callable[[], None] | None = None,
 ) -> Any:
     """Wrap a function so that each call is an operation.
 
     Args:
         function: Any callable, or a classmethod or staticmethod object.
-        make: Makes the operation of a call; None for a call that is not to be recorded.
+        make: Makes the operation of a call.
+        decorator: What the function is decorated with; picklable.
         not_configured: Called when a call finds that nothing records.
+
+    Returns:
+        A `TracedFunction`.
     """
-    target = target_of(function)
-    drive = (
-        _drive_generator
-        if isgeneratorfunction(target)
-        else _drive_async_generator
-        if isasyncgenfunction(target)
-        else _drive_coroutine
-        if iscoroutinefunction(target)
-        else None
-    )
+    starts_later = _kind_of(target_of(function)) is not None
+    stands_for = _kind_of(_innermost(target_of(function))) or CoroutineType
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         recorder = current.recorder
@@ -73,60 +66,84 @@ def traced(
             if not_configured is not None:
                 not_configured()
             return wrapped(*args, **kwargs)
+        operation: Operation | None = None
         try:
-            operation = None if is_suppressed() else make(recorder, instance, args, kwargs)
+            if not is_suppressed():
+                operation = make(recorder, instance, args, kwargs)
         except Exception as error:  # noqa: BLE001 - the guard of this package
             recorder.failed(error)
-            operation = None
         if operation is None:
             return wrapped(*args, **kwargs)
-        if drive is None:
-            return _run(operation, wrapped, args, kwargs)
-        return _named(drive(operation, wrapped(*args, **kwargs)), wrapped)
+        if starts_later:
+            return _driven(operation, wrapped, args, kwargs)
+        operation.enter()
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            operation.fail(error)
+            raise
+        if type(result) is stands_for or type(result) is CoroutineType:
+            # A plain function that hands out a coroutine, or a decorator's wrapper that hands out
+            # the generator of the function below it: what it stands for is still to run.
+            operation.detach()
+            return _drive(operation, result)
+        operation.succeed(result)
+        return result
 
-    return TracedFunction(function, call)
-
-
-def target_of(function: Any) -> Any:
-    """Return the function inside class methods, static methods, partials and callable objects."""
-    while True:
-        if isinstance(function, classmethod | staticmethod):
-            function = cast("Any", function).__func__
-        elif hasattr(function, "func") and hasattr(function, "keywords"):
-            function = function.func  # functools.partial and partialmethod
-        elif not hasattr(function, "__code__") and hasattr(type(function), "__call__"):
-            method = getattr(type(function), "__call__", None)
-            return method if hasattr(method, "__code__") else function
-        else:
-            return function
+    return TracedFunction(function, call, decorator)
 
 
-def _run(
+def _innermost(function: Any) -> Any:
+    """Return the function below decorators that tell what they wrap."""
+    try:
+        return unwrap(function)
+    except ValueError:  # they wrap each other
+        return function
+
+
+def _kind_of(function: Any) -> type | None:
+    """Return the type of what a call hands out when the body only runs later, or None."""
+    if iscoroutinefunction(function):
+        return CoroutineType
+    if isasyncgenfunction(function):
+        return AsyncGeneratorType
+    if isgeneratorfunction(function):
+        return GeneratorType
+    return None
+
+
+def _driven(
     operation: Operation, wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    operation.enter()
     try:
-        result = wrapped(*args, **kwargs)
-    except BaseException as error:
+        body = wrapped(*args, **kwargs)
+    except BaseException as error:  # a wrong call: it has failed before it began
+        operation.start()
         operation.fail(error)
         raise
-    if type(result) is CoroutineType:
-        # A plain function that hands out a coroutine: what it stands for is still to run.
-        operation.detach()
-        return _named(_drive_coroutine(operation, result), wrapped)
-    operation.succeed(result)
-    return result
+    if type(body) is CoroutineType:
+        operation.unstarted = body
+    return _drive(operation, body)
 
 
-def _named(driver: Any, wrapped: Any) -> Any:
-    driver.__name__ = getattr(wrapped, "__name__", driver.__name__)
-    driver.__qualname__ = getattr(wrapped, "__qualname__", driver.__qualname__)
+def _drive(operation: Operation, body: Any) -> Any:
+    driver: Any
+    if type(body) is GeneratorType and not body.gi_code.co_flags & CO_ITERABLE_COROUTINE:
+        driver = _drive_generator(operation, body)
+    elif type(body) is AsyncGeneratorType:
+        driver = _drive_async_generator(operation, body)
+    else:
+        driver = _drive_coroutine(operation, body)
+        if type(body) is not CoroutineType and type(body) is not GeneratorType:
+            return driver  # what a foreign compiler makes of a coroutine; it may have no name
+    driver.__name__, driver.__qualname__ = body.__name__, body.__qualname__
     return driver
 
 
 async def _drive_coroutine(operation: Operation, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    if operation.span is None:
-        operation.start()
+    if hasattr(operation, "unstarted"):
+        del operation.unstarted
+    operation.start()
     operation.attach()
     try:
         result = await coroutine
@@ -141,35 +158,35 @@ def _drive_generator(
     operation: Operation, generator: Generator[Any, Any, Any]
 ) -> Generator[Any, Any, Any]:
     operation.start()
+    operation.streams()
     resume: Callable[[Any], Any] = generator.send
     value: Any = None
+    closing = False
+    body: Context | None = None
+    passing: list[Any] = []
     try:
         while True:
-            operation.attach()
+            inside = operation.attach(body)
             try:
-                item = resume(value)
+                passing.append(resume(value))
             finally:
-                operation.detach()
-            operation.item(item)
+                value = None
+            body = operation.suspend(inside)
+            operation.item(passing[0])
             try:
-                value = yield item
-                resume = generator.send
-            except GeneratorExit:
-                operation.attach()
-                try:
-                    generator.close()
-                finally:
-                    operation.detach()
-                operation.close_early()
-                raise
+                value = yield passing.pop()
+                resume, closing = generator.send, False
             except BaseException as error:  # noqa: BLE001 - handed on to the body
-                value = error
-                resume = generator.throw
+                value, resume = error, generator.throw
+                closing = isinstance(error, GeneratorExit)
     except StopIteration as stop:
-        operation.succeed(stop.value)
+        if closing:
+            operation.close_early()
+        else:
+            operation.succeed(stop.value)
         return stop.value
     except BaseException as error:
-        operation.fail(error)
+        _end_of_stream(operation, error, closing=closing)
         raise
 
 
@@ -177,30 +194,52 @@ async def _drive_async_generator(
     operation: Operation, generator: AsyncGenerator[Any, Any]
 ) -> AsyncGenerator[Any, Any]:
     operation.start()
-    resume: Any = generator.asend(None)
+    operation.streams()
+    step: Any = _first_step(generator)
+    closing = False
+    body: Context | None = None
+    passing: list[Any] = []
     try:
         while True:
-            operation.attach()
+            inside = operation.attach(body)
             try:
-                item = await resume
+                passing.append(await step)
             finally:
-                operation.detach()
-            operation.item(item)
+                step = None
+            body = operation.suspend(inside)
+            operation.item(passing[0])
             try:
-                value = yield item
-                resume = generator.asend(value)
-            except GeneratorExit:
-                operation.attach()
-                try:
-                    await generator.aclose()
-                finally:
-                    operation.detach()
-                operation.close_early()
-                raise
+                step = generator.asend((yield passing.pop()))
+                closing = False
             except BaseException as error:  # noqa: BLE001 - handed on to the body
-                resume = generator.athrow(error)
+                step = generator.athrow(error)
+                closing = isinstance(error, GeneratorExit)
     except StopAsyncIteration:
-        operation.succeed(None)
+        if closing:
+            operation.close_early()
+        else:
+            operation.succeed()
     except BaseException as error:
-        operation.fail(error)
+        _end_of_stream(operation, error, closing=closing)
         raise
+
+
+def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
+    """Begin an async generator without the event loop's knowledge.
+
+    The loop closes the generators that it knows of when it shuts down, all at once. It knows of
+    ours, which closes the one inside; if it knew of both, they would close each other.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return generator.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _end_of_stream(operation: Operation, error: BaseException, *, closing: bool) -> None:
+    if closing and isinstance(error, GeneratorExit):
+        operation.close_early()
+    else:
+        operation.fail(error)

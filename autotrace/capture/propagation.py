@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Mapping, MutableMapping
+from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
+from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from autotrace.capture.operation import surroundings
+from autotrace.capture.recorder import current
+from autotrace.capture.task_operation import FRAME_KEY
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
 
 _W3C = TraceContextTextMapPropagator()
 
@@ -21,7 +30,10 @@ def inject(carrier: MutableMapping[str, str] | None = None) -> dict[str, str]:
         The headers: `traceparent`, and `tracestate` where there is one. Empty outside any span.
     """
     headers: dict[str, str] = {}
-    _W3C.inject(headers)
+    try:
+        _W3C.inject(headers, surroundings())
+    except Exception as error:  # noqa: BLE001 - the guard of this package
+        _failed(error)
     if carrier is not None:
         carrier.update(headers)
     return headers
@@ -37,9 +49,36 @@ def attach(carrier: Mapping[str, str]) -> Generator[None]:
     Args:
         carrier: Headers as `inject` made them; upper and lower case are the same.
     """
-    lowered = {key.lower(): value for key, value in carrier.items() if isinstance(key, str)}
-    token = otel_context.attach(_W3C.extract(lowered))
+    outside = otel_context.get_current()
+    inside = outside
+    try:
+        inside = _extracted(carrier, outside)
+        otel_context.attach(inside)
+    except Exception as error:  # noqa: BLE001 - the guard of this package
+        _failed(error)
     try:
         yield
     finally:
-        otel_context.detach(token)
+        try:
+            # Not where it no longer is the current one: see operation.py.
+            if otel_context.get_current() is inside:
+                otel_context.attach(outside)
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            _failed(error)
+
+
+def _extracted(carrier: Mapping[str, str], outside: Context) -> Context:
+    lowered = {key.lower(): value for key, value in carrier.items() if isinstance(key, str)}
+    extracted = _W3C.extract(lowered, outside)
+    if extracted is outside:
+        return outside
+    # The task sent from is in another process: nothing of one that may be open here is inherited.
+    here, there = (get_current_span(context).get_span_context() for context in (outside, extracted))
+    if here.trace_id == there.trace_id:
+        return extracted
+    return otel_context.set_value(FRAME_KEY, None, extracted)
+
+
+def _failed(error: Exception) -> None:
+    if current.recorder is not None:
+        current.recorder.failed(error)

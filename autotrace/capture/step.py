@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar, cast
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final, cast, overload
 
 from autotrace import semconv
-from autotrace.capture.blocks import Block, described, filled
-from autotrace.capture.drive import target_of
-from autotrace.capture.recorder import Operation, Recorder
+from autotrace.capture.blocks import Block, Call, filled
+from autotrace.capture.function import F
+from autotrace.capture.operation import Operation
+from autotrace.capture.recorder import Recorder
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-_MAX_OBSERVATIONS = 1000
+_MAX_OBSERVATIONS: Final = 1000
 
 
 class StepOperation(Operation):
@@ -21,17 +19,15 @@ class StepOperation(Operation):
 
     __slots__ = ("observations",)
 
-    def __init__(
-        self, recorder: Recorder, attributes: dict[str, Any], observations: list[str]
-    ) -> None:
+    def __init__(self, recorder: Recorder, attributes: dict[str, Any]) -> None:
         super().__init__(recorder, semconv.STEP_SPAN_NAME, attributes)
-        self.observations = observations
+        self.observations: list[str] = []
 
     def observe(self, text: Any) -> None:
         """Add an observation."""
         try:
             if len(self.observations) < _MAX_OBSERVATIONS:
-                self.observations.append(self.recorder.encoder.text(text))
+                self.observations.append(self.recorder.encoder.text(text, path="observation"))
             else:
                 self.recorder.count("truncated")
         except Exception as error:  # noqa: BLE001 - the guard of this package
@@ -55,10 +51,8 @@ class Step:
     @property
     def step_id(self) -> str:
         """Id of the step; empty while nothing records."""
-        if self._operation is None or self._operation.span is None:
-            return ""
-        trace, span = self._operation.ids()
-        return f"{semconv.STEP_ID_PREFIX}{trace}-{span}"
+        ids = None if self._operation is None else self._operation.ids()
+        return "" if ids is None else f"{semconv.STEP_ID_PREFIX}{ids[0]}-{ids[1]}"
 
     def observe(self, text: Any) -> None:
         """Add an observation: what the agent saw come back from its environment.
@@ -70,7 +64,60 @@ class Step:
             self._operation.observe(text)
 
 
-class step(Block[Step]):  # noqa: N801 - used like a function, as a block and as a decorator
+class StepBlock(Block[Step]):
+    """What `step(...)` returns."""
+
+    _word: ClassVar = "step"
+
+    def __init__(
+        self, thought: Any, action: Any = None, observations: Iterable[Any] | None = None
+    ) -> None:
+        super().__init__()
+        self._thought = thought
+        self._action = action
+        self._observations = observations
+
+    def __reduce__(self) -> Any:
+        return StepBlock, (self._thought, self._action, self._observations)
+
+    def _make(self, recorder: Recorder, call: Call | None) -> Operation:
+        text = recorder.encoder.text
+        thought, action = self._thought, self._action
+        if call is not None:
+            thought = call.description if thought is None else thought
+            if isinstance(thought, str):
+                thought = filled(thought, call.arguments, recorder)
+            if isinstance(action, str):
+                action = filled(action, call.arguments, recorder)
+        attributes: dict[str, Any] = {
+            semconv.KIND: semconv.KIND_STEP,
+            semconv.THOUGHT: "" if thought is None else text(thought, path="thought"),
+        }
+        if action is not None:
+            attributes[semconv.ACTION] = text(action, path="action")
+        operation = StepOperation(recorder, attributes)
+        observed = self._observations
+        for item in [observed] if isinstance(observed, str) else observed or ():
+            operation.observe(item)
+        return operation
+
+    def _handle(self, operation: Operation | None) -> Step:
+        return Step(cast("StepOperation | None", operation))
+
+
+@overload
+def step(thought: F, /) -> F: ...
+@overload
+def step(
+    thought: str | None = None,
+    action: str | None = None,
+    observations: Iterable[str] | None = None,
+) -> StepBlock: ...
+def step(
+    thought: Any = None,
+    action: str | None = None,
+    observations: Iterable[str] | None = None,
+) -> Any:
     """Record one turn of reasoning: a thought, the action chosen, and what was observed.
 
     ```python
@@ -80,57 +127,20 @@ class step(Block[Step]):  # noqa: N801 - used like a function, as a block and as
     ```
 
     Use with `with`, `async with`, or as a decorator: `@step("Rank the {kind} candidates")` fills
-    in the arguments of the call; bare `@step` takes the thought from the function's docstring or
-    name.
+    in the arguments of the call; without a thought, as in bare `@step`, it is the first line of
+    the function's docstring, or its name.
 
     Args:
         thought: The agent's reasoning at this step.
         action: What it decided to do.
         observations: What it has observed already.
+
+    Returns:
+        A block; or, used bare on a function, the function, recording.
+
+    Raises:
+        InvalidArgumentError: Used bare on a class.
     """
-
-    def __new__(cls, thought: Any = None, *args: Any, **options: Any) -> Any:
-        """Make a block; or, used bare on a function, decorate it."""
-        if callable(thought) or isinstance(thought, classmethod | staticmethod):
-            return cls(None)._decorate(thought)
-        return super().__new__(cls)
-
-    def __init__(
-        self,
-        thought: Any = None,
-        action: Any = None,
-        observations: Iterable[Any] | None = None,
-    ) -> None:
-        super().__init__()
-        self._thought = thought
-        self._action = action
-        self._observations = observations
-        self._described: str | None = None
-
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a function: each call is a step."""
-        return cast("Callable[P, R]", self._decorate(function))
-
-    def _decorate(self, function: Callable[..., Any]) -> Any:
-        self._described = described(target_of(function))
-        return super()._decorate(function)
-
-    def _make(self, recorder: Recorder, arguments: Mapping[str, Any] | None) -> Operation:
-        text = recorder.encoder.text
-        thought = self._described if self._thought is None else self._thought
-        if isinstance(thought, str):
-            thought = filled(thought, arguments, recorder)
-        attributes: dict[str, Any] = {
-            semconv.KIND: semconv.KIND_STEP,
-            semconv.THOUGHT: "" if thought is None else text(thought),
-        }
-        if self._action is not None:
-            attributes[semconv.ACTION] = text(self._action)
-        operation = StepOperation(recorder, attributes, [])
-        observed = self._observations
-        for item in [observed] if isinstance(observed, str) else observed or ():
-            operation.observe(item)
-        return operation
-
-    def _handle(self, operation: Operation | None) -> Step:
-        return Step(cast("StepOperation | None", operation))
+    if callable(thought) or isinstance(thought, classmethod | staticmethod):
+        return StepBlock(None)(thought)
+    return StepBlock(thought, action, observations)

@@ -31,13 +31,16 @@ class AgentSpanProcessor(BatchSpanProcessor):
             super().on_end(span)
 
 
-def otlp_processor(endpoint: str | None, provider: TracerProvider) -> BatchSpanProcessor | None:
+def otlp_processor(
+    endpoint: str | None, provider: TracerProvider | None
+) -> BatchSpanProcessor | None:
     """Make the processor that exports to the collector that an endpoint or the environment names.
 
     Args:
         endpoint: Base URL of the collector, or None: what the stock variables say.
-        provider: The provider it is for. Where the stock variables name the collector and the
-            provider already exports over OTLP, it does so by itself: spans must not arrive twice.
+        provider: The application's provider that it is for, or None. Where the stock variables
+            name the collector and the provider already exports over OTLP, it does so by itself:
+            spans must not arrive twice.
 
     Returns:
         The processor, or None when there is nothing to export to.
@@ -54,7 +57,7 @@ def otlp_processor(endpoint: str | None, provider: TracerProvider) -> BatchSpanP
     )
 
 
-def _exports_otlp(provider: TracerProvider) -> bool:
+def _exports_otlp(provider: TracerProvider | None) -> bool:
     """Tell whether a provider has an OTLP exporter; the SDK has no public way to ask."""
     processors: Any = getattr(
         getattr(provider, "_active_span_processor", None), "_span_processors", ()

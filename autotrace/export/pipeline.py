@@ -39,6 +39,8 @@ _LINGER_S: Final = 1.0
 _FIRST_BACKOFF_S: Final = 0.5
 _MAX_BACKOFF_S: Final = 30.0
 _ATTEMPTS_PER_BATCH: Final = 5
+_FULL_BATCH: Final = 1000
+"""After a batch of so many records the next is stored at once: there are more."""
 
 
 class Pipeline:
@@ -219,7 +221,7 @@ class Pipeline:
     def _store_all(self) -> None:
         backoff_s, attempts = _FIRST_BACKOFF_S, 0
         worked_at = time.monotonic()
-        self._urgent.wait(self._flush_interval_s)
+        self._let_gather()
         while not self._closing:
             self._urgent.clear()
             try:
@@ -240,8 +242,8 @@ class Pipeline:
             self._publish(idle=stored == 0)
             if stored:
                 worked_at = time.monotonic()
-                if stored < 1000:
-                    self._urgent.wait(self._flush_interval_s)
+                if stored < _FULL_BATCH:
+                    self._let_gather()
             elif self._all_stored() and time.monotonic() - worked_at > _LINGER_S:
                 return
             else:
@@ -251,6 +253,11 @@ class Pipeline:
         names = processes_in(self._spool)
         return any(not owner_is_alive(self._spool / name) for name in names)
 
+    def _let_gather(self) -> None:
+        """Wait for records to be stored together, unless somebody waits for them."""
+        if not self._recovering:
+            self._urgent.wait(self._flush_interval_s)
+
     def _pause(self, seconds: float) -> None:
         """Wait before another attempt; a flush does not cut it short below the first pause."""
         with self._stored:
@@ -258,7 +265,9 @@ class Pipeline:
                 self._stored.wait(seconds)
 
     def _publish(self, *, idle: bool) -> None:
-        place = self._drainer.stored_up_to(self._writer.process)
+        # Asked first: a spool that is not there is one stored whole only if it had begun.
+        began = self._writer.position() != (0, 0)
+        place = self._drainer.stored_up_to(self._writer.process) if began else (0, 0)
         with self._stored:
             self._stored_up_to = place
             if idle and (self._drainer.active or not self._dead_remain()):

@@ -13,6 +13,7 @@ from autotrace.export.counters import Counters
 from autotrace.export.pipeline import Pipeline
 from autotrace.export.records import (
     SpanRecord,
+    attributes_of,
     ended_record,
     is_agent_span,
     open_record,
@@ -51,8 +52,9 @@ class SpoolSpanProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Record that a task or step has started, so that a crash leaves evidence of it."""
         try:
-            attributes = span.attributes
-            if attributes and semconv.KIND in attributes:
+            if span.name.startswith(semconv.EXECUTE_TOOL):
+                return  # most spans are tool calls, and to ask for attributes costs more
+            if semconv.KIND in attributes_of(span):
                 self._pipeline.append(open_record(span))
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
             self._failed(error)
@@ -63,6 +65,13 @@ class SpoolSpanProcessor(SpanProcessor):
             record = record_of(span)
             if record is not None:
                 self._pipeline.append(record)
+        except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
+            self._failed(error)
+
+    def append(self, record: SpanRecord) -> None:
+        """Record what is a record already, under the same guard."""
+        try:
+            self._pipeline.append(record)
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
             self._failed(error)
 

@@ -16,7 +16,7 @@ Ids are lower-case hex as in OTLP/JSON; times are nanoseconds since the epoch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Required, TypedDict
+from typing import TYPE_CHECKING, Any, Required, TypedDict, cast
 
 from autotrace import semconv
 
@@ -97,6 +97,18 @@ _AGENT_KEY_PREFIXES = (
 """Key families of the instrumentations whose spans are kept whole."""
 
 
+def attributes_of(span: ReadableSpan) -> dict[str, Any]:
+    """Return a copy of a span's attributes.
+
+    The SDK's read-only view takes five times as long to iterate as its own copy does to make.
+    """
+    attributes: Any = span.attributes
+    if attributes is None:
+        return {}
+    copied: Any = attributes.copy() if hasattr(attributes, "copy") else None
+    return cast("dict[str, Any]", copied if type(copied) is dict else dict(attributes))
+
+
 def open_record(span: ReadableSpan) -> SpanRecord:
     """Make the record of a task or step that has just started."""
     context = _context(span)
@@ -107,7 +119,7 @@ def open_record(span: ReadableSpan) -> SpanRecord:
         "parent": None if parent is None else span_id_hex(parent.span_id),
         "name": span.name,
         "start_ns": span.start_time or 0,
-        "attributes": dict(span.attributes or {}),
+        "attributes": attributes_of(span),
         "open": True,
     }
 
@@ -126,17 +138,19 @@ def ended_record(span: ReadableSpan) -> SpanRecord:
         "name": span.name,
         "start_ns": span.start_time or 0,
         "end_ns": span.end_time or span.start_time or 0,
-        "attributes": dict(span.attributes or {}),
+        "attributes": attributes_of(span),
     }
     scope = span.instrumentation_scope
-    if scope is not None and scope.name != semconv.SCOPE:
+    ours = scope is not None and scope.name == semconv.SCOPE
+    if scope is not None and not ours:
         record["scope"] = scope.name
     status = span.status
     if status.status_code.value:
         record["status"] = status.status_code.value
         if status.description:
             record["message"] = status.description
-    if span.events:
+    # Ours have events only when they failed, and to ask the SDK for them costs.
+    if (status.status_code.value or not ours) and span.events:
         record["events"] = [
             {
                 "name": event.name,

@@ -1,1 +1,1 @@
-"""Retrieval: past traces by the meaning of their task. (`autotrace.recall` is the function.)"""
+"""Retrieval: past traces by the meaning of their task; `autotrace.recall` is the function."""

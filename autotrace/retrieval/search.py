@@ -17,6 +17,9 @@ from autotrace.store.times import utc
 from autotrace.store.traces import Found, search, where
 
 _WIDENINGS: Final = (4, 16)
+_MAX_TIED: Final = 1000
+_TIE: Final = 1e-6
+"""Two similarities closer than this are the same, computed in single precision."""
 
 
 def find(
@@ -48,7 +51,9 @@ def find(
 
 def ranked(found: Sequence[Found]) -> list[Found]:
     """Order candidates: most similar first; of equally similar ones the newest first."""
-    return sorted(found, key=lambda f: (-f.similarity, -f.summary["created_ns"], f.trace_id))
+    return sorted(
+        found, key=lambda f: (-round(f.similarity / _TIE), -f.summary["created_ns"], f.trace_id)
+    )
 
 
 def _find_in(
@@ -61,7 +66,7 @@ def _find_in(
     tools: Sequence[str],
 ) -> list[Found]:
     if agent is None and session_id is None and not tools:
-        return search(collections, vector, success=success, limit=limit)
+        return _nearest(collections, vector, success, limit)
     for widening in _WIDENINGS:
         neighbours = search(collections, vector, success=success, limit=limit * widening)
         matching = [f for f in neighbours if _matches(f, agent, session_id, tools)]
@@ -69,6 +74,21 @@ def _find_in(
             return matching[:limit]
     condition = where({"agent": agent, "session": session_id, "tools": list(tools)})
     return search(collections, vector, success=success, limit=limit, condition=condition)
+
+
+def _nearest(collections: Collections, vector: Any, success: bool, limit: int) -> list[Found]:
+    """Return the nearest traces; of those that tie for the last places the newest.
+
+    An agent that does the same task again and again has many equal ones, of which Chroma returns
+    any: so more are fetched until the tie is passed, or _MAX_TIED have been seen.
+    """
+    wanted = limit
+    while True:
+        found = ranked(search(collections, vector, success=success, limit=wanted))
+        passed = len(found) < wanted or found[-1].similarity < found[limit - 1].similarity - _TIE
+        if passed or wanted >= _MAX_TIED:
+            return found[:limit]
+        wanted = min(wanted * 4, _MAX_TIED)
 
 
 def _matches(found: Found, agent: str | None, session_id: str | None, tools: Sequence[str]) -> bool:

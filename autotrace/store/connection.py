@@ -349,6 +349,7 @@ class ServerConnection(Connection):
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._open_lock = threading.Lock()
+        self._client: Any = None
         self._collections: Collections | None = None
 
     @override
@@ -364,7 +365,7 @@ class ServerConnection(Connection):
             yield collections
         except Exception as error:
             # A server that was restarted empty, or moved, is found again by asking anew.
-            self._collections = None
+            self.close()
             if is_content_error(error) or isinstance(error, StoreError):
                 raise
             msg = f"the Chroma server {self.name} does not answer: {error}"
@@ -380,7 +381,7 @@ class ServerConnection(Connection):
 
     @override
     def expire(self) -> None:
-        self._collections = None
+        self.close()
 
     def _open(self) -> Collections:
         import_whole("chromadb")
@@ -388,7 +389,7 @@ class ServerConnection(Connection):
         from chromadb.config import Settings
 
         try:
-            client = chromadb.HttpClient(
+            self._client = chromadb.HttpClient(
                 host=self._host,
                 port=self._port,
                 ssl=self._ssl,
@@ -397,11 +398,13 @@ class ServerConnection(Connection):
                 database=self._options.database,
                 settings=Settings(anonymized_telemetry=False),
             )
-            _set_timeout(client, self._options.timeout_s)
-            return open_collections(client, self.name, self.space)
+            _set_timeout(self._client, self._options.timeout_s)
+            return open_collections(self._client, self.name, self.space)
         except StoreError:
+            self.close()
             raise
         except Exception as error:
+            self.close()
             msg = (
                 f"the Chroma server {self.name} cannot be reached: {error}; "
                 "is `chroma run` running there?"
@@ -410,14 +413,44 @@ class ServerConnection(Connection):
 
     @override
     def close(self) -> None:
-        self._collections = None
+        client, self._client, self._collections = self._client, None, None
+        if client is not None and self._pid == os.getpid():
+            _close_http_client(client)
 
 
 def _set_timeout(client: Any, timeout_s: float) -> None:
     """Bound every request; chromadb's HTTP client waits for ever and has no setting for it."""
-    session = getattr(getattr(client, "_server", None), "_session", None)
-    if session is not None:
+    for session in _sessions_of(client):
         session.timeout = timeout_s
+
+
+def _close_http_client(client: Any) -> None:
+    """Close an HTTP client with its connections, and the admin client hidden in it.
+
+    chromadb leaves both open, and keeps what they belong to under ids it has itself forgotten.
+    """
+    from chromadb.api.shared_system_client import SharedSystemClient
+
+    sessions = _sessions_of(client)
+    systems = [getattr(part, "_system", None) for part in _parts_of(client)]
+    client.close()
+    for session in sessions:
+        session.close()
+    shared: Any = SharedSystemClient
+    for identifier, system in list(shared._identifier_to_system.items()):
+        if any(system is ours for ours in systems):
+            shared._identifier_to_system.pop(identifier, None)
+            shared._identifier_to_refcount.pop(identifier, None)
+
+
+def _parts_of(client: Any) -> list[Any]:
+    return [part for part in (client, getattr(client, "_admin_client", None)) if part is not None]
+
+
+def _sessions_of(client: Any) -> list[Any]:
+    servers = [getattr(part, "_server", None) for part in _parts_of(client)]
+    sessions = [getattr(server, "_session", None) for server in servers]
+    return [session for session in sessions if session is not None]
 
 
 def is_content_error(error: BaseException) -> bool:

@@ -36,7 +36,16 @@ a write and is never asked.
 """
 MAX_REQUEST_BYTES: Final = 8 * 1024 * 1024
 """About how much goes to Chroma in one call; its server refuses more than 40 MB."""
-_LOOKUP: Final = {"hnsw": {"space": "l2", "max_neighbors": 4, "ef_construction": 8}}
+_LOOKUP: Final = {
+    "hnsw": {
+        "space": "l2",
+        "max_neighbors": 4,
+        "ef_construction": 8,
+        # Chroma reads all that it has not persisted yet again at every write, and parts are large.
+        "batch_size": 100,
+        "sync_threshold": 200,
+    }
+}
 _SEARCH: Final = {"hnsw": {"space": "cosine"}}
 
 

@@ -8,6 +8,7 @@ that must stay between the agent and its tool.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 from typing import Any
 
@@ -99,9 +100,8 @@ def own_provider(kind: str, endpoint: str | None) -> TracerProvider:
     """
     traces_endpoint = None if endpoint is None else f"{endpoint}/v1/traces"
     if kind == "phoenix":
-        from phoenix.otel import register
-
-        return register(endpoint=traces_endpoint, protocol="http/protobuf", verbose=False)
+        helper: Any = importlib.import_module("phoenix.otel")  # not in the project's environment
+        return helper.register(endpoint=traces_endpoint, protocol="http/protobuf", verbose=False)
     exporter: SpanExporter
     if kind == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
@@ -125,7 +125,7 @@ def run_in_own_provider(arguments: argparse.Namespace) -> dict[str, Any]:
     tracer = provider.get_tracer("dinner.web")
     with tracer.start_as_current_span("POST /dinner") as request:
         runs = [find_dinner(), cancel_dinner()]
-    report = finish(runs)
+    report = finish(runs, arguments.timeout_s)
     with tracer.start_as_current_span("after autotrace.shutdown") as afterwards:
         pass
     provider.shutdown()
@@ -143,15 +143,15 @@ def run_in_own_provider(arguments: argparse.Namespace) -> dict[str, Any]:
 def run_alone(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the agent in a program that has no OpenTelemetry of its own."""
     autotrace.configure(store=arguments.store, otlp_endpoint=arguments.otlp_endpoint)
-    return finish([find_dinner(), cancel_dinner()])
+    return finish([find_dinner(), cancel_dinner()], arguments.timeout_s)
 
 
-def finish(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def finish(runs: list[dict[str, Any]], timeout_s: float) -> dict[str, Any]:
     """Read the runs back from autotrace's own store and close it."""
-    autotrace.flush()
+    autotrace.flush(timeout_s)
     for run in runs:
         run["trace"] = autotrace.get_trace(run["trace_id"]).model_dump(mode="json")
-    autotrace.shutdown()
+    autotrace.shutdown(timeout_s)
     return {"runs": runs, "card_number": CARD_NUMBER}
 
 
@@ -159,6 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", required=True)
     parser.add_argument("--otlp-endpoint")
+    parser.add_argument("--timeout-s", type=float, default=30.0)
     parser.add_argument("--own-exporter", choices=["http", "grpc", "phoenix"])
     parser.add_argument("--own-endpoint")
     arguments = parser.parse_args()

@@ -17,7 +17,7 @@ from .relay import OtlpRelay
 
 pytest.register_assert_rewrite(f"{__package__}.expected")  # its asserts compare whole spans
 
-REPOSITORY = Path(os.environ.get("FAKE") or Path(__file__).parents[2])
+REPOSITORY = Path(__file__).parents[2]
 AGENT = Path(__file__).with_name("agent.py")
 AGENT_TIMEOUT_S = 120
 VENV_VARIABLE = "INTEROP_PHOENIX_VENV"

@@ -11,21 +11,22 @@ import os
 import signal
 import sys
 import threading
+from typing import Any
 
 import grpc.aio
-from phoenix.server.main import main
+from phoenix.server.main import main  # pyright: ignore - not in the project's environment
 
 ALL_INTERFACES = "[::]:"
 LOOPBACK = "127.0.0.1:"
 
-make_server = grpc.aio.server
+make_server: Any = grpc.aio.server
 
 
-def make_loopback_server(*args, **kwargs):
+def make_loopback_server(*args: Any, **kwargs: Any) -> Any:
     server = make_server(*args, **kwargs)
     bind = server.add_insecure_port
 
-    def bind_to_loopback(address):
+    def bind_to_loopback(address: str) -> Any:
         if not address.startswith(ALL_INTERFACES):
             raise RuntimeError(f"expected an address on {ALL_INTERFACES} to narrow, got {address}")
         return bind(LOOPBACK + address.removeprefix(ALL_INTERFACES))
@@ -34,7 +35,7 @@ def make_loopback_server(*args, **kwargs):
     return server
 
 
-def stop_when_standard_input_ends():
+def stop_when_standard_input_ends() -> None:
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
 

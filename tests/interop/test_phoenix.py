@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -141,18 +141,25 @@ def test_an_app_with_its_own_provider_and_exporter_delivers_every_span_once(
         assert relay.times_sent(otel_trace_id) == dict.fromkeys(expected, 1)
 
 
+@pytest.mark.parametrize("exporter_configured_by", ["argument", "environment"])
 def test_an_app_set_up_by_phoenix_register_keeps_its_exporter(
-    phoenix: Phoenix, relay: OtlpRelay, project: str, phoenix_client: Path, run_agent: RunAgent
+    exporter_configured_by: str,
+    phoenix: Phoenix,
+    relay: OtlpRelay,
+    project: str,
+    phoenix_client: Path,
+    run_agent: RunAgent,
 ) -> None:
+    by_argument = exporter_configured_by == "argument"
     report = run_agent(
         "--own-exporter",
         "phoenix",
-        "--own-endpoint",
-        relay.endpoint,
+        *(["--own-endpoint", relay.endpoint] if by_argument else []),
         environment={
             "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{phoenix_client}",
             "PHOENIX_PROJECT_NAME": project,
-        },
+        }
+        | ({} if by_argument else {"OTEL_EXPORTER_OTLP_ENDPOINT": relay.endpoint}),
     )
 
     for otel_trace_id, expected in expected_in_own_provider(report).items():
@@ -184,6 +191,17 @@ def test_a_collector_that_is_down_changes_neither_the_program_nor_the_store(
     assert timeless(with_dead_collector) == timeless(with_no_collector)
 
 
+def test_flush_and_shutdown_keep_their_timeouts_when_a_collector_never_answers(
+    run_agent: RunAgent,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        run_agent(
+            *("--otlp-endpoint", f"http://127.0.0.1:{silent.getsockname()[1]}"),
+            *("--timeout-s", "5"),
+            environment={"OTEL_EXPORTER_OTLP_TIMEOUT": "3600"},  # what they must not wait for
+        )
+
+
 def expected_in_own_provider(report: dict[str, Any]) -> dict[str, dict[str, ExpectedSpan]]:
     """Return the spans of an app that wraps the agent in a span of its own, by trace id."""
     request, afterwards = report["own_spans"]["request"], report["own_spans"]["afterwards"]
@@ -206,9 +224,9 @@ def timeless(value: Any) -> Any:
     if isinstance(value, dict):
         return {
             key: timeless(item)
-            for key, item in value.items()
+            for key, item in cast("dict[str, Any]", value).items()
             if not key.endswith(("_id", "_at")) and key != "duration_ms"
         }
     if isinstance(value, list):
-        return [timeless(item) for item in value]
+        return [timeless(item) for item in cast("list[Any]", value)]
     return value

@@ -1,0 +1,142 @@
+"""A function that records its calls and is otherwise the function it wraps; what is known of it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import wrapt
+
+from autotrace.errors import InvalidArgumentError
+
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
+"""What can be decorated; it keeps its type."""
+
+
+class _TracedMethod(wrapt.BoundFunctionWrapper):
+    """A traced function as an attribute of an instance or class: a method, but for static ones."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        method = self.__wrapped__
+        owner = getattr(method, "__self__", None)
+        if owner is not None:
+            return getattr, (owner, method.__func__.__name__)
+        found = _named(method)
+        # Each look at the class makes a wrapper, so what counts is what it wraps.
+        same = getattr(found, "__wrapped__", None) is method
+        return (_find, (method.__module__, method.__qualname__)) if same else method.__qualname__
+
+    def __reduce__(self) -> Any:
+        return self.__reduce_ex__(2)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        owner = getattr(self.__wrapped__, "__self__", None)
+        if owner is None:
+            return self
+        import copy
+
+        return getattr(copy.deepcopy(owner, memo), self.__wrapped__.__func__.__name__)
+
+
+class TracedFunction(wrapt.FunctionWrapper):
+    """A function that records its calls and is otherwise the function it wraps.
+
+    Introspection, binding as a method, and class or static methods in either order of stacking are
+    those of the wrapped object. It pickles by name, as functions do; one that its name does not
+    lead to (a partial, say) pickles as what it wraps and what it is decorated with.
+
+    Args:
+        function: What to wrap.
+        call: Called as `call(wrapped, instance, args, kwargs)` for each call.
+        decorator: Decorates the function again in the process that unpickles it.
+    """
+
+    __bound_function_wrapper__ = _TracedMethod
+
+    def __init__(
+        self, function: Any, call: Callable[..., Any], decorator: Callable[[Any], Any]
+    ) -> None:
+        super().__init__(function, call)
+        self._self_decorator = decorator
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if _named(self.__wrapped__) is self:
+            return self.__wrapped__.__qualname__
+        return self._self_decorator, (self.__wrapped__,)
+
+    def __reduce__(self) -> Any:
+        return self.__reduce_ex__(2)
+
+    def __copy__(self) -> TracedFunction:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> TracedFunction:
+        return self
+
+
+def _named(function: Any) -> Any:
+    """Return what a function's name leads to in its module, or None."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for name in (getattr(function, "__qualname__", None) or "<none>").split("."):
+        found = getattr(found, name, None)
+    return found
+
+
+def _find(module: str, qualname: str) -> Any:
+    """Return what a name leads to; called when unpickling."""
+    return functools.reduce(
+        getattr, qualname.split("."), cast("Any", importlib.import_module(module))
+    )
+
+
+def check_is_function(function: Any, decorator: str) -> None:
+    """Refuse to decorate what is no function.
+
+    Args:
+        function: What was decorated.
+        decorator: Name of the decorator, for the message.
+
+    Raises:
+        InvalidArgumentError: It is a class, or cannot be called.
+    """
+    is_method = isinstance(function, classmethod | staticmethod)
+    if isinstance(function, type) or not (callable(function) or is_method):
+        raise InvalidArgumentError(
+            decorator, function, f"used on a function: @{decorator} or @{decorator}(...)"
+        )
+
+
+def target_of(function: Any) -> Any:
+    """Return the function inside class methods, static methods, partials and callable objects."""
+    while True:
+        if isinstance(function, classmethod | staticmethod):
+            function = cast("Any", function).__func__
+        elif isinstance(function, functools.partial):
+            function = cast("Any", function).func
+        elif hasattr(function, "__code__"):
+            return function
+        else:
+            method = getattr(type(function), "__call__", None)
+            return method if hasattr(method, "__code__") else function
+
+
+def name_of(function: Any) -> str:
+    """Return the name of a function; of a callable object, the name of its class."""
+    while isinstance(function, functools.partial):
+        function = cast("Any", function).func
+    name = getattr(function, "__name__", None)
+    return name if isinstance(name, str) and name else type(function).__name__
+
+
+def described(function: Any) -> str:
+    """Describe a function in words: the first line of its docstring, or its name."""
+    target = target_of(function)
+    doc = getattr(target, "__doc__", None)
+    first_line = doc.strip().partition("\n")[0] if isinstance(doc, str) else ""
+    return first_line or name_of(function).replace("_", " ").strip()

@@ -1,0 +1,298 @@
+"""One span of capture and its place in the context, from before it starts until it has ended.
+
+The context is where leaks come from, so these are the rules:
+
+* The span is the current one only while its own code runs. A generator takes the context of its
+  body along when it yields, blocks that are open in the body included, and brings it back when it
+  goes on; its consumer never sees it.
+* What was current before is put back only where this operation still is the innermost one. A block
+  may be left in another context than it was entered in (an async generator that the event loop
+  closes, a coroutine that is collected), and there is nothing to put back there; OpenTelemetry's
+  tokens would fail, and log, in that case.
+* A block that is left while another one, entered later, is still open (undecorated generators that
+  take turns, with a block in each) cannot put anything back either. It keeps what it would have put
+  back, and whoever finds an ended operation in what surrounds him looks through it to that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry.trace import Status, StatusCode, set_span_in_context
+
+from autotrace import semconv
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    from autotrace.capture.recorder import Recorder
+
+OPERATION_KEY: Final = otel_context.create_key("autotrace-operation")
+"""Context key of the innermost operation."""
+
+
+def surroundings() -> Context:
+    """Return the current context, without the blocks that were left but could not put it back."""
+    return _living(otel_context.get_current())
+
+
+def _living(context: Context) -> Context:
+    operation: Any = context.get(OPERATION_KEY)
+    while operation is not None and operation.ended and operation.outside is not None:
+        context = operation.outside
+        operation = context.get(OPERATION_KEY)
+    return context
+
+
+class Operation:
+    """One span of capture.
+
+    No method raises an Exception, but for those whose name begins with `describe`, which are
+    called under the guard of the others. Order of use: `start`, then `attach` and `detach` around
+    each stretch in which user code runs, then one of the endings.
+
+    Args:
+        recorder: What makes the span.
+        name: Name of the span.
+        attributes: Attributes that it starts with.
+    """
+
+    __slots__ = (
+        "attributes",
+        "ended",
+        "name",
+        "outside",
+        "recorder",
+        "span",
+        "started_ns",
+        "unstarted",
+    )
+
+    started_ns: int
+    """On the clock of `time.perf_counter_ns`; set with the span."""
+    unstarted: Any
+    """A coroutine that was made for this operation and has not been started; rarely set."""
+
+    def __init__(self, recorder: Recorder, name: str, attributes: dict[str, Any]) -> None:
+        self.recorder = recorder
+        self.name = name
+        self.attributes = attributes
+        self.span: Span | None = None
+        self.ended = False
+        self.outside: Context | None = None
+        """What was current before, while this is attached; and for ever, if it could not be put
+        back."""
+
+    def start(self) -> None:
+        """Start the span, as a child of the current one."""
+        if self.span is not None:
+            return
+        try:
+            self._start(surroundings())
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+
+    def _start(self, outside: Context) -> Span:
+        self.span = span = self.recorder.tracer.start_span(
+            self.name, outside, attributes=self.attributes
+        )
+        self.started_ns = time.perf_counter_ns()
+        if not span.is_recording():
+            self.recorder.count("not_sampled")
+        return span
+
+    def enter(self) -> None:
+        """Start the span and make it the current one."""
+        try:
+            outside = surroundings()
+            otel_context.attach(self.context(self._start(outside), outside))
+            self.outside = outside
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+
+    def context(self, span: Span, outside: Context) -> Context:
+        """Return the context in which user code runs."""
+        inside = set_span_in_context(span, outside)
+        # A context must not change once others have it; this copy is still ours alone, and one
+        # copy is enough.
+        dict.__setitem__(inside, OPERATION_KEY, self)
+        return inside
+
+    def attach(self, body: Context | None = None) -> Context | None:
+        """Make the span the current one.
+
+        Args:
+            body: What `suspend` has returned, for a generator that goes on.
+
+        Returns:
+            The context that is current now; None if nothing was changed.
+        """
+        span = self.span
+        if span is None:
+            return None
+        try:
+            outside = surroundings()
+            inside = self.context(span, outside) if body is None else body
+            otel_context.attach(inside)
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+            return None
+        self.outside = outside
+        return inside
+
+    def suspend(self, inside: Context | None) -> Context | None:
+        """Make the span before it the current one again, until the generator goes on.
+
+        Args:
+            inside: What `attach` has returned.
+
+        Returns:
+            The context of the generator's body, if the body has changed it.
+        """
+        outside = self.outside
+        if outside is None:
+            return None
+        try:
+            body = otel_context.get_current()
+            otel_context.attach(_living(outside))
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+            return None
+        self.outside = None
+        return None if body is inside else body
+
+    def detach(self) -> None:
+        """Make the span before it the current one again, for good."""
+        outside = self.outside
+        if outside is None:
+            return
+        try:
+            if otel_context.get_current().get(OPERATION_KEY) is self:
+                otel_context.attach(_living(outside))
+                self.outside = None
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+
+    def is_current(self) -> bool:
+        """Tell whether the caller runs directly inside this operation."""
+        return otel_context.get_current().get(OPERATION_KEY) is self
+
+    def streams(self) -> None:
+        """Take note that this is a generator, before its first item."""
+
+    def item(self, value: Any) -> None:
+        """Take note of what a generator yields."""
+
+    def succeed(self, result: Any = None) -> None:
+        """End after a normal return."""
+        self._finish(self.describe_result, result)
+
+    def fail(self, error: BaseException) -> None:
+        """End after an exception."""
+        self._finish(self.describe_error, error)
+
+    def close_early(self) -> None:
+        """End a generator that was closed or abandoned before its end."""
+        self._finish(self.describe_early_close, None)
+
+    def _finish(self, describe: Callable[[Any], None], what: Any) -> None:
+        self.detach()
+        if self.ended or self.span is None:
+            return
+        end_ns = self.now_ns()
+        try:
+            describe(what)
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+        self.end(end_ns)
+
+    def describe_result(self, result: Any) -> None:
+        """Set what the span says after a normal return."""
+
+    def describe_early_close(self, _: None) -> None:
+        """Set what the span of a generator says that was closed early."""
+
+    def describe_error(self, error: BaseException) -> None:
+        """Set what the span says about an exception."""
+        self.set_error(*self.recorder.encoder.error(error, self.secrets()))
+
+    def set(self, attributes: Mapping[str, Any]) -> None:
+        """Add attributes."""
+        if self.span is None:
+            return
+        try:
+            self.span.set_attributes(attributes)
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+
+    def set_error(self, kind: str, message: str, stacktrace: str | None = None) -> None:
+        """Mark the span as failed."""
+        span = self.span
+        if span is None:
+            return
+        event = {semconv.EXCEPTION_TYPE: kind, semconv.EXCEPTION_MESSAGE: message}
+        if stacktrace:
+            event[semconv.EXCEPTION_STACKTRACE] = stacktrace
+        try:
+            # One after the other, so that a span that refuses the last still says the first.
+            span.set_status(Status(StatusCode.ERROR, message or kind))
+            span.set_attribute(semconv.ERROR_TYPE, kind)
+            span.add_event(semconv.EXCEPTION_EVENT, event)
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+
+    def secrets(self) -> list[str]:
+        """Return redacted values, to be removed from error text."""
+        return []
+
+    def now_ns(self) -> int | None:
+        """Return the time, counted from the start so that a clock set back cannot disturb it.
+
+        Returns:
+            Nanoseconds since the epoch; None for a span that does not tell when it started.
+        """
+        try:
+            start_ns: int | None = getattr(self.span, "start_time", None)
+            if start_ns is None:
+                return None
+            return start_ns + time.perf_counter_ns() - self.started_ns
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+            return None
+
+    def end(self, end_ns: int | None = None) -> None:
+        """End the span; it is recorded when this returns."""
+        if self.span is None or self.ended:
+            return
+        self.ended = True
+        try:
+            self.span.end(self.now_ns() if end_ns is None else end_ns)
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+
+    def __del__(self) -> None:
+        # A coroutine or generator that was dropped where Python could not run its ending.
+        if self.ended:
+            return
+        if hasattr(self, "unstarted"):
+            # Python warns of a coroutine that was never awaited, and of the one inside it: close
+            # that one, so that the user hears of it once, as without us.
+            self.unstarted.close()
+        if self.span is not None:
+            self.detach()
+            self.end()
+
+    def ids(self) -> tuple[str, str] | None:
+        """Return the OpenTelemetry trace and span id as hex; None without a span."""
+        if self.span is None:
+            return None
+        try:
+            context = self.span.get_span_context()
+            return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+            return None

@@ -1,0 +1,105 @@
+"""The span of one task: what inner tasks inherit from it, and how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry.trace import Status, StatusCode
+
+from autotrace import semconv
+from autotrace.capture.operation import Operation, surroundings
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    from autotrace.capture.recorder import Recorder
+
+FRAME_KEY: Final = otel_context.create_key("autotrace-frame")
+"""Context key of the `Frame` of the innermost task."""
+_MAX_STREAMED_CHARS: Final = 65_536
+"""How much of what a streaming task yields is kept as its outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What inner tasks inherit from the task they are opened in."""
+
+    operation: TaskOperation
+    session_id: str | None
+    agent: str | None
+
+
+def current_frame() -> Frame | None:
+    """Return the frame of the task that encloses the caller, or None outside any."""
+    frame = surroundings().get(FRAME_KEY)
+    return frame if isinstance(frame, Frame) else None
+
+
+class TaskOperation(Operation):
+    """One task."""
+
+    __slots__ = ("agent", "completion", "session_id", "streamed", "streamed_chars")
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        name: str,
+        attributes: dict[str, Any],
+        *,
+        session_id: str | None,
+        agent: str | None,
+    ) -> None:
+        super().__init__(recorder, name, attributes)
+        self.session_id = session_id
+        self.agent = agent
+        self.completion: tuple[str | None, bool] | None = None
+        self.streamed: list[str] = []
+        self.streamed_chars = 0
+
+    def context(self, span: Span, outside: Context) -> Context:
+        """Return the context of the task's body, with what inner tasks inherit."""
+        frame = Frame(self, self.session_id, self.agent)
+        return super().context(span, otel_context.set_value(FRAME_KEY, frame, outside))
+
+    def item(self, value: Any) -> None:
+        """Keep the text that a streaming task yields."""
+        if isinstance(value, str) and self.streamed_chars < _MAX_STREAMED_CHARS:
+            self.streamed.append(value[: _MAX_STREAMED_CHARS - self.streamed_chars])
+            self.streamed_chars += len(value)
+
+    def complete(self, outcome: Any, success: Any) -> None:
+        """Take note of the outcome, as it is at this moment."""
+        try:
+            self.completion = (self._text(outcome), bool(success))
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+
+    def _text(self, outcome: Any) -> str | None:
+        return None if outcome is None else self.recorder.encoder.text(outcome, path="outcome")
+
+    def describe_result(self, result: Any) -> None:
+        """Complete: with what `complete` was told, or else with the result."""
+        if self.completion is None:
+            outcome = "".join(self.streamed) if self.streamed else result
+            self.completion = (self._text(outcome), True)
+        text, success = self.completion
+        attributes: dict[str, Any] = {semconv.SUCCESS: success}
+        if text is not None:
+            attributes[semconv.OUTCOME] = text
+        self.set(attributes)
+        if not success and self.span is not None:
+            self.span.set_status(Status(StatusCode.ERROR, text))
+
+    def describe_early_close(self, _: None) -> None:
+        """Complete a streaming task whose consumer has had enough."""
+        self.describe_result(None)
+
+    def describe_error(self, error: BaseException) -> None:
+        """Complete as failed, with the error as outcome."""
+        kind, message, stacktrace = self.recorder.encoder.error(error)
+        text = f"{kind}: {message}" if message else kind
+        self.set({semconv.OUTCOME: text, semconv.SUCCESS: False})
+        self.set_error(kind, message, stacktrace)

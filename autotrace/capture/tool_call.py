@@ -1,0 +1,147 @@
+"""`tool_call`: a call of a tool where there is no function to decorate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from autotrace import semconv
+from autotrace.capture.recorder import Recorder, current, is_suppressed
+from autotrace.capture.tool_operation import MAX_NAME_CHARS, ToolOperation
+
+
+class tool_call:  # noqa: N801 - used like a function, as the other blocks are
+    """Record a tool call where there is no function to decorate.
+
+    ```python
+    with tool_call("web_search", {"query": query}) as call:
+        call.set_result(client.search(query))
+    ```
+
+    Use with `with` or `async with`, one object for one call at a time. An exception that leaves
+    the block makes the call an error, or a timeout, and goes on.
+
+    What is given here often comes from a model, so nothing of it is refused: a name that is
+    missing is recorded as `unknown`.
+
+    Args:
+        name: Name of the tool.
+        arguments: The arguments by name.
+        memory_id: Id of a memory that the call used or made.
+        redact: Further keys whose values are not to be recorded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        memory_id: str | None = None,
+        redact: Iterable[str] = (),
+    ) -> None:
+        self._name = name
+        self._arguments = arguments
+        self._memory_id = memory_id
+        self._secret_keys = frozenset([redact] if isinstance(redact, str) else redact)
+        self._operation: ToolOperation | None = None
+        self._failed = False
+
+    @property
+    def tool_call_id(self) -> str:
+        """Id of the call in its trace; empty while nothing records."""
+        ids = None if self._operation is None else self._operation.ids()
+        return "" if ids is None else semconv.TOOL_CALL_ID_PREFIX + ids[1]
+
+    def set_result(self, result: Any) -> None:
+        """Say what the call returned.
+
+        Args:
+            result: The result, recorded as it is at this moment.
+        """
+        operation = self._operation
+        if operation is None:
+            return
+        try:
+            operation.describe_result(result)
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            operation.recorder.failed(error)
+
+    def set_error(self, message: str, *, error_type: str = "error", timeout: bool = False) -> None:
+        """Say that the call failed without an exception; said twice, the first time counts.
+
+        Args:
+            message: What went wrong.
+            error_type: A short name for this kind of failure.
+            timeout: Whether time ran out.
+        """
+        operation = self._operation
+        if operation is None or self._failed:
+            return
+        self._failed = True
+        try:
+            operation.set({semconv.TOOL_STATUS: "timeout" if timeout else "error"})
+            text = operation.recorder.encoder.text(message, path="error.message")
+            operation.set_error(str(error_type), text)
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            operation.recorder.failed(error)
+
+    def __enter__(self) -> Self:
+        self._operation, self._failed = None, False
+        recorder = current.recorder
+        if recorder is not None:
+            try:
+                if not is_suppressed():
+                    self._operation = self._make(recorder)
+                    self._operation.enter()
+            except Exception as error:  # noqa: BLE001 - the guard of this package
+                recorder.failed(error)
+        return self
+
+    def _make(self, recorder: Recorder) -> ToolOperation:
+        name = str(self._name or "unknown")[:MAX_NAME_CHARS]
+        attributes: dict[str, Any] = {
+            semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
+            semconv.GEN_AI_TOOL_NAME: name,
+        }
+        if self._memory_id is not None:
+            attributes[semconv.TOOL_MEMORY_ID] = str(self._memory_id)
+        redacted: list[str] = []
+        if recorder.capture_arguments and self._arguments is not None:
+            attributes[semconv.GEN_AI_TOOL_CALL_ARGUMENTS] = recorder.encoder.json(
+                self._arguments, secret_keys=self._secret_keys, found=redacted, path="arguments"
+            )
+        return ToolOperation(
+            recorder,
+            f"{semconv.EXECUTE_TOOL} {name}",
+            attributes,
+            capture_result=recorder.capture_result,
+            secret_keys=self._secret_keys,
+            redacted=redacted,
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        operation = self._operation
+        if operation is None:
+            return
+        if error is not None:
+            operation.fail(error)
+        else:
+            operation.detach()
+            operation.end()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)

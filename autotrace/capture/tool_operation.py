@@ -1,0 +1,133 @@
+"""The span of one tool call, and what it says of arguments, result, items and errors."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from autotrace import semconv
+from autotrace.capture._leaves import container_marker
+from autotrace.capture.operation import Operation
+from autotrace.capture.recorder import Recorder
+
+MAX_NAME_CHARS: Final = 256
+"""How much of a tool's name is kept."""
+_MAX_ITEMS: Final = 1000
+"""How many items of a generator are kept as its result."""
+_MARKER_BYTES: Final = 128
+"""Room for what stands in for the items left out."""
+
+
+class ToolOperation(Operation):
+    """One call of a tool."""
+
+    __slots__ = ("capture_result", "items", "redacted", "secret_keys")
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        span_name: str,
+        attributes: dict[str, Any],
+        *,
+        capture_result: bool,
+        secret_keys: frozenset[str],
+        redacted: list[str],
+    ) -> None:
+        super().__init__(recorder, span_name, attributes)
+        self.capture_result = capture_result
+        self.secret_keys = secret_keys
+        self.redacted = redacted
+        self.items: _Items | None = None
+
+    def streams(self) -> None:
+        """Take what is yielded for the result."""
+        if self.capture_result:
+            self.items = _Items(self.recorder.encoder.max_value_bytes)
+
+    def item(self, value: Any) -> None:
+        """Keep what a generator yields, as it is at this moment."""
+        items = self.items
+        if items is None:
+            return
+        items.total += 1
+        if items.limit is not None:
+            return
+        try:
+            items.add(
+                self.recorder.encoder.json(
+                    value, secret_keys=self.secret_keys, found=self.redacted, path="result"
+                )
+            )
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+
+    def describe_result(self, result: Any) -> None:
+        """Record the result; of a generator that is what it yielded."""
+        if not self.capture_result or self.span is None:
+            return
+        if self.items is None:
+            text = self.recorder.encoder.json(
+                result, secret_keys=self.secret_keys, found=self.redacted, path="result"
+            )
+        else:
+            text = self.items.json()
+            if self.items.limit is not None:
+                self.recorder.count("truncated")
+        self.span.set_attribute(semconv.GEN_AI_TOOL_CALL_RESULT, text)
+
+    def describe_early_close(self, _: None) -> None:
+        """Say that the consumer has had enough: no failure of the tool."""
+        self.set({semconv.TOOL_EXHAUSTED: False})
+        self.describe_result(None)
+
+    def describe_error(self, error: BaseException) -> None:
+        """Say error or timeout, what went wrong, and what a generator had yielded until then."""
+        self.set({semconv.TOOL_STATUS: "timeout" if is_timeout(error) else "error"})
+        super().describe_error(error)
+        if self.items is not None:
+            self.describe_result(None)
+
+    def secrets(self) -> list[str]:
+        """Return the argument values that were redacted."""
+        return self.redacted
+
+
+class _Items:
+    """What a generator has yielded, each as JSON, within the bounds of one value."""
+
+    __slots__ = ("_room_bytes", "_texts", "limit", "total")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._texts: list[str] = []
+        self._room_bytes = max_bytes - _MARKER_BYTES
+        self.limit: str | None = None
+        """The limit that was reached; what comes after it is left out."""
+        self.total = 0
+
+    def add(self, text: str) -> None:
+        size_bytes = (len(text) if text.isascii() else len(text.encode())) + 1
+        if size_bytes > self._room_bytes:
+            self.limit = "max_value_bytes"
+        elif len(self._texts) == _MAX_ITEMS:
+            self.limit = "max_items"
+        else:
+            self._room_bytes -= size_bytes
+            self._texts.append(text)
+
+    def json(self) -> str:
+        texts = self._texts
+        if self.limit is not None:
+            marker = container_marker(list, self.total, self.limit, None)
+            texts = [*texts, orjson.dumps({semconv.TRUNCATED: marker}).decode()]
+        return "[" + ",".join(texts) + "]"
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Tell whether an exception says that time ran out, whichever library raised it."""
+    if isinstance(error, TimeoutError):
+        return True
+    return any(
+        "Timeout" in cls.__name__ or cls.__name__ == "DeadlineExceeded"
+        for cls in type(error).__mro__
+    )

@@ -1,0 +1,37 @@
+"""What is said, once in a process, when a task is opened before `autotrace.configure()`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Final
+
+from autotrace.errors import NotConfiguredWarning
+
+_PACKAGE: Final = str(Path(__file__).parent.parent)
+_said = threading.Lock()
+"""Taken by the first who has something to say, and never given back."""
+
+
+def warn_not_configured() -> None:
+    """Say once in a process that nothing is recorded, and how to change it."""
+    if not _said.acquire(blocking=False):
+        return
+    try:
+        warnings.warn(
+            "autotrace records nothing: call autotrace.configure() once, before the first task",
+            NotConfiguredWarning,
+            stacklevel=_frames_of_ours() + 1,
+        )
+    except Exception:  # noqa: BLE001, S110 - warnings are errors here, and ours must not be the user's
+        pass
+
+
+def _frames_of_ours() -> int:
+    """Return how many frames lie between the warning and the user's code."""
+    frame, count = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, count = frame.f_back, count + 1
+    return count - 1

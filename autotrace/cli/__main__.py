@@ -1,0 +1,5 @@
+"""`python -m autotrace.cli` is `autotrace`."""
+
+from autotrace.cli import main
+
+main()

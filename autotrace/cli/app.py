@@ -1,0 +1,344 @@
+"""The commands: what each takes, which question it asks of the library, how the answer is shown."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import secrets
+import tempfile
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+import autotrace
+from autotrace.cli import BROKEN_PIPE_CODE, views
+from autotrace.cli.opening import existing_store, named_embedder, open_reader
+from autotrace.cli.terminal import Screen, busy, complain, print_json, progress
+from autotrace.errors import AutotraceError, InvalidArgumentError
+from autotrace.reader import MAX_PAGE, MAX_RECALL, Reader
+from autotrace.settings import load_settings
+
+_log = logging.getLogger("autotrace.cli")
+_ID_LENGTH: Final = len("trace-") + 32 + 1 + 16
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Rich help would draw boxes into pipes and files.
+    rich_markup_mode=None,
+    help="Decision memory for AI agents: look at what was recorded, and recall it by meaning.",
+)
+
+
+class Status(StrEnum):
+    """What `--status` takes."""
+
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    INTERRUPTED = "interrupted"
+
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="PATH|URL",
+        help="The store: a folder, or http(s)://host:port of a Chroma server. "
+        "Default: AUTOTRACE_STORE, else ./.autotrace.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer with a JSON document.")]
+EmbedderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder",
+        metavar="MODULE:NAME",
+        help="The embedder that the application configures, if it is not the default one.",
+        show_default=False,
+    ),
+]
+AgentOption = Annotated[
+    str | None, typer.Option("--agent", help="Only traces of this agent.", show_default=False)
+]
+SessionOption = Annotated[
+    str | None, typer.Option("--session", help="Only traces of this session.", show_default=False)
+]
+
+
+def _command(function: Callable[..., None]) -> None:
+    """Add a command whose failures are one line and an exit code."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            raise typer.Exit(BROKEN_PIPE_CODE) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except AutotraceError as error:
+            _log.debug("what failed:", exc_info=True)
+            complain("error", str(error))
+            raise typer.Exit(1) from None
+        except Exception as error:  # noqa: BLE001 - a person at a terminal wants a line, not a stack
+            _log.debug("what failed:", exc_info=True)
+            complain("error", f"{type(error).__name__}: {error} (where: autotrace --debug ...)")
+            raise typer.Exit(1) from None
+
+    app.command(name=function.__name__.strip("_"))(guarded)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"autotrace {autotrace.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(  # pyright: ignore[reportUnusedFunction] - typer calls it
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the log, and where an error came from.")
+    ] = False,
+) -> None:
+    logger = logging.getLogger("autotrace")
+    if debug:
+        logging.basicConfig()
+        logger.setLevel(logging.DEBUG)
+    else:
+        # What matters of it is said in a line of its own.
+        logger.addHandler(logging.NullHandler())
+
+
+def _print_list(name: str, models: Sequence[BaseModel]) -> None:
+    items = [model.model_dump(mode="json") for model in models]
+    print_json({name: items, "count": len(items)})
+
+
+@_command
+def demo(
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="PATH|URL",
+            help="Where to record. Default: a folder that is removed at the end.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a small agent, and find its work again by meaning."""
+    from autotrace import demo as demonstration
+    from autotrace.export.exporter import choose_embedder
+
+    with tempfile.TemporaryDirectory(prefix="autotrace-demo-") as temporary:
+        place = store or temporary
+        # Elsewhere than in a spool that AUTOTRACE_SPOOL names, which belongs to another store.
+        spool = None if store else str(Path(temporary, "spool"))
+        with busy("loading the embedding model") as say:
+            embedder = choose_embedder(load_settings(store=place), None)
+            embedder.embed([demonstration.REQUEST])
+            autotrace.configure(place, spool=spool, embedder=embedder)
+            try:
+                shown = demonstration.run(f"demo-{secrets.token_hex(4)}", say)
+            finally:
+                autotrace.shutdown()
+    if as_json:
+        print_json({name: to_jsonable_python(value) for name, value in shown._asdict().items()})
+        return
+    views.show_demo(Screen(), shown)
+    if store is None:
+        complain("note", "this was in a temporary folder; --store ./.autotrace keeps it")
+
+
+@_command
+def traces(
+    status: Annotated[
+        Status | None, typer.Option("--status", help="Only traces of this status.")
+    ] = None,
+    session: SessionOption = None,
+    agent: AgentOption = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=MAX_PAGE, help="How many at most.")
+    ] = 20,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after", metavar="ID", help="Go on after this trace, the last of the page before."
+        ),
+    ] = None,
+    store: StoreOption = None,
+    embedder: EmbedderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List traces, the newest first."""
+    with open_reader(store, embedder) as reader:
+        found = reader.list_traces(
+            status=None if status is None else status.value,
+            session_id=session,
+            agent=agent,
+            limit=limit,
+            after=None if after is None else _full_id(reader, after),
+        )
+    if as_json:
+        _print_list("traces", found)
+        return
+    screen = Screen()
+    views.show_traces(screen, found)
+    if len(found) == limit and screen.bounded:
+        screen.line("older ones: the same command with", style="dim")
+        screen.whole(f"--after {found[-1].trace_id}", style="dim")
+
+
+@_command
+def show(
+    trace_id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="Id of the trace, or how it begins if that says which."),
+    ],
+    store: StoreOption = None,
+    embedder: EmbedderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one trace: its steps, tool calls and outcome."""
+    with open_reader(store, embedder) as reader:
+        found = reader.get_trace(_full_id(reader, trace_id))
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        views.show_trace(Screen(), found)
+
+
+def _full_id(reader: Reader, given: str) -> str:
+    """Complete the beginning of an id, if it is one, from the newest traces."""
+    start = given if given.startswith("trace-") else f"trace-{given}"
+    if len(start) >= _ID_LENGTH:
+        return start
+    newest = [trace.trace_id for trace in reader.list_traces(limit=MAX_PAGE)]
+    matching = [trace_id for trace_id in newest if trace_id.startswith(start)]
+    if not matching:
+        return given
+    if len(matching) > 1:
+        some = ", ".join(matching[:4]) + (", ..." if len(matching) > 4 else "")
+        allowed = f"longer, as {len(matching)} ids begin with it: {some}"
+        raise InvalidArgumentError("ID", given, allowed)
+    return matching[0]
+
+
+@_command
+def recall(
+    query: Annotated[
+        str, typer.Argument(metavar="TASK", help="The task at hand, in your own words.")
+    ],
+    failed_too: Annotated[
+        bool, typer.Option("--all", help="Also traces that failed; else only those that succeeded.")
+    ] = False,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=MAX_RECALL, help="How many at most.")
+    ] = 10,
+    agent: AgentOption = None,
+    session: SessionOption = None,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tool", help="Only traces that called this tool; more than once: all of them."
+        ),
+    ] = None,
+    store: StoreOption = None,
+    embedder: EmbedderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find past traces whose task means something similar."""
+    with open_reader(store, embedder, recalls=True) as reader:
+        found = reader.recall(
+            query,
+            success_only=not failed_too,
+            limit=limit,
+            agent=agent,
+            session_id=session,
+            tools=tool,
+        )
+    if as_json:
+        _print_list("results", found)
+    else:
+        views.show_recall(Screen(), found)
+
+
+@_command
+def tools(
+    store: StoreOption = None, embedder: EmbedderOption = None, as_json: JsonOption = False
+) -> None:
+    """Show how often each tool fails, and how long it takes."""
+    with open_reader(store, embedder) as reader:
+        found = reader.tool_stats()
+    if as_json:
+        _print_list("tool_stats", found)
+    else:
+        views.show_tools(Screen(), found)
+
+
+@_command
+def doctor(
+    store: StoreOption = None, embedder: EmbedderOption = None, as_json: JsonOption = False
+) -> None:
+    """Check that everything is in place, and say what is not."""
+    from autotrace.doctor import diagnose
+
+    settings = load_settings(store=store)
+    checks: list[BaseModel] = []
+    healthy = True
+    screen = Screen()
+    found = diagnose(settings, named_embedder(embedder))
+    while True:
+        with busy("looking"):
+            check = next(found, None)
+        if check is None:
+            break
+        healthy = healthy and check.status != "error"
+        checks.append(check)
+        if not as_json:
+            views.show_check(screen, check)
+    if as_json:
+        _print_list("checks", checks)
+    if not healthy:
+        raise typer.Exit(1)
+
+
+@_command
+def rebuild(
+    store: StoreOption = None, embedder: EmbedderOption = None, as_json: JsonOption = False
+) -> None:
+    """Build indexes and statistics anew from the log.
+
+    For an index that is damaged, and for a change of embedder. Nothing recorded is lost by it, and
+    a rebuild that was interrupted is simply run again.
+    """
+    from autotrace.export import rebuild as rebuilding
+    from autotrace.export.exporter import choose_embedder, open_connection
+
+    settings = existing_store(store)
+    chosen = choose_embedder(settings, named_embedder(embedder))
+    connection = open_connection(settings, None)
+    with progress(f"rebuilding {settings.store}") as report:
+        done = rebuilding.rebuild(connection, chosen, settings.spool_path, progress=report)
+    with open_reader(store, embedder):
+        pass  # what was recorded meanwhile
+    if as_json:
+        print_json({"store": connection.name, **done._asdict()})
+        return
+    Screen().line(
+        f"{connection.name} is rebuilt: {done.traces:,} traces, {done.tool_calls:,} tool calls, "
+        f"embedding space {done.space}"
+    )

@@ -1,0 +1,114 @@
+"""Opening the store that a command reads, and taking in what is recorded and not stored yet."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from autotrace.cli.terminal import busy, complain
+from autotrace.doctor import store_exists
+from autotrace.errors import EmbeddingSpaceError, InvalidArgumentError, StoreUnavailableError
+from autotrace.export.counters import Counters
+from autotrace.export.exporter import choose_embedder, open_connection, open_pipeline
+from autotrace.export.pipeline import Pipeline
+from autotrace.reader import Reader
+from autotrace.settings import Settings, load_settings
+
+INTAKE_TIMEOUT_S: Final = 30.0
+"""How long a command takes in what others have recorded before it answers with what there is."""
+_LOOK_EVERY_S: Final = 0.25
+_CLOSE_TIMEOUT_S: Final = 1.0
+
+
+def existing_store(store: str | None) -> Settings:
+    """Return the settings of a store that is there.
+
+    Raises:
+        StoreUnavailableError: Nothing was ever recorded there.
+    """
+    settings = load_settings(store=store)
+    if not store_exists(settings):
+        msg = f"no store at {settings.store} (record something first, or name one with --store)"
+        raise StoreUnavailableError(msg)
+    return settings
+
+
+def named_embedder(name: str | None) -> Any:
+    """Import the embedder that `module:name` says; a class is called without arguments.
+
+    Raises:
+        InvalidArgumentError: It cannot be imported.
+    """
+    if name is None:
+        return None
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does: it is the user's program
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+        return found() if inspect.isclass(found) else found
+    except Exception as error:
+        allowed = f"module:name of an embedder ({type(error).__name__}: {error})"
+        raise InvalidArgumentError("--embedder", name, allowed) from error
+
+
+@contextmanager
+def open_reader(
+    store: str | None, embedder: str | None, *, recalls: bool = False
+) -> Generator[Reader]:
+    """Open a store to read, with what dead processes have left in its spool taken in.
+
+    Args:
+        store: Path or URL; None for the default.
+        embedder: `module:name` of another embedder than the default.
+        recalls: Whether the embedder must be of the store's space. Without it a store of another
+            space is opened as well, and nothing is taken in, which would need the right one.
+
+    Raises:
+        AutotraceError: The store is not there, or cannot be opened.
+    """
+    settings = existing_store(store)
+    with busy(f"opening {settings.store}") as say:
+        chosen = choose_embedder(settings, named_embedder(embedder))
+        counters = Counters()
+        connection = open_connection(settings, chosen.space)
+        pipeline = open_pipeline(settings, connection, chosen, counters)
+        try:
+            try:
+                with connection.reading():
+                    pass
+            except EmbeddingSpaceError as error:
+                if recalls:
+                    raise
+                connection = open_connection(settings, None)
+                if left_bytes := pipeline.backlog_bytes():
+                    complain("warning", f"{left_bytes:,} bytes are not stored yet: {error}")
+            else:
+                _take_in(pipeline, counters, say)
+            say("reading")
+            yield Reader(connection, chosen)
+        finally:
+            pipeline.close(_CLOSE_TIMEOUT_S, flush=False)
+            connection.close()
+
+
+def _take_in(pipeline: Pipeline, counters: Counters, say: Callable[[str], None]) -> None:
+    """Store what waits in the spool, until nothing does, or it fails, or it takes too long."""
+    pipeline.recover()
+    deadline_s = time.monotonic() + INTAKE_TIMEOUT_S
+    while not pipeline.flush(_LOOK_EVERY_S):
+        failed = counters.snapshot().get("export_failures", 0) > 0
+        left_bytes = pipeline.backlog_bytes()
+        if failed or time.monotonic() > deadline_s:
+            reason = counters.last_error if failed else "it takes long; the next command goes on"
+            complain("warning", f"{left_bytes:,} bytes are recorded and not stored yet: {reason}")
+            return
+        say(f"taking in what was recorded: {left_bytes:,} bytes left")

@@ -1,0 +1,212 @@
+"""How fast the spool is stored, beside what Chroma takes in when written to directly.
+
+Traces of ten spans are recorded through the public API while the benchmark holds the drainer's
+role, so that nothing is stored yet. Then it drains, into a new embedded store. The baseline upserts
+one record with a vector of 384 dimensions per trace into a new collection, in the largest batches
+Chroma allows, with the same ten spans as JSON: in metadata, where autotrace keeps them too, and once
+more as Chroma's document. Vectors are computed beforehand on either side.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import orjson
+
+import autotrace
+from autotrace.export.assemble import role_of
+from autotrace.export.drain import Drainer
+from autotrace.export.ingest import Ingestor
+from autotrace.export.spool import processes_in, read_chunk, segments_of
+from autotrace.semconv import TASK
+from autotrace.store.connection import Connection, connect
+from benchmarks.measure import Fact, Metrics, Report, Size, compare, interleave
+from benchmarks.workload import LookupEmbedder, Vectors, random_vectors, task_texts
+
+STEPS = 3
+CALLS_OF_A_STEP = 2
+SPANS = 1 + STEPS + STEPS * CALLS_OF_A_STEP
+
+
+@autotrace.tool
+def web_search(query: str, limit: int = 10) -> dict[str, Any]:
+    """Find nothing in particular."""
+    return {
+        "results": [
+            {"title": f"Answer {n} to {query}", "url": f"https://example.org/{n}", "score": 0.9}
+            for n in range(2)
+        ],
+        "count": 2,
+        "ok": True,
+    }
+
+
+def run_agent(text: str, *, success: bool) -> None:
+    """Record one trace of ten spans."""
+    with autotrace.task(text, session_id="bench", agent="planner") as task:
+        for step in range(STEPS):
+            with autotrace.step(
+                f"Step {step}: I need to know more about this", "call web_search"
+            ) as s:
+                for call in range(CALLS_OF_A_STEP):
+                    web_search(f"{text} {step}.{call}", limit=5)
+                s.observe("Found 2 results")
+        task.complete("The best two are listed", success=success)
+
+
+@dataclass
+class Recorded:
+    """A store whose spool is full and which holds nothing yet."""
+
+    drainer: Drainer
+    connection: Connection
+
+
+@contextmanager
+def recorded(texts: list[str], embedder: LookupEmbedder) -> Iterator[Recorded]:
+    """Record a trace per text, every tenth of them failed, and keep them from being stored."""
+    with TemporaryDirectory(prefix="autotrace-bench-") as folder:
+        store = Path(folder) / "store"
+        spool = store / "spool"
+        spool.mkdir(parents=True)
+        connection = connect(str(store), space=embedder.space)
+        counts: dict[str, int] = {}
+
+        def count(name: str, number: int = 1) -> None:
+            counts[name] = counts.get(name, 0) + number
+
+        drainer = Drainer(spool, Ingestor(connection, embedder, count), count)
+        if not drainer.acquire():
+            raise RuntimeError(f"somebody else drains {spool}")
+        try:
+            autotrace.configure(store, embedder=embedder)
+            for number, text in enumerate(texts):
+                run_agent(text, success=number % 10 != 0)
+            autotrace.shutdown(timeout=0)
+            yield Recorded(drainer, connection)
+            if counts:
+                raise RuntimeError(f"something was dropped or failed: {counts}")
+        finally:
+            drainer.release()
+            connection.close()
+
+
+def drain(texts: list[str], embedder: LookupEmbedder) -> Metrics:
+    """Time how long a full spool takes to be stored."""
+    with recorded(texts, embedder) as full:
+        with full.connection.writing():
+            pass  # Chroma is opened and the collections are made outside of the time
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        while full.drainer.step():
+            pass
+        wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+        with full.connection.reading() as collections:
+            stored = collections.succeeded.count() + collections.failed.count()
+        if stored != len(texts):
+            raise RuntimeError(f"{stored} of {len(texts)} traces are in the store")
+    return {"wall": wall_s / len(texts) * 1e3, "cpu": cpu_s / len(texts) * 1e3}
+
+
+def payloads(texts: list[str], embedder: LookupEmbedder) -> list[str]:
+    """Return the ten spans of each trace as JSON, as the spool has them."""
+    with recorded(texts, embedder) as full:
+        spool = Path(full.connection.name) / "spool"
+        spans: dict[str, list[Any]] = {}
+        task_of: dict[str, str] = {}
+        for process in processes_in(spool):
+            for segment in segments_of(spool / process):
+                chunk = read_chunk(segment, 0, max_bytes=1 << 30, complete=True)
+                for record in chunk.records:
+                    if "end_ns" not in record:
+                        continue
+                    spans.setdefault(record["trace"], []).append(record)
+                    if role_of(record) == "task":
+                        task_of[record["trace"]] = record["attributes"][TASK]
+    by_text = {task_of[trace]: records for trace, records in spans.items()}
+    if any(len(records) != SPANS for records in by_text.values()):
+        raise RuntimeError(f"a trace was not recorded with {SPANS} spans")
+    return [orjson.dumps(by_text[text]).decode() for text in texts]
+
+
+def upsert(payload: list[str], vectors: Vectors, *, as_document: bool) -> Metrics:
+    """Time how long Chroma takes for one record per trace, written to directly."""
+    import chromadb
+    from chromadb.config import Settings
+
+    with TemporaryDirectory(prefix="autotrace-bench-") as folder:
+        client = chromadb.PersistentClient(folder, settings=Settings(anonymized_telemetry=False))
+        collection: Any = client.get_or_create_collection(
+            "raw", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
+        )
+        most = client.get_max_batch_size()
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        for start in range(0, len(payload), most):
+            part = payload[start : start + most]
+            collection.upsert(
+                [f"trace-{start + n}" for n in range(len(part))],
+                embeddings=list(vectors[start : start + most]),
+                **({"documents": part} if as_document else {"metadatas": [{"json": p} for p in part]}),
+            )
+        wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+        client.close()
+    return {"wall": wall_s / len(payload) * 1e3, "cpu": cpu_s / len(payload) * 1e3}
+
+
+def run(size: Size) -> Report:
+    """Measure."""
+    texts = task_texts(size.export_traces)
+    vectors = random_vectors(len(texts))
+    embedder = LookupEmbedder(dict(zip(texts, vectors, strict=True)))
+    payload = payloads(texts, embedder)
+    results = interleave(
+        {
+            "raw": lambda: upsert(payload, vectors, as_document=False),
+            "ours": lambda: drain(texts, embedder),
+            "raw document": lambda: upsert(payload, vectors, as_document=True),
+        },
+        size.export_rounds,
+    )
+    what = f"traces/s of storing {len(texts):,} traces of {SPANS} spans, to raw Chroma upserts"
+    # Times are compared the other way round, which is the ratio of the speeds.
+    return Report(
+        [
+            compare(
+                "export.speed",
+                f"{what} with the payload as metadata",
+                "ms a trace (raw, ours)",
+                results,
+                ("raw", "ours"),
+                "wall",
+            ),
+            compare(
+                "export.speed_cpu",
+                "the same, by CPU time of the process",
+                "ms CPU a trace (raw, ours)",
+                results,
+                ("raw", "ours"),
+                "cpu",
+            ),
+            compare(
+                "export.speed_document",
+                f"{what} with the payload as document",
+                "ms a trace (raw, ours)",
+                results,
+                ("raw document", "ours"),
+                "wall",
+            ),
+        ],
+        [
+            Fact(
+                "export.payload",
+                "the ten spans of a trace as JSON",
+                "bytes",
+                sum(map(len, payload)) / len(payload),
+            )
+        ],
+    )

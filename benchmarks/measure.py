@@ -1,0 +1,162 @@
+"""Measuring two ways of doing one thing side by side, on a machine that others use too.
+
+The sides take turns, round by round, and each round gives one ratio; a figure is the median of
+those. What slows the machine down for longer than a round slows both sides, and what hits a single
+round is one value among many. CPU time is measured beside wall time: it does not see who else ran.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Metrics = Mapping[str, float]
+"""What one round of one side gave: value by metric name, each per unit of work."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Ours against a baseline."""
+
+    name: str
+    what: str
+    unit: str
+    """Of `ours` and `baseline`."""
+    ours: float
+    baseline: float
+    ratio: float
+    ratio_min: float
+    ratio_max: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A value that stands alone."""
+
+    name: str
+    what: str
+    unit: str
+    value: float
+
+
+@dataclass
+class Report:
+    """What one benchmark found."""
+
+    figures: list[Figure] = field(default_factory=list[Figure])
+    facts: list[Fact] = field(default_factory=list[Fact])
+
+    def extend(self, other: Report) -> None:
+        """Take in what another benchmark found."""
+        self.figures += other.figures
+        self.facts += other.facts
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON-compatible data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a run measures: `full` for the figures in the docs, `quick` for the check."""
+
+    name: Literal["full", "quick", "tiny"]
+    rounds: int
+    calls: int
+    """Tool calls of one round of capture."""
+    sustained_calls: int
+    """Tool calls of one round of capture while the store is written."""
+    export_traces: int
+    export_rounds: int
+    recall_traces: int
+    recall_queries: int
+    """Queries of one round."""
+    import_rounds: int
+
+
+SIZES = {
+    size.name: size
+    for size in (
+        Size("full", 25, 2000, 20_000, 2000, 5, 50_000, 10, 15),
+        Size("quick", 11, 1000, 4_000, 500, 3, 5_000, 10, 7),
+        Size("tiny", 2, 20, 40, 12, 2, 40, 2, 1),  # only shows that the code runs
+    )
+}
+
+
+class Stopwatch:
+    """Times one stretch of work: wall, this thread's CPU, and the whole process's CPU."""
+
+    def __init__(self) -> None:
+        self.wall_s = self.thread_cpu_s = 0.0
+        self._process_s = time.process_time()
+
+    @contextmanager
+    def timing(self) -> Iterator[None]:
+        """Time the body of the block as the caller's."""
+        wall_s, cpu_s = time.perf_counter(), time.thread_time()
+        yield
+        self.thread_cpu_s += time.thread_time() - cpu_s
+        self.wall_s += time.perf_counter() - wall_s
+
+    def process_cpu_s(self) -> float:
+        """Return what all threads of the process have used since the stopwatch was made."""
+        return time.process_time() - self._process_s
+
+
+def interleave(
+    sides: Mapping[str, Callable[[], Metrics]], rounds: int, *, warm_up: bool = True
+) -> dict[str, list[Metrics]]:
+    """Run every side once in each round, in turns.
+
+    Args:
+        sides: What to run, by name; each call is one round.
+        rounds: How many rounds are kept.
+        warm_up: Whether to run one round before those that count.
+    """
+    results: dict[str, list[Metrics]] = {name: [] for name in sides}
+    for number in range(-1 if warm_up else 0, rounds):
+        for name, side in sides.items():
+            gc.collect()
+            metrics = side()
+            if number >= 0:
+                results[name].append(metrics)
+    return results
+
+
+def compare(
+    name: str,
+    what: str,
+    unit: str,
+    results: Mapping[str, Sequence[Metrics]],
+    sides: tuple[str, str],
+    metric: str,
+) -> Figure:
+    """Make the figure of one metric: the median over rounds of `sides[0] / sides[1]`."""
+    ours = [round_[metric] for round_ in results[sides[0]]]
+    baseline = [round_[metric] for round_ in results[sides[1]]]
+    ratios = [one / other for one, other in zip(ours, baseline, strict=True)]
+    return Figure(
+        name=name,
+        what=what,
+        unit=unit,
+        ours=statistics.median(ours),
+        baseline=statistics.median(baseline),
+        ratio=statistics.median(ratios),
+        ratio_min=min(ratios),
+        ratio_max=max(ratios),
+        rounds=len(ratios),
+    )
+
+
+def middle(
+    name: str, what: str, unit: str, results: Mapping[str, Sequence[Metrics]], side: str, metric: str
+) -> Fact:
+    """Make the fact of one metric of one side: its median over rounds."""
+    return Fact(name, what, unit, statistics.median(round_[metric] for round_ in results[side]))

@@ -1,0 +1,233 @@
+"""What `autotrace.recall()` costs, beside embedding the same text and one raw Chroma query.
+
+The store holds completed traces, nine in ten of them successful, and is written by the library's
+own ingestion; the raw collection holds the same number of records with the same vectors. Vectors
+are computed beforehand: clusters around the real vectors of real task texts, so that a query lies
+where the traces lie. Queries are embedded by the real model, each text once, as both sides remember
+texts they have seen.
+
+Writing 50,000 traces takes a minute or two, so what was written is kept in the temporary folder
+for the next run, under a name that changes with what wrote it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import autotrace
+from autotrace import semconv
+from autotrace.export.ingest import Ingestor
+from autotrace.export.records import SpanRecord
+from autotrace.store.connection import connect
+from autotrace.store.embedder import default_embedder
+from benchmarks.measure import Metrics, Report, Size, Stopwatch, compare, interleave
+from benchmarks.workload import LookupEmbedder, clustered_vectors, task_texts
+
+LIMIT = 10
+_BATCH_TRACES = 1000
+_START_NS = 1_700_000_000_000_000_000
+_SECOND_NS = 1_000_000_000
+
+
+def run(size: Size) -> Report:
+    """Measure."""
+    import chromadb
+    from chromadb.config import Settings
+
+    folder = stores(size.recall_traces)
+    client = chromadb.PersistentClient(
+        str(folder / "raw"), settings=Settings(anonymized_telemetry=False)
+    )
+    collection: Any = client.get_collection("raw", embedding_function=None)
+    embedder = default_embedder()
+    queries = iter(query_texts(2 * size.recall_queries * (size.rounds + 1)))
+
+    def recall(texts: list[str]) -> Metrics:
+        watch = Stopwatch()
+        with watch.timing():
+            for text in texts:
+                found = autotrace.recall(text, success_only=True, limit=LIMIT)
+        return _metrics(watch, len(texts), len(found))
+
+    def embed_and_query(texts: list[str]) -> Metrics:
+        watch = Stopwatch()
+        with watch.timing():
+            for text in texts:
+                vector = embedder.embed([text])[0]
+                found = collection.query(query_embeddings=[vector], n_results=LIMIT)
+        return _metrics(watch, len(texts), len(found["ids"][0]))
+
+    def embed(texts: list[str]) -> Metrics:
+        watch = Stopwatch()
+        with watch.timing():
+            for text in texts:
+                embedder.embed([text])
+        return _metrics(watch, len(texts), LIMIT)
+
+    # One list of texts per round for both sides; each has an embedder, and so a memory, of its own.
+    rounds = [list(islice(queries, size.recall_queries)) for _ in range(size.rounds + 1)]
+    alone = [list(islice(queries, size.recall_queries)) for _ in range(size.rounds + 1)]
+    ours, raw, model = iter(rounds), iter(rounds), iter(alone)
+    autotrace.configure(folder / "store")
+    try:
+        results = interleave(
+            {
+                "ours": lambda: recall(next(ours)),
+                "raw": lambda: embed_and_query(next(raw)),
+                "embed": lambda: embed(next(model)),
+            },
+            size.rounds,
+        )
+    finally:
+        autotrace.shutdown()
+        client.close()
+    what = f"recall of {LIMIT} over {size.recall_traces:,} traces, success_only"
+    return Report(
+        [
+            compare(
+                "recall.time",
+                f"{what}, to embedding and a raw unfiltered query",
+                "ms",
+                results,
+                ("ours", "raw"),
+                "wall",
+            ),
+            compare(
+                "recall.cpu",
+                "the same, by CPU time of the process",
+                "ms CPU",
+                results,
+                ("ours", "raw"),
+                "total",
+            ),
+            compare(
+                "recall.embedding_share",
+                "embedding the text alone, to embedding and a raw query",
+                "ms",
+                results,
+                ("embed", "raw"),
+                "wall",
+            ),
+        ]
+    )
+
+
+def _metrics(watch: Stopwatch, queries: int, found: int) -> Metrics:
+    if found != LIMIT:
+        raise RuntimeError(f"a query found {found} instead of {LIMIT}")
+    return {"wall": watch.wall_s / queries * 1e3, "total": watch.process_cpu_s() / queries * 1e3}
+
+
+def query_texts(number: int) -> list[str]:
+    """Return so many different texts, none of them a task that is stored."""
+    return task_texts(number, prefix="Please ")
+
+
+def stores(traces: int) -> Path:
+    """Return a folder with a store and a raw collection of so many traces; make it if need be."""
+    root = Path(tempfile.gettempdir()) / "autotrace-benchmarks"
+    folder = root / f"recall-{traces}-{_writers_digest()}"
+    if not folder.exists():
+        # Made under another name: what a killed run leaves behind is never taken for complete.
+        unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=_made(root)))
+        try:
+            _write(unfinished, traces)
+            unfinished.rename(folder)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+    return folder
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _writers_digest() -> str:
+    """Name the code that writes: another version of it may write another layout."""
+    digest = hashlib.sha256(version("chromadb").encode())
+    package = Path(autotrace.__file__).parent
+    for source in sorted([*package.glob("store/*.py"), *package.glob("export/*.py")]):
+        digest.update(source.read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _write(folder: Path, traces: int) -> None:
+    import chromadb
+    from chromadb.config import Settings
+
+    model = default_embedder()
+    centres = model.embed(task_texts(200))
+    texts = [f"{text} ({number})" for number, text in enumerate(task_texts(traces))]
+    vectors = clustered_vectors(traces, centres)
+    connection = connect(str(folder / "store"), space=model.space)
+    embedder = LookupEmbedder(dict(zip(texts, vectors, strict=True)))
+    ingestor = Ingestor(connection, embedder, lambda _name: None)
+    client = chromadb.PersistentClient(
+        str(folder / "raw"), settings=Settings(anonymized_telemetry=False)
+    )
+    collection: Any = client.get_or_create_collection(
+        "raw", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
+    )
+    for batch, start in enumerate(range(0, traces, _BATCH_TRACES), start=1):
+        chosen = range(start, min(start + _BATCH_TRACES, traces))
+        records = [record for number in chosen for record in _spans(number, texts[number])]
+        ingestor.ingest(records, writer="benchmark", batch=batch)
+        collection.add(
+            [f"trace-{number}" for number in chosen],
+            embeddings=list(vectors[chosen.start : chosen.stop]),
+            metadatas=[{"json": _payload(texts[number])} for number in chosen],
+        )
+    connection.close()
+    client.close()
+
+
+def _payload(text: str) -> str:
+    """Return about what a summary in the store weighs."""
+    return f'{{"task":"{text}","status":"completed","success":true,"rest":"{"." * 300}"}}'
+
+
+def _spans(number: int, text: str) -> Iterator[SpanRecord]:
+    trace, task = f"{number + 1:032x}", f"{number + 1:016x}"
+    start_ns = _START_NS + number * _SECOND_NS
+    yield {
+        "trace": trace,
+        "id": task,
+        "parent": None,
+        "name": "invoke_agent planner",
+        "start_ns": start_ns,
+        "end_ns": start_ns + _SECOND_NS // 2,
+        "attributes": {
+            semconv.GEN_AI_OPERATION_NAME: semconv.INVOKE_AGENT,
+            semconv.KIND: semconv.KIND_TASK,
+            semconv.TASK: text,
+            semconv.GEN_AI_AGENT_NAME: "planner",
+            semconv.GEN_AI_CONVERSATION_ID: f"session-{number % 500}",
+            semconv.OUTCOME: "The best two are listed",
+            semconv.SUCCESS: number % 10 != 0,
+        },
+    }
+    for call in range(2):
+        yield {
+            "trace": trace,
+            "id": f"{(number + 1) * 2 + call:08x}cccccccc",
+            "parent": task,
+            "name": "execute_tool web_search",
+            "start_ns": start_ns + call * 1_000_000,
+            "end_ns": start_ns + call * 1_000_000 + 500_000,
+            "attributes": {
+                semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
+                semconv.GEN_AI_TOOL_NAME: "web_search",
+                semconv.GEN_AI_TOOL_CALL_ARGUMENTS: '{"query":"quiet hotels","limit":5}',
+                semconv.GEN_AI_TOOL_CALL_RESULT: '{"count":2}',
+            },
+        }

@@ -1,0 +1,79 @@
+"""Made-up agents' work: tasks, and vectors for their texts that were computed beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autotrace.store.embedder import default_embedder
+
+Vectors = npt.NDArray[np.float32]
+
+DIMENSIONS = default_embedder().dimensions
+
+_VERBS = ("Find", "Compare", "Book", "Summarise", "Cancel", "Translate", "Plan", "Check")
+_THINGS = (
+    *("Italian restaurants", "direct flights", "quiet hotels", "unpaid invoices"),
+    *("support tickets", "failed builds", "travel insurance", "conference talks"),
+    *("rental cars", "contract clauses", "sales figures", "patient letters"),
+    *("test results", "bus connections", "wedding photographers", "open positions"),
+)
+_PLACES = (
+    *("near the venue", "in Lisbon", "for next Monday", "under 200 euros", "of last quarter"),
+    *("for a family of five", "with the best reviews", "before the deadline"),
+)
+
+
+def task_texts(number: int, *, prefix: str = "") -> list[str]:
+    """Return so many different task texts."""
+    texts: list[str] = []
+    for index in range(number):
+        rest, verb = divmod(index, len(_VERBS))
+        rest, thing = divmod(rest, len(_THINGS))
+        rest, place = divmod(rest, len(_PLACES))
+        again = f", request {rest}" if rest else ""
+        texts.append(f"{prefix}{_VERBS[verb]} {_THINGS[thing]} {_PLACES[place]}{again}")
+    return texts
+
+
+def clustered_vectors(number: int, centres: Vectors, *, seed: int = 0) -> Vectors:
+    """Return so many random unit vectors around the centres, as the vectors of texts are.
+
+    Real task texts lie in clusters. Around its centre a vector is spread so that its cosine to the
+    centre is about 0.8.
+    """
+    random = np.random.default_rng(seed)
+    chosen = centres[random.integers(0, len(centres), number)]
+    spread = 0.75 / np.sqrt(centres.shape[1])
+    vectors = chosen + spread * random.standard_normal(chosen.shape)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def random_vectors(number: int, *, seed: int = 0) -> Vectors:
+    """Return so many random unit vectors, clustered around a few random centres."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((64, DIMENSIONS))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    return clustered_vectors(number, centres.astype(np.float32), seed=seed + 1)
+
+
+class LookupEmbedder:
+    """Gives vectors that were computed beforehand, so that what is measured is not the model.
+
+    Args:
+        vectors: Vector by text; any other text has the same constant one.
+    """
+
+    space = default_embedder().space
+    dimensions = DIMENSIONS
+
+    def __init__(self, vectors: dict[str, Any] | None = None) -> None:
+        self._vectors = vectors or {}
+        self._constant = random_vectors(1)[0]
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Look the vectors up."""
+        return np.stack([self._vectors.get(text, self._constant) for text in texts])

@@ -1,0 +1,26 @@
+"""An embedder for tests of what is not about meaning: quick, and the same text, the same vector."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class HashEmbedder:
+    """Words to random directions: texts that share words are similar."""
+
+    space = "test-hash"
+    dimensions = 384
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        return [self._vector(text) for text in texts]
+
+    def _vector(self, text: str) -> list[float]:
+        total = np.zeros(self.dimensions)
+        for word in text.lower().split():
+            seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+            total += np.random.default_rng(seed).normal(size=self.dimensions)
+        norm = float(np.linalg.norm(total))
+        return (total / norm if norm else total).tolist()

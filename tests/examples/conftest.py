@@ -1,0 +1,75 @@
+"""Runs the examples as a user does: as programs, in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLES = REPOSITORY / "examples"
+DATA = REPOSITORY.parent / "shared" / "data"
+EXAMPLE_TIMEOUT_S = 110
+NOT_INHERITED = ("OTEL_", "AUTOTRACE_")
+WOULD_COLOUR = ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+
+
+class RunExample(Protocol):
+    """Runs an example in a folder, and returns how it ended and what it printed."""
+
+    def __call__(
+        self, name: str, *arguments: str | Path, folder: Path, environment: dict[str, str] = ...
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session")
+def run_example() -> RunExample:
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(NOT_INHERITED) and key not in WOULD_COLOUR
+    }
+    # Wide, so that what a test looks for is not broken into two lines.
+    ours = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "PYTHONUTF8": "1"}
+
+    def run(
+        name: str, *arguments: str | Path, folder: Path, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
+            env=inherited | ours | (environment or {}),
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=EXAMPLE_TIMEOUT_S,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def airline() -> Path:
+    return data_or_skip("tau_bench/airline_trajectories.jsonl")
+
+
+@pytest.fixture(scope="session")
+def swe_agent() -> Path:
+    return data_or_skip("swe_agent")
+
+
+def data_or_skip(name: str) -> Path:
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"no {path}: the data of the replays is not part of this repository")
+    return path
+
+
+def succeed(example: subprocess.CompletedProcess[str]) -> str:
+    """Return what an example printed, which has ended well and without a word of warning."""
+    assert example.returncode == 0, example.stdout + example.stderr
+    assert example.stderr == ""
+    return example.stdout

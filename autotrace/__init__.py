@@ -17,6 +17,7 @@ from autotrace.capture.tool_call import tool_call
 from autotrace.errors import (
     AutotraceError,
     AutotraceWarning,
+    EmbedderUnavailableError,
     EmbeddingSpaceError,
     InvalidArgumentError,
     MissingExtraError,
@@ -27,10 +28,18 @@ from autotrace.errors import (
     StoreVersionError,
     TraceNotFoundError,
 )
-from autotrace.models import Health, RecallResult, Step, ToolCall, ToolStats, Trace, TraceSummary
 
 if TYPE_CHECKING:
     from autotrace.export.exporter import ChromaSpanExporter
+    from autotrace.models import (
+        Health,
+        RecallResult,
+        Step,
+        ToolCall,
+        ToolStats,
+        Trace,
+        TraceSummary,
+    )
     from autotrace.runtime import (
         configure,
         flush,
@@ -44,23 +53,24 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = {
-    "ChromaSpanExporter": "autotrace.export.exporter",
-    "configure": "autotrace.runtime",
-    "flush": "autotrace.runtime",
-    "get_trace": "autotrace.runtime",
-    "health": "autotrace.runtime",
-    "list_traces": "autotrace.runtime",
-    "recall": "autotrace.runtime",
-    "shutdown": "autotrace.runtime",
-    "tool_stats": "autotrace.runtime",
+_MODULES_OF_NAMES = {
+    "autotrace.export.exporter": ("ChromaSpanExporter",),
+    "autotrace.models": (
+        *("Health", "RecallResult", "Step", "ToolCall", "ToolStats", "Trace", "TraceSummary"),
+    ),
+    "autotrace.runtime": (
+        *("configure", "flush", "get_trace", "health"),
+        *("list_traces", "recall", "shutdown", "tool_stats"),
+    ),
 }
+_LAZY = {name: module for module, names in _MODULES_OF_NAMES.items() for name in names}
 """Names whose modules are loaded when first used: a library that only decorates needs none."""
 
 __all__ = [
     "AutotraceError",
     "AutotraceWarning",
     "ChromaSpanExporter",
+    "EmbedderUnavailableError",
     "EmbeddingSpaceError",
     "Health",
     "InvalidArgumentError",

@@ -1,8 +1,9 @@
 """What recording a tool call costs the caller, beside a hand-written OpenTelemetry span.
 
 The hand-written span has the same four attributes, arguments and result by `json.dumps`, and goes
-to a batch processor whose queue is long enough to drop nothing and whose exporter does nothing. Ours
-is set up as a user would set it up: `autotrace.configure(folder)`, embedded store, every default.
+to a batch processor whose queue is long enough to drop nothing and whose exporter does nothing.
+Ours is set up as a user would set it up: `autotrace.configure(folder)`, embedded store, every
+default.
 
 Both sides run in this process, in turns. What is left to do in the background is done (flushed)
 before the other side begins, outside of the caller's time and inside of the total CPU time.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -146,7 +147,7 @@ def task_of_ours() -> Any:
 
 
 @contextmanager
-def configured() -> Iterator[None]:
+def configured() -> Generator[None]:
     """Record into a store of its own, as an application would."""
     with TemporaryDirectory(prefix="autotrace-bench-") as folder:
         autotrace.configure(Path(folder) / "store", embedder=LookupEmbedder())

@@ -3,14 +3,13 @@
 Traces of ten spans are recorded through the public API while the benchmark holds the drainer's
 role, so that nothing is stored yet. Then it drains, into a new embedded store. The baseline upserts
 one record with a vector of 384 dimensions per trace into a new collection, in the largest batches
-Chroma allows, with the same ten spans as JSON: in metadata, where autotrace keeps them too, and once
-more as Chroma's document. Vectors are computed beforehand on either side.
+Chroma allows, with the same ten spans as JSON: in metadata, where autotrace keeps its documents too,
+and once more as Chroma's document. Vectors are computed beforehand on either side.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,8 @@ from autotrace.export.ingest import Ingestor
 from autotrace.export.spool import processes_in, read_chunk, segments_of
 from autotrace.semconv import TASK
 from autotrace.store.connection import Connection, connect
-from benchmarks.measure import Fact, Metrics, Report, Size, compare, interleave
+from benchmarks.measure import Fact, Metrics, Report, Size, Stopwatch, compare, interleave
+from benchmarks.raw import raw_collection
 from benchmarks.workload import LookupEmbedder, Vectors, random_vectors, task_texts
 
 STEPS = 3
@@ -69,7 +69,7 @@ class Recorded:
 
 
 @contextmanager
-def recorded(texts: list[str], embedder: LookupEmbedder) -> Iterator[Recorded]:
+def recorded(texts: list[str], embedder: LookupEmbedder) -> Generator[Recorded]:
     """Record a trace per text, every tenth of them failed, and keep them from being stored."""
     with TemporaryDirectory(prefix="autotrace-bench-") as folder:
         store = Path(folder) / "store"
@@ -102,15 +102,16 @@ def drain(texts: list[str], embedder: LookupEmbedder) -> Metrics:
     with recorded(texts, embedder) as full:
         with full.connection.writing():
             pass  # Chroma is opened and the collections are made outside of the time
-        wall_s, cpu_s = time.perf_counter(), time.process_time()
-        while full.drainer.step():
-            pass
-        wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+        watch = Stopwatch()
+        with watch.timing():
+            while full.drainer.step():
+                pass
+        metrics = _metrics(watch, len(texts))
         with full.connection.reading() as collections:
             stored = collections.succeeded.count() + collections.failed.count()
         if stored != len(texts):
             raise RuntimeError(f"{stored} of {len(texts)} traces are in the store")
-    return {"wall": wall_s / len(texts) * 1e3, "cpu": cpu_s / len(texts) * 1e3}
+    return metrics
 
 
 def payloads(texts: list[str], embedder: LookupEmbedder) -> list[str]:
@@ -127,7 +128,7 @@ def payloads(texts: list[str], embedder: LookupEmbedder) -> list[str]:
                         continue
                     spans.setdefault(record["trace"], []).append(record)
                     if role_of(record) == "task":
-                        task_of[record["trace"]] = record["attributes"][TASK]
+                        task_of[record["trace"]] = record.get("attributes", {})[TASK]
     by_text = {task_of[trace]: records for trace, records in spans.items()}
     if any(len(records) != SPANS for records in by_text.values()):
         raise RuntimeError(f"a trace was not recorded with {SPANS} spans")
@@ -136,26 +137,28 @@ def payloads(texts: list[str], embedder: LookupEmbedder) -> list[str]:
 
 def upsert(payload: list[str], vectors: Vectors, *, as_document: bool) -> Metrics:
     """Time how long Chroma takes for one record per trace, written to directly."""
-    import chromadb
-    from chromadb.config import Settings
+    with (
+        TemporaryDirectory(prefix="autotrace-bench-") as folder,
+        raw_collection(Path(folder)) as raw,
+    ):
+        watch = Stopwatch()
+        with watch.timing():
+            for start in range(0, len(payload), raw.max_batch):
+                part = payload[start : start + raw.max_batch]
+                raw.collection.upsert(
+                    [f"trace-{start + number}" for number in range(len(part))],
+                    embeddings=list(vectors[start : start + raw.max_batch]),
+                    **(
+                        {"documents": part}
+                        if as_document
+                        else {"metadatas": [{"json": text} for text in part]}
+                    ),
+                )
+        return _metrics(watch, len(payload))
 
-    with TemporaryDirectory(prefix="autotrace-bench-") as folder:
-        client = chromadb.PersistentClient(folder, settings=Settings(anonymized_telemetry=False))
-        collection: Any = client.get_or_create_collection(
-            "raw", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
-        )
-        most = client.get_max_batch_size()
-        wall_s, cpu_s = time.perf_counter(), time.process_time()
-        for start in range(0, len(payload), most):
-            part = payload[start : start + most]
-            collection.upsert(
-                [f"trace-{start + n}" for n in range(len(part))],
-                embeddings=list(vectors[start : start + most]),
-                **({"documents": part} if as_document else {"metadatas": [{"json": p} for p in part]}),
-            )
-        wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-        client.close()
-    return {"wall": wall_s / len(payload) * 1e3, "cpu": cpu_s / len(payload) * 1e3}
+
+def _metrics(watch: Stopwatch, traces: int) -> Metrics:
+    return {"wall": watch.wall_s / traces * 1e3, "cpu": watch.process_cpu_s() / traces * 1e3}
 
 
 def run(size: Size) -> Report:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -78,14 +78,53 @@ class Size:
     recall_queries: int
     """Queries of one round."""
     import_rounds: int
+    context_rounds: int
+    context_calls: int
+    """Tool calls of each of the agents that run at once."""
 
 
 SIZES = {
     size.name: size
     for size in (
-        Size("full", 25, 2000, 20_000, 2000, 5, 50_000, 10, 15),
-        Size("quick", 11, 1000, 4_000, 500, 3, 5_000, 10, 7),
-        Size("tiny", 2, 20, 40, 12, 2, 40, 2, 1),  # only shows that the code runs
+        Size(
+            name="full",
+            rounds=25,
+            calls=2000,
+            sustained_calls=20_000,
+            export_traces=2000,
+            export_rounds=7,
+            recall_traces=50_000,
+            recall_queries=10,
+            import_rounds=15,
+            context_rounds=7,
+            context_calls=200,
+        ),
+        Size(
+            name="quick",
+            rounds=11,
+            calls=1000,
+            sustained_calls=4000,
+            export_traces=500,
+            export_rounds=5,
+            recall_traces=5000,
+            recall_queries=10,
+            import_rounds=7,
+            context_rounds=3,
+            context_calls=50,
+        ),
+        Size(  # only shows that the code runs
+            name="tiny",
+            rounds=1,
+            calls=20,
+            sustained_calls=40,
+            export_traces=12,
+            export_rounds=1,
+            recall_traces=40,
+            recall_queries=2,
+            import_rounds=1,
+            context_rounds=1,
+            context_calls=4,
+        ),
     )
 }
 
@@ -98,7 +137,7 @@ class Stopwatch:
         self._process_s = time.process_time()
 
     @contextmanager
-    def timing(self) -> Iterator[None]:
+    def timing(self) -> Generator[None]:
         """Time the body of the block as the caller's."""
         wall_s, cpu_s = time.perf_counter(), time.thread_time()
         yield
@@ -156,7 +195,12 @@ def compare(
 
 
 def middle(
-    name: str, what: str, unit: str, results: Mapping[str, Sequence[Metrics]], side: str, metric: str
+    name: str,
+    what: str,
+    unit: str,
+    results: Mapping[str, Sequence[Metrics]],
+    side: str,
+    metric: str,
 ) -> Fact:
     """Make the fact of one metric of one side: its median over rounds."""
     return Fact(name, what, unit, statistics.median(round_[metric] for round_ in results[side]))

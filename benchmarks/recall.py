@@ -15,11 +15,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 import autotrace
 from autotrace import semconv
@@ -27,7 +28,8 @@ from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord
 from autotrace.store.connection import connect
 from autotrace.store.embedder import default_embedder
-from benchmarks.measure import Metrics, Report, Size, Stopwatch, compare, interleave
+from benchmarks.measure import Metrics, Report, Size, Stopwatch, compare, interleave, middle
+from benchmarks.raw import raw_collection
 from benchmarks.workload import LookupEmbedder, clustered_vectors, task_texts
 
 LIMIT = 10
@@ -38,56 +40,39 @@ _SECOND_NS = 1_000_000_000
 
 def run(size: Size) -> Report:
     """Measure."""
-    import chromadb
-    from chromadb.config import Settings
-
     folder = stores(size.recall_traces)
-    client = chromadb.PersistentClient(
-        str(folder / "raw"), settings=Settings(anonymized_telemetry=False)
-    )
-    collection: Any = client.get_collection("raw", embedding_function=None)
-    embedder = default_embedder()
     queries = iter(query_texts(2 * size.recall_queries * (size.rounds + 1)))
-
-    def recall(texts: list[str]) -> Metrics:
-        watch = Stopwatch()
-        with watch.timing():
-            for text in texts:
-                found = autotrace.recall(text, success_only=True, limit=LIMIT)
-        return _metrics(watch, len(texts), len(found))
-
-    def embed_and_query(texts: list[str]) -> Metrics:
-        watch = Stopwatch()
-        with watch.timing():
-            for text in texts:
-                vector = embedder.embed([text])[0]
-                found = collection.query(query_embeddings=[vector], n_results=LIMIT)
-        return _metrics(watch, len(texts), len(found["ids"][0]))
-
-    def embed(texts: list[str]) -> Metrics:
-        watch = Stopwatch()
-        with watch.timing():
-            for text in texts:
-                embedder.embed([text])
-        return _metrics(watch, len(texts), LIMIT)
-
-    # One list of texts per round for both sides; each has an embedder, and so a memory, of its own.
+    # Both sides get the same texts; each has an embedder, and so a memory, of its own.
     rounds = [list(islice(queries, size.recall_queries)) for _ in range(size.rounds + 1)]
     alone = [list(islice(queries, size.recall_queries)) for _ in range(size.rounds + 1)]
     ours, raw, model = iter(rounds), iter(rounds), iter(alone)
-    autotrace.configure(folder / "store")
-    try:
-        results = interleave(
-            {
-                "ours": lambda: recall(next(ours)),
-                "raw": lambda: embed_and_query(next(raw)),
-                "embed": lambda: embed(next(model)),
-            },
-            size.rounds,
-        )
-    finally:
-        autotrace.shutdown()
-        client.close()
+    embedder = default_embedder()
+    with raw_collection(folder / "raw") as opened:
+
+        def embed_and_query(text: str) -> int:
+            vector = embedder.embed([text])[0]
+            found = opened.collection.query(query_embeddings=[vector], n_results=LIMIT)
+            return len(found["ids"][0])
+
+        def recall(text: str) -> int:
+            return len(autotrace.recall(text, success_only=True, limit=LIMIT))
+
+        def embed(text: str) -> int:
+            embedder.embed([text])
+            return LIMIT
+
+        autotrace.configure(folder / "store")
+        try:
+            results = interleave(
+                {
+                    "ours": lambda: timed(recall, next(ours)),
+                    "raw": lambda: timed(embed_and_query, next(raw)),
+                    "embed": lambda: timed(embed, next(model)),
+                },
+                size.rounds,
+            )
+        finally:
+            autotrace.shutdown()
     what = f"recall of {LIMIT} over {size.recall_traces:,} traces, success_only"
     return Report(
         [
@@ -105,24 +90,28 @@ def run(size: Size) -> Report:
                 "ms CPU",
                 results,
                 ("ours", "raw"),
-                "total",
+                "cpu",
             ),
-            compare(
-                "recall.embedding_share",
-                "embedding the text alone, to embedding and a raw query",
-                "ms",
-                results,
-                ("embed", "raw"),
-                "wall",
-            ),
-        ]
+        ],
+        [
+            middle(
+                "recall.embedding", "embedding one text, alone", "ms CPU", results, "embed", "cpu"
+            )
+        ],
     )
 
 
-def _metrics(watch: Stopwatch, queries: int, found: int) -> Metrics:
-    if found != LIMIT:
-        raise RuntimeError(f"a query found {found} instead of {LIMIT}")
-    return {"wall": watch.wall_s / queries * 1e3, "total": watch.process_cpu_s() / queries * 1e3}
+def timed(query: Callable[[str], int], texts: Sequence[str]) -> Metrics:
+    """Time a round of queries, each of which returns how many records it found."""
+    watch = Stopwatch()
+    with watch.timing():
+        found = [query(text) for text in texts]
+    if set(found) != {LIMIT}:
+        raise RuntimeError(f"queries found {found} instead of {LIMIT} each")
+    return {
+        "wall": watch.wall_s / len(texts) * 1e3,
+        "cpu": watch.process_cpu_s() / len(texts) * 1e3,
+    }
 
 
 def query_texts(number: int) -> list[str]:
@@ -162,33 +151,24 @@ def _writers_digest() -> str:
 
 
 def _write(folder: Path, traces: int) -> None:
-    import chromadb
-    from chromadb.config import Settings
-
     model = default_embedder()
-    centres = model.embed(task_texts(200))
+    centres = np.asarray(model.embed(task_texts(200)))
     texts = [f"{text} ({number})" for number, text in enumerate(task_texts(traces))]
     vectors = clustered_vectors(traces, centres)
     connection = connect(str(folder / "store"), space=model.space)
     embedder = LookupEmbedder(dict(zip(texts, vectors, strict=True)))
     ingestor = Ingestor(connection, embedder, lambda _name: None)
-    client = chromadb.PersistentClient(
-        str(folder / "raw"), settings=Settings(anonymized_telemetry=False)
-    )
-    collection: Any = client.get_or_create_collection(
-        "raw", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
-    )
-    for batch, start in enumerate(range(0, traces, _BATCH_TRACES), start=1):
-        chosen = range(start, min(start + _BATCH_TRACES, traces))
-        records = [record for number in chosen for record in _spans(number, texts[number])]
-        ingestor.ingest(records, writer="benchmark", batch=batch)
-        collection.add(
-            [f"trace-{number}" for number in chosen],
-            embeddings=list(vectors[chosen.start : chosen.stop]),
-            metadatas=[{"json": _payload(texts[number])} for number in chosen],
-        )
+    with raw_collection(folder / "raw") as raw:
+        for batch, start in enumerate(range(0, traces, _BATCH_TRACES), start=1):
+            chosen = range(start, min(start + _BATCH_TRACES, traces))
+            records = [record for number in chosen for record in _spans(number, texts[number])]
+            ingestor.ingest(records, writer="benchmark", batch=batch)
+            raw.collection.add(
+                [f"trace-{number}" for number in chosen],
+                embeddings=list(vectors[chosen.start : chosen.stop]),
+                metadatas=[{"json": _payload(texts[number])} for number in chosen],
+            )
     connection.close()
-    client.close()
 
 
 def _payload(text: str) -> str:

@@ -20,7 +20,7 @@ import autotrace
 from autotrace import RecallResult, Trace, step, task, tool
 
 SIMILAR = 0.45
-"""Tasks less similar than this teach nothing. 1 is the same text; unrelated ones are below 0.3."""
+"""Tasks less similar than this teach nothing: 1 is the same text, unrelated ones are near 0."""
 
 
 @tool  # Records arguments, result or error, and duration of each call; nothing else changes.

@@ -163,7 +163,7 @@ class Replay:
         """Read everything back and print what is not as it was recorded; returns whether all is."""
         problems = [*losses(), *self.mismatches()]
         for problem in problems[:MISMATCHES_SHOWN]:
-            console.print(f"  [red]mismatch[/] {escape(problem)}", soft_wrap=True)
+            console.print(f"  [red]mismatch[/] {escape(problem)}")
         verdict = f"[red]{len(problems)} mismatches" if problems else "[green]all as recorded"
         console.print(f"read back {len(self.runs)} traces: {verdict}")
         return not problems
@@ -171,10 +171,15 @@ class Replay:
     def count(self) -> str:
         """Say how much was written and how fast."""
         runs = list(self.runs.values())
+        solved = sum(run.success for run in runs)
         steps = sum(len(run.turns) for run in runs)
-        calls = sum(len(run.calls) for run in runs)
-        pace = f"{self.elapsed_s:.1f} s, {len(runs) / max(self.elapsed_s, 1e-9):.0f} traces/s"
-        return f"wrote {len(runs)} traces, {steps} steps, {calls} tool calls ({pace})"
+        calls = [call for run in runs for call in run.calls]
+        failed = sum(call.error is not None for call in calls)
+        return (
+            f"wrote {len(runs)} traces ({solved} solved), {steps} steps, {len(calls)} tool calls "
+            f"({failed} failed) in {self.elapsed_s:.1f} s: "
+            f"{len(runs) / max(self.elapsed_s, 1e-9):.0f} traces/s"
+        )
 
 
 def run_of(trace: Trace) -> Run:
@@ -263,6 +268,6 @@ def recording(store: str | None) -> Generator[Console]:
     with tempfile.TemporaryDirectory(prefix="autotrace-replay-") as folder:
         autotrace.configure(store or folder, max_value_bytes=LARGEST_VALUE_BYTES)
         try:
-            yield Console(highlight=False)
+            yield Console(highlight=False, soft_wrap=True)
         finally:
             autotrace.shutdown()

@@ -9,7 +9,7 @@ from typing import Any
 from autotrace.capture.function import target_of
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_RECEIVERS = ("self", "cls")
+_RECEIVERS = (("self",), ("cls",))
 
 
 class ArgumentNames:
@@ -47,7 +47,7 @@ class ArgumentNames:
             pass  # a builtin that does not tell
         else:
             self._read(signature)
-        self.has_receiver = self.names[:1] != () and self.names[0] in _RECEIVERS
+        self.has_receiver = self.names[:1] in _RECEIVERS
         """A function below another decorator is called with `self` as any other argument."""
         has_first = self.has_receiver or inspect.isfunction(function) or is_method
         self.bound_names = self.names[1:] if has_first else self.names

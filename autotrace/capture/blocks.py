@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import currentframe
 from types import FrameType, TracebackType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -72,7 +72,7 @@ class Block(Generic[H]):
         return cast("F", traced(function, make, self, self._not_configured))
 
     def __enter__(self) -> H:
-        return self._enter(sys._getframe().f_back)
+        return self._enter(currentframe())
 
     def __exit__(
         self,
@@ -80,10 +80,10 @@ class Block(Generic[H]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave(sys._getframe().f_back, error)
+        self._leave(currentframe(), error)
 
     async def __aenter__(self) -> H:
-        return self._enter(sys._getframe().f_back)
+        return self._enter(currentframe())
 
     async def __aexit__(
         self,
@@ -91,9 +91,9 @@ class Block(Generic[H]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave(sys._getframe().f_back, error)
+        self._leave(currentframe(), error)
 
-    def _enter(self, caller: FrameType | None) -> H:
+    def _enter(self, frame: FrameType | None) -> H:
         operation: Operation | None = None
         recorder = current.recorder
         if recorder is None:
@@ -106,11 +106,11 @@ class Block(Generic[H]):
             except Exception as error:  # noqa: BLE001 - the guard of this package
                 recorder.failed(error)
         with self._open_lock:
-            self._open.append((id(caller), operation))
+            self._open.append((_place(frame), operation))
         return self._handle(operation)
 
-    def _leave(self, caller: FrameType | None, error: BaseException | None) -> None:
-        operation = self._close(id(caller))
+    def _leave(self, frame: FrameType | None, error: BaseException | None) -> None:
+        operation = self._close(_place(frame))
         if operation is None:
             return
         if error is None:
@@ -135,8 +135,13 @@ class Block(Generic[H]):
 
     @staticmethod
     def _likelihood(place: int, entered: int, operation: Operation | None) -> tuple[bool, bool]:
-        records = operation is not None and operation.span is not None
-        return entered == place, not records or operation.is_current()
+        records_here = operation is None or operation.span is None or operation.is_current()
+        return entered == place, records_here
+
+
+def _place(frame: FrameType | None) -> int:
+    """Name the frame that has called this one; it keeps its name until it returns."""
+    return 0 if frame is None else id(frame.f_back)
 
 
 def filled(text: str, arguments: Mapping[str, Any], recorder: Recorder) -> str:

@@ -27,7 +27,7 @@ from inspect import (
     unwrap,
 )
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from autotrace.capture.function import TracedFunction, target_of
 from autotrace.capture.operation import Operation
@@ -127,14 +127,15 @@ def _driven(
 
 
 def _drive(operation: Operation, body: Any) -> Any:
+    kind = cast("Any", type(body))
     driver: Any
-    if type(body) is GeneratorType and not body.gi_code.co_flags & CO_ITERABLE_COROUTINE:
+    if kind is GeneratorType and not body.gi_code.co_flags & CO_ITERABLE_COROUTINE:
         driver = _drive_generator(operation, body)
-    elif type(body) is AsyncGeneratorType:
+    elif kind is AsyncGeneratorType:
         driver = _drive_async_generator(operation, body)
     else:
         driver = _drive_coroutine(operation, body)
-        if type(body) is not CoroutineType and type(body) is not GeneratorType:
+        if kind is not CoroutineType and kind is not GeneratorType:
             return driver  # what a foreign compiler makes of a coroutine; it may have no name
     driver.__name__, driver.__qualname__ = body.__name__, body.__qualname__
     return driver

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -16,8 +17,13 @@ F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | static
 """What can be decorated; it keeps its type."""
 
 
-class _TracedMethod(wrapt.BoundFunctionWrapper):
+_wrapt: Any = wrapt  # version 1 has no types
+
+
+class _TracedMethod(_wrapt.BoundFunctionWrapper):
     """A traced function as an attribute of an instance or class: a method, but for static ones."""
+
+    __wrapped__: Any
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         method = self.__wrapped__
@@ -44,7 +50,7 @@ class _TracedMethod(wrapt.BoundFunctionWrapper):
         return getattr(copy.deepcopy(owner, memo), self.__wrapped__.__func__.__name__)
 
 
-class TracedFunction(wrapt.FunctionWrapper):
+class TracedFunction(_wrapt.FunctionWrapper):
     """A function that records its calls and is otherwise the function it wraps.
 
     Introspection, binding as a method, and class or static methods in either order of stacking are
@@ -58,11 +64,12 @@ class TracedFunction(wrapt.FunctionWrapper):
     """
 
     __bound_function_wrapper__ = _TracedMethod
+    __wrapped__: Any
 
     def __init__(
         self, function: Any, call: Callable[..., Any], decorator: Callable[[Any], Any]
     ) -> None:
-        super().__init__(function, call)
+        _wrapt.FunctionWrapper.__init__(self, function, call)
         self._self_decorator = decorator
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -95,6 +102,11 @@ def _find(module: str, qualname: str) -> Any:
     )
 
 
+def is_function(value: Any) -> bool:
+    """Tell whether a decorator was used bare, on this, or was given a value."""
+    return callable(value) or isinstance(value, classmethod | staticmethod)
+
+
 def check_is_function(function: Any, decorator: str) -> None:
     """Refuse to decorate what is no function.
 
@@ -105,8 +117,7 @@ def check_is_function(function: Any, decorator: str) -> None:
     Raises:
         InvalidArgumentError: It is a class, or cannot be called.
     """
-    is_method = isinstance(function, classmethod | staticmethod)
-    if isinstance(function, type) or not (callable(function) or is_method):
+    if isinstance(function, type) or not is_function(function):
         raise InvalidArgumentError(
             decorator, function, f"used on a function: @{decorator} or @{decorator}(...)"
         )
@@ -122,7 +133,7 @@ def target_of(function: Any) -> Any:
         elif hasattr(function, "__code__"):
             return function
         else:
-            method = getattr(type(function), "__call__", None)
+            method = inspect.getattr_static(cast("Any", type(function)), "__call__", None)
             return method if hasattr(method, "__code__") else function
 
 

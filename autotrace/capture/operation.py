@@ -35,6 +35,9 @@ OPERATION_KEY: Final = otel_context.create_key("autotrace-operation")
 """Context key of the innermost operation."""
 
 
+_set_item = dict[str, object].__setitem__
+
+
 def surroundings() -> Context:
     """Return the current context, without the blocks that were left but could not put it back."""
     return _living(otel_context.get_current())
@@ -119,7 +122,7 @@ class Operation:
         inside = set_span_in_context(span, outside)
         # A context must not change once others have it; this copy is still ours alone, and one
         # copy is enough.
-        dict.__setitem__(inside, OPERATION_KEY, self)
+        _set_item(inside, OPERATION_KEY, self)
         return inside
 
     def attach(self, body: Context | None = None) -> Context | None:
@@ -189,7 +192,16 @@ class Operation:
 
     def succeed(self, result: Any = None) -> None:
         """End after a normal return."""
-        self._finish(self.describe_result, result)
+        # What `_finish` does, spelled out: every call of every tool comes through here.
+        self.detach()
+        if self.ended or self.span is None:
+            return
+        end_ns = self.now_ns()
+        try:
+            self.describe_result(result)
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+        self.end(end_ns)
 
     def fail(self, error: BaseException) -> None:
         """End after an exception."""

@@ -68,7 +68,7 @@ def attach(carrier: Mapping[str, str]) -> Generator[None]:
 
 
 def _extracted(carrier: Mapping[str, str], outside: Context) -> Context:
-    lowered = {key.lower(): value for key, value in carrier.items() if isinstance(key, str)}
+    lowered = {key.lower(): value for key, value in carrier.items()}
     extracted = _W3C.extract(lowered, outside)
     if extracted is outside:
         return outside

@@ -11,7 +11,7 @@ guarded where it is made; what fails is counted, logged once, and left out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from autotrace.capture.encode import Encoder
+    from autotrace.settings import Settings
 
-SUPPRESSED: Final = otel_context._SUPPRESS_INSTRUMENTATION_KEY
+SUPPRESSED: Final = otel_context._SUPPRESS_INSTRUMENTATION_KEY  # pyright: ignore[reportPrivateUsage] - it has no public name
 """Context key under which OpenTelemetry asks instrumentation to keep quiet."""
 
 
@@ -77,6 +78,44 @@ class Recorder:
             self.note("capture", f"a part of a span was not recorded: {error!r}", error)
         except Exception:  # noqa: BLE001, S110 - the last guard: there is nobody left to tell
             pass
+
+
+def make_recorder(
+    settings: Settings,
+    tracer: Tracer,
+    *,
+    count: Callable[[str], None],
+    note: Callable[[str, str, BaseException], None],
+    redact: Callable[[str, Any], Any] | None = None,
+    before_task: Callable[[], None] | None = None,
+) -> Recorder:
+    """Make the recorder that settings describe.
+
+    Args:
+        settings: What to capture, within which bounds, and what to redact.
+        tracer: Where spans come from.
+        count: Counts by name.
+        note: Keeps and logs a failure: kind, message, exception.
+        redact: The user's hook.
+        before_task: Called before each task starts.
+    """
+    # Not needed to decorate, so not loaded before something records.
+    from autotrace.capture.encode import Encoder
+    from autotrace.capture.redact import Redactor
+
+    redactor = Redactor(
+        enabled=settings.redaction, extra_keys=settings.redact_keys, hook=redact, count=count
+    )
+    return Recorder(
+        tracer,
+        Encoder(redactor, max_value_bytes=settings.max_value_bytes, count=count),
+        count=count,
+        note=note,
+        capture_arguments=settings.capture_arguments,
+        capture_result=settings.capture_result,
+        agent=settings.agent,
+        before_task=before_task,
+    )
 
 
 class Current:

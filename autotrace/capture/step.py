@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, cast, overload
 
 from autotrace import semconv
 from autotrace.capture.blocks import Block, Call, filled
-from autotrace.capture.function import F
+from autotrace.capture.function import F, is_function
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
 
@@ -141,6 +141,6 @@ def step(
     Raises:
         InvalidArgumentError: Used bare on a class.
     """
-    if callable(thought) or isinstance(thought, classmethod | staticmethod):
+    if is_function(thought):
         return StepBlock(None)(thought)
     return StepBlock(thought, action, observations)

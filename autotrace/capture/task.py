@@ -6,7 +6,7 @@ from typing import Any, ClassVar, cast, overload
 
 from autotrace import semconv
 from autotrace.capture.blocks import Block, Call, filled
-from autotrace.capture.function import F
+from autotrace.capture.function import F, is_function
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
 from autotrace.capture.task_operation import TaskOperation, current_frame
@@ -147,10 +147,9 @@ def task(
     Raises:
         InvalidArgumentError: Used bare on a class.
     """
-    block = TaskBlock(text, session_id, agent, triggered_by_memory_id)
-    if callable(text) or isinstance(text, classmethod | staticmethod):
+    if is_function(text):
         return TaskBlock(None, session_id, agent, triggered_by_memory_id)(text)
-    return block
+    return TaskBlock(text, session_id, agent, triggered_by_memory_id)
 
 
 def current_task() -> Task | None:

@@ -86,7 +86,7 @@ class ToolDecorator:
 def _decorator_of(function: Any) -> ToolDecorator | None:
     if not isinstance(function, TracedFunction):
         return None
-    decorator: Any = function._self_decorator
+    decorator = function._self_decorator  # pyright: ignore[reportPrivateUsage] - wrapt's name for what is the wrapper's own
     return decorator if isinstance(decorator, ToolDecorator) else None
 
 

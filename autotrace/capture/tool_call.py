@@ -11,7 +11,7 @@ from autotrace.capture.recorder import Recorder, current, is_suppressed
 from autotrace.capture.tool_operation import MAX_NAME_CHARS, ToolOperation
 
 
-class tool_call:  # noqa: N801 - used like a function, as the other blocks are
+class tool_call:
     """Record a tool call where there is no function to decorate.
 
     ```python

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import warnings
+from inspect import currentframe
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ def warn_not_configured() -> None:
 
 def _frames_of_ours() -> int:
     """Return how many frames lie between the warning and the user's code."""
-    frame, count = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    frame, count = currentframe(), -1
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, count = frame.f_back, count + 1
-    return count - 1
+    return count

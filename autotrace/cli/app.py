@@ -331,8 +331,12 @@ def rebuild(
     settings = existing_store(store)
     chosen = choose_embedder(settings, named_embedder(embedder))
     connection = open_connection(settings, None)
-    with progress(f"rebuilding {settings.store}") as report:
-        done = rebuilding.rebuild(connection, chosen, settings.spool_path, progress=report)
+    try:
+        with progress(f"rebuilding {settings.store}") as report:
+            done = rebuilding.rebuild(connection, chosen, settings.spool_path, progress=report)
+    except KeyboardInterrupt:
+        complain("note", "not finished: run it again")
+        raise
     with open_reader(store, embedder):
         pass  # what was recorded meanwhile
     if as_json:

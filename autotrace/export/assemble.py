@@ -143,28 +143,34 @@ class Tree:
 
     def task_above(self, record: SpanRecord) -> str | None:
         """Return the span id of the task that this span belongs to."""
+        span_id = record["id"]
+        if span_id not in self._task_of:
+            self._climb(record)
+        return self._task_of[span_id]
+
+    def _climb(self, record: SpanRecord) -> None:
+        """Find the task above a span, for it and all spans on the way."""
         path: list[str] = []
-        current: SpanRecord | None = record
+        current = record
         found: str | None = None
-        while current is not None:
-            span_id = current["id"]
-            if span_id in self._task_of:
-                found = self._task_of[span_id]
-                break
-            if span_id in path:
-                break
-            path.append(span_id)
+        while current["id"] not in path:  # damaged data may hold a cycle
+            path.append(current["id"])
             parent = current.get("parent")
-            above = self.spans.get(parent) if parent else None
+            if not parent:
+                break
+            if parent in self.members:
+                found = parent
+                break
+            if parent in self._task_of:
+                found = self._task_of[parent]
+                break
+            above = self.spans.get(parent)
             if above is None:
-                found = self._guess(current) if parent else None
-            elif self.roles[above["id"]] == "task":
-                found = above["id"]
+                found = self._guess(current)
                 break
             current = above
         for span_id in path:
             self._task_of[span_id] = found
-        return found
 
     def _guess(self, orphan: SpanRecord) -> str | None:
         """Find the task of a span whose parent is unknown, by time."""

@@ -28,7 +28,6 @@ from autotrace.errors import StoreUnavailableError
 from autotrace.export.assemble import (
     Tree,
     duration_ms_of,
-    role_of,
     summarize,
     tool_name_of,
     tool_status_of,
@@ -160,7 +159,7 @@ class Ingestor:
         ended = {
             trace_id_of(record): str(record.get("attributes", {}).get(semconv.TASK, ""))
             for record in records
-            if "end_ns" in record and role_of(record) == "task"
+            if semconv.TASK in record.get("attributes", ()) and "end_ns" in record
         }
         return self._embed(ended)
 
@@ -177,6 +176,8 @@ class Ingestor:
         by_trace: dict[str, list[SpanRecord]] = {}
         for record in records:
             by_trace.setdefault(record["trace"], []).append(record)
+        for trace, of_trace in by_trace.items():
+            by_trace[trace] = _without_superseded(of_trace)
         states: dict[str, _TraceState] = {}
         pending = list(by_trace)
         for _ in range(_MAX_APPEND_ATTEMPTS):
@@ -192,7 +193,7 @@ class Ingestor:
             schema.add(collections.log, written, collections.max_batch)
             if self._connection.exclusive or not written:
                 break
-            lost = lost_ids(collections.log, written)
+            lost = lost_ids(collections.log, list(written), writer, batch)
             pending = list({appended[record_id] for record_id in lost})
             if not pending:
                 break
@@ -287,7 +288,7 @@ class Ingestor:
             schema.add(collections.log, slots | markers, collections.max_batch)
             if self._connection.exclusive:
                 return
-            lost = lost_ids(collections.log, slots)
+            lost = lost_ids(collections.log, list(slots), writer, batch)
             by_bucket = {
                 bucket: bucket_entries
                 for bucket, bucket_entries in by_bucket.items()
@@ -320,10 +321,20 @@ class Ingestor:
             total -= len(state.records)
 
 
+def _without_superseded(records: list[SpanRecord]) -> list[SpanRecord]:
+    """Leave out that a span has started where the batch also says that it has ended."""
+    opened = [record for record in records if "open" in record]
+    if not opened:
+        return records
+    ended = {r["id"] for r in records if "end_ns" in r and not r.get("interrupted")}
+    superseded = {id(record) for record in opened if record["id"] in ended}
+    return [record for record in records if id(record) not in superseded]
+
+
 def _new_parts(
     state: _TraceState, records: Iterable[SpanRecord], writer: str, batch: int
-) -> Iterator[str]:
-    """Yield the documents of the parts that hold the records the log does not have yet."""
+) -> Iterator[bytes]:
+    """Yield the documents, as JSON, of parts that hold what the log does not have yet."""
     head = f'{{"writer":"{writer}","batch":{batch},"records":['.encode()
     texts: list[bytes] = []
     size_bytes = 0
@@ -332,23 +343,28 @@ def _new_parts(
             continue
         text = orjson.dumps(record)
         if texts and size_bytes + len(text) > MAX_PART_BYTES:
-            yield (head + b",".join(texts) + b"]}").decode()
+            yield head + b",".join(texts) + b"]}"
             texts, size_bytes = [], 0
         texts.append(text)
         size_bytes += len(text)
     if texts:
-        yield (head + b",".join(texts) + b"]}").decode()
+        yield head + b",".join(texts) + b"]}"
 
 
 def _project(state: _TraceState, projections: _Projections) -> None:
     """Add what the batch changes for the tasks of one OpenTelemetry trace."""
-    projections.calls.extend(call_of(r) for r in state.fresh if role_of(r) == "tool")
     tree = Tree(state.records)
+    roles = tree.roles
+    projections.calls.extend(
+        call_of(r) for r in state.fresh if roles.get(r["id"]) == "tool" and "end_ns" in r
+    )
     if not tree.tasks:
         return
-    fresh = {id(record) for record in state.fresh}
     fresh_ids = {record["id"] for record in state.fresh}
-    old_ids = {record["id"] for record in state.records if id(record) not in fresh}
+    old_ids: set[str] = set()
+    if len(state.fresh) < len(state.records):
+        fresh = {id(record) for record in state.fresh}
+        old_ids = {record["id"] for record in state.records if id(record) not in fresh}
     # A span whose place is a guess, and one that joins others, can change any task's share.
     if old_ids and (tree.guessed or any(r.get("skeleton") for r in state.fresh)):
         touched = {task["id"] for task in tree.tasks}

@@ -25,7 +25,7 @@ from typing import Final
 
 from opentelemetry import context as otel_context
 
-from autotrace.errors import StoreError
+from autotrace.errors import EmbeddingSpaceError, StoreError, StoreVersionError
 from autotrace.export.counters import Counters
 from autotrace.export.drain import Drainer, Place
 from autotrace.export.ingest import Ingestor
@@ -99,6 +99,7 @@ class Pipeline:
         self._stored = threading.Condition()
         self._stored_up_to: Place | None = (0, 0)
         self._recovering = False
+        self._refused = False
 
     def _after_fork(self) -> None:
         self._counters.reset_after_fork()
@@ -136,7 +137,7 @@ class Pipeline:
         with self._stored:
             while self._recovering or not self._has_stored(target):
                 remaining_s = deadline - time.monotonic()
-                if remaining_s <= 0 or self._closing:
+                if remaining_s <= 0 or self._closing or self._refused:
                     return not self._recovering and self._has_stored(target)
                 self._stored.wait(remaining_s)
         return True
@@ -226,7 +227,7 @@ class Pipeline:
             self._urgent.clear()
             try:
                 stored = self._drainer.step() if self._drainer.acquire() else 0
-                attempts, backoff_s = 0, _FIRST_BACKOFF_S
+                attempts, backoff_s, self._refused = 0, _FIRST_BACKOFF_S, False
             except Exception as error:  # noqa: BLE001 - whatever it was, the batch is tried again
                 self._counters.add("export_failures")
                 self._counters.note("export", f"not stored yet, trying again: {error}", error)
@@ -235,6 +236,8 @@ class Pipeline:
                     self._counters.add("unstored_records", self._drainer.set_aside())
                     attempts = 0
                 self._drainer.release()
+                # To wait for a store of another version or embedder is of no use.
+                self._refused = isinstance(error, StoreVersionError | EmbeddingSpaceError)
                 self._pause(backoff_s)
                 backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
                 worked_at = time.monotonic()
@@ -261,6 +264,7 @@ class Pipeline:
     def _pause(self, seconds: float) -> None:
         """Wait before another attempt; a flush does not cut it short below the first pause."""
         with self._stored:
+            self._stored.notify_all()
             if not self._closing:
                 self._stored.wait(seconds)
 

@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 from filelock import FileLock, Timeout
 
 from autotrace.errors import AutotraceError, StoreError, StoreUnavailableError
-from autotrace.export.assemble import Tree, role_of, summarize, trace_id_of
+from autotrace.export.assemble import Tree, summarize, trace_id_of
 from autotrace.export.drain import LOCK_FILE, load_cursor
 from autotrace.export.ingest import call_of
 from autotrace.export.records import record_key
@@ -172,16 +172,14 @@ class _Rebuild:
 
     def _take_in(self, parts: Sequence[Part]) -> None:
         """Count and summarize one OpenTelemetry trace."""
-        records: list[Any] = []
-        keys: set[str] = set()
+        logged: dict[str, tuple[Part, Any]] = {}
         for part in parts:
             for record in part["records"]:
-                if (key := record_key(record)) not in keys:
-                    keys.add(key)
-                    records.append(record)
-                    if role_of(record) == "tool":
-                        self._count(part, record)
-        tree = Tree(records)
+                logged.setdefault(record_key(record), (part, record))
+        tree = Tree(record for _, record in logged.values())
+        for part, record in logged.values():
+            if tree.roles.get(record["id"]) == "tool" and "end_ns" in record:
+                self._count(part, record)
         for task in tree.tasks:
             self._pending.add(Entry(task["start_ns"], trace_id_of(task)), summarize(tree, task))
 

@@ -1,9 +1,10 @@
 """Finding past traces by meaning.
 
 A filter that matches most traces makes a Chroma query slow, and one that matches few makes an
-unfiltered query miss them. So a filtered recall first looks at a few times as many neighbours as
-were asked for and filters those; only when too few of them match, which shows the filter to be
-selective, is Chroma asked to filter.
+unfiltered query miss them. So a filtered recall looks at a few times as many neighbours as were
+asked for, and filters those. When too few of them match, which shows the filter to be selective,
+Chroma is asked to filter by agent and session; and for tools, which no index knows, the circle of
+neighbours is drawn wider until enough match or all have been seen.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from autotrace.store.schema import Collections
 from autotrace.store.times import utc
 from autotrace.store.traces import Found, search, where
 
-_WIDENINGS: Final = (4, 16)
+_WIDENING: Final = 4
+_SELECTIVE_AFTER: Final = 16
+"""A filter that so many times the neighbours asked for do not satisfy is selective."""
 _MAX_TIED: Final = 1000
 _TIE: Final = 1e-6
 """Two similarities closer than this are the same, computed in single precision."""
@@ -65,30 +68,26 @@ def _find_in(
     session_id: str | None,
     tools: Sequence[str],
 ) -> list[Found]:
-    if agent is None and session_id is None and not tools:
-        return _nearest(collections, vector, success, limit)
-    for widening in _WIDENINGS:
-        neighbours = search(collections, vector, success=success, limit=limit * widening)
-        matching = [f for f in neighbours if _matches(f, agent, session_id, tools)]
-        if len(matching) >= limit or len(neighbours) < limit * widening:
-            return matching[:limit]
-    condition = where({"agent": agent, "session": session_id, "tools": list(tools)})
-    return search(collections, vector, success=success, limit=limit, condition=condition)
-
-
-def _nearest(collections: Collections, vector: Any, success: bool, limit: int) -> list[Found]:
-    """Return the nearest traces; of those that tie for the last places the newest.
+    """Return the nearest traces that match; of those that tie for the last places the newest.
 
     An agent that does the same task again and again has many equal ones, of which Chroma returns
     any: so more are fetched until the tie is passed, or _MAX_TIED have been seen.
     """
-    wanted = limit
+    filtered = bool(agent or session_id or tools)
+    wanted = limit * _WIDENING if filtered else limit + 1
+    condition: dict[str, Any] | None = None
     while True:
-        found = ranked(search(collections, vector, success=success, limit=wanted))
-        passed = len(found) < wanted or found[-1].similarity < found[limit - 1].similarity - _TIE
-        if passed or wanted >= _MAX_TIED:
+        neighbours = search(collections, vector, success=success, limit=wanted, condition=condition)
+        found = ranked([f for f in neighbours if _matches(f, agent, session_id, tools)])
+        tied = len(found) >= limit and (
+            neighbours[-1].similarity >= found[limit - 1].similarity - _TIE
+        )
+        enough = len(found) >= limit and (not tied or wanted >= _MAX_TIED)
+        if enough or len(neighbours) < wanted:
             return found[:limit]
-        wanted = min(wanted * 4, _MAX_TIED)
+        if filtered and wanted >= limit * _SELECTIVE_AFTER:
+            condition = where({"agent": agent, "session": session_id})
+        wanted *= _WIDENING
 
 
 def _matches(found: Found, agent: str | None, session_id: str | None, tools: Sequence[str]) -> bool:

@@ -7,7 +7,7 @@ part n first has appended, and the others see it when they look: a compare-and-a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypedDict
 
 from autotrace.store.schema import Collection, documents
@@ -66,9 +66,7 @@ def _groups(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield items[start : start + size]
 
 
-def lost_ids(log: Collection, written: Mapping[str, Any]) -> set[str]:
+def lost_ids(log: Collection, ids: Sequence[str], writer: str, batch: int) -> set[str]:
     """Return the ids among those just added that another writer had added before."""
-    found = documents(log, list(written))
-    return {
-        record_id for record_id, document in written.items() if found.get(record_id) != document
-    }
+    found = documents(log, ids)
+    return {i for i in ids if (found[i]["writer"], found[i]["batch"]) != (writer, batch)}

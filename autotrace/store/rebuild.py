@@ -99,7 +99,7 @@ def enter_missing(collections: Collections, entries: Iterable[timeline.Entry]) -
                     "entries": [list(entry) for entry in missing],
                 }
         schema.add(collections.log, slots, collections.max_batch)
-        if not lost_ids(collections.log, slots):
+        if not lost_ids(collections.log, list(slots), "rebuild", 0):
             return
     msg = "the timeline is contended: run the rebuild again while fewer processes record"
     raise StoreUnavailableError(msg)

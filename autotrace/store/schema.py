@@ -17,6 +17,8 @@ dimensions, as Chroma asks for one.
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
@@ -34,6 +36,13 @@ JSON_KEY: Final = "json"
 Not Chroma's `document` field: that one is indexed for full-text search, which doubles the cost of
 a write and is never asked.
 """
+COMPRESSED_KEY: Final = "zlib"
+"""The metadata key of a large document: base64 of its deflated JSON.
+
+Chroma keeps a metadata string three times over (in its queue, its table and an index), so that
+large documents cost twice the time and three times the disk uncompressed.
+"""
+_COMPRESS_FROM_BYTES: Final = 1000
 MAX_REQUEST_BYTES: Final = 8 * 1024 * 1024
 """About how much goes to Chroma in one call; its server refuses more than 40 MB."""
 _LOOKUP: Final = {
@@ -182,9 +191,23 @@ def documents(collection: Collection, ids: Sequence[str]) -> dict[str, Any]:
         return {}
     found = collection.get(ids=list(ids), include=["metadatas"])
     return {
-        record_id: orjson.loads(metadata[JSON_KEY])
+        record_id: document_of(metadata)
         for record_id, metadata in zip(found["ids"], found["metadatas"], strict=True)
     }
+
+
+def document_of(metadata: Mapping[str, Any]) -> Any:
+    """Return the JSON document in a record's metadata."""
+    compressed = metadata.get(COMPRESSED_KEY)
+    if compressed is None:
+        return orjson.loads(metadata[JSON_KEY])
+    return orjson.loads(zlib.decompress(base64.b64decode(compressed)))
+
+
+def _metadata_of(text: bytes) -> dict[str, str]:
+    if len(text) < _COMPRESS_FROM_BYTES:
+        return {JSON_KEY: text.decode()}
+    return {COMPRESSED_KEY: base64.b64encode(zlib.compress(text, 1)).decode()}
 
 
 def add(collection: Collection, records: Mapping[str, Any], max_batch: int = 1000) -> None:
@@ -207,12 +230,12 @@ def _batches(
     metadatas: list[dict[str, str]] = []
     size_bytes = 0
     for record_id, document in records.items():
-        text = document if isinstance(document, str) else orjson.dumps(document).decode()
+        text = document if isinstance(document, bytes) else orjson.dumps(document)
         if ids and (len(ids) >= max_batch or size_bytes + len(text) > MAX_REQUEST_BYTES):
             yield ids, metadatas
             ids, metadatas, size_bytes = [], [], 0
         ids.append(record_id)
-        metadatas.append({JSON_KEY: text})
+        metadatas.append(_metadata_of(text))
         size_bytes += len(text)
     if ids:
         yield ids, metadatas

@@ -15,10 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-import orjson
-
 from autotrace.models import ToolStats, ToolStatus
-from autotrace.store.schema import JSON_KEY, Collection, upsert
+from autotrace.store.schema import Collection, document_of, upsert
 from autotrace.store.times import utc
 
 _PREFIX: Final = "stats/"
@@ -175,7 +173,7 @@ def _read(state: Collection) -> Iterable[tuple[str, Counters]]:
     found: dict[str, Any] = state.get(include=["metadatas"])
     for record_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
         if record_id.startswith(_PREFIX):
-            yield record_id, Counters(**orjson.loads(metadata[JSON_KEY]))
+            yield record_id, Counters(**document_of(metadata))
 
 
 def _sorted(counters: dict[str, Counters]) -> list[ToolStats]:

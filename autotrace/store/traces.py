@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple, TypedDict, cast
+from typing import Any, Final, NamedTuple, TypedDict
 
 import orjson
 
@@ -18,8 +18,6 @@ from autotrace.store import timeline
 from autotrace.store.schema import JSON_KEY, NO_VECTOR, Collection, Collections, documents
 from autotrace.store.times import utc
 
-MAX_FILTER_TOOLS: Final = 64
-"""How many different tools of one trace can be filtered by."""
 _SCAN_ENTRIES: Final = 1000
 """How far a filtered listing follows the timeline before it asks Chroma to filter instead."""
 
@@ -179,17 +177,8 @@ def _get_where(collection: Collection, conditions: Mapping[str, Any]) -> dict[st
 
 
 def where(conditions: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return Chroma's form of conditions that must all hold; those that are None are left out.
-
-    A list asks that the record's list contain each of its items.
-    """
-    clauses: list[dict[str, Any]] = []
-    for key, value in conditions.items():
-        if isinstance(value, list | tuple):
-            items = cast("Sequence[Any]", value)
-            clauses.extend({key: {"$contains": item}} for item in items)
-        elif value is not None:
-            clauses.append({key: value})
+    """Return Chroma's form of conditions that must all hold; those that are None are left out."""
+    clauses = [{key: value} for key, value in conditions.items() if value is not None]
     if not clauses:
         return None
     return clauses[0] if len(clauses) == 1 else {"$and": clauses}
@@ -228,6 +217,4 @@ def _metadata(summary: Summary) -> dict[str, Any]:
         metadata["session"] = summary["session_id"]
     if summary["agent"]:
         metadata["agent"] = summary["agent"]
-    if summary["tool_sequence"]:
-        metadata["tools"] = list(dict.fromkeys(summary["tool_sequence"]))[:MAX_FILTER_TOOLS]
     return metadata

@@ -199,6 +199,20 @@ def test_a_reader_that_leaves_is_no_error(recorded: Recorded, arguments: list[st
     assert running.returncode == 1
 
 
+def test_a_rebuild_that_is_interrupted_says_to_run_it_again(
+    command: Command, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("autotrace.export.rebuild.rebuild", interrupt)
+
+    result = command("rebuild")
+
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "note: not finished: run it again\n"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals, and other signals")
 def test_control_c_ends_a_command_that_waits_without_a_traceback(recorded: Recorded) -> None:
     import pty

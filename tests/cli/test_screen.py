@@ -235,5 +235,22 @@ def test_the_demonstration_shows_its_work(tmp_path: Path) -> None:
     assert "Find Italian restaurants near the conference venue" in result.stdout
     assert "Recalled for: Where can we eat pasta close to the trade fair?" in result.stdout
     assert "autotrace.demo.FullyBookedError x1" in result.stdout
-    assert "[REDACTED]" not in result.stdout
+    assert result.stderr == (
+        "note: this was in a temporary folder; --store ./.autotrace keeps it\n"
+    )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demonstration_can_be_kept(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+
+    shown = json.loads(process("demo", "--json", "--store", store).stdout)
+
+    kept = json.loads(process("traces", "--json", "--store", store).stdout)
+    assert shown["traces"] == kept["traces"]
+    assert shown["recalled"][0]["task"] == shown["traces"][-1]["task"]
+    assert [t["success"] for t in shown["traces"]] == [True, False, True, False, True]
+    refund = json.loads(
+        process("show", shown["traces"][2]["trace_id"], "--json", "--store", store).stdout
+    )
+    assert refund["steps"][1]["tool_calls"][0]["arguments"]["account"] == "[REDACTED]"

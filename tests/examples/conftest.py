@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -28,20 +29,12 @@ class RunExample(Protocol):
 
 @pytest.fixture(scope="session")
 def run_example() -> RunExample:
-    inherited = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(NOT_INHERITED) and key not in WOULD_COLOUR
-    }
-    # Wide, so that what a test looks for is not broken into two lines.
-    ours = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "PYTHONUTF8": "1"}
-
     def run(
         name: str, *arguments: str | Path, folder: Path, environment: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
-            env=inherited | ours | (environment or {}),
+            env=inherited_environment() | (environment or {}),
             cwd=folder,
             capture_output=True,
             encoding="utf-8",
@@ -49,6 +42,32 @@ def run_example() -> RunExample:
         )
 
     return run
+
+
+def inherited_environment() -> dict[str, str]:
+    """Return the environment without what would change what an example does or prints."""
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(NOT_INHERITED) and key not in WOULD_COLOUR
+    }
+    # Wide, so that what a test looks for is not broken into two lines.
+    return inherited | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", "PYTHONUTF8": "1"}
+
+
+READER = """
+import json, sys, autotrace
+autotrace.configure(sys.argv[1])
+summaries = autotrace.list_traces(limit=1000)
+traces = [autotrace.get_trace(summary.trace_id) for summary in summaries]
+json.dump([trace.model_dump(mode="json") for trace in traces], sys.stdout)
+"""
+
+
+def traces_in(store: Path) -> list[dict[str, Any]]:
+    """Return all traces of a store, newest first, as a program of its own reads them."""
+    command = [sys.executable, "-c", READER, str(store)]
+    return json.loads(subprocess.check_output(command, env=inherited_environment(), text=True))
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from .conftest import RunExample, succeed
+from .conftest import RunExample, succeed, traces_in
 
 TASKS = (0, 12, 18, 21, 34)
 """A few of the airline's tasks, with four trials each: solved always, sometimes, never."""
-LIMIT = 12
+LIMIT = 6
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,50 @@ def test_every_run_of_the_airline_is_written_and_reads_back(
 ) -> None:
     runs = [json.loads(line) for line in lines_of(few_tasks)]
     messages = [message for run in runs for message in run["traj"]]
-    steps = sum(message["role"] == "assistant" for message in messages)
-    calls = sum(len(message.get("tool_calls") or ()) for message in messages)
+    answers = [message["content"] for message in messages if message["role"] == "tool"]
 
     assert len(runs) == 4 * len(TASKS)
-    assert written(airline_replays[0])[0] == (len(runs), steps, calls)
+    assert written(airline_replays[0])[0] == {
+        "traces": len(runs),
+        "solved": sum(run["reward"] == 1.0 for run in runs),
+        "steps": sum(message["role"] == "assistant" for message in messages),
+        "calls": sum(len(message.get("tool_calls") or ()) for message in messages),
+        "failed": sum(answer.startswith("Error") for answer in answers),
+    }
     assert set(read_back(airline_replays[0])) == {"all as recorded"}
+
+
+@pytest.mark.usefixtures("airline_replays")
+def test_the_store_holds_what_the_file_of_the_airline_says(few_tasks: Path) -> None:
+    stored = [
+        (
+            trace["task"],
+            trace["success"],
+            [reply for step in trace["steps"] for reply in step["observations"]],
+            [
+                (call["tool_name"], call["arguments"], call["error"] or call["result"])
+                for step in trace["steps"]
+                for call in step["tool_calls"]
+            ],
+        )
+        for trace in traces_in(few_tasks.parent / "store")
+    ]
+
+    for line in lines_of(few_tasks):
+        run = json.loads(line)
+        messages = run["traj"]
+        calls = [call["function"] for m in messages for call in m.get("tool_calls") or ()]
+        answers = [m["content"] for m in messages if m["role"] == "tool"]
+        expected = (
+            run["info"]["task"]["instruction"],
+            run["reward"] == 1.0,
+            [m["content"] for m in messages if m["role"] == "user"],
+            [
+                (call["name"], json.loads(call["arguments"]), json_or_text(answer))
+                for call, answer in zip(calls, answers, strict=True)
+            ],
+        )
+        assert expected in stored
 
 
 def test_each_fifth_of_the_tasks_is_held_out_once(
@@ -60,7 +98,7 @@ def test_each_fifth_of_the_tasks_is_held_out_once(
 ) -> None:
     tasks = [json.loads(line)["task_id"] for line in lines_of(few_tasks)]
 
-    kept = [traces for traces, _, _ in written(airline_replays[0])[1:]]
+    kept = [counts["traces"] for counts in written(airline_replays[0])[1:]]
 
     assert kept == [sum(task % 5 != fold for task in tasks) for fold in range(5)]
 
@@ -95,8 +133,14 @@ def test_a_limit_holds_for_every_file(
 
     text = succeed(run_example("replay_tau_bench.py", "--limit", str(LIMIT), folder=tmp_path))
 
-    assert written(text)[0][0] == LIMIT
-    assert written(text)[-1] == (LIMIT, calls, calls)
+    assert written(text)[0]["traces"] == LIMIT
+    assert written(text)[-1] == {
+        "traces": LIMIT,
+        "solved": LIMIT,
+        "steps": calls,
+        "calls": calls,
+        "failed": 0,
+    }
     assert set(read_back(text)) == {"all as recorded"}
 
 
@@ -120,7 +164,10 @@ def test_what_is_not_stored_as_it_was_is_a_mismatch(
     mismatches: list[str],
 ) -> None:
     example = run_example(
-        "replay_tau_bench.py", few_tasks, folder=tmp_path, environment={setting: value}
+        "replay_tau_bench.py",
+        *(few_tasks, "--limit", str(LIMIT)),
+        folder=tmp_path,
+        environment={setting: value},
     )
 
     assert example.returncode == 1, example.stderr
@@ -133,10 +180,19 @@ def test_every_run_of_the_coding_agent_is_written_and_reads_back(
     swe_agent_replays: list[str], swe_agent: Path
 ) -> None:
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in swe_agent.glob("*.traj")]
-    steps = sum(len(run["trajectory"]) for run in runs)
+    observations = [step["observation"] for run in runs for step in run["trajectory"]]
+    failures = ("Your proposed edit has introduced new syntax error(s)", "Traceback ")
 
     for text in swe_agent_replays:
-        assert written(text) == [(len(runs), steps, steps)]
+        assert written(text) == [
+            {
+                "traces": len(runs),
+                "solved": sum(run["info"]["exit_status"] == "submitted" for run in runs),
+                "steps": len(observations),
+                "calls": len(observations),
+                "failed": sum(observation.startswith(failures) for observation in observations),
+            }
+        ]
         assert read_back(text) == ["all as recorded"]
 
 
@@ -162,10 +218,21 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines(keepends=True)
 
 
-def written(printed: str) -> list[tuple[int, int, int]]:
-    """Return the counts of traces, steps and calls, one for each time they are printed."""
-    found: list[Any] = re.findall(r"wrote (\d+) traces, (\d+) steps, (\d+) tool calls", printed)
-    return [(int(traces), int(steps), int(calls)) for traces, steps, calls in found]
+def json_or_text(answer: str) -> Any:
+    try:
+        return json.loads(answer)
+    except json.JSONDecodeError:
+        return answer
+
+
+def written(printed: str) -> list[dict[str, int]]:
+    """Return what was counted, one for each time that counts are printed."""
+    pattern = (
+        r"wrote (?P<traces>\d+) traces \((?P<solved>\d+) solved\), (?P<steps>\d+) steps, "
+        r"(?P<calls>\d+) tool calls \((?P<failed>\d+) failed\)"
+    )
+    found = re.finditer(pattern, printed)
+    return [{key: int(value) for key, value in match.groupdict().items()} for match in found]
 
 
 def read_back(printed: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import autotrace
@@ -23,6 +24,8 @@ def main(store: str, name: str, tasks: int, flush_every: int) -> None:
                 for call in range(3):
                     work(call)
                     print(f"called {t.trace_id}", flush=True)
+                if name == "hanging":
+                    signal.pause()
         print(f"ended {t.trace_id}", flush=True)
         if flush_every and n % flush_every == 0:
             autotrace.flush()

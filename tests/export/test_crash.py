@@ -106,16 +106,16 @@ def test_what_had_returned_before_a_kill_is_stored_at_the_next_start(
 
 
 def test_an_interrupted_task_shows_what_it_was_at(store: Path, opened: None) -> None:
-    lines = said(start_agent(store, "victim", tasks=10), kill_after_lines=3)
+    lines = said(start_agent(store, "hanging", tasks=10), kill_after_lines=4)
 
     open_store(store)
 
     (summary,) = autotrace.list_traces(status="interrupted")
     assert summary.trace_id == lines[0][1]
     trace = autotrace.get_trace(summary.trace_id)
-    assert (trace.task, trace.steps[0].thought) == ("victim task 0", "thought 0")
-    assert trace.success is None
-    assert autotrace.recall("victim task 0") == []
+    assert (trace.task, trace.steps[0].thought) == ("hanging task 0", "thought 0")
+    assert (trace.success, len(trace.tool_calls)) == (None, 3)
+    assert autotrace.recall("hanging task 0") == []
     assert not any((store / "spool").glob("*/"))
 
 

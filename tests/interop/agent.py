@@ -118,10 +118,15 @@ def own_provider(kind: str, endpoint: str | None) -> TracerProvider:
 
 
 def run_in_own_provider(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the agent in an application that had OpenTelemetry set up before autotrace."""
-    provider = own_provider(arguments.own_exporter, arguments.own_endpoint)
-    for _ in range(2):  # configuring again must not export twice
+    """Run the agent in an application that sets OpenTelemetry up by itself."""
+
+    def configure() -> None:
         autotrace.configure(store=arguments.store, otlp_endpoint=arguments.otlp_endpoint)
+
+    if arguments.configure_first:
+        configure()
+    provider = own_provider(arguments.own_exporter, arguments.own_endpoint)
+    configure()  # the second time where it was first: it must not export twice
     tracer = provider.get_tracer("dinner.web")
     with tracer.start_as_current_span("POST /dinner") as request:
         runs = [find_dinner(), cancel_dinner()]
@@ -162,6 +167,7 @@ def main() -> None:
     parser.add_argument("--timeout-s", type=float, default=30.0)
     parser.add_argument("--own-exporter", choices=["http", "grpc", "phoenix"])
     parser.add_argument("--own-endpoint")
+    parser.add_argument("--configure-first", action="store_true")
     arguments = parser.parse_args()
     run = run_in_own_provider if arguments.own_exporter else run_alone
     print(json.dumps(run(arguments)))

@@ -119,9 +119,11 @@ def test_the_stock_protocol_variable_selects_grpc(
         assert_same_spans(phoenix.spans(project, otel_trace_id, expect=expected), expected)
 
 
+@pytest.mark.parametrize("order", ["provider first", "configure first"])
 @pytest.mark.parametrize("exporter_configured_by", ["argument", "environment"])
 def test_an_app_with_its_own_provider_and_exporter_delivers_every_span_once(
     exporter_configured_by: str,
+    order: str,
     phoenix: Phoenix,
     relay: OtlpRelay,
     project: str,
@@ -132,6 +134,7 @@ def test_an_app_with_its_own_provider_and_exporter_delivers_every_span_once(
         "--own-exporter",
         "http",
         *(["--own-endpoint", relay.endpoint] if by_argument else []),
+        *(["--configure-first"] if order == "configure first" else []),
         environment=None if by_argument else {"OTEL_EXPORTER_OTLP_ENDPOINT": relay.endpoint},
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,9 @@ def damage(options: dict[str, Any], what: str) -> None:
             collections.log.delete([i for i in ids if i.startswith("t")])
         elif what == "statistics":
             collections.state.delete([i for i in collections.state.get()["ids"] if i != "store"])
-            schema.upsert(collections.state, {"stats/nobody/ghost": vars(stats.Counters("ghost"))})
+            ghost = stats.Counters("ghost")
+            ghost.count(call_of(tool_span(1)))
+            stats.write_counters(collections.state, "nobody", [ghost])
         else:
             for name in ("open", "succeeded", "failed"):
                 collections.client.delete_collection(f"autotrace-{name}")
@@ -310,6 +313,15 @@ def crash(*_: Any, **__: Any) -> None:
     raise Interrupted
 
 
+add_all = schema.add
+
+
+def crash_halfway(log: schema.Collection, records: Mapping[str, Any], max_batch: int) -> None:
+    """Add half of the records, as a write of several calls may."""
+    add_all(log, dict(list(records.items())[: len(records) // 2]), max_batch)
+    raise Interrupted
+
+
 def spooled(spool: Path, numbers: range) -> None:
     """Leave what a process that called tools and has died leaves."""
     writer = SpoolWriter(spool, count=lambda _: None)
@@ -332,16 +344,21 @@ def drain(spool: Path, store: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("crashes", "spool"),
+    ("step", "crashing", "spool"),
     [
-        ("autotrace.export.ingest.write_counters", "own"),
-        ("autotrace.export.drain.Drainer._commit", "own"),
-        ("autotrace.export.drain.Drainer._commit", "other"),
+        ("autotrace.store.schema.add", crash_halfway, "own"),
+        ("autotrace.export.ingest.write_counters", crash, "own"),
+        ("autotrace.export.drain.Drainer._commit", crash, "own"),
+        ("autotrace.export.drain.Drainer._commit", crash, "other"),
     ],
-    ids=["own-before-statistics", "own-before-commit", "other-before-commit"],
+    ids=["own-amid-log", "own-before-statistics", "own-before-commit", "other-before-commit"],
 )
 def test_a_batch_under_way_when_its_drainer_died_is_counted_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crashes: str, spool: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    crashing: Callable[..., None],
+    spool: str,
 ) -> None:
     options = {"store": str(tmp_path / "store")}
     own = load_settings(**options).spool_path
@@ -350,14 +367,14 @@ def test_a_batch_under_way_when_its_drainer_died_is_counted_once(
     drain(spool_path, options["store"])
     spooled(spool_path, range(4, 9))
     with monkeypatch.context() as patch:
-        patch.setattr(crashes, crash)
+        patch.setattr(step, crashing)
         with pytest.raises(Interrupted):
             drain(spool_path, options["store"])
 
     rebuilt = rebuild(options)
     drain(spool_path, options["store"])
 
-    assert rebuilt.tool_calls == 8
+    assert rebuilt.tool_calls == (5 if crashing is crash_halfway else 8)
     connection = open_connection(load_settings(**options), None)
     with connection.reading() as collections:
         counted = stats.read_stats(collections.state)
@@ -365,26 +382,47 @@ def test_a_batch_under_way_when_its_drainer_died_is_counted_once(
     assert counted == stats.recount(call_of(tool_span(number)) for number in range(1, 9))
 
 
-def test_a_recorder_at_work_in_another_process_goes_on_after_a_rebuild(tmp_path: Path) -> None:
+def test_a_record_that_is_in_the_log_twice_is_counted_once(tmp_path: Path) -> None:
     options = {"store": str(tmp_path / "store")}
-    program = (
-        "import sys\n"
-        "from tests.store.test_rebuild import rebuild\n"
-        "print(rebuild({'store': sys.argv[1]}).traces)\n"
-    )
     with configured(options):
+        with task("once"), tool_call("hammer", {}):
+            pass
+        autotrace.flush()
+        before = everything()
+    connection = open_connection(load_settings(**options), None)
+    with connection.writing() as collections:
+        (trace,) = repair.logged_traces(collections.log)
+        part = schema.documents(collections.log, [f"{trace}/0"])[f"{trace}/0"]
+        schema.add(collections.log, {f"{trace}/1": part | {"writer": "another"}})
+    connection.close()
+
+    rebuild(options)
+
+    with configured(options):
+        assert everything() == before
+
+
+def test_a_recorder_at_work_in_another_process_goes_on_after_a_rebuild(
+    store_settings: dict[str, Any],
+) -> None:
+    program = (
+        "import json, sys\n"
+        "from tests.store.test_rebuild import rebuild\n"
+        "print(rebuild(json.loads(sys.argv[1])).traces)\n"
+    )
+    with configured(store_settings):
         record(4)
         autotrace.flush()
         listed = autotrace.list_traces()
 
         done = subprocess.run(
-            [sys.executable, "-c", program, options["store"]],
+            [sys.executable, "-c", program, json.dumps(store_settings)],
             cwd=REPOSITORY, capture_output=True, text=True,
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (0, f"{len(listed)}\n"), done.stderr
 
         record(4)
-        autotrace.flush()
+        assert autotrace.flush()
         assert autotrace.list_traces()[4:] == listed
         assert {s.tool_name: s.call_count for s in autotrace.tool_stats()} == {
             "drop": 8, "lift": 8, "whistle": 8,

@@ -1,0 +1,29 @@
+"""What the doctor says of one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Check(BaseModel):
+    """One thing that was looked at."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    status: Literal["ok", "warning", "error"]
+    detail: str
+    fix: str | None = None
+    """What to do about it; None when it is ok."""
+
+
+def guarded(name: str, check: Callable[[], Check], fix: str | None = None) -> Check:
+    """Look; that looking fails, in whatever way, is a finding too."""
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - see above
+        detail = f"{type(error).__name__}: {error}"
+        return Check(name=name, status="error", detail=detail, fix=fix or "see what it says")

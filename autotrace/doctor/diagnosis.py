@@ -1,0 +1,100 @@
+"""The doctor's round: what is looked at, and in which order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from autotrace.doctor import surroundings
+from autotrace.doctor.check import Check, guarded
+from autotrace.doctor.contents import check_contents
+from autotrace.doctor.locks import lock_holder
+from autotrace.errors import StoreVersionError
+from autotrace.export.exporter import open_connection
+from autotrace.export.spool import processes_in
+from autotrace.settings import Settings
+from autotrace.store.connection import CHROMA_DIRECTORY, LOCK_FILE
+from autotrace.store.embedder import Embedder
+
+_LOCK_PATIENCE_S: Final = 3.0
+"""A write holds the lock well under a second."""
+
+
+def store_exists(settings: Settings) -> bool:
+    """Tell whether anything was ever recorded here; a server is taken to be there."""
+    if not settings.is_embedded:
+        return True
+    database = Path(settings.store) / CHROMA_DIRECTORY / "chroma.sqlite3"
+    spool = settings.spool_path
+    return database.is_file() or (spool.is_dir() and bool(processes_in(spool)))
+
+
+def diagnose(settings: Settings, embedder: Any = None) -> Iterator[Check]:
+    """Look at everything, and yield what was found one by one.
+
+    Args:
+        settings: Where the store and the spool are, and the embedder's weights.
+        embedder: As for `autotrace.configure`.
+    """
+    yield surroundings.check_versions()
+    usable, check = surroundings.check_embedder(settings, embedder)
+    yield check
+    if not store_exists(settings):
+        yield Check(
+            name="store",
+            status="error",
+            detail=f"no store at {settings.store}",
+            fix="record something first, or name the store with --store",
+        )
+        return
+    if settings.is_embedded and Path(settings.store).is_dir():
+        yield guarded("folder", lambda: surroundings.check_folder(Path(settings.store)))
+        yield guarded("disk", lambda: surroundings.check_disk(Path(settings.store)))
+    spool = settings.spool_path
+    yield guarded("spool", lambda: surroundings.check_spool(settings))
+    yield guarded("cursor", lambda: surroundings.check_cursor(spool))
+    yield guarded("set aside", lambda: surroundings.check_set_aside(spool))
+    yield from check_store(settings, usable)
+
+
+def check_store(settings: Settings, embedder: Embedder | None) -> Iterator[Check]:
+    """Open the store and look at what it holds."""
+    store = settings.store
+    if settings.is_embedded:
+        if not (Path(store) / CHROMA_DIRECTORY / "chroma.sqlite3").is_file():
+            detail = f"embedded at {store}; everything recorded is still in the spool"
+            fix = f"autotrace traces --store {store} (a command that reads takes it in)"
+            yield Check(name="store", status="warning", detail=detail, fix=fix)
+            return
+        holder = _lasting_holder(Path(store) / LOCK_FILE)
+        if holder is not None:
+            yield Check(
+                name="store",
+                status="error",
+                detail=f"{holder} has held the lock of {store} for over {_LOCK_PATIENCE_S:g} s",
+                fix="wait if it is a rebuild; else end that process",
+            )
+            return
+    connection = open_connection(settings, None)
+    try:
+        with connection.reading(fresh=True) as collections:
+            kind = "embedded at" if settings.is_embedded else "a Chroma server at"
+            yield Check(name="store", status="ok", detail=f"{kind} {connection.name}")
+            yield from check_contents(collections, embedder, f"autotrace rebuild --store {store}")
+    except StoreVersionError as error:
+        fix = "pip install -U autotrace-agents"
+        yield Check(name="schema", status="error", detail=str(error), fix=fix)
+    except Exception as error:  # noqa: BLE001 - that it cannot be opened, however, is the finding
+        fix = "restore it from a backup" if settings.is_embedded else "start it: chroma run"
+        yield Check(name="store", status="error", detail=str(error), fix=fix)
+    finally:
+        connection.close()
+
+
+def _lasting_holder(path: Path) -> str | None:
+    deadline_s = time.monotonic() + _LOCK_PATIENCE_S
+    while (holder := lock_holder(path)) is not None and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    return holder

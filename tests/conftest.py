@@ -1,0 +1,55 @@
+"""What every test stands on: an environment of its own, and ways to record in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+import autotrace
+from autotrace.testing import Recording, recording
+from tests.embedders import HashEmbedder
+
+Configure = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of the machine that the tests run on are not those of the tests."""
+    for name in list(os.environ):
+        if name.startswith(("AUTOTRACE_", "OTEL_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def recorded() -> Iterator[Recording]:
+    """What the test records, in memory."""
+    with recording() as found:
+        yield found
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Iterator[Configure]:
+    """`autotrace.configure` on a store of the test, which is shut down afterwards."""
+
+    def configured(**settings: Any) -> Path:
+        store = tmp_path / "store"
+        autotrace.configure(
+            store, **{"embedder": HashEmbedder(), "flush_interval_ms": 0} | settings
+        )
+        return store
+
+    yield configured
+    autotrace.shutdown()
+
+
+@pytest.fixture
+def provider() -> Iterator[TracerProvider]:
+    """A tracer provider that an application has made for itself."""
+    made = TracerProvider(shutdown_on_exit=False)
+    yield made
+    made.shutdown()

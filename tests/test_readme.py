@@ -1,0 +1,47 @@
+"""The README: its code runs, its links and the tests it names exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+    assert done.stderr == ""
+    assert '"task": "Find Italian restaurants near the venue"' in done.stdout
+    assert "tool_name='web_search', call_count=1" in done.stdout
+    assert (tmp_path / ".autotrace" / ".gitignore").read_text() == "*\n"
+
+
+@pytest.mark.parametrize("page", sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")]), ids=lambda p: p.name)
+def test_links_and_named_tests_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+    for named in re.findall(r"`((?:tests|benchmarks|examples|autotrace)/[\w/.-]*)`", text):
+        assert (ROOT / named).exists(), named
+
+
+def test_nobody_is_told_to_install_the_other_project() -> None:
+    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")]:
+        assert not re.search(r"pip install ['\"]?autotrace(?!-agents)\b", page.read_text("utf-8")), page

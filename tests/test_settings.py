@@ -1,0 +1,79 @@
+"""Settings: arguments win over the environment, and what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autotrace.errors import InvalidArgumentError
+from autotrace.settings import Settings, load_settings
+
+DOCS = Path(__file__).parents[1] / "docs" / "settings.md"
+
+
+def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOTRACE_STORE", "http://127.0.0.1:8000")
+    monkeypatch.setenv("AUTOTRACE_MAX_VALUE_BYTES", "1000")
+    monkeypatch.setenv("AUTOTRACE_CAPTURE_RESULT", "false")
+    monkeypatch.setenv("AUTOTRACE_REDACT_KEYS", '["card_number"]')
+
+    settings = load_settings()
+
+    assert settings.model_dump(include={"store", "max_value_bytes", "capture_result", "redact_keys"}) == {
+        "store": "http://127.0.0.1:8000",
+        "max_value_bytes": 1000,
+        "capture_result": False,
+        "redact_keys": ["card_number"],
+    }
+
+
+def test_an_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOTRACE_AGENT", "from-environment")
+
+    assert load_settings(agent="from-argument").agent == "from-argument"
+    assert load_settings().agent == "from-environment"
+
+
+def test_a_bad_argument_is_named_with_what_is_allowed() -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        load_settings(max_value_bytes=3)
+
+    assert caught.value.field == "max_value_bytes"
+    assert "greater than or equal to 256" in str(caught.value)
+
+
+def test_a_bad_variable_is_named_as_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOTRACE_FLUSH_INTERVAL_MS", "soon")
+
+    with pytest.raises(InvalidArgumentError) as caught:
+        load_settings()
+
+    assert caught.value.field == "AUTOTRACE_FLUSH_INTERVAL_MS"
+
+
+def test_an_unknown_setting_is_refused_and_the_known_are_named() -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        load_settings(flush_intervall_ms=3)
+
+    assert "flush_interval_ms" in str(caught.value)
+
+
+def test_a_server_has_a_spool_folder_named_after_it() -> None:
+    assert load_settings(store="http://db:8000").spool_path.name == "spool-db-8000"
+    assert load_settings(store="/data/x").spool_path == Path("/data/x/spool").resolve()
+    assert load_settings(store="x", spool="/tmp/elsewhere").spool_path == Path("/tmp/elsewhere")
+
+
+def test_headers_with_a_token_are_not_shown() -> None:
+    settings = load_settings(chroma_headers={"Authorization": "Bearer abcdef"})
+
+    assert "abcdef" not in repr(settings)
+
+
+def test_every_setting_is_in_the_docs_with_its_default() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        assert f"`{name}`" in text, f"{name} is missing in {DOCS.name}"
+        if isinstance(field.default, int | str) and not isinstance(field.default, bool):
+            assert str(field.default) in text.replace(",", ""), f"default of {name}"

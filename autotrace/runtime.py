@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -139,7 +138,7 @@ class Runtime:
         A spool beside an embedded store is as safe as the store, and to load Chroma takes longer
         than most short programs; the spool of a server's client may vanish with its container.
         """
-        cold = self.settings.is_embedded and "chromadb" not in sys.modules
+        cold = self.settings.is_embedded and not self.connection.is_open
         self.stop(self.settings.exit_timeout_ms / 1000, flush=not cold)
 
 

@@ -1,9 +1,7 @@
 """What recording a tool call costs the caller, beside a hand-written OpenTelemetry span.
 
-The hand-written span has the same four attributes, arguments and result by `json.dumps`, and goes
-to a batch processor whose queue is long enough to drop nothing and whose exporter does nothing.
-Ours is set up as a user would set it up: `autotrace.configure(folder)`, embedded store, every
-default.
+The hand-written span is the one of `handwritten.py`. Ours is set up as a user would set it up:
+`autotrace.configure(folder)`, embedded store, every default.
 
 Both sides run in this process, in turns. What is left to do in the background is done (flushed)
 before the other side begins, outside of the caller's time and inside of the total CPU time.
@@ -12,7 +10,6 @@ before the other side begins, outside of the caller's time and inside of the tot
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
@@ -20,119 +17,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-
 import autotrace
+from benchmarks.handwritten import QUERY, HandWritten, web_search, web_search_async
 from benchmarks.measure import Metrics, Report, Size, Stopwatch, compare, interleave, middle
 from benchmarks.workload import LookupEmbedder
 
-QUERY = "latest benchmark results for agent tracing overhead in Py 3x"
 THREADS = 4
-QUEUE_SPANS = 1_000_000
-"""Long enough that the batch processor drops nothing: its default, 2,048, drops most of a burst."""
 CALLS_OF_A_TRACE = 20
 """Tool calls of one task where many tasks are run."""
 
 Tool = Callable[..., dict[str, Any]]
 InTask = Callable[[], Any]
-
-
-def web_search(query: str, limit: int = 10) -> dict[str, Any]:
-    """The work: a fresh result of some 200 bytes as JSON."""
-    return {
-        "results": [
-            {"title": "Tracing overhead", "url": "https://example.org/a", "score": 0.93},
-            {"title": "Span cost study", "url": "https://example.org/b", "score": 0.71},
-        ],
-        "count": 2,
-        "took_ms": 12,
-        "ok": True,
-    }
-
-
-async def web_search_async(query: str, limit: int = 10) -> dict[str, Any]:
-    """The same work, as a coroutine that never waits."""
-    return web_search(query, limit)
-
-
-class NullExporter(SpanExporter):
-    """Counts spans and forgets them."""
-
-    def __init__(self) -> None:
-        self.spans = 0
-
-    def export(self, spans: Any) -> SpanExportResult:
-        """Count."""
-        self.spans += len(spans)
-        return SpanExportResult.SUCCESS
-
-    def shutdown(self) -> None:
-        """Do nothing."""
-
-
-class HandWritten:
-    """The spans somebody would write by hand."""
-
-    def __init__(self) -> None:
-        self.exporter = NullExporter()
-        self._provider = TracerProvider()
-        self._provider.add_span_processor(
-            BatchSpanProcessor(self.exporter, max_queue_size=QUEUE_SPANS)
-        )
-        self._tracer = self._provider.get_tracer("hand-written")
-
-    def task(self) -> Any:
-        """Open the parent span."""
-        return self._tracer.start_as_current_span("invoke_agent")
-
-    def given_at_start(self, query: str, limit: int = 10) -> dict[str, Any]:
-        """Call the tool in a span that gets what is known at its start as one dict."""
-        with self._tracer.start_as_current_span(
-            "execute_tool web_search",
-            attributes={
-                "gen_ai.operation.name": "execute_tool",
-                "gen_ai.tool.name": "web_search",
-                "gen_ai.tool.call.arguments": json.dumps({"query": query, "limit": limit}),
-            },
-        ) as span:
-            result = web_search(query, limit)
-            span.set_attribute("gen_ai.tool.call.result", json.dumps(result))
-            return result
-
-    def set_one_by_one(self, query: str, limit: int = 10) -> dict[str, Any]:
-        """Call the tool in a span whose four attributes are set one by one."""
-        with self._tracer.start_as_current_span("execute_tool web_search") as span:
-            span.set_attribute("gen_ai.operation.name", "execute_tool")
-            span.set_attribute("gen_ai.tool.name", "web_search")
-            span.set_attribute(
-                "gen_ai.tool.call.arguments", json.dumps({"query": query, "limit": limit})
-            )
-            result = web_search(query, limit)
-            span.set_attribute("gen_ai.tool.call.result", json.dumps(result))
-            return result
-
-    async def given_at_start_async(self, query: str, limit: int = 10) -> dict[str, Any]:
-        """Await the tool in a span."""
-        with self._tracer.start_as_current_span(
-            "execute_tool web_search",
-            attributes={
-                "gen_ai.operation.name": "execute_tool",
-                "gen_ai.tool.name": "web_search",
-                "gen_ai.tool.call.arguments": json.dumps({"query": query, "limit": limit}),
-            },
-        ) as span:
-            result = await web_search_async(query, limit)
-            span.set_attribute("gen_ai.tool.call.result", json.dumps(result))
-            return result
-
-    def flush(self) -> None:
-        """Export what is queued."""
-        self._provider.force_flush()
-
-    def close(self) -> None:
-        """Stop the batch processor's thread."""
-        self._provider.shutdown()
 
 
 def flush_ours() -> None:

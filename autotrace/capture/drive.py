@@ -57,8 +57,9 @@ def traced(
     Returns:
         A `TracedFunction`.
     """
-    starts_later = _kind_of(target_of(function)) is not None
-    stands_for = _kind_of(_innermost(target_of(function))) or CoroutineType
+    target = target_of(function)
+    starts_later = _kind_of(target) is not None
+    stands_for = _kind_of(_innermost(target)) or CoroutineType
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         recorder = current.recorder
@@ -86,6 +87,8 @@ def traced(
             # A plain function that hands out a coroutine, or a decorator's wrapper that hands out
             # the generator of the function below it: what it stands for is still to run.
             operation.detach()
+            if type(result) is CoroutineType and sys.getrefcount(result) <= 2:
+                operation.unstarted = result  # nobody else has it: ours to close if it is dropped
             return _drive(operation, result)
         operation.succeed(result)
         return result
@@ -96,7 +99,7 @@ def traced(
 def _innermost(function: Any) -> Any:
     """Return the function below decorators that tell what they wrap."""
     try:
-        return unwrap(function)
+        return target_of(unwrap(function))
     except ValueError:  # they wrap each other
         return function
 

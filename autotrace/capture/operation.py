@@ -294,9 +294,7 @@ class Operation:
             # Python warns of a coroutine that was never awaited, and of the one inside it: close
             # that one, so that the user hears of it once, as without us.
             self.unstarted.close()
-        if self.span is not None:
-            self.detach()
-            self.end()
+        self.close_early()
 
     def ids(self) -> tuple[str, str] | None:
         """Return the OpenTelemetry trace and span id as hex; None without a span."""

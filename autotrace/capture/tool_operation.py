@@ -79,7 +79,8 @@ class ToolOperation(Operation):
     def describe_early_close(self, _: None) -> None:
         """Say that the consumer has had enough: no failure of the tool."""
         self.set({semconv.TOOL_EXHAUSTED: False})
-        self.describe_result(None)
+        if self.items is not None:
+            self.describe_result(None)
 
     def describe_error(self, error: BaseException) -> None:
         """Say error or timeout, what went wrong, and what a generator had yielded until then."""

@@ -79,7 +79,7 @@ def open_reader(
     with busy(f"opening {settings.store}") as say:
         chosen = choose_embedder(settings, named_embedder(embedder))
         counters = Counters()
-        connection = open_connection(settings, chosen.space)
+        connection = read_from = open_connection(settings, chosen.space)
         pipeline = open_pipeline(settings, connection, chosen, counters)
         try:
             try:
@@ -88,16 +88,18 @@ def open_reader(
             except EmbeddingSpaceError as error:
                 if recalls:
                     raise
-                connection = open_connection(settings, None)
+                read_from = open_connection(settings, None)
                 if left_bytes := pipeline.backlog_bytes():
                     complain("warning", f"{left_bytes:,} bytes are not stored yet: {error}")
             else:
                 _take_in(pipeline, counters, say)
             say("reading")
-            yield Reader(connection, chosen)
+            yield Reader(read_from, chosen)
         finally:
+            if read_from is not connection:
+                read_from.close()
+            # It closes its connection unless it still stores; that is not waited for.
             pipeline.close(_CLOSE_TIMEOUT_S, flush=False)
-            connection.close()
 
 
 def _take_in(pipeline: Pipeline, counters: Counters, say: Callable[[str], None]) -> None:

@@ -44,8 +44,21 @@ from autotrace.export.spool import (
 
 CURSOR_FILE: Final = "cursor.json"
 LOCK_FILE: Final = "drain.lock"
-MAX_BATCH_RECORDS: Final = 5_000
-MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """About how much goes into one batch; a single larger record still does."""
+
+    records: int
+    bytes: int
+
+
+LARGE_BATCHES: Final = BatchLimits(5_000, 8 * 1024 * 1024)
+"""For when somebody waits: large writes are what Chroma is quick at."""
+SMALL_BATCHES: Final = BatchLimits(250, 256 * 1024)
+"""For the background: Chroma's library keeps Python's interpreter lock for the whole of a call, so
+that the program stands still meanwhile; small calls keep each halt to some milliseconds."""
 MAX_BAD_BYTES: Final = 64 * 1024 * 1024
 """How much damaged data is kept; beyond it, it is only counted."""
 
@@ -151,13 +164,16 @@ class Drainer:
                         total += path.stat().st_size - (offset if number == segment else 0)
         return total
 
-    def step(self) -> int:
+    def step(self, limits: BatchLimits = LARGE_BATCHES) -> int:
         """Store one batch; return how many records it had (0: there is nothing to do).
+
+        Args:
+            limits: How large the batch may be; one left over from before is as large as it was.
 
         Raises:
             StoreError: The store does not take it; the next step tries the same batch again.
         """
-        batch = self._collect(self._cursor.pending)
+        batch = self._collect(self._cursor.pending, limits)
         if not batch.ranges:
             return 0
         if self._cursor.pending is None:
@@ -171,7 +187,7 @@ class Drainer:
 
     def set_aside(self) -> int:
         """Put the pending batch among what could not be stored; return its number of records."""
-        batch = self._collect(self._cursor.pending)
+        batch = self._collect(self._cursor.pending, LARGE_BATCHES)
         lines = [orjson.dumps(r) + b"\n" for records in batch.records.values() for r in records]
         self._keep_bad("unstored", lines)
         self._commit(batch)
@@ -194,18 +210,20 @@ class Drainer:
         for process, taken in batch.ranges.items():
             self._remove_stored(process, taken)
 
-    def _collect(self, pending: dict[str, _Range] | None) -> _Batch:
+    def _collect(self, pending: dict[str, _Range] | None, limits: BatchLimits) -> _Batch:
         batch = _Batch()
         for process in pending if pending is not None else processes_in(self._spool):
             if process in self._newer:
                 continue
             limit = pending[process] if pending is not None else None
-            self._collect_process(process, batch, limit)
-            if pending is None and batch.size() >= MAX_BATCH_RECORDS:
+            self._collect_process(process, batch, limit, limits)
+            if pending is None and batch.size() >= limits.records:
                 break
         return batch
 
-    def _collect_process(self, process: str, batch: _Batch, limit: _Range | None) -> None:
+    def _collect_process(
+        self, process: str, batch: _Batch, limit: _Range | None, limits: BatchLimits
+    ) -> None:
         """Read on in one process's spool: to the limit, or until the batch is large enough."""
         directory = self._spool / process
         known = self._cursor.processes.get(process) or _Process()
@@ -216,10 +234,10 @@ class Drainer:
         while not exhausted and (limit is None or at < limit.to):
             segments = {int(path.stem): path for path in segments_of(directory)}
             following = min((number for number in segments if number > at[0]), default=None)
-            room = MAX_BATCH_BYTES - read_bytes
+            room = limits.bytes - read_bytes
             if limit is not None and limit.to[0] == at[0]:
                 room = limit.to[1] - at[1]
-            if room <= 0 or (limit is None and batch.size() + len(records) >= MAX_BATCH_RECORDS):
+            if room <= 0 or (limit is None and batch.size() + len(records) >= limits.records):
                 break
             end_offset = at[1]
             if at[0] in segments:

@@ -6,6 +6,8 @@ Contract of the thread (`autotrace-export`, a daemon):
 * After a record it waits `flush_interval_ms`, so that one write stores many, then stores until
   nothing is left, and lets another process drain after `_LINGER_S` without work.
 * While another process drains, it only watches that process take its records over.
+* In the background it stores small batches, since Chroma holds the interpreter while it writes;
+  when a flush or the next start waits for it, large ones.
 * A store that fails is tried again after 0.5 s, doubling up to 30 s; nothing is lost meanwhile. A
   batch that the store refuses for what it holds is set aside after five attempts.
 * It runs with an empty OpenTelemetry context in which instrumentation is suppressed, so that what
@@ -27,7 +29,13 @@ from opentelemetry import context as otel_context
 
 from autotrace.errors import EmbeddingSpaceError, StoreError, StoreVersionError
 from autotrace.export.counters import Counters
-from autotrace.export.drain import Drainer, Place
+from autotrace.export.drain import (
+    LARGE_BATCHES,
+    SMALL_BATCHES,
+    BatchLimits,
+    Drainer,
+    Place,
+)
 from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord
 from autotrace.export.spool import SpoolWriter, owner_is_alive, processes_in
@@ -39,8 +47,6 @@ _LINGER_S: Final = 1.0
 _FIRST_BACKOFF_S: Final = 0.5
 _MAX_BACKOFF_S: Final = 30.0
 _ATTEMPTS_PER_BATCH: Final = 5
-_FULL_BATCH: Final = 1000
-"""After a batch of so many records the next is stored at once: there are more."""
 
 
 class Pipeline:
@@ -100,6 +106,7 @@ class Pipeline:
         self._stored_up_to: Place | None = (0, 0)
         self._recovering = False
         self._refused = False
+        self._waiting = 0
 
     def _after_fork(self) -> None:
         self._counters.reset_after_fork()
@@ -132,8 +139,17 @@ class Pipeline:
         """
         deadline = time.monotonic() + timeout_s
         target = self._writer.position()
+        with self._stored:
+            self._waiting += 1
         self._urgent.set()
         self._wake_up()
+        try:
+            return self._wait_until_stored(target, deadline)
+        finally:
+            with self._stored:
+                self._waiting -= 1
+
+    def _wait_until_stored(self, target: Place, deadline: float) -> bool:
         with self._stored:
             while self._recovering or not self._has_stored(target):
                 remaining_s = deadline - time.monotonic()
@@ -226,9 +242,11 @@ class Pipeline:
         while not self._closing:
             self._urgent.clear()
             try:
-                stored = self._drainer.step() if self._drainer.acquire() else 0
+                stored = self._drainer.step(self._limits()) if self._drainer.acquire() else 0
                 attempts, backoff_s, self._refused = 0, _FIRST_BACKOFF_S, False
             except Exception as error:  # noqa: BLE001 - whatever it was, the batch is tried again
+                if self._closing:
+                    return  # the interpreter is going, and what is not stored is on disk
                 self._counters.add("export_failures")
                 self._counters.note("export", f"not stored yet, trying again: {error}", error)
                 attempts = 0 if isinstance(error, StoreError) else attempts + 1
@@ -245,7 +263,7 @@ class Pipeline:
             self._publish(idle=stored == 0)
             if stored:
                 worked_at = time.monotonic()
-                if stored < _FULL_BATCH:
+                if stored < SMALL_BATCHES.records:
                     self._let_gather()
             elif self._all_stored() and time.monotonic() - worked_at > _LINGER_S:
                 return
@@ -255,6 +273,9 @@ class Pipeline:
     def _dead_remain(self) -> bool:
         names = processes_in(self._spool)
         return any(not owner_is_alive(self._spool / name) for name in names)
+
+    def _limits(self) -> BatchLimits:
+        return LARGE_BATCHES if self._waiting or self._recovering else SMALL_BATCHES
 
     def _let_gather(self) -> None:
         """Wait for records to be stored together, unless somebody waits for them."""

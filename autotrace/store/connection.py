@@ -92,6 +92,11 @@ class Connection(ABC):
     def generation(self) -> str:
         """Return a mark that changes whenever another writer may have changed the store."""
 
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether a client is open, so that the next use is quick."""
+
     @abstractmethod
     def expire(self) -> None:
         """Have the next fresh reading open the client anew, whatever the generation says."""
@@ -261,6 +266,11 @@ class EmbeddedConnection(Connection):
         except FileNotFoundError:
             return ""
 
+    @property
+    @override
+    def is_open(self) -> bool:
+        return self._collections is not None
+
     @override
     def expire(self) -> None:
         self._seen = "?"
@@ -378,6 +388,11 @@ class ServerConnection(Connection):
     @override
     def generation(self) -> str:
         return ""
+
+    @property
+    @override
+    def is_open(self) -> bool:
+        return self._collections is not None
 
     @override
     def expire(self) -> None:

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 from opentelemetry import context as otel_context
+from opentelemetry.sdk.trace import TracerProvider
+
+from autotrace.testing import recording
+from tests.capture.spans import Spans
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +26,21 @@ def _leaves_no_trace_of_itself(caplog: pytest.LogCaptureFixture) -> Iterator[Non
             if record.name.startswith("opentelemetry") and record.levelno >= logging.WARNING
         ]
         assert not complaints
+
+
+@pytest.fixture(scope="session")
+def _spans_of_the_session() -> Iterator[tuple[TracerProvider, Spans]]:
+    provider = TracerProvider(shutdown_on_exit=False)
+    yield provider, Spans(provider)
+    provider.shutdown()
+
+
+@pytest.fixture
+def spans(_spans_of_the_session: tuple[TracerProvider, Spans]) -> Iterator[Spans]:
+    """The spans of an application's own provider; each must have ended once when the test has."""
+    provider, found = _spans_of_the_session
+    found.clear()
+    with recording(tracer_provider=provider) as recorded:
+        yield found
+    assert not found.open_or_ended_twice()
+    assert recorded.counters.get("capture_errors", 0) == 0, recorded.last_error

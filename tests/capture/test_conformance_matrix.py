@@ -1,0 +1,207 @@
+"""A decorated function is the function it decorates, to whoever calls it; and each call is a span.
+
+Each case runs a script on a decorated function and on the same one undecorated, and compares what
+the caller has seen; then it reads the spans. The axes: call kind, host (what kind of method it is),
+stack (which decorators, in which order), script (what the caller does), and where it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+from opentelemetry.instrumentation.threading import ThreadingInstrumentor
+from opentelemetry.trace import StatusCode
+
+from autotrace import semconv, step, task, tool
+from tests.capture import scripts, subjects
+from tests.capture.scripts import SCRIPTS, Recorded
+from tests.capture.spans import Spans, arguments_of, attribute, id_of, kind_of, result_of
+from tests.capture.subjects import HOSTS, KINDS, Wrap, foreign, hosted, plain
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Decorators over a function, given what to use as `tool`, `step` and `task`."""
+
+    wrap: Callable[[Wrap, Wrap, Wrap], Wrap]
+    wrap_descriptor: Callable[[Wrap], Wrap] = lambda tool: plain
+    spans: tuple[str, ...] = ("tool",)
+    """Kinds of the spans of one call, the outermost first."""
+    starts_with_the_call: bool = False
+    """Whether the span starts when a plain wrapper is called, before the body does."""
+
+
+STACKS: Final = {
+    "bare": Stack(lambda tool, step, task: tool),
+    "above a foreign decorator": Stack(
+        lambda tool, step, task: lambda f: tool(foreign(f)), starts_with_the_call=True
+    ),
+    "below a foreign decorator": Stack(lambda tool, step, task: lambda f: foreign(tool(f))),
+    "twice": Stack(lambda tool, step, task: lambda f: tool(tool(f))),
+    "above step": Stack(
+        lambda tool, step, task: lambda f: tool(step(f)), spans=("tool", "step")
+    ),
+    "below step": Stack(
+        lambda tool, step, task: lambda f: step(tool(f)), spans=("step", "tool")
+    ),
+    "below task": Stack(
+        lambda tool, step, task: lambda f: task(tool(f)), spans=("task", "tool")
+    ),
+}
+DESCRIPTOR_STACKS: Final = {
+    "above the descriptor": Stack(lambda tool, step, task: plain, lambda tool: tool),
+    "above the descriptor and a foreign decorator": Stack(
+        lambda tool, step, task: foreign, lambda tool: tool, starts_with_the_call=True
+    ),
+}
+"""For class methods and static methods alone: `tool` on what `classmethod` has made."""
+
+PLACES: Final = (
+    "here",
+    "thread",
+    "executor",
+    "asyncio task",
+    "asyncio.to_thread",
+    "run_in_executor",
+)
+
+
+def cases() -> Iterator[Any]:
+    for kind, host in itertools.product(KINDS, HOSTS):
+        of_descriptors = DESCRIPTOR_STACKS if host in ("class method", "static method") else {}
+        for stack in (STACKS | of_descriptors).values():
+            for script in SCRIPTS[kind]:
+                yield kind, host, stack, script, "here"
+    for kind, host in itertools.product(KINDS, ("function", "method")):
+        for script, place in itertools.product(SCRIPTS[kind], PLACES[1:]):
+            yield kind, host, STACKS["bare"], script, place
+
+
+def name_of(value: Any) -> str | None:
+    if isinstance(value, Stack):
+        everything = STACKS | DESCRIPTOR_STACKS
+        return next(name for name, stack in everything.items() if stack is value)
+    return getattr(value, "__name__", None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _threads_inherit() -> Iterator[None]:
+    instrumentor = ThreadingInstrumentor()
+    instrumentor.instrument()
+    yield
+    instrumentor.uninstrument()
+
+
+def run(script: Callable[[Any], Any], subject: Callable[..., Any], place: str) -> list[Any]:
+    """Run a script somewhere, and return what it has seen and which bodies were left."""
+    subjects.closed.clear()
+    seen = _run(script, subject, place)
+    return [*seen, list(subjects.closed)]
+
+
+def _run(script: Callable[[Any], Any], subject: Callable[..., Any], place: str) -> Any:
+    def here() -> Any:
+        return asyncio.run(script(subject)) if inspect.iscoroutinefunction(script) else script(subject)
+
+    async def in_loop() -> Any:
+        loop = asyncio.get_running_loop()
+        if place == "asyncio.to_thread":
+            return await asyncio.to_thread(here)
+        if place == "run_in_executor":
+            return await loop.run_in_executor(None, here)
+        if inspect.iscoroutinefunction(script):
+            return await asyncio.create_task(script(subject))
+        return await asyncio.create_task(_as_coroutine(here))
+
+    if place == "here":
+        return here()
+    if place == "thread":
+        result: list[Any] = []
+        thread = threading.Thread(target=lambda: result.append(here()))
+        thread.start()
+        thread.join()
+        return result[0]
+    if place == "executor":
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(here).result()
+    return asyncio.run(in_loop())
+
+
+async def _as_coroutine(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+@pytest.mark.parametrize(("kind", "host", "stack", "script", "place"), list(cases()), ids=name_of)
+def test_a_decorated_function_behaves_as_without_and_each_call_is_one_span(
+    kind: str,
+    host: str,
+    stack: Stack,
+    script: Callable[[Any], Any],
+    place: str,
+    spans: Spans,
+) -> None:
+    undecorated = hosted(kind, host, stack.wrap(plain, plain, plain), stack.wrap_descriptor(plain))
+    decorated = hosted(
+        kind,
+        host,
+        stack.wrap(tool(name="subject"), step("inner"), task("inner")),
+        stack.wrap_descriptor(tool(name="subject")),
+    )
+    with task("outer"), step("outer"):
+        expected = run(script, undecorated, place)
+        spans.ended.clear()
+        subjects.current_spans.clear()
+        seen = run(script, decorated, place)
+
+    assert seen == expected
+    check_spans(spans, stack, SCRIPTS[kind][script], host)
+
+
+def check_spans(spans: Spans, stack: Stack, recorded: Recorded | None, host: str) -> None:
+    """Look at the spans of one call, made inside a step of a task."""
+    of_the_call = spans.ended[:-2]
+    if recorded is None and not stack.starts_with_the_call:
+        assert of_the_call == []
+        return
+    (call,) = spans.tools
+    kinds = [*("task", "step"), *stack.spans]
+    innermost = max(of_the_call, key=lambda span: len(spans.path_to(span)))
+    assert spans.path_to(innermost) == kinds
+    assert len(of_the_call) == len(stack.spans)
+    assert set(subjects.current_spans) <= {id_of(innermost)}
+    if recorded is None:
+        assert attribute(call, semconv.TOOL_EXHAUSTED) is False
+        return
+    expected_arguments = recorded.arguments
+    if host == "partial" and expected_arguments is not ...:
+        expected_arguments = expected_arguments | {"c": 30}
+    if expected_arguments is not ...:
+        assert arguments_of(call) == expected_arguments
+    assert result_of(call) == _with_partial(recorded.result, host)
+    assert attribute(call, semconv.TOOL_STATUS) == recorded.status
+    assert attribute(call, semconv.ERROR_TYPE) == recorded.error_type
+    assert attribute(call, semconv.TOOL_EXHAUSTED) is (None if recorded.exhausted else False)
+    failed = recorded.status is not None
+    assert (call.status.status_code is StatusCode.ERROR) == failed
+    for outer, inner in itertools.pairwise(sorted(of_the_call, key=lambda s: len(spans.path_to(s)))):
+        assert outer.start_time is not None
+        assert inner.start_time is not None
+        assert outer.start_time <= inner.start_time
+        assert (inner.end_time or 0) <= (outer.end_time or 0)
+
+
+def _with_partial(result: Any, host: str) -> Any:
+    """The partial of the matrix gives `c` a value of its own."""
+    if host == "partial" and isinstance(result, list):
+        return [_with_partial(item, host) for item in result[:3]] + [
+            30 if item == 3 else item for item in result[3:]
+        ]
+    return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from autotrace.capture.encode import Encoder
 from autotrace.capture.recorder import Recorder, current
 from autotrace.capture.redact import Redactor
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
-from autotrace.export.collector import otlp_processor
+from autotrace.export.collector import add_processor, exports_otlp, otlp_processor
 from autotrace.export.counters import Counters
 from autotrace.export.exporter import choose_embedder, open_connection, open_pipeline
 from autotrace.export.local import LocalSpan, LocalTracerProvider, id_generator
@@ -86,7 +87,7 @@ class Runtime:
             self._attach(provider)
             return provider
         # Not made the global one: an application that sets its own later must find the place free.
-        self._otlp = otlp_processor(self.settings.otlp_endpoint, None)
+        self._otlp = otlp_processor(self.settings.otlp_endpoint)
         return LocalTracerProvider(
             self._processor.append, None if self._otlp is None else self._forward
         )
@@ -99,11 +100,14 @@ class Runtime:
             self.counters.note("otlp", f"a span was not sent to the collector: {error!r}", error)
 
     def _attach(self, provider: TracerProvider) -> None:
-        provider.add_span_processor(self._processor)
-        if self._otlp is None:
-            self._otlp = otlp_processor(self.settings.otlp_endpoint, provider)
-        if self._otlp is not None:
-            provider.add_span_processor(self._otlp)
+        # What the environment names, a provider that exports over OTLP sends there by itself.
+        sends_itself = self.settings.otlp_endpoint is None and exports_otlp(provider)
+        add_processor(provider, self._processor)
+        if not sends_itself:
+            if self._otlp is None:
+                self._otlp = otlp_processor(self.settings.otlp_endpoint)
+            if self._otlp is not None:
+                add_processor(provider, self._otlp)
 
     def _follow_global_provider(self) -> None:
         """Move to the provider that the application has set since, and keep to it."""
@@ -118,18 +122,20 @@ class Runtime:
 
     def flush(self, timeout_s: float) -> bool:
         """Bring everything recorded so far into the store, and to the collector if there is one."""
+        deadline = time.monotonic() + timeout_s
         stored = self.pipeline.flush(timeout_s)
         if self._otlp is not None:
-            stored = bool(self._otlp.force_flush(int(timeout_s * 1000))) and stored
+            stored = self._otlp.force_flush(_ms_until(deadline)) and stored
         return stored
 
     def stop(self, timeout_s: float, *, flush: bool = True) -> bool:
         """Stop recording; store what is left, as far as time allows."""
         if current.recorder is self.recorder:
             current.recorder = None
+        deadline = time.monotonic() + timeout_s
         done = self.pipeline.close(timeout_s, flush=flush)
         if self._otlp is not None:
-            self._otlp.shutdown()
+            self._otlp.shutdown(_ms_until(deadline))
         return done
 
     def stop_at_exit(self) -> None:
@@ -140,6 +146,10 @@ class Runtime:
         """
         cold = self.settings.is_embedded and not self.connection.is_open
         self.stop(self.settings.exit_timeout_ms / 1000, flush=not cold)
+
+
+def _ms_until(deadline: float) -> int:
+    return max(0, int((deadline - time.monotonic()) * 1000))
 
 
 def _sdk_provider() -> TracerProvider | None:

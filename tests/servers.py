@@ -36,8 +36,9 @@ class ChromaServer:
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         for _ in range(300):
-            with contextlib.suppress(OSError), urllib.request.urlopen(
-                f"{self.url}/api/v2/heartbeat", timeout=5
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{self.url}/api/v2/heartbeat", timeout=5),
             ):
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -56,8 +56,8 @@ def test_imports_go_in_the_directions_of_the_design(path: Path) -> None:
     parts = {
         module.split(".")[1]
         for module, _ in imports_of(path)
-        if module.startswith("autotrace.") and (PACKAGE / module.split(".")[1]).exists()
-        or module.startswith("autotrace.") and (PACKAGE / f"{module.split('.')[1]}.py").exists()
+        if (module.startswith("autotrace.") and (PACKAGE / module.split(".")[1]).exists())
+        or (module.startswith("autotrace.") and (PACKAGE / f"{module.split('.')[1]}.py").exists())
     }
     assert parts - {part} <= ALLOWED[part], path
 

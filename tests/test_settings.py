@@ -20,7 +20,9 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
 
     settings = load_settings()
 
-    assert settings.model_dump(include={"store", "max_value_bytes", "capture_result", "redact_keys"}) == {
+    assert settings.model_dump(
+        include={"store", "max_value_bytes", "capture_result", "redact_keys"}
+    ) == {
         "store": "http://127.0.0.1:8000",
         "max_value_bytes": 1000,
         "capture_result": False,

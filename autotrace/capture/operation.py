@@ -100,10 +100,12 @@ class Operation:
             self.recorder.failed(error)
 
     def _start(self, outside: Context) -> Span:
+        # Before the span is made: processors take their time after it has read the clock, and a
+        # duration counted from later would end before the span's own children do.
+        self.started_ns = time.perf_counter_ns()
         self.span = span = self.recorder.tracer.start_span(
             self.name, outside, attributes=self.attributes
         )
-        self.started_ns = time.perf_counter_ns()
         if not span.is_recording():
             self.recorder.count("not_sampled")
         return span

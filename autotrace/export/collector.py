@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -11,15 +13,18 @@ from autotrace import semconv
 from autotrace.export.records import is_agent_span
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 ENDPOINT_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 """The stock variables that name a collector."""
+PROTOCOL_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+"""The stock variables that say how to speak to it; the first that is set counts."""
 _TRACES_PATH: Final = "/v1/traces"
 
 
 class AgentSpanProcessor(BatchSpanProcessor):
-    """A batch processor that exports only what is about agents.
+    """A batch processor that exports only what is about agents, and keeps to its timeouts.
 
     An application's other spans are its own affair: they go where it sends them.
     """
@@ -30,39 +35,91 @@ class AgentSpanProcessor(BatchSpanProcessor):
         if (scope is not None and scope.name == semconv.SCOPE) or is_agent_span(span.attributes):
             super().on_end(span)
 
+    def force_flush(self, timeout_millis: int | None = None) -> bool:
+        """Export what is queued; the SDK's takes a timeout too, and does not use it.
 
-def otlp_processor(
-    endpoint: str | None, provider: TracerProvider | None
-) -> BatchSpanProcessor | None:
+        Returns:
+            Whether the exporter was done with it in time.
+        """
+        return _within(timeout_millis, super().force_flush)
+
+    def shutdown(self, timeout_millis: int | None = None) -> None:
+        """Export what is queued, as far as time allows, and stop."""
+        if not _within(timeout_millis, super().shutdown):
+            self.span_exporter.shutdown()  # which ends its retries
+
+
+def otlp_processor(endpoint: str | None) -> AgentSpanProcessor | None:
     """Make the processor that exports to the collector that an endpoint or the environment names.
 
     Args:
-        endpoint: Base URL of the collector, or None: what the stock variables say.
-        provider: The application's provider that it is for, or None. Where the stock variables
-            name the collector and the provider already exports over OTLP, it does so by itself:
-            spans must not arrive twice.
+        endpoint: Base URL of a collector that takes OTLP over HTTP, or None: what the stock
+            variables say.
 
     Returns:
         The processor, or None when there is nothing to export to.
     """
-    if endpoint is None and (
-        not any(os.environ.get(name) for name in ENDPOINT_VARIABLES) or _exports_otlp(provider)
-    ):
+    if endpoint is None and not any(os.environ.get(name) for name in ENDPOINT_VARIABLES):
         return None
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    url = None if endpoint is None else endpoint.rstrip("/").removesuffix(_TRACES_PATH)
-    return AgentSpanProcessor(
-        OTLPSpanExporter(endpoint=None if url is None else url + _TRACES_PATH)
-    )
+    return AgentSpanProcessor(_stock_exporter(endpoint))
 
 
-def _exports_otlp(provider: TracerProvider | None) -> bool:
-    """Tell whether a provider has an OTLP exporter; the SDK has no public way to ask."""
+def exports_otlp(provider: TracerProvider) -> bool:
+    """Tell whether a provider has an OTLP exporter; the SDK has no public way to ask.
+
+    Exporters are known by their bases, since others derive theirs from the stock ones.
+    """
     processors: Any = getattr(
         getattr(provider, "_active_span_processor", None), "_span_processors", ()
     )
     return any(
-        "otlp" in type(getattr(processor, "span_exporter", None)).__module__
+        "otlp" in base.__module__
         for processor in processors
+        for base in type(getattr(processor, "span_exporter", None)).__mro__
     )
+
+
+def add_processor(provider: Any, processor: SpanProcessor) -> None:
+    """Add a processor beside those that a provider has.
+
+    Some providers derived from the SDK's drop their own exporter when they are given a processor
+    (`phoenix.otel.register()` makes one); the SDK's own method does not.
+
+    Args:
+        provider: Any object with the SDK's `add_span_processor`.
+        processor: What to add.
+    """
+    from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
+
+    if isinstance(provider, SdkTracerProvider):
+        SdkTracerProvider.add_span_processor(provider, processor)
+    else:
+        provider.add_span_processor(processor)
+
+
+def _stock_exporter(endpoint: str | None) -> SpanExporter:
+    protocol = next(filter(None, map(os.environ.get, PROTOCOL_VARIABLES)), None)
+    if endpoint is None and protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
+
+        return Grpc()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
+
+    if endpoint is None:
+        return Http()
+    return Http(endpoint=endpoint.rstrip("/").removesuffix(_TRACES_PATH) + _TRACES_PATH)
+
+
+def _within(timeout_ms: int | None, call: Callable[[], object]) -> bool:
+    """Call a function in a thread that the program does not wait for; tell whether it returned."""
+    returned = threading.Event()
+
+    def run() -> None:
+        call()
+        returned.set()
+
+    try:
+        threading.Thread(target=run, name="autotrace-otlp", daemon=True).start()
+    except RuntimeError:
+        return False  # the interpreter is shutting down
+    return returned.wait(None if timeout_ms is None else timeout_ms / 1000)

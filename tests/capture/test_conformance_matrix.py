@@ -21,9 +21,9 @@ from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 from opentelemetry.trace import StatusCode
 
 from autotrace import semconv, step, task, tool
-from tests.capture import scripts, subjects
+from tests.capture import subjects
 from tests.capture.scripts import SCRIPTS, Recorded
-from tests.capture.spans import Spans, arguments_of, attribute, id_of, kind_of, result_of
+from tests.capture.spans import Spans, arguments_of, attribute, id_of, result_of
 from tests.capture.subjects import HOSTS, KINDS, Wrap, foreign, hosted, plain
 
 

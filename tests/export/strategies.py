@@ -12,7 +12,9 @@ from autotrace.export.records import SpanRecord
 OTEL_TRACE = "ab" * 16
 
 
-def task_record(span: int, parent: int | None, start: int, end: int | None, **more: Any) -> SpanRecord:
+def task_record(
+    span: int, parent: int | None, start: int, end: int | None, **more: Any
+) -> SpanRecord:
     return _record(
         span,
         parent,

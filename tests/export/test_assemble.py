@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from autotrace import semconv
 from autotrace.export.assemble import Tree, assemble, summarize
 from autotrace.export.records import SpanRecord
-
 from tests.export.strategies import OTEL_TRACE, span_trees, step_record, task_record, tool_record
 
 

@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[2]
 AGENT = Path(__file__).with_name("agent_process.py")
 
 
-def start_agent(store: Path, name: str, *, tasks: int, flush_every: int = 0) -> subprocess.Popen[str]:
+def start_agent(
+    store: Path, name: str, *, tasks: int, flush_every: int = 0
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(AGENT), str(store), name, str(tasks), str(flush_every)],
         stdout=subprocess.PIPE,
@@ -75,7 +77,9 @@ def check_statistics_and_calls(lines: list[list[str]]) -> dict[str, autotrace.Tr
     for trace_id in {line[1] for line in lines if line[0] == "ended"}:
         assert traces[trace_id].status == "completed"
     calls = [
-        Call(c.tool_name, c.status, c.duration_ms, round(c.ended_at.timestamp() * 1e9), c.error_type)
+        Call(
+            c.tool_name, c.status, c.duration_ms, round(c.ended_at.timestamp() * 1e9), c.error_type
+        )
         for trace in traces.values()
         for c in trace.tool_calls
     ]
@@ -203,7 +207,9 @@ def test_a_crash_at_any_write_to_the_store_is_repaired_by_the_next_attempt(
     monkeypatch.setattr("autotrace.export.ingest.schema.add", failing(schema.add))
     monkeypatch.setattr("autotrace.export.ingest.write_counters", failing(_write_counters()))
     for name in ("put_completed", "put_open", "close_open"):
-        monkeypatch.setattr(f"autotrace.export.ingest.traces.{name}", failing(getattr(traces, name)))
+        monkeypatch.setattr(
+            f"autotrace.export.ingest.traces.{name}", failing(getattr(traces, name))
+        )
     with task("second") as second:
         work(1)
         work(2)

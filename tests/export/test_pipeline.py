@@ -144,7 +144,10 @@ def test_an_applications_provider_is_kept_and_gets_our_processor_once(store: str
         work(1)
     autotrace.flush()
 
-    assert [span.name for span in seen.get_finished_spans()] == ["execute_tool work", "invoke_agent"]
+    assert [span.name for span in seen.get_finished_spans()] == [
+        "execute_tool work",
+        "invoke_agent",
+    ]
     (stats,) = autotrace.tool_stats()
     assert stats.call_count == 1
 

@@ -19,9 +19,7 @@ _databases = itertools.count()
 
 
 @pytest.fixture(params=["embedded", "server"])
-def store_settings(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> dict[str, str]:
+def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     """Settings of an empty store: each backend in turn."""
     if request.param == "embedded":
         return {"store": str(tmp_path / "store")}

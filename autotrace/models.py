@@ -143,5 +143,5 @@ class Health(_Model):
     backlog_bytes: int = 0
     """What waits in the spools of all processes of this machine."""
     counters: dict[str, int] = Field(default_factory=dict[str, int])
-    """What was dropped, cut, redacted or failed, by name: see `docs/reliability.md`."""
+    """What was dropped, cut, redacted or failed, by name: see `docs/storage.md`."""
     last_error: str | None = None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, get_args
 
-from autotrace.errors import InvalidArgumentError, StoreError, TraceNotFoundError
+from autotrace.errors import AutotraceError, InvalidArgumentError, TraceNotFoundError
 from autotrace.export.assemble import Tree, build_trace, trace_id_of
 from autotrace.models import RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.retrieval import search
@@ -45,9 +45,8 @@ class Reader:
         """
         ids = _TRACE_ID.fullmatch(str(trace_id))
         if ids is not None:
-            with self._connection.reading() as collections:
-                records = read_records(collections.log, ids[1])
-            tree = Tree(records)
+            otel_trace = ids[1]
+            tree = Tree(self._read(lambda c: read_records(c.log, otel_trace)))
             for task in tree.tasks:
                 if trace_id_of(task) == trace_id:
                     return build_trace(tree, task)
@@ -79,17 +78,18 @@ class Reader:
         if status is not None and status not in get_args(TraceStatus):
             raise InvalidArgumentError("status", status, get_args(TraceStatus))
         _check_limit(limit, MAX_PAGE)
-        with self._connection.reading() as collections:
-            before = None if after is None else self._entry(collections, after)
-            page = traces.list_summaries(
+
+        def read(collections: Collections) -> list[tuple[str, traces.Summary]]:
+            return traces.list_summaries(
                 collections,
                 status=status,
                 session_id=session_id,
                 agent=agent,
                 limit=limit,
-                before=before,
+                before=None if after is None else self._entry(collections, after),
             )
-        return [traces.to_model(trace_id, summary) for trace_id, summary in page]
+
+        return [traces.to_model(trace_id, summary) for trace_id, summary in self._read(read)]
 
     def _entry(self, collections: Collections, trace_id: str) -> Entry:
         summary = traces.get_summaries(collections, [trace_id]).get(trace_id)
@@ -115,7 +115,7 @@ class Reader:
             limit: How many to return at most, 1 to 50.
             agent: Only traces of this agent.
             session_id: Only traces of this session.
-            tools: Only traces that called every one of these tools.
+            tools: Only traces that called every one of these tools (in their first 200 calls).
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
@@ -139,14 +139,14 @@ class Reader:
                 tools=list(tools or ()),
             )
 
-        return [search.to_model(found) for found in self._fresh(find)]
+        return [search.to_model(found) for found in self._read(find, fresh=True)]
 
-    def _fresh(self, read: Callable[[Collections], R]) -> R:
-        """Read by query; once more with a new client if another process changed the index."""
+    def _read(self, read: Callable[[Collections], R], *, fresh: bool = False) -> R:
+        """Read; once more with a new client if another process changed what this one has open."""
         try:
-            with self._connection.reading(fresh=True) as collections:
+            with self._connection.reading(fresh=fresh) as collections:
                 return read(collections)
-        except StoreError:
+        except AutotraceError:
             raise
         except Exception:  # noqa: BLE001 - what it is shows in the second attempt
             self._connection.expire()
@@ -159,8 +159,7 @@ class Reader:
         Raises:
             StoreError: The store cannot be read.
         """
-        with self._connection.reading() as collections:
-            return stats.read_stats(collections.state)
+        return self._read(lambda collections: stats.read_stats(collections.state))
 
 
 def _check_limit(limit: Any, maximum: int) -> None:

@@ -3,8 +3,8 @@
 Traces of ten spans are recorded through the public API while the benchmark holds the drainer's
 role, so that nothing is stored yet. Then it drains, into a new embedded store. The baseline upserts
 one record with a vector of 384 dimensions per trace into a new collection, in the largest batches
-Chroma allows, with the same ten spans as JSON: in metadata, where autotrace too keeps its documents,
-and once more as Chroma's document. Vectors are computed beforehand on either side.
+Chroma allows, with the same ten spans as JSON: in metadata, where autotrace keeps its own, and once
+more as Chroma's document. Vectors are computed beforehand on either side.
 """
 
 from __future__ import annotations

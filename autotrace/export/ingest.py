@@ -24,7 +24,7 @@ from typing import Any, Final
 import orjson
 
 from autotrace import semconv
-from autotrace.errors import StoreUnavailableError
+from autotrace.errors import StoreError, StoreUnavailableError
 from autotrace.export.assemble import (
     Tree,
     duration_ms_of,
@@ -44,6 +44,9 @@ from autotrace.store.stats import Call, Counters, read_writer, write_counters
 MAX_CACHED_RECORDS: Final = 50_000
 """How many span records of traces under way are kept in memory, to spare reading them back."""
 _MAX_APPEND_ATTEMPTS: Final = 20
+_EMBEDDING_ATTEMPTS: Final = 3
+"""After so many failures of an embedder its texts are tried one by one, and go without if need be:
+one text that it refuses must not keep all others out of the store."""
 
 
 @dataclass
@@ -103,6 +106,7 @@ class Ingestor:
         self._count = count
         self._states: OrderedDict[str, _TraceState] = OrderedDict()
         self._generation = ""
+        self._embedding_failures = 0
         self._counters: dict[str, Counters] | None = None
 
     def forget(self) -> None:
@@ -167,8 +171,29 @@ class Ingestor:
         if not texts:
             return {}
         distinct = list(dict.fromkeys(texts.values()))
-        vectors = dict(zip(distinct, self._embedder.embed(distinct), strict=True))
+        vectors = dict(zip(distinct, self._vectors(distinct), strict=True))
         return {trace_id: vectors[text] for trace_id, text in texts.items()}
+
+    def _vectors(self, texts: list[str]) -> Iterable[Any]:
+        try:
+            vectors = self._embedder.embed(texts)
+        except StoreError:
+            raise
+        except Exception:
+            self._embedding_failures += 1
+            if self._embedding_failures < _EMBEDDING_ATTEMPTS:
+                raise
+            return [self._vector_or_none(text) for text in texts]
+        self._embedding_failures = 0
+        return vectors
+
+    def _vector_or_none(self, text: str) -> Any:
+        """Embed one text; one that the embedder refuses is stored where no query finds it first."""
+        try:
+            return self._embedder.embed([text])[0]
+        except Exception:  # noqa: BLE001 - an application's embedder may raise anything
+            self._count("unembedded_tasks")
+            return [1.0] + [0.0] * (self._embedder.dimensions - 1)
 
     def _append(
         self, collections: Collections, records: Sequence[SpanRecord], writer: str, batch: int

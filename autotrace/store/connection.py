@@ -33,7 +33,12 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 from typing_extensions import override
 
-from autotrace.errors import InvalidArgumentError, StoreError, StoreUnavailableError
+from autotrace.errors import (
+    AutotraceError,
+    InvalidArgumentError,
+    StoreError,
+    StoreUnavailableError,
+)
 from autotrace.store.folder import private_directory
 from autotrace.store.rows import import_whole
 from autotrace.store.schema import Collections, open_collections
@@ -374,10 +379,10 @@ class ServerConnection(Connection):
         try:
             yield collections
         except Exception as error:
+            if is_content_error(error) or isinstance(error, AutotraceError):
+                raise
             # A server that was restarted empty, or moved, is found again by asking anew.
             self.close()
-            if is_content_error(error) or isinstance(error, StoreError):
-                raise
             msg = f"the Chroma server {self.name} does not answer: {error}"
             raise StoreUnavailableError(msg) from error
 
@@ -471,7 +476,4 @@ def _sessions_of(client: Any) -> list[Any]:
 def is_content_error(error: BaseException) -> bool:
     """Tell whether Chroma refused what was sent, so that sending it again is of no use."""
     code = getattr(error, "code", None)
-    if callable(code):
-        with contextlib.suppress(TypeError):
-            return code() in (400, 409, 413, 422)
-    return isinstance(error, ValueError | TypeError)
+    return callable(code) and code() in (400, 409, 413, 422)

@@ -19,7 +19,7 @@ from autotrace.store.schema import (
     Collections,
     open_collections,
 )
-from autotrace.store.stats import Counters, write_counters
+from autotrace.store.stats import STATS_PREFIX, Counters, write_counters
 
 _PROJECTIONS: Final = ("open", "succeeded", "failed")
 _PAGE: Final = 5_000
@@ -110,9 +110,11 @@ def replace_stats(collections: Collections, counters: Mapping[str, Mapping[str, 
 
     Each writer keeps a record of its own, since one that is at work goes on from its own totals.
     """
-    kept = {f"stats/{writer}/{tool}" for writer, tools in counters.items() for tool in tools}
+    kept = {
+        f"{STATS_PREFIX}{writer}/{tool}" for writer, tools in counters.items() for tool in tools
+    }
     stored: list[str] = collections.state.get(include=[])["ids"]
-    stale = [i for i in stored if i.startswith("stats/") and i not in kept]
+    stale = [i for i in stored if i.startswith(STATS_PREFIX) and i not in kept]
     if stale:
         collections.state.delete(stale)
     for writer, tools in counters.items():

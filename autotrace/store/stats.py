@@ -19,7 +19,7 @@ from autotrace.models import ToolStats, ToolStatus
 from autotrace.store.schema import Collection, document_of, upsert
 from autotrace.store.times import utc
 
-_PREFIX: Final = "stats/"
+STATS_PREFIX: Final = "stats/"
 MAX_ERROR_TYPES: Final = 50
 """Error types counted by name for one tool; further ones are counted as `other`."""
 OTHER: Final = "other"
@@ -156,7 +156,7 @@ def read_stats(state: Collection) -> list[ToolStats]:
 
 def read_writer(state: Collection, writer: str) -> dict[str, Counters]:
     """Return one writer's counters by tool."""
-    prefix = f"{_PREFIX}{writer}/"
+    prefix = f"{STATS_PREFIX}{writer}/"
     return {
         counters.tool: counters
         for record_id, counters in _read(state)
@@ -166,13 +166,13 @@ def read_writer(state: Collection, writer: str) -> dict[str, Counters]:
 
 def write_counters(state: Collection, writer: str, changed: Iterable[Counters]) -> None:
     """Store the counters of a writer that have changed."""
-    upsert(state, {f"{_PREFIX}{writer}/{c.tool}": asdict(c) for c in changed})
+    upsert(state, {f"{STATS_PREFIX}{writer}/{c.tool}": asdict(c) for c in changed})
 
 
 def _read(state: Collection) -> Iterable[tuple[str, Counters]]:
     found: dict[str, Any] = state.get(include=["metadatas"])
     for record_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
-        if record_id.startswith(_PREFIX):
+        if record_id.startswith(STATS_PREFIX):
             yield record_id, Counters(**document_of(metadata))
 
 

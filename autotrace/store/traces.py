@@ -7,7 +7,7 @@ the batch is stored again; a completed one is believed first.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypedDict
 
@@ -18,6 +18,7 @@ from autotrace.store import timeline
 from autotrace.store.schema import JSON_KEY, NO_VECTOR, Collection, Collections, documents
 from autotrace.store.times import utc
 
+_PER_CALL: Final = 1000
 _SCAN_ENTRIES: Final = 1000
 """How far a filtered listing follows the timeline before it asks Chroma to filter instead."""
 
@@ -65,11 +66,11 @@ def to_model(trace_id: str, summary: Summary) -> TraceSummary:
 
 def put_open(collections: Collections, summaries: Mapping[str, Summary]) -> None:
     """Store the summaries of traces that are active or interrupted."""
-    if summaries:
+    for ids in _calls(summaries):
         collections.open.upsert(
-            list(summaries),
-            embeddings=[NO_VECTOR] * len(summaries),
-            metadatas=[_metadata(s) | {"status": s["status"]} for s in summaries.values()],
+            ids,
+            embeddings=[NO_VECTOR] * len(ids),
+            metadatas=[_metadata(summaries[i]) | {"status": summaries[i]["status"]} for i in ids],
         )
 
 
@@ -78,8 +79,8 @@ def put_completed(
 ) -> None:
     """Store the summaries of completed traces with the vectors of their tasks."""
     for success in (True, False):
-        ids = [trace_id for trace_id, s in summaries.items() if bool(s["success"]) is success]
-        if ids:
+        of_outcome = [i for i, s in summaries.items() if bool(s["success"]) is success]
+        for ids in _calls(of_outcome):
             _search_collection(collections, success).upsert(
                 ids,
                 embeddings=[vectors[trace_id] for trace_id in ids],
@@ -89,8 +90,15 @@ def put_completed(
 
 def close_open(collections: Collections, trace_ids: Sequence[str]) -> None:
     """Remove the open summaries of traces that have been completed."""
-    if trace_ids:
-        collections.open.delete(list(trace_ids))
+    for ids in _calls(trace_ids):
+        collections.open.delete(ids)
+
+
+def _calls(trace_ids: Iterable[str]) -> Iterator[list[str]]:
+    """Cut ids into what goes into one call of Chroma."""
+    remaining = iter(trace_ids)
+    while ids := list(islice(remaining, _PER_CALL)):
+        yield ids
 
 
 def get_summaries(collections: Collections, trace_ids: Sequence[str]) -> dict[str, Summary]:

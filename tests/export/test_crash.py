@@ -1,4 +1,4 @@
-"""Processes killed by force, several at once, and batches stored twice: nothing lost, or doubled."""
+"""Processes killed by force, several at once, batches stored twice: nothing lost or doubled."""
 
 from __future__ import annotations
 

@@ -122,6 +122,39 @@ def test_an_unknown_trace_is_not_found(settings: dict[str, Any]) -> None:
             autotrace.get_trace(trace_id)
 
 
+def test_a_page_after_an_unknown_trace_is_refused(settings: dict[str, Any]) -> None:
+    record("x")
+    autotrace.flush()
+
+    with pytest.raises(autotrace.TraceNotFoundError):
+        autotrace.list_traces(after="trace-" + "0" * 32 + "-" + "0" * 16)
+
+
+def test_a_text_that_the_embedder_refuses_keeps_no_other_out(
+    store_settings: dict[str, str],
+) -> None:
+    class Choosy(HashEmbedder):
+        def embed(self, texts: Any) -> list[list[float]]:
+            if any("bad" in text for text in texts):
+                msg = "400 Bad Request"
+                raise RuntimeError(msg)
+            return super().embed(texts)
+
+    autotrace.configure(**store_settings, embedder=Choosy(), flush_interval_ms=0)  # type: ignore[arg-type] - strings
+    ids = [record(text) for text in ("a good one", "a bad one", "another good one")]
+
+    assert autotrace.flush(timeout=60) is True
+
+    assert {autotrace.get_trace(i).task for i in ids} == {
+        "a good one",
+        "a bad one",
+        "another good one",
+    }
+    assert autotrace.recall("a good one", limit=1)[0].task == "a good one"
+    assert autotrace.health().counters["unembedded_tasks"] == 1
+    autotrace.shutdown()
+
+
 def test_an_active_trace_is_read_and_listed_but_not_recalled(settings: dict[str, Any]) -> None:
     with task("a long task") as t:
         double(1)
@@ -280,7 +313,7 @@ def test_statistics_equal_a_recount(settings: dict[str, Any]) -> None:
             for _ in range(generator.randrange(4)):
                 double(n)
             if n % 3 == 0:
-                with pytest.raises(ValueError):
+                with pytest.raises(ValueError, match="x"):
                     fail("x")
             if n % 10 == 0:
                 with pytest.raises(TimeoutError), tool_call("slow"):

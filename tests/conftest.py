@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from opentelemetry.sdk.trace import TracerProvider
 
 import autotrace
@@ -15,6 +17,16 @@ from autotrace.testing import Recording, recording
 from tests.embedders import HashEmbedder
 
 Configure = Callable[..., Path]
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("autotrace", deadline=None)
+settings.load_profile("autotrace")
+
+
+def pytest_report_header() -> str:
+    """Name the versions that matter."""
+    names = ("chromadb", "opentelemetry-sdk", "wrapt", "pydantic", "onnxruntime")
+    return "with " + ", ".join(f"{name} {version(name)}" for name in names)
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +48,10 @@ def recorded() -> Iterator[Recording]:
 def configure(tmp_path: Path) -> Iterator[Configure]:
     """`autotrace.configure` on a store of the test, which is shut down afterwards."""
 
-    def configured(**settings: Any) -> Path:
+    def configured(**options: Any) -> Path:
         store = tmp_path / "store"
         autotrace.configure(
-            store, **{"embedder": HashEmbedder(), "flush_interval_ms": 0} | settings
+            store, **{"embedder": HashEmbedder(), "flush_interval_ms": 0} | options
         )
         return store
 

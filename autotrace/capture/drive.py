@@ -22,6 +22,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from inspect import (
     CO_ITERABLE_COROUTINE,
     isasyncgenfunction,
+    iscoroutine,
     iscoroutinefunction,
     isgeneratorfunction,
     unwrap,
@@ -29,7 +30,7 @@ from inspect import (
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
-from autotrace.capture.function import TracedFunction, target_of
+from autotrace.capture.function import target_of, wrap
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder, current, is_suppressed
 
@@ -55,11 +56,11 @@ def traced(
         not_configured: Called when a call finds that nothing records.
 
     Returns:
-        A `TracedFunction`.
+        A `Traced`.
     """
     target = target_of(function)
     starts_later = _kind_of(target) is not None
-    stands_for = _kind_of(_innermost(target)) or CoroutineType
+    handed_out = frozenset({CoroutineType, _kind_of(_innermost(target))})
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         recorder = current.recorder
@@ -83,17 +84,17 @@ def traced(
         except BaseException as error:
             operation.fail(error)
             raise
-        if type(result) is stands_for or type(result) is CoroutineType:
+        if type(result) in handed_out:
             # A plain function that hands out a coroutine, or a decorator's wrapper that hands out
             # the generator of the function below it: what it stands for is still to run.
             operation.detach()
-            if type(result) is CoroutineType and sys.getrefcount(result) <= 2:
+            if iscoroutine(result) and sys.getrefcount(result) <= 2:
                 operation.unstarted = result  # nobody else has it: ours to close if it is dropped
             return _drive(operation, result)
         operation.succeed(result)
         return result
 
-    return TracedFunction(function, call, decorator)
+    return wrap(function, call, decorator)
 
 
 def _innermost(function: Any) -> Any:

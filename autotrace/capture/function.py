@@ -15,15 +15,17 @@ from autotrace.errors import InvalidArgumentError
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 """What can be decorated; it keeps its type."""
+Call = Callable[[Any, Any, "tuple[Any, ...]", "dict[str, Any]"], Any]
+"""Called instead of the function, with it, the instance it is bound to, args and kwargs."""
 
 
 _wrapt: Any = wrapt  # version 1 has no types
+# No attribute of the classes below may be annotated: their `__annotations__` would be found before
+# those of the function that an instance stands for.
 
 
 class _TracedMethod(_wrapt.BoundFunctionWrapper):
     """A traced function as an attribute of an instance or class: a method, but for static ones."""
-
-    __wrapped__: Any
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         method = self.__wrapped__
@@ -50,41 +52,76 @@ class _TracedMethod(_wrapt.BoundFunctionWrapper):
         return getattr(copy.deepcopy(owner, memo), self.__wrapped__.__func__.__name__)
 
 
-class TracedFunction(_wrapt.FunctionWrapper):
-    """A function that records its calls and is otherwise the function it wraps.
+class Traced:
+    """What records the calls of something callable, and is otherwise what it wraps.
 
-    Introspection, binding as a method, and class or static methods in either order of stacking are
-    those of the wrapped object. It pickles by name, as functions do; one that its name does not
-    lead to (a partial, say) pickles as what it wraps and what it is decorated with.
-
-    Args:
-        function: What to wrap.
-        call: Called as `call(wrapped, instance, args, kwargs)` for each call.
-        decorator: Decorates the function again in the process that unpickles it.
+    It pickles by name, as functions do; what its name does not lead to (a partial, say) pickles as
+    what it wraps and what it is decorated with.
     """
 
-    __bound_function_wrapper__ = _TracedMethod
-    __wrapped__: Any
-
-    def __init__(
-        self, function: Any, call: Callable[..., Any], decorator: Callable[[Any], Any]
-    ) -> None:
-        _wrapt.FunctionWrapper.__init__(self, function, call)
-        self._self_decorator = decorator
+    __slots__ = ()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        if _named(self.__wrapped__) is self:
-            return self.__wrapped__.__qualname__
-        return self._self_decorator, (self.__wrapped__,)
+        proxy: Any = self
+        if _named(proxy.__wrapped__) is self:
+            return proxy.__wrapped__.__qualname__
+        return proxy._self_decorator, (proxy.__wrapped__,)
 
     def __reduce__(self) -> Any:
         return self.__reduce_ex__(2)
 
-    def __copy__(self) -> TracedFunction:
+    def __copy__(self) -> Traced:
         return self
 
-    def __deepcopy__(self, memo: Any) -> TracedFunction:
+    def __deepcopy__(self, memo: Any) -> Traced:
         return self
+
+
+class _TracedFunction(Traced, _wrapt.FunctionWrapper):
+    """A traced function: binding as a method, class and static ones too, is that of the function."""
+
+    __bound_function_wrapper__ = _TracedMethod
+
+    def __init__(self, function: Any, call: Call, decorator: Callable[[Any], Any]) -> None:
+        _wrapt.FunctionWrapper.__init__(self, function, call)
+        self._self_decorator = decorator
+
+
+class _TracedObject(Traced, _wrapt.CallableObjectProxy):
+    """A traced object that is called and not bound: a partial, or an instance with `__call__`.
+
+    It must not have `__get__`, or `inspect` would take it for a builtin method.
+    """
+
+    def __init__(self, function: Any, call: Call, decorator: Callable[[Any], Any]) -> None:
+        _wrapt.CallableObjectProxy.__init__(self, function)
+        self._self_call = call
+        self._self_decorator = decorator
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        proxy: Any = self
+        return self._self_call(proxy.__wrapped__, None, args, kwargs)
+
+
+def wrap(function: Any, call: Call, decorator: Callable[[Any], Any]) -> Any:
+    """Put a function behind one that is called instead and looks the same.
+
+    Args:
+        function: Any callable, or a classmethod or staticmethod object.
+        call: Called as `call(wrapped, instance, args, kwargs)` for each call.
+        decorator: Decorates the function again in the process that unpickles it.
+
+    Returns:
+        A `Traced`.
+    """
+    binds = hasattr(type(function), "__get__")
+    return (_TracedFunction if binds else _TracedObject)(function, call, decorator)
+
+
+def decorator_of(function: Traced) -> Callable[[Any], Any]:
+    """Return what a function was decorated with."""
+    proxy: Any = function
+    return proxy._self_decorator
 
 
 def _named(function: Any) -> Any:
@@ -126,7 +163,9 @@ def check_is_function(function: Any, decorator: str) -> None:
 def target_of(function: Any) -> Any:
     """Return the function inside class methods, static methods, partials and callable objects."""
     while True:
-        if isinstance(function, classmethod | staticmethod):
+        if isinstance(function, Traced):
+            function = cast("Any", function).__wrapped__
+        elif isinstance(function, classmethod | staticmethod):
             function = cast("Any", function).__func__
         elif isinstance(function, functools.partial):
             function = cast("Any", function).func

@@ -66,17 +66,17 @@ class Operation:
 
     __slots__ = (
         "attributes",
+        "clock_ns",
         "ended",
         "name",
         "outside",
         "recorder",
         "span",
-        "started_ns",
         "unstarted",
     )
 
-    started_ns: int
-    """On the clock of `time.perf_counter_ns`; set with the span."""
+    clock_ns: int
+    """What to add to `time.perf_counter_ns` to know the time; set with the span."""
     unstarted: Any
     """A coroutine that was made for this operation and has not been started; rarely set."""
 
@@ -100,11 +100,12 @@ class Operation:
             self.recorder.failed(error)
 
     def _start(self, outside: Context) -> Span:
-        # Before the span is made: processors take their time after it has read the clock, and a
-        # duration counted from later would end before the span's own children do.
-        self.started_ns = time.perf_counter_ns()
+        # Both clocks at once, and not the span's own look at one of them: what samplers and
+        # processors take would be between, and a span could end before its own children do.
+        started_ns = time.time_ns()
+        self.clock_ns = started_ns - time.perf_counter_ns()
         self.span = span = self.recorder.tracer.start_span(
-            self.name, outside, attributes=self.attributes
+            self.name, outside, attributes=self.attributes, start_time=started_ns
         )
         if not span.is_recording():
             self.recorder.count("not_sampled")
@@ -263,20 +264,12 @@ class Operation:
         """Return redacted values, to be removed from error text."""
         return []
 
-    def now_ns(self) -> int | None:
-        """Return the time, counted from the start so that a clock set back cannot disturb it.
+    def now_ns(self) -> int:
+        """Return the time in nanoseconds since the epoch, of a span that has been started.
 
-        Returns:
-            Nanoseconds since the epoch; None for a span that does not tell when it started.
+        It is counted from the start, so that a clock that is set meanwhile disturbs no duration.
         """
-        try:
-            start_ns: int | None = getattr(self.span, "start_time", None)
-            if start_ns is None:
-                return None
-            return start_ns + time.perf_counter_ns() - self.started_ns
-        except Exception as error:  # noqa: BLE001 - the guard of this package
-            self.recorder.failed(error)
-            return None
+        return self.clock_ns + time.perf_counter_ns()
 
     def end(self, end_ns: int | None = None) -> None:
         """End the span; it is recorded when this returns."""

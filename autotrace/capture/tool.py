@@ -9,7 +9,7 @@ from typing import Any, overload
 from autotrace import semconv
 from autotrace.capture.arguments import ArgumentNames
 from autotrace.capture.drive import traced
-from autotrace.capture.function import F, TracedFunction, check_is_function, name_of
+from autotrace.capture.function import F, Traced, check_is_function, decorator_of, name_of
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
 from autotrace.capture.tool_operation import MAX_NAME_CHARS, ToolOperation
@@ -84,9 +84,9 @@ class ToolDecorator:
 
 
 def _decorator_of(function: Any) -> ToolDecorator | None:
-    if not isinstance(function, TracedFunction):
+    if not isinstance(function, Traced):
         return None
-    decorator = function._self_decorator  # pyright: ignore[reportPrivateUsage] - wrapt's name for what is the wrapper's own
+    decorator = decorator_of(function)
     return decorator if isinstance(decorator, ToolDecorator) else None
 
 

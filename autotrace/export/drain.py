@@ -300,15 +300,20 @@ class Drainer:
 
 def _follow_open_tasks(open_tasks: dict[str, tuple[str, int]], records: list[SpanRecord]) -> None:
     """Take in what records say of tasks that started, were at work, and ended."""
-    seen_ns: dict[str, int] = {}
     for record in records:
+        if "open" in record and not record.get("shared") and role_of(record) == "task":
+            open_tasks[record["id"]] = (record["trace"], record["start_ns"])
+    if not open_tasks:
+        return
+    ended = [r for r in records if "end_ns" in r and "interrupted" not in r]
+    for record in ended:
+        open_tasks.pop(record["id"], None)
+    if not open_tasks:
+        return
+    seen_ns: dict[str, int] = {}
+    for record in ended:
         trace = record["trace"]
-        if record.get("open"):
-            if role_of(record) == "task" and not record.get("shared"):
-                open_tasks[record["id"]] = (trace, record["start_ns"])
-        elif not record.get("interrupted"):
-            open_tasks.pop(record["id"], None)
-            seen_ns[trace] = max(seen_ns.get(trace, 0), record.get("end_ns", 0))
+        seen_ns[trace] = max(seen_ns.get(trace, 0), record.get("end_ns", 0))
     for span_id, (trace, last_ns) in open_tasks.items():
         open_tasks[span_id] = (trace, max(last_ns, seen_ns.get(trace, 0)))
 

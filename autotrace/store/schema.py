@@ -231,11 +231,13 @@ def _batches(
     size_bytes = 0
     for record_id, document in records.items():
         text = document if isinstance(document, bytes) else orjson.dumps(document)
-        if ids and (len(ids) >= max_batch or size_bytes + len(text) > MAX_REQUEST_BYTES):
+        metadata = _metadata_of(text)
+        length = sum(map(len, metadata.values()))
+        if ids and (len(ids) >= max_batch or size_bytes + length > MAX_REQUEST_BYTES):
             yield ids, metadatas
             ids, metadatas, size_bytes = [], [], 0
         ids.append(record_id)
-        metadatas.append(_metadata_of(text))
-        size_bytes += len(text)
+        metadatas.append(metadata)
+        size_bytes += length
     if ids:
         yield ids, metadatas

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from autotrace.models import ToolStats, ToolStatus
 from autotrace.store.schema import Collection, document_of, upsert
@@ -25,8 +25,7 @@ MAX_ERROR_TYPES: Final = 50
 OTHER: Final = "other"
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """What the statistics need of one tool call."""
 
     tool_name: str

@@ -18,7 +18,8 @@ from autotrace.store import timeline
 from autotrace.store.schema import JSON_KEY, NO_VECTOR, Collection, Collections, documents
 from autotrace.store.times import utc
 
-_PER_CALL: Final = 1000
+_PER_CALL: Final = 2000
+"""Each call has a fixed cost; as JSON a vector takes 8 kB, and Chroma's server refuses 40 MB."""
 _SCAN_ENTRIES: Final = 1000
 """How far a filtered listing follows the timeline before it asks Chroma to filter instead."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from opentelemetry import trace as otel_trace
 
@@ -41,7 +42,8 @@ class Runtime:
         redact: Callable[[str, Any], Any] | None = None,
     ) -> None:
         self.settings = settings
-        self.counters = Counters()
+        self.spool = settings.spool_path
+        self.counters = _counters
         self.embedder = choose_embedder(settings, embedder)
         self.connection = open_connection(settings, self.embedder.space)
         self.reader = Reader(self.connection, self.embedder)
@@ -102,7 +104,12 @@ class Runtime:
     def _attach(self, provider: TracerProvider) -> None:
         # What the environment names, a provider that exports over OTLP sends there by itself.
         sends_itself = self.settings.otlp_endpoint is None and exports_otlp(provider)
-        add_processor(provider, self._processor)
+        with _attached_lock:
+            processor = _attached.get(provider)
+            if processor is None:
+                processor = _attached[provider] = self._processor
+                add_processor(provider, processor)
+            processor.pipeline = self.pipeline
         if not sends_itself:
             if self._otlp is None:
                 self._otlp = otlp_processor(self.settings.otlp_endpoint)
@@ -178,6 +185,11 @@ def _instrument_threads(counters: Counters) -> None:
         counters.note("threads", f"threads do not inherit the current task: {error}", error)
 
 
+_counters = Counters()
+"""Of the process, so that no count is lost when it is configured anew."""
+_attached: WeakKeyDictionary[Any, SpoolSpanProcessor] = WeakKeyDictionary()
+"""Our processor on each provider: a provider cannot be rid of one, so it gets one only."""
+_attached_lock = threading.Lock()
 _lock = threading.RLock()
 _runtime: Runtime | None = None
 _arguments: dict[str, Any] | None = None
@@ -185,7 +197,7 @@ _at_exit = False
 
 
 def configure(
-    store: str | os.PathLike[str] | None = None,
+    store: str | PathLike[str] | None = None,
     *,
     embedder: Any = None,
     tracer_provider: TracerProvider | None = None,
@@ -216,7 +228,7 @@ def configure(
     """
     global _runtime, _arguments, _at_exit
     arguments = {
-        "store": None if store is None else os.fspath(store),
+        "store": None if store is None else str(store),
         "embedder": embedder,
         "tracer_provider": tracer_provider,
         "otlp_endpoint": otlp_endpoint,
@@ -295,7 +307,7 @@ def health() -> Health:
     return Health(
         configured=True,
         store=runtime.connection.name,
-        spool=str(runtime.settings.spool_path),
+        spool=str(runtime.spool),
         backlog_bytes=runtime.pipeline.backlog_bytes(),
         counters=runtime.counters.snapshot(),
         last_error=runtime.counters.last_error,

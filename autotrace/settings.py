@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from autotrace.errors import InvalidArgumentError
 from autotrace.semconv import ENV_PREFIX
 
 DEFAULT_STORE = "./.autotrace"
+HIDDEN = "(not shown)"
+"""Stands for a value that may be a secret in an error."""
 
 
 class Settings(BaseSettings):
@@ -64,14 +68,21 @@ class Settings(BaseSettings):
         return "://" not in self.store
 
     @property
+    def store_path(self) -> Path:
+        """The folder of an embedded store."""
+        return Path(self.store).expanduser().resolve()
+
+    @property
     def spool_path(self) -> Path:
         """The spool directory."""
         if self.spool is not None:
             return Path(self.spool).resolve()
         if self.is_embedded:
-            return Path(self.store).resolve() / "spool"
-        name = "".join(c if c.isalnum() else "-" for c in self.store.partition("://")[2])
-        return Path(DEFAULT_STORE).resolve() / f"spool-{name.strip('-')}"
+            return self.store_path / "spool"
+        # Host and port alone: what else a URL holds may be a password.
+        host = urlsplit(self.store).netloc.rpartition("@")[2]
+        name = "".join(c if c.isalnum() else "-" for c in host)
+        return Path(DEFAULT_STORE).resolve() / f"spool-{name}"
 
 
 def load_settings(**arguments: Any) -> Settings:
@@ -82,12 +93,33 @@ def load_settings(**arguments: Any) -> Settings:
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     try:
-        return Settings(**given)
+        settings = Settings(**given)
+    except SettingsError as error:
+        # pydantic says which variable in words only: a list or mapping that is no JSON.
+        variable = re.search(r'field "(\w+)"', str(error))
+        name = f"{ENV_PREFIX}{variable[1].upper()}" if variable else "environment"
+        raise InvalidArgumentError(name, HIDDEN, 'JSON: a list such as ["a"]') from None
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "settings"
         source = field if field in given else f"{ENV_PREFIX}{field.upper()}"
-        raise InvalidArgumentError(source, first.get("input"), _allowed(first)) from None
+        value = HIDDEN if field.startswith("chroma_headers") else first.get("input")
+        raise InvalidArgumentError(source, value, _allowed(first)) from None
+    if settings.is_embedded:
+        _check_path(settings)
+    return settings
+
+
+def _check_path(settings: Settings) -> None:
+    allowed = "a folder (which need not exist yet), or http(s)://host:port of a Chroma server"
+    try:
+        usable = bool(settings.store.strip()) and (
+            settings.store_path.is_dir() or not settings.store_path.exists()
+        )
+    except (OSError, ValueError):
+        usable = False
+    if not usable:
+        raise InvalidArgumentError("store", settings.store, allowed)
 
 
 def _allowed(error: Any) -> str:

@@ -79,3 +79,22 @@ def test_every_setting_is_in_the_docs_with_its_default() -> None:
         assert f"`{name}`" in text, f"{name} is missing in {DOCS.name}"
         if isinstance(field.default, int | str) and not isinstance(field.default, bool):
             assert str(field.default) in text.replace(",", ""), f"default of {name}"
+
+
+def test_a_secret_is_not_shown_when_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOTRACE_CHROMA_HEADERS", "Bearer abcdef")
+    with pytest.raises(InvalidArgumentError) as caught:
+        load_settings()
+    assert (caught.value.field, "abcdef" in str(caught.value)) == (
+        "AUTOTRACE_CHROMA_HEADERS",
+        False,
+    )
+
+    monkeypatch.delenv("AUTOTRACE_CHROMA_HEADERS")
+    with pytest.raises(InvalidArgumentError) as caught:
+        load_settings(chroma_headers="Bearer abcdef")
+    assert "abcdef" not in str(caught.value)
+
+
+def test_a_password_in_the_url_names_no_folder() -> None:
+    assert "geheim" not in str(load_settings(store="http://me:geheim@db:8000").spool_path)

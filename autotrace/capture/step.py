@@ -12,22 +12,27 @@ from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
 
 _MAX_OBSERVATIONS: Final = 1000
+_MAX_OBSERVED_CHARS: Final = 4 * 1024 * 1024
+"""How much text one step may observe in all; each observation is bounded by itself too."""
 
 
 class StepOperation(Operation):
     """One step."""
 
-    __slots__ = ("observations",)
+    __slots__ = ("chars_left", "observations")
 
     def __init__(self, recorder: Recorder, attributes: dict[str, Any]) -> None:
         super().__init__(recorder, semconv.STEP_SPAN_NAME, attributes)
         self.observations: list[str] = []
+        self.chars_left = _MAX_OBSERVED_CHARS
 
     def observe(self, text: Any) -> None:
         """Add an observation."""
         try:
-            if len(self.observations) < _MAX_OBSERVATIONS:
-                self.observations.append(self.recorder.encoder.text(text, path="observation"))
+            observed = self.recorder.encoder.text(text, path="observation")
+            self.chars_left -= len(observed)
+            if len(self.observations) < _MAX_OBSERVATIONS and self.chars_left >= 0:
+                self.observations.append(observed)
             else:
                 self.recorder.count("truncated")
         except Exception as error:  # noqa: BLE001 - the guard of this package

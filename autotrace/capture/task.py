@@ -83,7 +83,8 @@ class TaskBlock(Block[Task]):
             semconv.GEN_AI_CONVERSATION_ID: session_id,
             semconv.TRIGGERED_BY_MEMORY_ID: self._triggered_by_memory_id,
         }
-        attributes |= {key: str(value) for key, value in optional.items() if value is not None}
+        text = recorder.encoder.text
+        attributes |= {k: text(v, path=k) for k, v in optional.items() if v is not None}
         name = f"{semconv.INVOKE_AGENT} {agent}" if agent else semconv.INVOKE_AGENT
         return TaskOperation(recorder, name, attributes, session_id=session_id, agent=agent)
 

@@ -229,7 +229,9 @@ def _completion(
         success = attributes.get(semconv.SUCCESS)
         if success is None:
             success = task.get("status") != STATUS_ERROR
-        return "completed", bool(success), outcome or _text(task.get("message")), task["end_ns"]
+        if outcome is None:
+            outcome = _text(task.get("message"))
+        return "completed", bool(success), outcome, task["end_ns"]
     interruption = tree.interrupted.get(task["id"])
     if interruption is not None:
         return "interrupted", None, outcome, interruption.get("end_ns")

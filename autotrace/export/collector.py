@@ -75,6 +75,7 @@ def exports_otlp(provider: TracerProvider) -> bool:
     return any(
         "otlp" in base.__module__
         for processor in processors
+        if not isinstance(processor, AgentSpanProcessor)  # ours, of an earlier configure()
         for base in type(getattr(processor, "span_exporter", None)).__mro__
     )
 

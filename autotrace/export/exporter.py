@@ -74,7 +74,7 @@ class ChromaSpanExporter(PipelineExporter):
     def __init__(
         self, store: str | os.PathLike[str] | None = None, *, embedder: Any = None, **settings: Any
     ) -> None:
-        loaded = load_settings(store=None if store is None else os.fspath(store), **settings)
+        loaded = load_settings(store=None if store is None else str(store), **settings)
         chosen = choose_embedder(loaded, embedder)
         connection = open_connection(loaded, chosen.space)
         super().__init__(open_pipeline(loaded, connection, chosen, Counters()))

@@ -44,9 +44,8 @@ from autotrace.store.stats import Call, Counters, read_writer, write_counters
 MAX_CACHED_RECORDS: Final = 50_000
 """How many span records of traces under way are kept in memory, to spare reading them back."""
 _MAX_APPEND_ATTEMPTS: Final = 20
-_EMBEDDING_ATTEMPTS: Final = 3
-"""After so many failures of an embedder its texts are tried one by one, and go without if need be:
-one text that it refuses must not keep all others out of the store."""
+_PROBE: Final = "Is the embedder there?"
+"""Tells an embedder that refuses a text from one that is down: for the second we wait."""
 
 
 @dataclass
@@ -106,7 +105,6 @@ class Ingestor:
         self._count = count
         self._states: OrderedDict[str, _TraceState] = OrderedDict()
         self._generation = ""
-        self._embedding_failures = 0
         self._counters: dict[str, Counters] | None = None
 
     def forget(self) -> None:
@@ -175,25 +173,25 @@ class Ingestor:
         return {trace_id: vectors[text] for trace_id, text in texts.items()}
 
     def _vectors(self, texts: list[str]) -> Iterable[Any]:
+        """Embed texts; one that the embedder refuses, while it takes others, has None."""
         try:
-            vectors = self._embedder.embed(texts)
+            return self._embedder.embed(texts)
         except StoreError:
             raise
-        except Exception:
-            self._embedding_failures += 1
-            if self._embedding_failures < _EMBEDDING_ATTEMPTS:
-                raise
-            return [self._vector_or_none(text) for text in texts]
-        self._embedding_failures = 0
-        return vectors
+        except Exception as error:  # noqa: BLE001 - an application's embedder may raise anything
+            try:
+                self._embedder.embed([_PROBE])
+            except Exception:  # noqa: BLE001 - so it does not answer at all
+                msg = f"the embedder does not answer: {error!r}"
+                raise StoreUnavailableError(msg) from error
+        return [self._vector_or_none(text) for text in texts]
 
     def _vector_or_none(self, text: str) -> Any:
-        """Embed one text; one that the embedder refuses is stored where no query finds it first."""
         try:
             return self._embedder.embed([text])[0]
         except Exception:  # noqa: BLE001 - an application's embedder may raise anything
             self._count("unembedded_tasks")
-            return [1.0] + [0.0] * (self._embedder.dimensions - 1)
+            return None
 
     def _append(
         self, collections: Collections, records: Sequence[SpanRecord], writer: str, batch: int
@@ -277,15 +275,20 @@ class Ingestor:
             if trace_id not in vectors
         }
         vectors |= self._embed(missing)
-        traces.put_completed(collections, projections.completed, vectors)
-        traces.put_open(collections, projections.open)
-        self._close_completed(collections, projections)
+        # What the embedder refuses is listed with the open ones, where no query looks.
+        refused = {i: s for i, s in projections.completed.items() if vectors[i] is None}
+        found = {i: s for i, s in projections.completed.items() if i not in refused}
+        traces.put_completed(collections, found, vectors)
+        traces.put_open(collections, projections.open | refused)
+        self._close_completed(collections, projections, found)
         self._count_calls(collections, projections.calls, writer, batch)
 
-    def _close_completed(self, collections: Collections, projections: _Projections) -> None:
+    def _close_completed(
+        self, collections: Collections, projections: _Projections, completed: Iterable[str]
+    ) -> None:
         entered = {entry.trace_id for entry in projections.entries}
         # A trace that started and ended in this batch was never open.
-        traces.close_open(collections, [t for t in projections.completed if t not in entered])
+        traces.close_open(collections, [t for t in completed if t not in entered])
 
     def _enter_timeline(
         self, collections: Collections, entries: Sequence[timeline.Entry], writer: str, batch: int

@@ -46,7 +46,7 @@ class SpoolSpanProcessor(SpanProcessor):
     """
 
     def __init__(self, pipeline: Pipeline, counters: Counters) -> None:
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._counters = counters
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -55,7 +55,7 @@ class SpoolSpanProcessor(SpanProcessor):
             if span.name.startswith(semconv.EXECUTE_TOOL):
                 return  # most spans are tool calls, and to ask for attributes costs more
             if semconv.KIND in attributes_of(span):
-                self._pipeline.append(open_record(span))
+                self.pipeline.append(open_record(span))
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
             self._failed(error)
 
@@ -64,14 +64,14 @@ class SpoolSpanProcessor(SpanProcessor):
         try:
             record = record_of(span)
             if record is not None:
-                self._pipeline.append(record)
+                self.pipeline.append(record)
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
             self._failed(error)
 
     def append(self, record: SpanRecord) -> None:
         """Record what is a record already, under the same guard."""
         try:
-            self._pipeline.append(record)
+            self.pipeline.append(record)
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
             self._failed(error)
 
@@ -84,7 +84,7 @@ class SpoolSpanProcessor(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Bring everything recorded so far into the store; return whether it is there."""
-        return self._pipeline.flush(timeout_millis / 1000)
+        return self.pipeline.flush(timeout_millis / 1000)
 
 
 class PipelineExporter(SpanExporter):

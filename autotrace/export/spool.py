@@ -51,7 +51,7 @@ OWNER_FILE: Final = "owner"
 BAD_DIRECTORY: Final = "bad"
 SEGMENT_SUFFIX: Final = ".log"
 MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
-"""A line longer than this is not read: it is skipped, counted and set aside."""
+"""A longer line is not written, and not read: it is counted, and set aside if found."""
 
 _OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
@@ -139,6 +139,9 @@ class SpoolWriter:
         `dropped_spool_error` or `dropped_spool_full`.
         """
         line = encode_line(record)
+        if len(line) > MAX_RECORD_BYTES:
+            self._count("dropped_too_large")
+            return False
         with self._lock:
             try:
                 if self._segment_bytes >= self._max_segment_bytes or self._fd < 0:
@@ -238,7 +241,7 @@ def segments_of(directory: Path) -> list[Path]:
     """Return the segments in a process's directory, oldest first."""
     try:
         names = os.listdir(directory)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [directory / name for name in sorted(names) if name.endswith(SEGMENT_SUFFIX)]
 
@@ -252,7 +255,7 @@ def processes_in(spool: Path) -> list[str]:
                 for entry in entries
                 if entry.name != BAD_DIRECTORY and entry.name[0] != "." and entry.is_dir()
             ]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(names)
 

@@ -122,7 +122,7 @@ def connect(store: str, *, space: str | None, server: ServerOptions | None = Non
     scheme, separator, _ = store.partition("://")
     if not separator:
         # One per path and process: two clients of one path would hide each other's reopening.
-        path = Path(store).resolve()
+        path = Path(store).expanduser().resolve()
         with _embedded_lock:
             connection = _embedded.get((path, space))
             if connection is None:
@@ -301,6 +301,7 @@ class EmbeddedConnection(Connection):
         from chromadb.config import Settings
 
         path = self.path / CHROMA_DIRECTORY
+        private_directory(path)
         try:
             self._client = chromadb.PersistentClient(
                 str(path), settings=Settings(anonymized_telemetry=False)

@@ -296,3 +296,44 @@ def test_spans_that_are_not_about_agents_are_kept_as_places_alone(store: str) ->
     assert len(autotrace.get_trace(t.trace_id).tool_calls) == 1
     stored = b"".join(p.read_bytes() for p in Path(store).rglob("*") if p.is_file())
     assert b"secret rows" not in stored
+
+
+def test_configured_again_an_applications_provider_still_has_one_processor_of_ours(
+    tmp_path: Path,
+) -> None:
+    provider = TracerProvider()
+    for n in range(3):
+        configure(str(tmp_path / str(n)), tracer_provider=provider)
+        with task(f"run {n}"):
+            work(n)
+        autotrace.shutdown()
+
+    configure(str(tmp_path / "2"))
+    assert [s.task for s in autotrace.list_traces()] == ["run 2"]
+    (stats,) = autotrace.tool_stats()
+    assert stats.call_count == 1
+    processors: Any = provider._active_span_processor._span_processors
+    assert len(processors) == 1
+
+
+@pytest.mark.parametrize("store", ["", "   ", "a file", "nul\0byte"])
+def test_a_store_that_can_be_none_is_refused_before_anything_begins(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a file").write_text("x")
+
+    with pytest.raises(autotrace.InvalidArgumentError) as caught:
+        configure(store)
+
+    assert caught.value.field == "store"
+    assert autotrace.health().configured is False
+
+
+def test_an_empty_outcome_is_an_outcome(store: str) -> None:
+    configure(store)
+    with task("x") as t:
+        t.complete("")
+    autotrace.flush()
+
+    assert autotrace.get_trace(t.trace_id).outcome == ""

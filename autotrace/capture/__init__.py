@@ -1,0 +1,1 @@
+"""Capture: what user code touches, and what it turns into spans."""

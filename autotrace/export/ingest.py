@@ -66,6 +66,12 @@ class _TraceState:
             for record in part["records"]:
                 self.add(record, fresh=mine)
 
+    def is_complete(self) -> bool:
+        """Tell whether a root and all that has started has ended: little if anything will follow."""
+        return any("end_ns" in r and not r.get("parent") for r in self.records) and all(
+            r["id"] in self.keys for r in self.records if "open" in r
+        )
+
     def add(self, record: SpanRecord, *, fresh: bool) -> bool:
         """Take in one record; return whether it was not known."""
         key = record_key(record)
@@ -141,8 +147,10 @@ class Ingestor:
         except BaseException:
             self.forget()
             raise
-        for state in states.values():
+        for trace, state in states.items():
             state.fresh = []
+            if state.is_complete():
+                self._states.pop(trace, None)
         self._trim()
 
     def _follows(self, generation: str) -> bool:

@@ -47,6 +47,8 @@ _LINGER_S: Final = 1.0
 _FIRST_BACKOFF_S: Final = 0.5
 _MAX_BACKOFF_S: Final = 30.0
 _ATTEMPTS_PER_BATCH: Final = 5
+_REST: Final = 4
+"""In the background, so many times the time that a batch took is left to the program after it."""
 
 
 class Pipeline:
@@ -241,6 +243,7 @@ class Pipeline:
         self._let_gather()
         while not self._closing:
             self._urgent.clear()
+            began_at = time.monotonic()
             try:
                 stored = self._drainer.step(self._limits()) if self._drainer.acquire() else 0
                 attempts, backoff_s, self._refused = 0, _FIRST_BACKOFF_S, False
@@ -265,6 +268,8 @@ class Pipeline:
                 worked_at = time.monotonic()
                 if stored < SMALL_BATCHES.records:
                     self._let_gather()
+                elif not (self._waiting or self._recovering):
+                    self._urgent.wait(_REST * (worked_at - began_at))
             elif self._all_stored() and time.monotonic() - worked_at > _LINGER_S:
                 return
             else:

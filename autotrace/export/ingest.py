@@ -67,7 +67,7 @@ class _TraceState:
                 self.add(record, fresh=mine)
 
     def is_complete(self) -> bool:
-        """Tell whether a root and all that has started has ended: little if anything will follow."""
+        """Tell whether a root, and all that has started, has ended: little will follow."""
         return any("end_ns" in r and not r.get("parent") for r in self.records) and all(
             r["id"] in self.keys for r in self.records if "open" in r
         )

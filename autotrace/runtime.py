@@ -43,6 +43,7 @@ class Runtime:
     ) -> None:
         self.settings = settings
         self.spool = settings.spool_path
+        self._instrumented_threads = False
         self.counters = _counters
         self.embedder = choose_embedder(settings, embedder)
         self.connection = open_connection(settings, self.embedder.space)
@@ -59,7 +60,7 @@ class Runtime:
     def start(self) -> None:
         """Begin to record, and store what dead processes have left."""
         if self.settings.propagate_threads:
-            _instrument_threads(self.counters)
+            self._instrumented_threads = _instrument_threads(self.counters)
         current.recorder = self.recorder
         self.pipeline.recover()
 
@@ -139,6 +140,9 @@ class Runtime:
         """Stop recording; store what is left, as far as time allows."""
         if current.recorder is self.recorder:
             current.recorder = None
+        if self._instrumented_threads:
+            self._instrumented_threads = False
+            _leave_threads_alone(self.counters)
         deadline = time.monotonic() + timeout_s
         done = self.pipeline.close(timeout_s, flush=flush)
         if self._otlp is not None:
@@ -173,16 +177,30 @@ def tracer_of(provider: otel_trace.TracerProvider) -> otel_trace.Tracer:
     return tracer
 
 
-def _instrument_threads(counters: Counters) -> None:
+def _instrument_threads(counters: Counters) -> bool:
+    """Let threads and executors inherit context; return whether it was not so before."""
     from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 
     try:
         instrumentor = ThreadingInstrumentor()
-        if not instrumentor.is_instrumented_by_opentelemetry:
-            instrumentor.instrument()
+        if instrumentor.is_instrumented_by_opentelemetry:
+            return False
+        instrumentor.instrument()
     except Exception as error:  # noqa: BLE001 - recording goes on, with threads apart
         counters.add("capture_errors")
         counters.note("threads", f"threads do not inherit the current task: {error}", error)
+        return False
+    return True
+
+
+def _leave_threads_alone(counters: Counters) -> None:
+    from opentelemetry.instrumentation.threading import ThreadingInstrumentor
+
+    try:
+        ThreadingInstrumentor().uninstrument()
+    except Exception as error:  # noqa: BLE001 - the program is stopping us, and must not fail by it
+        counters.add("capture_errors")
+        counters.note("threads", f"threads still inherit context: {error}", error)
 
 
 _counters = Counters()

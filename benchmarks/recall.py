@@ -7,7 +7,7 @@ where the traces lie. Queries are embedded by the real model, each text once, as
 texts they have seen.
 
 Writing 50,000 traces takes a minute or two, so what was written is kept in the temporary folder
-for the next run, under a name that changes with what wrote it.
+for the next run, under a name that changes with what wrote it; what older code wrote is removed.
 """
 
 from __future__ import annotations
@@ -128,6 +128,8 @@ def stores(traces: int) -> Path:
         unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=_made(root)))
         try:
             _write(unfinished, traces)
+            for outdated in root.glob(f"recall-{traces}-*"):
+                shutil.rmtree(outdated, ignore_errors=True)
             unfinished.rename(folder)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)

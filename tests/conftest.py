@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -50,13 +51,24 @@ def configure(tmp_path: Path) -> Iterator[Configure]:
 
     def configured(**options: Any) -> Path:
         store = tmp_path / "store"
-        autotrace.configure(
-            store, **{"embedder": HashEmbedder(), "flush_interval_ms": 0} | options
-        )
+        autotrace.configure(store, **{"embedder": HashEmbedder(), "flush_interval_ms": 0} | options)
         return store
 
     yield configured
     autotrace.shutdown()
+
+
+@pytest.fixture
+def counted(configure: Configure) -> Callable[[], Counter[str]]:
+    """What `autotrace.health()` has counted since the test began; counters are the process's."""
+    before: Counter[str] = Counter()
+
+    def since() -> Counter[str]:
+        return Counter(autotrace.health().counters) - before
+
+    configure()
+    before.update(autotrace.health().counters)
+    return since
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def check(tmp_path: Path) -> Check:
 @pytest.fixture
 def good(results: dict[str, Any]) -> dict[str, Any]:
     """Results that break no bound, whatever this machine is like."""
-    good = copy.deepcopy(results) | {"size": "full"}
+    good: dict[str, Any] = copy.deepcopy(results) | {"size": "full"}
     for figure in good["figures"]:
         figure["ratio"] = 1.0
     return good
@@ -179,7 +179,7 @@ def test_every_bound_is_of_a_figure_that_is_measured(check: Check, good: dict[st
 def test_a_bound_that_breaks_once_and_then_holds_is_not_broken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.syspath_prepend(REPOSITORY)
+    monkeypatch.setattr(sys, "path", [str(REPOSITORY), *sys.path])
     from benchmarks.check import Broken, settle
 
     noisy, slow = Broken("capture.caller", "is 1.2"), Broken("import.time", "is 1.9")
@@ -196,7 +196,7 @@ def test_a_bound_that_breaks_once_and_then_holds_is_not_broken(
 def test_rounds_take_turns_and_the_figure_is_the_median_of_their_ratios(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.syspath_prepend(REPOSITORY)
+    monkeypatch.setattr(sys, "path", [str(REPOSITORY), *sys.path])
     from benchmarks.measure import compare, interleave
 
     order: list[str] = []

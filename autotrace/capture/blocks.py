@@ -152,12 +152,10 @@ def filled(text: str, arguments: Mapping[str, Any], recorder: Recorder) -> str:
     if "{" not in text:
         return text
     is_secret = recorder.encoder.redactor.is_secret
+    fields = {
+        name: semconv.REDACTED if is_secret(name) else value for name, value in arguments.items()
+    }
     try:
-        return text.format_map(
-            {
-                name: semconv.REDACTED if is_secret(name) else value
-                for name, value in arguments.items()
-            }
-        )
+        return text.format_map(fields)
     except Exception:  # noqa: BLE001 - an argument's own __format__ may raise anything
         return text

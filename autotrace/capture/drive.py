@@ -88,8 +88,10 @@ def traced(
             # A plain function that hands out a coroutine, or a decorator's wrapper that hands out
             # the generator of the function below it: what it stands for is still to run.
             operation.detach()
-            if iscoroutine(result) and sys.getrefcount(result) <= 2:
-                operation.unstarted = result  # nobody else has it: ours to close if it is dropped
+            if not iscoroutine(result):
+                operation.streams()
+            elif sys.getrefcount(result) <= 2:  # nobody else has it: ours to close if it is dropped
+                operation.unstarted = result
             return _drive(operation, result)
         operation.succeed(result)
         return result
@@ -176,7 +178,7 @@ def _drive_generator(
                 passing.append(resume(value))
             finally:
                 value = None
-            body = operation.suspend(inside)
+            body = operation.suspend(inside, body)
             operation.item(passing[0])
             try:
                 value = yield passing.pop()
@@ -200,6 +202,7 @@ async def _drive_async_generator(
 ) -> AsyncGenerator[Any, Any]:
     operation.start()
     operation.streams()
+    _ending = _Ending(operation)
     step: Any = _first_step(generator)
     closing = False
     body: Context | None = None
@@ -211,7 +214,7 @@ async def _drive_async_generator(
                 passing.append(await step)
             finally:
                 step = None
-            body = operation.suspend(inside)
+            body = operation.suspend(inside, body)
             operation.item(passing[0])
             try:
                 step = generator.asend((yield passing.pop()))
@@ -227,6 +230,22 @@ async def _drive_async_generator(
     except BaseException as error:
         _end_of_stream(operation, error, closing=closing)
         raise
+
+
+class _Ending:
+    """Ends an operation with the frame that holds this, whatever the context holds.
+
+    A generator that is collected without an event loop cannot finish if its body awaits something
+    then. It stays where it is, attached, until its frame is cleared.
+    """
+
+    __slots__ = ("operation",)
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+
+    def __del__(self) -> None:
+        self.operation.close_early()
 
 
 def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:

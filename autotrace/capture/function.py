@@ -78,7 +78,7 @@ class Traced:
 
 
 class _TracedFunction(Traced, _wrapt.FunctionWrapper):
-    """A traced function: binding as a method, class and static ones too, is that of the function."""
+    """A traced function; as a method it binds like the function, class and static ones too."""
 
     __bound_function_wrapper__ = _TracedMethod
 
@@ -98,6 +98,13 @@ class _TracedObject(Traced, _wrapt.CallableObjectProxy):
         self._self_call = call
         self._self_decorator = decorator
 
+    @property
+    def __signature__(self) -> inspect.Signature:
+        try:
+            return inspect.signature(cast("Any", self).__wrapped__)
+        except (TypeError, ValueError):
+            raise AttributeError("__signature__") from None  # how `inspect` is told of none
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         proxy: Any = self
         return self._self_call(proxy.__wrapped__, None, args, kwargs)
@@ -114,7 +121,7 @@ def wrap(function: Any, call: Call, decorator: Callable[[Any], Any]) -> Any:
     Returns:
         A `Traced`.
     """
-    binds = hasattr(type(function), "__get__")
+    binds = hasattr(cast("Any", type(function)), "__get__")
     return (_TracedFunction if binds else _TracedObject)(function, call, decorator)
 
 
@@ -141,7 +148,8 @@ def _find(module: str, qualname: str) -> Any:
 
 def is_function(value: Any) -> bool:
     """Tell whether a decorator was used bare, on this, or was given a value."""
-    return callable(value) or isinstance(value, classmethod | staticmethod)
+    kind = cast("Any", type(value))  # not by isinstance(), which asks the value what it is
+    return callable(value) or issubclass(kind, classmethod | staticmethod)
 
 
 def check_is_function(function: Any, decorator: str) -> None:

@@ -18,15 +18,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextvars import Token
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
 from autotrace import semconv
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from autotrace.capture.recorder import Recorder
@@ -35,6 +36,7 @@ OPERATION_KEY: Final = otel_context.create_key("autotrace-operation")
 """Context key of the innermost operation."""
 
 
+_NOTHING: Final = Context()
 _set_item = dict[str, object].__setitem__
 
 
@@ -45,10 +47,16 @@ def surroundings() -> Context:
 
 def _living(context: Context) -> Context:
     operation: Any = context.get(OPERATION_KEY)
-    while operation is not None and operation.ended and operation.outside is not None:
-        context = operation.outside
+    while operation is not None and operation.ended and operation.token is not None:
+        context = _before(operation.token)
         operation = context.get(OPERATION_KEY)
     return context
+
+
+def _before(token: Token[Context]) -> Context:
+    """Return what was current before the context was attached that gave this token."""
+    old = token.old_value
+    return _NOTHING if old is Token.MISSING else old
 
 
 class Operation:
@@ -68,15 +76,18 @@ class Operation:
         "attributes",
         "clock_ns",
         "ended",
+        "is_stream",
         "name",
-        "outside",
         "recorder",
         "span",
+        "token",
         "unstarted",
     )
 
     clock_ns: int
     """What to add to `time.perf_counter_ns` to know the time; set with the span."""
+    is_stream: bool
+    """Whether it is a generator that runs; set only if it is."""
     unstarted: Any
     """A coroutine that was made for this operation and has not been started; rarely set."""
 
@@ -86,8 +97,8 @@ class Operation:
         self.attributes = attributes
         self.span: Span | None = None
         self.ended = False
-        self.outside: Context | None = None
-        """What was current before, while this is attached; and for ever, if it could not be put
+        self.token: Token[Context] | None = None
+        """Of what was current before, while this is attached; and for ever, if it could not be put
         back."""
 
     def start(self) -> None:
@@ -115,8 +126,7 @@ class Operation:
         """Start the span and make it the current one."""
         try:
             outside = surroundings()
-            otel_context.attach(self.context(self._start(outside), outside))
-            self.outside = outside
+            self.token = otel_context.attach(self.context(self._start(outside), outside))
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
 
@@ -141,45 +151,53 @@ class Operation:
         if span is None:
             return None
         try:
-            outside = surroundings()
-            inside = self.context(span, outside) if body is None else body
-            otel_context.attach(inside)
+            inside = self.context(span, surroundings()) if body is None else body
+            self.token = otel_context.attach(inside)
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
             return None
-        self.outside = outside
         return inside
 
-    def suspend(self, inside: Context | None) -> Context | None:
+    def suspend(self, inside: Context | None, body: Context | None) -> Context | None:
         """Make the span before it the current one again, until the generator goes on.
 
         Args:
             inside: What `attach` has returned.
+            body: What `attach` was given.
 
         Returns:
-            The context of the generator's body, if the body has changed it.
+            What to give it when the generator goes on: the context of the generator's body, if
+            the body has ever changed it.
         """
-        outside = self.outside
-        if outside is None:
-            return None
+        token = self.token
+        if token is None:
+            return body
         try:
-            body = otel_context.get_current()
-            otel_context.attach(_living(outside))
+            current = otel_context.get_current()
+            otel_context.attach(_living(_before(token)))
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
-            return None
-        self.outside = None
-        return None if body is inside else body
+            return body
+        self.token = None
+        return body if current is inside else current
 
     def detach(self) -> None:
         """Make the span before it the current one again, for good."""
-        outside = self.outside
-        if outside is None:
+        token = self.token
+        if token is None:
             return
         try:
-            if otel_context.get_current().get(OPERATION_KEY) is self:
-                otel_context.attach(_living(outside))
-                self.outside = None
+            if not self.is_current():
+                return
+            outside = _living(_before(token))
+            try:
+                token.var.reset(token)  # not by OpenTelemetry's function, which logs what is normal
+            except ValueError:  # a copy of the context: what it was made of is still to put right
+                otel_context.attach(outside)
+                return
+            self.token = None
+            if outside is not token.old_value:
+                otel_context.attach(outside)
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
 
@@ -189,6 +207,7 @@ class Operation:
 
     def streams(self) -> None:
         """Take note that this is a generator, before its first item."""
+        self.is_stream = True
 
     def item(self, value: Any) -> None:
         """Take note of what a generator yields."""
@@ -264,12 +283,16 @@ class Operation:
         """Return redacted values, to be removed from error text."""
         return []
 
-    def now_ns(self) -> int:
-        """Return the time in nanoseconds since the epoch, of a span that has been started.
+    def now_ns(self) -> int | None:
+        """Return the time of a span that has been started, in nanoseconds since the epoch.
 
         It is counted from the start, so that a clock that is set meanwhile disturbs no duration.
         """
-        return self.clock_ns + time.perf_counter_ns()
+        try:
+            return self.clock_ns + time.perf_counter_ns()
+        except Exception as error:  # noqa: BLE001 - tests of users replace clocks
+            self.recorder.failed(error)
+            return None
 
     def end(self, end_ns: int | None = None) -> None:
         """End the span; it is recorded when this returns."""
@@ -282,14 +305,18 @@ class Operation:
             self.recorder.failed(error)
 
     def __del__(self) -> None:
-        # A coroutine or generator that was dropped where Python could not run its ending.
+        # A coroutine or generator that was dropped where Python could not run its ending, or has
+        # not run it yet: a collector finalises what is in a cycle in any order.
         if self.ended:
             return
         if hasattr(self, "unstarted"):
             # Python warns of a coroutine that was never awaited, and of the one inside it: close
             # that one, so that the user hears of it once, as without us.
             self.unstarted.close()
-        self.close_early()
+        if hasattr(self, "is_stream"):
+            self.close_early()
+        else:
+            self.fail(GeneratorExit("dropped before it had ended"))
 
     def ids(self) -> tuple[str, str] | None:
         """Return the OpenTelemetry trace and span id as hex; None without a span."""

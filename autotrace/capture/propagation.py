@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Mapping, MutableMapping
+from contextvars import Token
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
@@ -11,7 +12,7 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from autotrace.capture.operation import surroundings
-from autotrace.capture.recorder import current
+from autotrace.capture.recorder import failed
 from autotrace.capture.task_operation import FRAME_KEY
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def inject(carrier: MutableMapping[str, str] | None = None) -> dict[str, str]:
     try:
         _W3C.inject(headers, surroundings())
     except Exception as error:  # noqa: BLE001 - the guard of this package
-        _failed(error)
+        failed(error)
     if carrier is not None:
         carrier.update(headers)
     return headers
@@ -49,22 +50,30 @@ def attach(carrier: Mapping[str, str]) -> Generator[None]:
     Args:
         carrier: Headers as `inject` made them; upper and lower case are the same.
     """
-    outside = otel_context.get_current()
-    inside = outside
+    attached: tuple[Context, Token[Context]] | None = None
     try:
+        outside = otel_context.get_current()
         inside = _extracted(carrier, outside)
-        otel_context.attach(inside)
+        if inside is not outside:
+            attached = inside, otel_context.attach(inside)
     except Exception as error:  # noqa: BLE001 - the guard of this package
-        _failed(error)
+        failed(error)
     try:
         yield
     finally:
-        try:
-            # Not where it no longer is the current one: see operation.py.
-            if otel_context.get_current() is inside:
-                otel_context.attach(outside)
-        except Exception as error:  # noqa: BLE001 - the guard of this package
-            _failed(error)
+        if attached is not None:
+            _detach(*attached)
+
+
+def _detach(inside: Context, token: Token[Context]) -> None:
+    """Put back what was current before, unless the block is left elsewhere: see operation.py."""
+    try:
+        if otel_context.get_current() is inside:
+            token.var.reset(token)
+    except ValueError:
+        pass  # a copy of the context: there is nothing to put back
+    except Exception as error:  # noqa: BLE001 - the guard of this package
+        failed(error)
 
 
 def _extracted(carrier: Mapping[str, str], outside: Context) -> Context:
@@ -77,8 +86,3 @@ def _extracted(carrier: Mapping[str, str], outside: Context) -> Context:
     if here.trace_id == there.trace_id:
         return extracted
     return otel_context.set_value(FRAME_KEY, None, extracted)
-
-
-def _failed(error: Exception) -> None:
-    if current.recorder is not None:
-        current.recorder.failed(error)

@@ -130,6 +130,12 @@ class Current:
 current: Final = Current()
 
 
+def failed(error: Exception) -> None:
+    """Count and log an error of ours where no recorder is at hand."""
+    if current.recorder is not None:
+        current.recorder.failed(error)
+
+
 def is_suppressed() -> bool:
     """Tell whether instrumentation is asked to keep quiet here."""
     return bool(otel_context.get_current().get(SUPPRESSED))

@@ -8,7 +8,7 @@ from autotrace import semconv
 from autotrace.capture.blocks import Block, Call, filled
 from autotrace.capture.function import F, is_function
 from autotrace.capture.operation import Operation
-from autotrace.capture.recorder import Recorder
+from autotrace.capture.recorder import Recorder, failed
 from autotrace.capture.task_operation import TaskOperation, current_frame
 from autotrace.capture.unconfigured import warn_not_configured
 
@@ -71,8 +71,12 @@ class TaskBlock(Block[Task]):
             except Exception as error:  # noqa: BLE001 - the guard of this package
                 recorder.failed(error)
         outer = current_frame()
-        session_id = self._session_id or (outer.session_id if outer else None)
-        agent = self._agent or (outer.agent if outer else None) or recorder.agent
+        session_id = _name(recorder, self._session_id, semconv.GEN_AI_CONVERSATION_ID)
+        agent = _name(recorder, self._agent, semconv.GEN_AI_AGENT_NAME)
+        if outer is not None:
+            session_id, agent = session_id or outer.session_id, agent or outer.agent
+        agent = agent or recorder.agent
+        triggered_by = semconv.TRIGGERED_BY_MEMORY_ID
         attributes: dict[str, Any] = {
             semconv.GEN_AI_OPERATION_NAME: semconv.INVOKE_AGENT,
             semconv.KIND: semconv.KIND_TASK,
@@ -81,10 +85,9 @@ class TaskBlock(Block[Task]):
         optional = {
             semconv.GEN_AI_AGENT_NAME: agent,
             semconv.GEN_AI_CONVERSATION_ID: session_id,
-            semconv.TRIGGERED_BY_MEMORY_ID: self._triggered_by_memory_id,
+            triggered_by: _name(recorder, self._triggered_by_memory_id, triggered_by),
         }
-        text = recorder.encoder.text
-        attributes |= {k: text(v, path=k) for k, v in optional.items() if v is not None}
+        attributes |= {key: value for key, value in optional.items() if value}
         name = f"{semconv.INVOKE_AGENT} {agent}" if agent else semconv.INVOKE_AGENT
         return TaskOperation(recorder, name, attributes, session_id=session_id, agent=agent)
 
@@ -102,6 +105,15 @@ class TaskBlock(Block[Task]):
 
     def _handle(self, operation: Operation | None) -> Task:
         return Task(cast("TaskOperation | None", operation))
+
+
+def _name(recorder: Recorder, value: Any, path: str) -> str | None:
+    """Return an id or a name as text; None for one that is not given or cannot be read."""
+    try:
+        return None if value is None else recorder.encoder.text(str(value), path=path)
+    except Exception as error:  # noqa: BLE001 - users' own objects may raise anything
+        recorder.failed(error)
+        return None
 
 
 @overload
@@ -155,5 +167,9 @@ def task(
 
 def current_task() -> Task | None:
     """Return the handle of the task that encloses the caller, or None outside any."""
-    frame = current_frame()
+    try:
+        frame = current_frame()
+    except Exception as error:  # noqa: BLE001 - the guard of this package
+        failed(error)
+        return None
     return None if frame is None else Task(frame.operation)

@@ -42,6 +42,7 @@ class ToolOperation(Operation):
 
     def streams(self) -> None:
         """Take what is yielded for the result."""
+        super().streams()
         if self.capture_result:
             self.items = _Items(self.recorder.encoder.max_value_bytes)
 
@@ -126,9 +127,7 @@ class _Items:
 
 def is_timeout(error: BaseException) -> bool:
     """Tell whether an exception says that time ran out, whichever library raised it."""
-    if isinstance(error, TimeoutError):
-        return True
     return any(
-        "Timeout" in cls.__name__ or cls.__name__ == "DeadlineExceeded"
+        cls is TimeoutError or "Timeout" in cls.__name__ or cls.__name__ == "DeadlineExceeded"
         for cls in type(error).__mro__
     )

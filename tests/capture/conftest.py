@@ -29,16 +29,16 @@ def _leaves_no_trace_of_itself(caplog: pytest.LogCaptureFixture) -> Iterator[Non
 
 
 @pytest.fixture(scope="session")
-def _spans_of_the_session() -> Iterator[tuple[TracerProvider, Spans]]:
+def spans_of_the_session() -> Iterator[tuple[TracerProvider, Spans]]:
     provider = TracerProvider(shutdown_on_exit=False)
     yield provider, Spans(provider)
     provider.shutdown()
 
 
 @pytest.fixture
-def spans(_spans_of_the_session: tuple[TracerProvider, Spans]) -> Iterator[Spans]:
+def spans(spans_of_the_session: tuple[TracerProvider, Spans]) -> Iterator[Spans]:
     """The spans of an application's own provider; each must have ended once when the test has."""
-    provider, found = _spans_of_the_session
+    provider, found = spans_of_the_session
     found.clear()
     with recording(tracer_provider=provider) as recorded:
         yield found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,7 +44,6 @@ class Seen(list[Any]):
         self.look_around()
 
     def end(self) -> list[Any]:
-        gc.collect()
         self.append(("closed", list(closed)))
         return list(self)
 
@@ -180,7 +178,6 @@ async def is_never_awaited(subject: Subject) -> list[Any]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         subject(1)
-        gc.collect()
     seen.append([(warning.category, str(warning.message)) for warning in caught])
     return seen.end()
 

@@ -261,7 +261,9 @@ def hosted(kind: str, host: str, wrap: Wrap, wrap_descriptor: Wrap = plain) -> C
     if host == "bound method":
         return wrap(type("Host", (), {"subject": method})().subject)
     if host == "class method":
-        return type("Host", (), {"subject": wrap_descriptor(classmethod(wrap(class_method)))}).subject
+        return type(
+            "Host", (), {"subject": wrap_descriptor(classmethod(wrap(class_method)))}
+        ).subject
     if host == "static method":
         return type("Host", (), {"subject": wrap_descriptor(staticmethod(wrap(function)))}).subject
     host_type = type("Host", (), {"subject": wrap(method)})

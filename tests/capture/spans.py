@@ -27,7 +27,8 @@ class Spans(SpanProcessor):
         self._started[id_of(span)] += 1
 
     def on_end(self, span: ReadableSpan) -> None:
-        self.ended.append(span)
+        if id_of(span) in self._started:  # else it is one of an earlier test, collected late
+            self.ended.append(span)
 
     def clear(self) -> None:
         self.ended.clear()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from opentelemetry import baggage, propagate
 from opentelemetry import context as otel_context
-from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 
 import autotrace
 from autotrace import attach, current_task, inject, step, task, tool
@@ -172,14 +171,6 @@ def test_another_process_adds_to_the_trace_and_opens_tasks_below_it(configure: C
 # --- threads
 
 
-@pytest.fixture
-def _threads_as_they_were() -> Iterator[None]:
-    yield
-    if ThreadingInstrumentor().is_instrumented_by_opentelemetry:
-        ThreadingInstrumentor().uninstrument()
-
-
-@pytest.mark.usefixtures("_threads_as_they_were")
 def test_threads_and_executors_inherit_the_task_when_told_to(configure: Configure) -> None:
     configure(propagate_threads=True)
 
@@ -204,6 +195,14 @@ def test_threads_and_executors_inherit_the_task_when_told_to(configure: Configur
         f"found {where}"
         for where in ("thread", "timer", "map", "submit", "run_in_executor", "to_thread")
     }
+
+
+def test_threads_are_as_before_when_recording_has_stopped(configure: Configure) -> None:
+    run = threading.Thread.run
+    configure()
+    assert threading.Thread.run is not run
+    autotrace.shutdown()
+    assert threading.Thread.run is run
 
 
 APART = """

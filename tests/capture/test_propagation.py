@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,21 @@ def test_nothing_of_a_task_that_is_open_here_is_inherited_by_one_from_elsewhere(
     found = next(found for found in recorded.traces if found.task == "from elsewhere")
     assert (found.session_id, found.agent) == (None, None)
     assert "a" * 32 in found.trace_id
+
+
+def test_headers_left_while_another_context_is_current_leave_that_one_alone(spans: Spans) -> None:
+    def receive(headers: dict[str, str]) -> Iterator[None]:
+        with attach(headers):
+            yield
+
+    other = HEADERS["traceparent"].replace("a", "c")
+    first, second = receive(HEADERS), receive({"traceparent": other})
+    next(first)
+    next(second)
+    inside = otel_context.get_current()
+    next(first, None)
+    assert otel_context.get_current() is inside
+    otel_context.attach(otel_context.Context())
 
 
 def test_a_stream_may_leave_the_headers_in_another_context(spans: Spans) -> None:

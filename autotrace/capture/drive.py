@@ -148,10 +148,11 @@ def _drive(operation: Operation, body: Any) -> Any:
 
 
 async def _drive_coroutine(operation: Operation, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    if hasattr(operation, "unstarted"):
-        del operation.unstarted
-    operation.start()
-    operation.attach()
+    operation.unstarted = None
+    if operation.span is None:
+        operation.enter()
+    else:  # it has started in the plain function that handed the coroutine out
+        operation.attach()
     try:
         result = await coroutine
     except BaseException as error:

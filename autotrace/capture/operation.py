@@ -309,7 +309,7 @@ class Operation:
         # not run it yet: a collector finalises what is in a cycle in any order.
         if self.ended:
             return
-        if hasattr(self, "unstarted"):
+        if getattr(self, "unstarted", None) is not None:
             # Python warns of a coroutine that was never awaited, and of the one inside it: close
             # that one, so that the user hears of it once, as without us.
             self.unstarted.close()

@@ -222,6 +222,8 @@ def test_control_c_ends_a_command_that_waits_without_a_traceback(recorded: Recor
     with FileLock(recorded.store / "store.lock"), subprocess.Popen(
         [sys.executable, "-m", "autotrace.cli", "traces", "--store", str(recorded.store)],
         cwd=REPOSITORY, env=environment(COLUMNS="200"), stdout=subprocess.PIPE, stderr=its,
+        # A job in the background of a shell inherits that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as running:  # fmt: skip
         os.close(its)
         said = b""

@@ -72,9 +72,9 @@ assert_type(overloaded("x"), str)
 
 bare(3)  # type: ignore[arg-type]
 bare("x", limits=3)  # type: ignore[call-arg]
-called("x", 3)  # type: ignore[misc]
-tool(3)  # type: ignore[arg-type]
-tool(redact=3)  # type: ignore[arg-type]
+called("x", 3)  # type: ignore[call-arg]
+tool(3)  # type: ignore[call-overload]
+tool(redact=3)  # type: ignore[call-overload]
 
 
 # --- methods, in either order of stacking
@@ -173,8 +173,8 @@ assert_type(bare_step(1), int)
 assert_type(called_step(1), int)
 bare_task(1)  # type: ignore[arg-type]
 called_step("x")  # type: ignore[arg-type]
-task("x", "y")  # type: ignore[call-arg]
-task(3)  # type: ignore[arg-type]
+task("x", "y")  # type: ignore[call-overload]
+task(3)  # type: ignore[call-overload]
 
 with task("x", session_id="s") as t, step("y", "z", ["o"]) as s, tool_call("t", {"a": 1}) as c:
     assert_type(t, TaskHandle)

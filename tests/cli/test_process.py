@@ -73,8 +73,12 @@ def test_a_path_that_is_no_store_is_said_and_left_alone(
 
     result = command(*reading, store=store)
 
-    hint = "(record something first, or name one with --store)"
-    assert result.stderr == f"error: no store at {store} {hint}\n"
+    if place == "file":
+        assert result.stderr.startswith(f"error: store={str(store)!r} is not allowed: ")
+        assert result.stderr.count("\n") == 1
+    else:
+        hint = "(record something first, or name one with --store)"
+        assert result.stderr == f"error: no store at {store} {hint}\n"
     assert (result.exit_code, result.stdout) == (1, "")
     assert [p.name for p in tmp_path.rglob("*")] == ([] if place == "missing" else ["store"])
 

@@ -13,9 +13,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry import trace as otel_trace
 
 from autotrace import semconv
-from autotrace.capture.encode import Encoder
-from autotrace.capture.recorder import Recorder, current
-from autotrace.capture.redact import Redactor
+from autotrace.capture.recorder import current, make_recorder
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
 from autotrace.export.collector import add_processor, exports_otlp, otlp_processor
 from autotrace.export.counters import Counters
@@ -49,13 +47,18 @@ class Runtime:
         self.connection = open_connection(settings, self.embedder.space)
         self.reader = Reader(self.connection, self.embedder)
         self.pipeline = open_pipeline(settings, self.connection, self.embedder, self.counters)
-        self._redact = redact
         self._adopt_lock = threading.Lock()
-        self._follows_global = tracer_provider is None
         self._otlp: Any = None
         self._processor = SpoolSpanProcessor(self.pipeline, self.counters)
         self.provider = self._first_provider(tracer_provider)
-        self.recorder = self._make_recorder()
+        self.recorder = make_recorder(
+            settings,
+            tracer_of(self.provider),
+            count=self.counters.add,
+            note=self.counters.note,
+            redact=redact,
+            before_task=self._follow_global_provider if tracer_provider is None else None,
+        )
 
     def start(self) -> None:
         """Begin to record, and store what dead processes have left."""
@@ -63,26 +66,6 @@ class Runtime:
             self._instrumented_threads = _instrument_threads(self.counters)
         current.recorder = self.recorder
         self.pipeline.recover()
-
-    def _make_recorder(self) -> Recorder:
-        settings, counters = self.settings, self.counters
-        redactor = Redactor(
-            enabled=settings.redaction,
-            extra_keys=settings.redact_keys,
-            hook=self._redact,
-            count=counters.add,
-        )
-        encoder = Encoder(redactor, max_value_bytes=settings.max_value_bytes, count=counters.add)
-        return Recorder(
-            tracer_of(self.provider),
-            encoder,
-            count=counters.add,
-            note=counters.note,
-            capture_arguments=settings.capture_arguments,
-            capture_result=settings.capture_result,
-            agent=settings.agent,
-            before_task=self._follow_global_provider if self._follows_global else None,
-        )
 
     def _first_provider(self, given: TracerProvider | None) -> otel_trace.TracerProvider:
         provider = given or _sdk_provider()

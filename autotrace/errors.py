@@ -73,7 +73,7 @@ class StoreUnavailableError(StoreError):
 
 
 class StoreVersionError(StoreError):
-    """The store was written by a newer autotrace than this one."""
+    """The store was written by a newer autotrace than this one, or by an older one."""
 
 
 class EmbeddingSpaceError(StoreError):

@@ -12,7 +12,7 @@ from autotrace.models import RecallResult, ToolStats, Trace, TraceStatus, TraceS
 from autotrace.retrieval import search
 from autotrace.store import stats, traces
 from autotrace.store.connection import Connection
-from autotrace.store.embedder import Embedder
+from autotrace.store.embedder import Embedder, text_key
 from autotrace.store.log import read_records
 from autotrace.store.schema import Collections
 from autotrace.store.timeline import Entry
@@ -128,15 +128,16 @@ class Reader:
         _check_limit(limit, MAX_RECALL)
         vector = self._embedder.embed([str(query)])[0]
 
-        def find(collections: Collections) -> list[traces.Found]:
+        where = search.Filter(agent, session_id, tuple(tools or ()))
+
+        def find(collections: Collections) -> list[search.Found]:
             return search.find(
                 collections,
                 vector,
+                lambda text: text_key(self._embedder, text),
                 success_only=success_only,
                 limit=limit,
-                agent=agent,
-                session_id=session_id,
-                tools=list(tools or ()),
+                where=where,
             )
 
         return [search.to_model(found) for found in self._read(find, fresh=True)]

@@ -108,7 +108,7 @@ def drain(texts: list[str], embedder: LookupEmbedder) -> Metrics:
                 pass
         metrics = _metrics(watch, len(texts))
         with full.connection.reading() as collections:
-            stored = collections.succeeded.count() + collections.failed.count()
+            stored = collections.summaries.count()
         if stored != len(texts):
             raise RuntimeError(f"{stored} of {len(texts)} traces are in the store")
     return metrics

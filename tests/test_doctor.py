@@ -64,9 +64,9 @@ def test_a_healthy_store_is_ok_in_everything(settings: Settings) -> None:
     assert autotrace.__version__ in checks["versions"].detail
     assert "chromadb 1." in checks["versions"].detail
     assert checks["embedder"].detail == "test-hash, 384 dimensions"
-    assert checks["records"].detail.endswith("open 0, succeeded 3, failed 3, state 2")
+    assert checks["records"].detail.endswith("succeeded 3, failed 3, state 2")
     assert checks["timeline"].detail == "the newest 6 traces are listed"
-    assert checks["index"].detail == "6 of 6 traces found"
+    assert checks["index"].detail == "6 of 6 texts found"
 
 
 def test_it_changes_nothing(settings: Settings) -> None:
@@ -228,7 +228,7 @@ def test_an_embedder_that_fails_is_an_error_and_the_rest_is_still_looked_at(
     checks = look(settings, Broken())
 
     assert only_wrong(checks).detail == "ConnectionError: no route"
-    assert checks["index"].detail == "6 of 6 traces found"
+    assert checks["index"].detail == "6 of 6 texts found"
     assert "query" not in checks
 
 
@@ -280,9 +280,9 @@ def opened(settings: Settings) -> Iterator[schema.Collections]:
 def test_a_vector_that_is_another_than_the_embedder_makes_is_an_error(
     opened: schema.Collections,
 ) -> None:
-    (trace_id, *_) = opened.succeeded.get()["ids"]
+    (key, *_) = opened.succeeded.get()["ids"]
     any_collection: Any = opened.succeeded
-    any_collection.update([trace_id], embeddings=HashEmbedder().embed(["something else"]))
+    any_collection.update([key], embeddings=HashEmbedder().embed(["something else"]))
 
     check = contents.check_index(opened, HashEmbedder(), "rebuild")
 
@@ -296,13 +296,13 @@ def test_a_vector_that_the_index_has_lost_is_an_error(
     def blind(collections: schema.Collections, vector: Any, *, success: bool, limit: int) -> Any:
         return [] if success else search(collections, vector, success=success, limit=limit)
 
-    search = contents.traces.search
-    monkeypatch.setattr(contents.traces, "search", blind)
+    search = contents.texts.nearest
+    monkeypatch.setattr(contents.texts, "nearest", blind)
 
     check = contents.check_index(opened, HashEmbedder(), "rebuild")
 
     assert (check.status, check.fix) == ("error", "rebuild")
-    assert check.detail == "of 6 traces 3 are not found by their own task"
+    assert check.detail == "of 6 task texts 3 are not found by their own vector"
 
 
 def test_many_traces_of_one_task_are_no_fault(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_many_traces_of_one_task_are_no_fault(tmp_path: Path) -> None:
 def test_a_lost_summary_is_an_error_whose_fix_works(settings: Settings) -> None:
     connection = open_connection(settings, None)
     with connection.writing() as collections:
-        collections.succeeded.delete(collections.succeeded.get()["ids"][:1])
+        collections.summaries.delete(collections.summaries.get()["ids"][:1])
     connection.close()
 
     wrong = only_wrong(look(settings))

@@ -346,3 +346,5 @@ def rebuild(
         f"{connection.name} is rebuilt: {done.traces:,} traces, {done.tool_calls:,} tool calls, "
         f"embedding space {done.space}"
     )
+    if done.refused_texts:
+        complain("note", f"the embedder refused {done.refused_texts:,} task texts: not recalled")

@@ -8,14 +8,12 @@ from itertools import islice
 from typing import Any, Final
 
 from autotrace.doctor.check import Check, guarded
-from autotrace.retrieval import search
-from autotrace.store import timeline, traces
+from autotrace.store import texts, timeline, traces
 from autotrace.store.embedder import Embedder
 from autotrace.store.schema import (
     SCHEMA_VERSION,
     STORE_RECORD_ID,
     Collections,
-    document_of,
     documents,
 )
 
@@ -66,19 +64,15 @@ def check_schema(record: dict[str, Any] | None, embedder: Embedder | None, rebui
 
 def count_records(collections: Collections) -> Check:
     """Count the records of each collection."""
-    names = ("log", "open", "succeeded", "failed", "state")
+    names = ("log", "summaries", "lists", "succeeded", "failed", "state")
     counts = ", ".join(f"{name} {getattr(collections, name).count():,}" for name in names)
     return Check(name="records", status="ok", detail=counts)
 
 
 def check_timeline(collections: Collections, rebuild: str) -> Check:
     """Tell whether the newest traces that were started can be listed."""
-    newest = [
-        entry.trace_id
-        for entry in islice(
-            timeline.newest_first(lambda ids: documents(collections.log, ids)), _NEWEST
-        )
-    ]
+    entries = islice(timeline.newest_first(collections.lists), _NEWEST)
+    newest = [entry.trace_id for entry in entries]
     lost = len(newest) - len(traces.get_summaries(collections, newest))
     if lost:
         detail = f"{lost} of the newest {len(newest)} traces cannot be listed or recalled"
@@ -87,41 +81,42 @@ def check_timeline(collections: Collections, rebuild: str) -> Check:
 
 
 def check_index(collections: Collections, embedder: Embedder | None, rebuild: str) -> Check:
-    """Recall a sample of completed traces by their own task; each must be found."""
+    """Look for a sample of the task texts by their own vectors; each must be found."""
     sample = [
-        (success, found)
+        (success, vector)
         for success, collection in ((True, collections.succeeded), (False, collections.failed))
-        for found in _spread(collection)
+        for vector in _spread(collection)
     ]
     lost = 0
     foreign = 0
-    for success, (trace_id, task, stored) in sample:
-        vector = stored if embedder is None else embedder.embed([task])[0]
-        foreign += _dot(vector, stored) < _SAME_COSINE
-        nearest = traces.search(collections, stored, success=success, limit=_NEIGHBOURS)
-        # Agents run the same task again and again: so many may be just as near that not all fit.
+    for success, (key, stored) in sample:
+        nearest = texts.nearest(collections, stored, success=success, limit=_NEIGHBOURS)
+        # Different texts may have the same vector, so many that not all of them fit.
         crowded = len(nearest) == _NEIGHBOURS and nearest[-1].similarity > 1 - 1e-4
-        lost += not crowded and all(found.trace_id != trace_id for found in nearest)
+        mine = next((text for text in nearest if text.key == key), None)
+        if mine is None:
+            lost += not crowded
+        elif embedder is not None:
+            first = mine.first.trace_id
+            summary = traces.get_summaries(collections, [first]).get(first)
+            if summary is not None:
+                made = embedder.embed([summary["task"]])[0]
+                foreign += _dot(made, stored) < _SAME_COSINE
     if lost or foreign:
-        detail = f"of {len(sample)} traces {lost} are not found by their own task"
+        detail = f"of {len(sample)} task texts {lost} are not found by their own vector"
         if foreign:
             detail += f", and {foreign} have another vector than the embedder makes"
         return Check(name="index", status="error", detail=detail, fix=rebuild)
-    return Check(name="index", status="ok", detail=f"{len(sample)} of {len(sample)} traces found")
+    return Check(name="index", status="ok", detail=f"{len(sample)} of {len(sample)} texts found")
 
 
-def _spread(collection: Any) -> Iterator[tuple[str, str, Any]]:
-    """Yield id, task and vector of records from all over a collection."""
+def _spread(collection: Any) -> Iterator[tuple[str, Any]]:
+    """Yield key and vector of texts from all over a collection."""
     total: int = collection.count()
     wanted = min(total, _SAMPLE // 2)
     for number in range(wanted):
-        got = collection.get(
-            limit=1, offset=number * total // wanted, include=["metadatas", "embeddings"]
-        )
-        for trace_id, metadata, vector in zip(
-            got["ids"], got["metadatas"], got["embeddings"], strict=True
-        ):
-            yield trace_id, document_of(metadata)["task"], vector
+        got = collection.get(limit=1, offset=number * total // wanted, include=["embeddings"])
+        yield from zip(got["ids"], got["embeddings"], strict=True)
 
 
 def _dot(one: Any, other: Any) -> float:
@@ -132,8 +127,8 @@ def check_query(collections: Collections, embedder: Embedder) -> Check:
     """Recall something, whatever it finds."""
     started_s = time.perf_counter()
     vector = embedder.embed([_PROBE])[0]
-    found = search.find(collections, vector, success_only=False, limit=1)
+    found = texts.nearest(collections, vector, success=True, limit=1)
     elapsed_ms = (time.perf_counter() - started_s) * 1000
     what = f"{found[0].similarity:.2f} similar" if found else "none stored"
-    detail = f"a recall took {elapsed_ms:.0f} ms; nearest trace: {what}"
+    detail = f"a query took {elapsed_ms:.0f} ms; nearest task of a successful trace: {what}"
     return Check(name="query", status="ok", detail=detail)

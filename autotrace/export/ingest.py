@@ -24,7 +24,7 @@ from typing import Any, Final
 import orjson
 
 from autotrace import semconv
-from autotrace.errors import StoreError, StoreUnavailableError
+from autotrace.errors import StoreUnavailableError
 from autotrace.export.assemble import (
     Tree,
     duration_ms_of,
@@ -34,18 +34,18 @@ from autotrace.export.assemble import (
     trace_id_of,
 )
 from autotrace.export.records import SpanRecord, record_key
-from autotrace.store import schema, timeline, traces
+from autotrace.export.vectors import TaskVectors
+from autotrace.store import schema, texts, timeline, traces
 from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder
 from autotrace.store.log import MAX_PART_BYTES, Part, lost_ids, part_id, read_parts
 from autotrace.store.schema import Collections
+from autotrace.store.slots import Appender
 from autotrace.store.stats import Call, Counters, read_writer, write_counters
 
 MAX_CACHED_RECORDS: Final = 50_000
 """How many span records of traces under way are kept in memory, to spare reading them back."""
 _MAX_APPEND_ATTEMPTS: Final = 20
-_PROBE: Final = "Is the embedder there?"
-"""Tells an embedder that refuses a text from one that is down: for the second we wait."""
 
 
 @dataclass
@@ -88,9 +88,11 @@ class _TraceState:
 class _Projections:
     """What the projections of a batch will write."""
 
-    entries: list[timeline.Entry] = field(default_factory=list[timeline.Entry])
-    open: dict[str, traces.Summary] = field(default_factory=dict[str, traces.Summary])
-    completed: dict[str, traces.Summary] = field(default_factory=dict[str, traces.Summary])
+    started: list[timeline.Entry] = field(default_factory=list[timeline.Entry])
+    """Traces that are new to the store."""
+    completed: list[str] = field(default_factory=list[str])
+    """Traces that have been completed by this batch."""
+    summaries: dict[str, traces.Summary] = field(default_factory=dict[str, traces.Summary])
     calls: list[Call] = field(default_factory=list[Call])
 
 
@@ -129,7 +131,9 @@ class Ingestor:
         Raises:
             StoreError: Nothing or a part is stored; store the batch again.
         """
-        vectors = self._vectors_of_ended_tasks(records)
+        vectors = TaskVectors(self._embedder, self._count)
+        # Before the lock is taken: it takes longer than the write.
+        vectors.add(_texts_of_ended_tasks(records))
         try:
             with self._connection.writing() as collections:
                 if not self._follows(self._connection.generation()):
@@ -163,43 +167,6 @@ class Ingestor:
         before, _, owner = self._generation.partition(" ")
         now, _, now_owner = generation.partition(" ")
         return owner == now_owner and before.isdigit() and int(before) + 1 == int(now)
-
-    def _vectors_of_ended_tasks(self, records: Iterable[SpanRecord]) -> dict[str, Any]:
-        """Embed before the lock is taken: it takes longer than the write."""
-        ended = {
-            trace_id_of(record): str(record.get("attributes", {}).get(semconv.TASK, ""))
-            for record in records
-            if semconv.TASK in record.get("attributes", ()) and "end_ns" in record
-        }
-        return self._embed(ended)
-
-    def _embed(self, texts: Mapping[str, str]) -> dict[str, Any]:
-        if not texts:
-            return {}
-        distinct = list(dict.fromkeys(texts.values()))
-        vectors = dict(zip(distinct, self._vectors(distinct), strict=True))
-        return {trace_id: vectors[text] for trace_id, text in texts.items()}
-
-    def _vectors(self, texts: list[str]) -> Iterable[Any]:
-        """Embed texts; one that the embedder refuses, while it takes others, has None."""
-        try:
-            return self._embedder.embed(texts)
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001 - an application's embedder may raise anything
-            try:
-                self._embedder.embed([_PROBE])
-            except Exception:  # noqa: BLE001 - so it does not answer at all
-                msg = f"the embedder does not answer: {error!r}"
-                raise StoreUnavailableError(msg) from error
-        return [self._vector_or_none(text) for text in texts]
-
-    def _vector_or_none(self, text: str) -> Any:
-        try:
-            return self._embedder.embed([text])[0]
-        except Exception:  # noqa: BLE001 - an application's embedder may raise anything
-            self._count("unembedded_tasks")
-            return None
 
     def _append(
         self, collections: Collections, records: Sequence[SpanRecord], writer: str, batch: int
@@ -272,66 +239,21 @@ class Ingestor:
         self,
         collections: Collections,
         projections: _Projections,
-        vectors: dict[str, Any],
+        vectors: TaskVectors,
         writer: str,
         batch: int,
     ) -> None:
-        self._enter_timeline(collections, projections.entries, writer, batch)
-        missing = {
-            trace_id: summary["task"]
-            for trace_id, summary in projections.completed.items()
-            if trace_id not in vectors
-        }
-        vectors |= self._embed(missing)
-        # What the embedder refuses is listed with the open ones, where no query looks.
-        refused = {i: s for i, s in projections.completed.items() if vectors[i] is None}
-        found = {i: s for i, s in projections.completed.items() if i not in refused}
-        traces.put_completed(collections, found, vectors)
-        traces.put_open(collections, projections.open | refused)
-        self._close_completed(collections, projections, found)
+        exclusive = self._connection.exclusive
+        appender = Appender(writer, batch, exclusive, collections.max_batch)
+        timeline.enter(collections.lists, projections.started, appender)
+        traces.put(collections, projections.summaries)
+        enter_completed(
+            collections,
+            {trace_id: projections.summaries[trace_id] for trace_id in projections.completed},
+            vectors,
+            appender,
+        )
         self._count_calls(collections, projections.calls, writer, batch)
-
-    def _close_completed(
-        self, collections: Collections, projections: _Projections, completed: Iterable[str]
-    ) -> None:
-        entered = {entry.trace_id for entry in projections.entries}
-        # A trace that started and ended in this batch was never open.
-        traces.close_open(collections, [t for t in completed if t not in entered])
-
-    def _enter_timeline(
-        self, collections: Collections, entries: Sequence[timeline.Entry], writer: str, batch: int
-    ) -> None:
-        by_bucket: dict[int, list[timeline.Entry]] = {}
-        for entry in entries:
-            by_bucket.setdefault(timeline.bucket_of(entry.start_ns), []).append(entry)
-        markers = {m: 1 for bucket in by_bucket for m in timeline.marker_ids(bucket)}
-
-        def fetch(ids: Sequence[str]) -> dict[str, Any]:
-            return schema.documents(collections.log, ids)
-
-        for _ in range(_MAX_APPEND_ATTEMPTS):
-            if not by_bucket:
-                return
-            taken = timeline.read_slots(fetch, list(by_bucket))
-            slots = {
-                timeline.slot_id(bucket, len(taken[bucket])): {
-                    "writer": writer,
-                    "batch": batch,
-                    "entries": [list(entry) for entry in bucket_entries],
-                }
-                for bucket, bucket_entries in by_bucket.items()
-            }
-            schema.add(collections.log, slots | markers, collections.max_batch)
-            if self._connection.exclusive:
-                return
-            lost = lost_ids(collections.log, list(slots), writer, batch)
-            by_bucket = {
-                bucket: bucket_entries
-                for bucket, bucket_entries in by_bucket.items()
-                if timeline.slot_id(bucket, len(taken[bucket])) in lost
-            }
-        msg = f"the timeline of {self._connection.name} is contended; trying later"
-        raise StoreUnavailableError(msg)
 
     def _count_calls(
         self, collections: Collections, calls: Sequence[Call], writer: str, batch: int
@@ -387,6 +309,35 @@ def _new_parts(
         yield head + b",".join(texts) + b"]}"
 
 
+def enter_completed(
+    collections: Collections,
+    summaries: Mapping[str, traces.Summary],
+    vectors: TaskVectors,
+    appender: Appender,
+) -> None:
+    """Have completed traces found by meaning; one whose text the embedder refuses is listed only.
+
+    Raises:
+        StoreUnavailableError: The embedder does not answer, or other writers always came first.
+    """
+    vectors.add(summary["task"] for summary in summaries.values())
+    for success in (True, False):
+        keys = {
+            timeline.Entry(summary["created_ns"], trace_id): key
+            for trace_id, summary in summaries.items()
+            if bool(summary["success"]) is success
+            and (key := vectors.key(summary["task"])) is not None
+        }
+        texts.enter(collections, keys, vectors.by_key, success=success, appender=appender)
+
+
+def _texts_of_ended_tasks(records: Iterable[SpanRecord]) -> Iterator[str]:
+    for record in records:
+        attributes = record.get("attributes", {})
+        if semconv.TASK in attributes and "end_ns" in record:
+            yield str(attributes[semconv.TASK])
+
+
 def _project(state: _TraceState, projections: _Projections) -> None:
     """Add what the batch changes for the tasks of one OpenTelemetry trace."""
     tree = Tree(state.records)
@@ -397,6 +348,7 @@ def _project(state: _TraceState, projections: _Projections) -> None:
     if not tree.tasks:
         return
     fresh_ids = {record["id"] for record in state.fresh}
+    ended_ids = {record["id"] for record in state.fresh if "end_ns" in record}
     old_ids: set[str] = set()
     if len(state.fresh) < len(state.records):
         fresh = {id(record) for record in state.fresh}
@@ -411,11 +363,11 @@ def _project(state: _TraceState, projections: _Projections) -> None:
         if task["id"] not in touched:
             continue
         trace_id = trace_id_of(task)
-        summary = summarize(tree, task)
-        target = projections.completed if summary["status"] == "completed" else projections.open
-        target[trace_id] = summary
+        summary = projections.summaries[trace_id] = summarize(tree, task)
         if task["id"] not in old_ids:
-            projections.entries.append(timeline.Entry(task["start_ns"], trace_id))
+            projections.started.append(timeline.Entry(task["start_ns"], trace_id))
+        if summary["status"] == "completed" and task["id"] in ended_ids:
+            projections.completed.append(trace_id)
 
 
 def call_of(record: SpanRecord) -> Call:

@@ -28,14 +28,16 @@ from filelock import FileLock, Timeout
 from autotrace.errors import AutotraceError, StoreError, StoreUnavailableError
 from autotrace.export.assemble import Tree, summarize, trace_id_of
 from autotrace.export.drain import LOCK_FILE, load_cursor
-from autotrace.export.ingest import call_of
+from autotrace.export.ingest import call_of, enter_completed
 from autotrace.export.records import record_key
+from autotrace.export.vectors import TaskVectors
 from autotrace.store import rebuild as repair
-from autotrace.store import traces
+from autotrace.store import timeline, traces
 from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder
 from autotrace.store.log import Part, read_parts
 from autotrace.store.schema import Collections
+from autotrace.store.slots import Appender
 from autotrace.store.stats import Counters
 from autotrace.store.timeline import Entry
 
@@ -56,6 +58,8 @@ class Rebuilt(NamedTuple):
     """Tool calls, inside and outside tasks, each now counted in the statistics."""
     space: str
     """The embedding space that the store holds from now on."""
+    refused_texts: int
+    """Task texts that the embedder refused: their traces are listed, and not recalled."""
 
 
 @dataclass
@@ -100,10 +104,10 @@ def rebuild(
         StoreVersionError: A newer autotrace wrote the store; nothing is changed.
         StoreUnavailableError: Another process does not let go of the store, or Chroma failed.
     """
-    _embed(embedder, ["a task"])  # what cannot be embedded must not be deleted
+    _check(embedder)  # what cannot be embedded must not be deleted
     try:
         with _no_drainer(spool, lock_timeout_s), connection.writing() as collections:
-            return _Rebuild(connection.name, embedder, spool, progress).run(collections)
+            return _Rebuild(connection, embedder, spool, progress).run(collections)
     finally:
         connection.close()  # its collections are gone, and so is what it knows of them
 
@@ -134,12 +138,13 @@ class _Rebuild:
 
     def __init__(
         self,
-        store: str,
+        connection: Connection,
         embedder: Embedder,
         spool: Path,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        self._store = store
+        self._store = connection.name
+        self._exclusive = connection.exclusive
         self._embedder = embedder
         self._progress = progress
         cursor = load_cursor(spool)
@@ -148,6 +153,7 @@ class _Rebuild:
         self._pending = _Pending()
         self._traces = 0
         self._tool_calls = 0
+        self._refused_texts = 0
 
     def run(self, collections: Collections) -> Rebuilt:
         space = self._embedder.space
@@ -164,7 +170,7 @@ class _Rebuild:
         self._write(collections)
         repair.replace_stats(collections, self._counters)
         repair.finish(collections, space)
-        return Rebuilt(self._traces, self._tool_calls, space)
+        return Rebuilt(self._traces, self._tool_calls, space, self._refused_texts)
 
     def _report(self, done: int, total: int) -> None:
         if self._progress is not None:
@@ -195,24 +201,21 @@ class _Rebuild:
 
     def _write(self, collections: Collections) -> None:
         pending, self._pending = self._pending, _Pending()
+        appender = Appender("rebuild", 0, self._exclusive, collections.max_batch)
+        timeline.enter(collections.lists, pending.entries, appender)
+        traces.put(collections, pending.summaries)
         completed = {t: s for t, s in pending.summaries.items() if s["status"] == "completed"}
-        distinct = list(dict.fromkeys(summary["task"] for summary in completed.values()))
-        vectors = dict(zip(distinct, _embed(self._embedder, distinct), strict=True))
-        repair.enter_missing(collections, pending.entries)
-        traces.put_completed(
-            collections, completed, {t: vectors[s["task"]] for t, s in completed.items()}
-        )
-        traces.put_open(
-            collections, {t: s for t, s in pending.summaries.items() if t not in completed}
-        )
+        vectors = TaskVectors(self._embedder, self._count_refused)
+        enter_completed(collections, completed, vectors, appender)
         self._traces += len(pending.summaries)
 
+    def _count_refused(self, _: str) -> None:
+        self._refused_texts += 1
 
-def _embed(embedder: Embedder, texts: list[str]) -> Any:
-    if not texts:
-        return []
+
+def _check(embedder: Embedder) -> None:
     try:
-        return embedder.embed(texts)
+        embedder.embed(["a task"])
     except AutotraceError:
         raise
     except Exception as error:

@@ -1,102 +1,198 @@
 """Finding past traces by meaning.
 
+The index knows texts; each stands for the traces whose task it was. So a recall asks for the texts
+nearest to the query, and takes their traces in order: the most similar first, of equally similar
+ones the newest.
+
 A filter that matches most traces makes a Chroma query slow, and one that matches few makes an
-unfiltered query miss them. So a filtered recall looks at a few times as many neighbours as were
-asked for, and filters those. When too few of them match, which shows the filter to be selective,
-Chroma is asked to filter by agent and session; and for tools, which no index knows, the circle of
-neighbours is drawn wider until enough match or all have been seen.
+unfiltered query miss them. So a filtered recall looks at a few times as many texts as were asked
+for, and filters their traces. When too few match, which shows the filter to be selective, the
+traces of that agent or session are looked up, if they are few enough, and compared one by one; and
+for tools, which no index knows, the circle of texts is drawn wider until enough match or all have
+been seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 from autotrace.models import RecallResult
+from autotrace.store import texts, traces
 from autotrace.store.schema import Collections
+from autotrace.store.texts import Text
 from autotrace.store.times import utc
-from autotrace.store.traces import Found, search, where
+from autotrace.store.traces import Summary
 
 _WIDENING: Final = 4
 _SELECTIVE_AFTER: Final = 16
-"""A filter that so many times the neighbours asked for do not satisfy is selective."""
+"""A filter that so many times the texts asked for do not satisfy is selective."""
+_MAX_COMPARED: Final = 2000
+"""How many traces of an agent or session are compared one by one."""
 _MAX_TIED: Final = 1000
+"""How many texts are looked at that are all as similar as the last one wanted."""
+_MAX_REPEATS: Final = 1000
+"""How many of the newest traces of one text a filter is tried on."""
+_SUMMARIES_AT_ONCE: Final = 64
 _TIE: Final = 1e-6
 """Two similarities closer than this are the same, computed in single precision."""
+
+
+class Found(NamedTuple):
+    """A trace that a search found."""
+
+    trace_id: str
+    summary: Summary
+    similarity: float
+    """Cosine similarity, 0 to 1; opposite vectors count as unrelated."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a trace must be, beside similar. None, or nothing, leaves it open."""
+
+    agent: str | None = None
+    session_id: str | None = None
+    tools: Sequence[str] = ()
+    """It called every one of these."""
+
+    def __bool__(self) -> bool:
+        return bool(self.agent or self.session_id or self.tools)
+
+    def matches(self, summary: Summary) -> bool:
+        """Tell whether a trace passes."""
+        return (
+            (self.agent is None or summary["agent"] == self.agent)
+            and (self.session_id is None or summary["session_id"] == self.session_id)
+            and set(self.tools) <= set(summary["tool_sequence"])
+        )
 
 
 def find(
     collections: Collections,
     vector: Any,
+    key_of: Callable[[str], str],
     *,
     success_only: bool,
     limit: int,
-    agent: str | None = None,
-    session_id: str | None = None,
-    tools: Sequence[str] = (),
+    where: Filter,
 ) -> list[Found]:
     """Return the completed traces whose tasks are nearest to a vector, nearest first.
 
     Args:
         collections: The open store.
         vector: Embedding of the query.
+        key_of: Returns the key under which the store keeps a task text.
         success_only: Whether to leave out traces that failed.
         limit: How many to return at most.
-        agent: Only traces of this agent.
-        session_id: Only traces of this session.
-        tools: Only traces that called every one of these tools.
+        where: What the traces must be beside similar.
     """
     found: list[Found] = []
     for success in (True,) if success_only else (True, False):
-        found += _find_in(collections, vector, success, limit, agent, session_id, tools)
+        found += _Search(collections, vector, key_of, success, limit, where).run()
     return ranked(found)[:limit]
 
 
 def ranked(found: Sequence[Found]) -> list[Found]:
     """Order candidates: most similar first; of equally similar ones the newest first."""
-    return sorted(
-        found, key=lambda f: (-round(f.similarity / _TIE), -f.summary["created_ns"], f.trace_id)
-    )
+    return sorted(found, key=lambda f: _rank(f.similarity, f.summary["created_ns"], f.trace_id))
 
 
-def _find_in(
-    collections: Collections,
-    vector: Any,
-    success: bool,
-    limit: int,
-    agent: str | None,
-    session_id: str | None,
-    tools: Sequence[str],
-) -> list[Found]:
-    """Return the nearest traces that match; of those that tie for the last places the newest.
+def _rank(similarity: float, start_ns: int, trace_id: str) -> tuple[int, int, str]:
+    return -round(similarity / _TIE), -start_ns, trace_id
 
-    An agent that does the same task again and again has many equal ones, of which Chroma returns
-    any: so more are fetched until the tie is passed, or _MAX_TIED have been seen.
-    """
-    filtered = bool(agent or session_id or tools)
-    wanted = limit * _WIDENING if filtered else limit + 1
-    condition: dict[str, Any] | None = None
-    while True:
-        neighbours = search(collections, vector, success=success, limit=wanted, condition=condition)
-        found = ranked([f for f in neighbours if _matches(f, agent, session_id, tools)])
-        tied = len(found) >= limit and (
-            neighbours[-1].similarity >= found[limit - 1].similarity - _TIE
+
+@dataclass
+class _Search:
+    """One search among the traces of one outcome."""
+
+    collections: Collections
+    vector: Any
+    key_of: Callable[[str], str]
+    success: bool
+    limit: int
+    where: Filter
+
+    def __post_init__(self) -> None:
+        self._summaries: dict[str, Summary | None] = {}
+
+    def run(self) -> list[Found]:
+        wanted = self.limit * _WIDENING if self.where else self.limit
+        selective = False
+        while True:
+            # One more than wanted shows whether there are more.
+            near = texts.nearest(
+                self.collections, self.vector, success=self.success, limit=wanted + 1
+            )
+            found = self._matching(near, min(wanted, _MAX_REPEATS))
+            full = len(found) == self.limit
+            tied = full and near[-1].similarity >= found[-1].similarity - _TIE
+            if len(near) <= wanted or (full and (not tied or wanted >= _MAX_TIED)):
+                return found
+            if not full and not selective and wanted >= self.limit * _SELECTIVE_AFTER:
+                selective = True
+                compared = self._compared()
+                if compared is not None:
+                    return compared
+            wanted *= _WIDENING
+
+    def _matching(self, near: Sequence[Text], repeats: int) -> list[Found]:
+        """Return the best traces of some texts that pass the filter."""
+        similarity: dict[str, float] = {}
+        candidates: list[tuple[int, int, str]] = []
+        for text, entries in texts.traces_of(self.collections, near, repeats).items():
+            for start_ns, trace_id in entries:
+                if similarity.setdefault(trace_id, text.similarity) == text.similarity:
+                    candidates.append(_rank(text.similarity, start_ns, trace_id))
+        candidates = sorted(set(candidates))
+        found: list[Found] = []
+        for start in range(0, len(candidates), _SUMMARIES_AT_ONCE):
+            group = [trace_id for _, _, trace_id in candidates[start : start + _SUMMARIES_AT_ONCE]]
+            for trace_id, summary in self._read(group).items():
+                if summary is not None and self._passes(summary):
+                    found.append(Found(trace_id, summary, similarity[trace_id]))
+            if len(found) >= self.limit:
+                break
+        return found[: self.limit]
+
+    def _read(self, trace_ids: Sequence[str]) -> dict[str, Summary | None]:
+        unread = [trace_id for trace_id in trace_ids if trace_id not in self._summaries]
+        if unread:
+            got = traces.get_summaries(self.collections, unread)
+            self._summaries.update((trace_id, got.get(trace_id)) for trace_id in unread)
+        return {trace_id: self._summaries[trace_id] for trace_id in trace_ids}
+
+    def _passes(self, summary: Summary) -> bool:
+        return (
+            summary["status"] == "completed"
+            and bool(summary["success"]) is self.success
+            and self.where.matches(summary)
         )
-        enough = len(found) >= limit and (not tied or wanted >= _MAX_TIED)
-        if enough or len(neighbours) < wanted:
-            return found[:limit]
-        if filtered and wanted >= limit * _SELECTIVE_AFTER:
-            condition = where({"agent": agent, "session": session_id})
-        wanted *= _WIDENING
 
-
-def _matches(found: Found, agent: str | None, session_id: str | None, tools: Sequence[str]) -> bool:
-    summary = found.summary
-    return (
-        (agent is None or summary["agent"] == agent)
-        and (session_id is None or summary["session_id"] == session_id)
-        and set(tools) <= set(summary["tool_sequence"])
-    )
+    def _compared(self) -> list[Found] | None:
+        """Compare every trace of the agent and session; None if that is open, or they are many."""
+        agent, session_id = self.where.agent, self.where.session_id
+        if agent is None and session_id is None:
+            return None
+        theirs = traces.find(
+            self.collections, session_id=session_id, agent=agent, limit=_MAX_COMPARED + 1
+        )
+        if len(theirs) > _MAX_COMPARED:
+            return None
+        passing = {
+            trace_id: (self.key_of(summary["task"]), summary)
+            for trace_id, summary in theirs.items()
+            if self._passes(summary)
+        }
+        keys = list({key for key, _ in passing.values()})
+        similarity = texts.compare(self.collections, self.vector, keys, success=self.success)
+        found = [
+            Found(trace_id, summary, similarity[key])
+            for trace_id, (key, summary) in passing.items()
+            if key in similarity
+        ]
+        return ranked(found)[: self.limit]
 
 
 def to_model(found: Found) -> RecallResult:

@@ -99,6 +99,18 @@ class MiniLmEmbedder:
             return no_rows(self.dimensions)
         return self._cache.rows(cut, lambda missing: self._loaded()[1].encode(missing))
 
+    def reads(self, text: str) -> str:
+        """Return the beginning of a text that its vector is made of.
+
+        Raises:
+            EmbedderUnavailableError: The weights are in no place; it names each place tried.
+        """
+        cut = well_formed(text[:_MAX_CHARACTERS])
+        # An ASCII character makes at most one token; others may be taken apart into several.
+        if cut.isascii() and len(cut) < _MAX_TOKENS - 1:
+            return cut
+        return self._loaded()[1].reads(cut)
+
     def load(self) -> str:
         """Load the model now instead of at the first text.
 
@@ -206,6 +218,9 @@ class _MiniLm:
         for batch in _batches([len(ids) for ids in tokens], self._batch_texts):
             found.update(zip(batch, self._run([tokens[i] for i in batch]), strict=True))
         return np.stack([found[i] for i in range(len(texts))])
+
+    def reads(self, text: str) -> str:
+        return text[: max(end for _, end in self._tokenizer.encode(text).offsets)]
 
     def _run(self, tokens: list[list[int]]) -> FloatMatrix:
         import numpy as np

@@ -3,13 +3,14 @@
 | collection | id | vector | holds |
 |---|---|---|---|
 | log | `{otel trace id}/{n}` | none | span records, appended; the truth |
-| log | `t…` | none | the timeline: which traces started when (see timeline.py) |
 | state | `store` | none | schema version and embedding space |
 | state | `stats/…` | none | statistics of each tool |
-| open | trace id | none | summaries of traces that are active or interrupted |
-| succeeded, failed | trace id | of the task's text | summaries of completed traces |
+| summaries | trace id | none | traces without their steps |
+| lists | `t…` | none | the timeline: which traces started when (see timeline.py) |
+| lists | `s/…`, `f/…` | none | which traces share a task text (see texts.py) |
+| succeeded, failed | key of a text | of the text | task texts of completed traces |
 
-Everything but the log's span records is a projection of them. Succeeded and failed traces are
+Everything but the log is a projection of it. Succeeded and failed traces are
 apart because nearly every query filters on success, and a filter that matches most of a collection
 makes a Chroma query a hundred times slower. A record without a vector has a constant one of two
 dimensions, as Chroma asks for one.
@@ -27,7 +28,7 @@ import orjson
 
 from autotrace.errors import EmbeddingSpaceError, StoreError, StoreVersionError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 STORE_RECORD_ID: Final = "store"
 NO_VECTOR: Final = [0.0, 0.0]
 JSON_KEY: Final = "json"
@@ -115,7 +116,8 @@ class Collections:
 
     log: Collection
     state: Collection
-    open: Collection
+    summaries: Collection
+    lists: Collection
     succeeded: Collection
     failed: Collection
     max_batch: int
@@ -128,7 +130,7 @@ def open_collections(client: Any, store: str, space: str | None) -> Collections:
     """Open, or make, the collections of a store, and check that this library may use them.
 
     Raises:
-        StoreVersionError: A newer autotrace wrote the store.
+        StoreVersionError: A newer autotrace wrote the store, or an older one (it says the fix).
         EmbeddingSpaceError: The store holds vectors of another space.
         StoreError: The store is being rebuilt, or a rebuild was interrupted.
     """
@@ -146,7 +148,8 @@ def open_collections(client: Any, store: str, space: str | None) -> Collections:
     return Collections(
         log=collection("log", _LOOKUP),
         state=state,
-        open=collection("open", _LOOKUP),
+        summaries=collection("summaries", _LOOKUP),
+        lists=collection("lists", _LOOKUP),
         succeeded=collection("succeeded", _SEARCH),
         failed=collection("failed", _SEARCH),
         max_batch=min(client.get_max_batch_size(), 5000),
@@ -168,6 +171,13 @@ def _check(state: Collection, store: str, space: str | None) -> None:
         msg = (
             f"the store {store} has schema version {version}, and this autotrace knows versions up "
             f"to {SCHEMA_VERSION}: upgrade with pip install -U autotrace-agents"
+        )
+        raise StoreVersionError(msg)
+    if space is not None and version < SCHEMA_VERSION:
+        msg = (
+            f"the store {store} has schema version {version}, and this autotrace keeps version "
+            f"{SCHEMA_VERSION}: nothing is lost; bring it up to date with "
+            f"`autotrace rebuild --store {store}`"
         )
         raise StoreVersionError(msg)
     if space is not None and known.get("rebuilding"):

@@ -1,25 +1,20 @@
-"""Summaries of traces: found by id, listed newest first, searched by the meaning of their task.
-
-A summary lies in exactly one place: `open` while its trace is active or interrupted, `succeeded`
-or `failed` once it is completed. (A crash between the two writes of a move leaves it in both until
-the batch is stored again; a completed one is believed first.)
-"""
+"""Summaries of traces: found by id, and listed newest first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, TypedDict, cast
 
 import orjson
 
 from autotrace.models import TraceStatus, TraceSummary
 from autotrace.store import timeline
-from autotrace.store.schema import JSON_KEY, NO_VECTOR, Collection, Collections, documents
+from autotrace.store.schema import JSON_KEY, NO_VECTOR, Collections
 from autotrace.store.times import utc
 
 _PER_CALL: Final = 2000
-"""Each call has a fixed cost; as JSON a vector takes 8 kB, and Chroma's server refuses 40 MB."""
+"""Each call has a fixed cost, and Chroma's server refuses 40 MB."""
 _SCAN_ENTRIES: Final = 1000
 """How far a filtered listing follows the timeline before it asks Chroma to filter instead."""
 
@@ -42,13 +37,7 @@ class Summary(TypedDict):
     triggered_by_memory_id: str | None
 
 
-class Found(NamedTuple):
-    """A summary that a search found."""
-
-    trace_id: str
-    summary: Summary
-    similarity: float
-    """Cosine similarity, 0 to 1; opposite vectors count as unrelated."""
+_NOTHING: Final = cast("Summary", dict.fromkeys(Summary.__annotations__))
 
 
 def to_model(trace_id: str, summary: Summary) -> TraceSummary:
@@ -65,49 +54,22 @@ def to_model(trace_id: str, summary: Summary) -> TraceSummary:
     )
 
 
-def put_open(collections: Collections, summaries: Mapping[str, Summary]) -> None:
-    """Store the summaries of traces that are active or interrupted."""
-    for ids in _calls(summaries):
-        collections.open.upsert(
+def put(collections: Collections, summaries: Mapping[str, Summary]) -> None:
+    """Store summaries, in place of older ones of the same traces."""
+    remaining = iter(summaries)
+    while ids := list(islice(remaining, _PER_CALL)):
+        collections.summaries.upsert(
             ids,
             embeddings=[NO_VECTOR] * len(ids),
-            metadatas=[_metadata(summaries[i]) | {"status": summaries[i]["status"]} for i in ids],
+            metadatas=[_metadata(summaries[trace_id]) for trace_id in ids],
         )
-
-
-def put_completed(
-    collections: Collections, summaries: Mapping[str, Summary], vectors: Mapping[str, Any]
-) -> None:
-    """Store the summaries of completed traces with the vectors of their tasks."""
-    for success in (True, False):
-        of_outcome = [i for i, s in summaries.items() if bool(s["success"]) is success]
-        for ids in _calls(of_outcome):
-            _search_collection(collections, success).upsert(
-                ids,
-                embeddings=[vectors[trace_id] for trace_id in ids],
-                metadatas=[_metadata(summaries[trace_id]) for trace_id in ids],
-            )
-
-
-def close_open(collections: Collections, trace_ids: Sequence[str]) -> None:
-    """Remove the open summaries of traces that have been completed."""
-    for ids in _calls(trace_ids):
-        collections.open.delete(ids)
-
-
-def _calls(trace_ids: Iterable[str]) -> Iterator[list[str]]:
-    """Cut ids into what goes into one call of Chroma."""
-    remaining = iter(trace_ids)
-    while ids := list(islice(remaining, _PER_CALL)):
-        yield ids
 
 
 def get_summaries(collections: Collections, trace_ids: Sequence[str]) -> dict[str, Summary]:
     """Return the summaries of those traces that exist."""
-    found: dict[str, Summary] = {}
-    for collection in (collections.open, collections.failed, collections.succeeded):
-        found.update(documents(collection, trace_ids))
-    return found
+    if not trace_ids:
+        return {}
+    return _summaries(collections.summaries.get(ids=list(trace_ids), include=["metadatas"]))
 
 
 def list_summaries(
@@ -143,11 +105,13 @@ def list_summaries(
             break
     else:
         return page
-    found = _filtered(collections, status, session_id, agent)
+    # Completed ones have no status of their own to look up, and are told apart by `matches`.
+    rare_status = None if status == "completed" else status
+    found = find(collections, status=rare_status, session_id=session_id, agent=agent)
     older = [
         (trace_id, summary)
         for trace_id, summary in found.items()
-        if before is None or (summary["created_ns"], trace_id) < before
+        if matches(summary) and (before is None or (summary["created_ns"], trace_id) < before)
     ]
     older.sort(key=lambda item: (item[1]["created_ns"], item[0]), reverse=True)
     return older[:limit]
@@ -156,72 +120,48 @@ def list_summaries(
 def _chunks(
     collections: Collections, before: timeline.Entry | None, size: int
 ) -> Iterator[list[timeline.Entry]]:
-    entries = timeline.newest_first(lambda ids: documents(collections.log, ids), before=before)
+    entries = timeline.newest_first(collections.lists, before=before)
     while chunk := list(islice(entries, size)):
         yield chunk
 
 
-def _filtered(
+def find(
     collections: Collections,
-    status: TraceStatus | None,
-    session_id: str | None,
-    agent: str | None,
+    *,
+    status: TraceStatus | None = None,
+    session_id: str | None = None,
+    agent: str | None = None,
+    limit: int | None = None,
 ) -> dict[str, Summary]:
-    conditions: dict[str, Any] = {"session": session_id, "agent": agent}
-    found: dict[str, Summary] = {}
-    if status in (None, "active", "interrupted"):
-        found |= _get_where(collections.open, conditions | {"status": status})
-    if status in (None, "completed"):
-        found |= _get_where(collections.failed, conditions)
-        found |= _get_where(collections.succeeded, conditions)
-    return found
+    """Return the summaries of traces with these properties, in any order.
+
+    Args:
+        collections: The open store.
+        status: Only traces of this status: active or interrupted.
+        session_id: Only traces of this session.
+        agent: Only traces of this agent.
+        limit: How many to return at most.
+    """
+    conditions = {"status": status, "session": session_id, "agent": agent}
+    clauses = [{key: value} for key, value in conditions.items() if value is not None]
+    where = clauses[0] if len(clauses) == 1 else {"$and": clauses}
+    got = collections.summaries.get(where=where, limit=limit, include=["metadatas"])
+    return _summaries(got)
 
 
-def _get_where(collection: Collection, conditions: Mapping[str, Any]) -> dict[str, Summary]:
-    got = collection.get(where=where(conditions), include=["metadatas"])
+def _summaries(got: Mapping[str, Any]) -> dict[str, Summary]:
     return {
-        trace_id: orjson.loads(metadata[JSON_KEY])
+        trace_id: _NOTHING | orjson.loads(metadata[JSON_KEY])
         for trace_id, metadata in zip(got["ids"], got["metadatas"], strict=True)
     }
 
 
-def where(conditions: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return Chroma's form of conditions that must all hold; those that are None are left out."""
-    clauses = [{key: value} for key, value in conditions.items() if value is not None]
-    if not clauses:
-        return None
-    return clauses[0] if len(clauses) == 1 else {"$and": clauses}
-
-
-def search(
-    collections: Collections,
-    vector: Any,
-    *,
-    success: bool,
-    limit: int,
-    condition: dict[str, Any] | None = None,
-) -> list[Found]:
-    """Return the completed traces whose tasks are nearest to a vector, nearest first."""
-    result = _search_collection(collections, success).query(
-        query_embeddings=[vector],
-        n_results=limit,
-        where=condition,
-        include=["metadatas", "distances"],
-    )
-    return [
-        Found(trace_id, orjson.loads(metadata[JSON_KEY]), min(1.0, max(0.0, 1.0 - distance)))
-        for trace_id, metadata, distance in zip(
-            result["ids"][0], result["metadatas"][0], result["distances"][0], strict=True
-        )
-    ]
-
-
-def _search_collection(collections: Collections, success: bool) -> Collection:
-    return collections.succeeded if success else collections.failed
-
-
 def _metadata(summary: Summary) -> dict[str, Any]:
-    metadata: dict[str, Any] = {JSON_KEY: orjson.dumps(summary).decode()}
+    metadata: dict[str, Any] = {
+        JSON_KEY: orjson.dumps({k: v for k, v in summary.items() if v is not None}).decode(),
+        # Chroma keeps a key that a later record does not name; None takes it away.
+        "status": None if summary["status"] == "completed" else summary["status"],
+    }
     if summary["session_id"]:
         metadata["session"] = summary["session_id"]
     if summary["agent"]:

@@ -176,12 +176,12 @@ def work(number: int) -> int:
     return number + 1
 
 
-@pytest.mark.parametrize("point", range(12))
+@pytest.mark.parametrize("point", range(18))
 def test_a_crash_at_any_write_to_the_store_is_repaired_by_the_next_attempt(
     store: Path, opened: None, point: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stop after the n-th write of a batch, as a kill would, then let the batch be tried again."""
-    from autotrace.store import schema, traces
+    from chromadb.api.models.Collection import Collection
 
     writes = 0
 
@@ -204,15 +204,13 @@ def test_a_crash_at_any_write_to_the_store_is_repaired_by_the_next_attempt(
     autotrace.shutdown()
     # Only the flush begins a batch, so that everything below is one.
     autotrace.configure(str(store), embedder=HashEmbedder(), flush_interval_ms=600_000)
-    monkeypatch.setattr("autotrace.export.ingest.schema.add", failing(schema.add))
-    monkeypatch.setattr("autotrace.export.ingest.write_counters", failing(_write_counters()))
-    for name in ("put_completed", "put_open", "close_open"):
-        monkeypatch.setattr(
-            f"autotrace.export.ingest.traces.{name}", failing(getattr(traces, name))
-        )
+    for name in ("add", "upsert", "update"):
+        monkeypatch.setattr(Collection, name, failing(getattr(Collection, name)))
     with task("second") as second:
         work(1)
         work(2)
+    with task("first") as again:
+        pass
     with task("third", session_id="x") as third:
         work(3)
         third.complete("no", success=False)
@@ -220,17 +218,14 @@ def test_a_crash_at_any_write_to_the_store_is_repaired_by_the_next_attempt(
     assert autotrace.flush(timeout=60)
 
     listed = autotrace.list_traces()
-    assert [(s.trace_id, s.status) for s in listed][:2] == [
+    assert [(s.trace_id, s.status) for s in listed][:3] == [
         (third.trace_id, "completed"),
+        (again.trace_id, "completed"),
         (second.trace_id, "completed"),
     ]
-    assert len(listed) == 3
+    assert len(listed) == 4
     (stats,) = autotrace.tool_stats()
     assert stats.call_count == 4
-    assert len(autotrace.recall("second", success_only=False, limit=50)) == 3
-
-
-def _write_counters():  # type: ignore[no-untyped-def] - the function as ingest knows it
-    from autotrace.export import ingest
-
-    return ingest.write_counters
+    recalled = [r.trace_id for r in autotrace.recall("first", success_only=False, limit=50)]
+    assert recalled[0] == again.trace_id
+    assert sorted(recalled) == sorted(s.trace_id for s in listed)

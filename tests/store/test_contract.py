@@ -251,6 +251,35 @@ def test_a_flush_on_a_store_used_before_waits_for_what_was_just_recorded(
     assert autotrace.get_trace(trace_id).task == "today"
 
 
+def test_a_task_repeated_thousands_of_times_hides_no_other(settings: dict[str, Any]) -> None:
+    rare = [f"rare task number{n} about subject{n}" for n in range(19)]
+    ids: dict[str, str] = {}
+    repeated: list[str] = []
+    for n in range(3000):
+        with task("the task of every hour", session_id=f"s{n}", agent="cron") as run:
+            pass
+        repeated.append(run.trace_id)
+        if n % 150 == 75 and rare[n // 150 :]:
+            ids[rare[n // 150]] = record(rare[n // 150], agent="person")
+    assert autotrace.flush(timeout=120)
+    failed = record("the task of every hour", success=False, agent="cron")
+    assert autotrace.flush(timeout=60)
+
+    assert len(ids) == 19
+    assert {t: autotrace.recall(t, limit=1)[0].trace_id for t in ids} == ids
+    newest = autotrace.recall("the task of every hour", limit=50)
+    assert [r.trace_id for r in newest] == repeated[:-51:-1]
+    assert {r.similarity for r in newest} == {1.0}
+    both = autotrace.recall("the task of every hour", success_only=False, limit=2)
+    assert [r.trace_id for r in both] == [failed, repeated[-1]]
+    of_person = autotrace.recall("the task of every hour", agent="person", limit=50)
+    assert {r.trace_id for r in of_person} == set(ids.values())
+    (one,) = autotrace.recall("anything", session_id="s7")
+    assert one.trace_id == repeated[7]
+    used = autotrace.recall("the task of every hour", tools=["double"], limit=50)
+    assert {r.trace_id for r in used} == set(ids.values())
+
+
 def test_recall_filters_also_what_is_rare(settings: dict[str, Any]) -> None:
     for n in range(60):
         record(f"task number {n}", agent="common", session_id=f"s{n % 7}")
@@ -389,6 +418,29 @@ def test_another_embedding_space_is_refused_and_both_are_named(settings: dict[st
 
     for part in ("test-hash", "another-space", "autotrace rebuild"):
         assert part in str(caught.value)
+
+
+def test_an_older_store_is_refused_with_the_command_that_brings_it_up_to_date(
+    settings: dict[str, Any],
+) -> None:
+    from autotrace.export.exporter import open_connection
+    from autotrace.settings import load_settings
+    from autotrace.store import schema
+
+    record("x")
+    autotrace.shutdown()
+    names = {k: v for k, v in settings.items() if k != "embedder"}
+    connection = open_connection(load_settings(**names), None)
+    with connection.writing() as collections:
+        schema.upsert(
+            collections.state,
+            {schema.STORE_RECORD_ID: {"schema_version": 1, "space": "test-hash"}},
+        )
+    connection.close()
+
+    autotrace.configure(**settings)
+    with pytest.raises(autotrace.StoreVersionError, match="autotrace rebuild --store"):
+        autotrace.list_traces()
 
 
 def test_a_newer_store_is_refused_and_left_as_it_is(settings: dict[str, Any]) -> None:

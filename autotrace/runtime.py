@@ -17,7 +17,7 @@ from autotrace.capture.recorder import current, make_recorder
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
 from autotrace.export.collector import add_processor, exports_otlp, otlp_processor
 from autotrace.export.counters import Counters
-from autotrace.export.exporter import choose_embedder, open_connection, open_pipeline
+from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
 from autotrace.export.local import LocalSpan, LocalTracerProvider, id_generator
 from autotrace.export.processor import SpoolSpanProcessor
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
@@ -43,10 +43,11 @@ class Runtime:
         self.spool = settings.spool_path
         self._instrumented_threads = False
         self.counters = _counters
-        self.embedder = choose_embedder(settings, embedder)
-        self.connection = open_connection(settings, self.embedder.space)
-        self.reader = Reader(self.connection, self.embedder)
-        self.pipeline = open_pipeline(settings, self.connection, self.embedder, self.counters)
+        self.embedding = choose_embedding(settings, embedder)
+        self.connection = open_connection(settings, self.embedding.space)
+        chosen = self.embedding.embedder
+        self.reader = Reader(self.connection, chosen)
+        self.pipeline = open_pipeline(settings, self.connection, chosen, self.counters)
         self._adopt_lock = threading.Lock()
         self._otlp: Any = None
         self._processor = SpoolSpanProcessor(self.pipeline, self.counters)
@@ -215,7 +216,8 @@ def configure(
         store: A path (embedded Chroma; default `./.autotrace`), or `http(s)://host:port` of a
             Chroma server.
         embedder: Makes the vectors by which traces are recalled: any Chroma embedding function, or
-            a function from a list of texts to a list of vectors. Default: all-MiniLM-L6-v2.
+            a function from a list of texts to a list of vectors, or the import path of one as
+            `package.module:attribute`. Default: all-MiniLM-L6-v2.
         tracer_provider: The OpenTelemetry SDK provider to use. Default: the application's global
             one, also if it is set later; without one, a provider of our own.
         otlp_endpoint: Base URL of an OTLP/HTTP collector that gets the same spans.

@@ -14,6 +14,7 @@ from autotrace.errors import InvalidArgumentError
 from autotrace.semconv import ENV_PREFIX
 
 DEFAULT_STORE = "./.autotrace"
+DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 HIDDEN = "(not shown)"
 """Stands for a value that may be a secret in an error."""
 
@@ -36,8 +37,10 @@ class Settings(BaseSettings):
     chroma_database: str = "default_database"
     chroma_timeout_ms: int = Field(default=30_000, ge=1)
     """How long one request to a Chroma server may take."""
+    embedder: str = DEFAULT_EMBEDDER
+    """Import path of an embedder, `package.module:attribute`, or the name of the default one."""
     embedding_model_path: str | None = None
-    """Folder with the model.onnx and tokenizer.json of all-MiniLM-L6-v2."""
+    """Folder with the model.onnx and tokenizer.json of the default embedder."""
     otlp_endpoint: str | None = None
     """Base URL of an OTLP/HTTP collector that gets the same spans. Without it the stock variables
     OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT are honoured."""

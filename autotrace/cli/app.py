@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 import autotrace
 from autotrace.cli import BROKEN_PIPE_CODE, views
-from autotrace.cli.opening import existing_store, named_embedder, open_reader
+from autotrace.cli.opening import chosen_embedding, existing_store, named_embedding, open_reader
 from autotrace.cli.terminal import Screen, busy, complain, print_json, progress
 from autotrace.errors import AutotraceError, InvalidArgumentError
 from autotrace.reader import MAX_PAGE, MAX_RECALL, Reader
@@ -60,7 +60,8 @@ EmbedderOption = Annotated[
     typer.Option(
         "--embedder",
         metavar="MODULE:NAME",
-        help="The embedder that the application configures, if it is not the default one.",
+        help="The embedder that the application configures. Default: AUTOTRACE_EMBEDDER, "
+        "else the default one.",
         show_default=False,
     ),
 ]
@@ -141,14 +142,13 @@ def demo(
 ) -> None:
     """Run a small agent, and find its work again by meaning."""
     from autotrace import demo as demonstration
-    from autotrace.export.exporter import choose_embedder
 
     with tempfile.TemporaryDirectory(prefix="autotrace-demo-") as temporary:
         place = store or temporary
         # Elsewhere than in a spool that AUTOTRACE_SPOOL names, which belongs to another store.
         spool = None if store else str(Path(temporary, "spool"))
         with busy("loading the embedding model") as say:
-            embedder = choose_embedder(load_settings(store=place), None)
+            embedder = chosen_embedding(load_settings(store=place), None).embedder
             embedder.embed([demonstration.REQUEST])
             autotrace.configure(place, spool=spool, embedder=embedder)
             try:
@@ -300,7 +300,7 @@ def doctor(
     checks: list[BaseModel] = []
     healthy = True
     screen = Screen()
-    found = diagnose(settings, named_embedder(embedder))
+    found = diagnose(settings, named_embedding(settings, embedder))
     while True:
         with busy("looking"):
             check = next(found, None)
@@ -326,10 +326,10 @@ def rebuild(
     a rebuild that was interrupted is simply run again.
     """
     from autotrace.export import rebuild as rebuilding
-    from autotrace.export.exporter import choose_embedder, open_connection
+    from autotrace.export.exporter import open_connection
 
     settings = existing_store(store)
-    chosen = choose_embedder(settings, named_embedder(embedder))
+    chosen = chosen_embedding(settings, embedder).embedder
     connection = open_connection(settings, None)
     try:
         with progress(f"rebuilding {settings.store}") as report:

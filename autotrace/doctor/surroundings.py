@@ -14,10 +14,10 @@ import orjson
 from autotrace import __version__
 from autotrace.doctor.check import Check
 from autotrace.doctor.locks import lock_holder
-from autotrace.errors import EmbedderUnavailableError
+from autotrace.errors import EmbedderUnavailableError, InvalidArgumentError
 from autotrace.export.counters import Counters
 from autotrace.export.drain import CURSOR_FILE, LOCK_FILE, load_cursor
-from autotrace.export.exporter import choose_embedder, open_connection, open_pipeline
+from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
 from autotrace.export.spool import (
     BAD_DIRECTORY,
     owner_is_alive,
@@ -52,12 +52,17 @@ def check_versions() -> Check:
 def check_embedder(settings: Settings, embedder: Any) -> tuple[Embedder | None, Check]:
     """Load the embedder and have it embed something; return it if it works."""
     try:
-        chosen = choose_embedder(settings, embedder)
+        chosen = choose_embedding(settings, embedder).embedder
+    except InvalidArgumentError as error:
+        fix = f"set {error.field} to an embedder that can be imported"
+        return None, Check(name="embedder", status="error", detail=str(error), fix=fix)
+    except EmbedderUnavailableError as error:
+        return None, _unavailable(error)
+    try:
         place = f" from {chosen.load()}" if isinstance(chosen, MiniLmEmbedder) else ""
         dimensions = len(chosen.embed([_PROBE])[0])
     except EmbedderUnavailableError as error:
-        reason, _, fix = str(error).partition("; to fix it: ")
-        return None, Check(name="embedder", status="error", detail=reason, fix=fix)
+        return None, _unavailable(error)
     except Exception as error:  # noqa: BLE001 - an application's own embedder raises anything
         return None, Check(
             name="embedder",
@@ -67,6 +72,11 @@ def check_embedder(settings: Settings, embedder: Any) -> tuple[Embedder | None, 
         )
     detail = f"{chosen.space}, {dimensions} dimensions{place}"
     return chosen, Check(name="embedder", status="ok", detail=detail)
+
+
+def _unavailable(error: EmbedderUnavailableError) -> Check:
+    reason, _, fix = str(error).partition("; to fix it: ")
+    return Check(name="embedder", status="error", detail=reason, fix=fix)
 
 
 def check_folder(store: Path) -> Check:

@@ -6,6 +6,7 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -23,31 +24,37 @@ from autotrace.export.processor import SpoolSpanProcessor
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
+from autotrace.store.embedding import Embedding
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 
+@dataclass(frozen=True)
+class Configuration:
+    """What `configure` was asked for. Two that are equal need one runtime."""
+
+    settings: Settings
+    """With places resolved: a relative one means the folder that was current then."""
+    embedding: Embedding
+    tracer_provider: TracerProvider | None
+    redact: Callable[[str, Any], Any] | None
+
+
 class Runtime:
     """Everything that one configuration has set up."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        embedder: Any = None,
-        tracer_provider: TracerProvider | None = None,
-        redact: Callable[[str, Any], Any] | None = None,
-    ) -> None:
-        self.settings = settings
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.settings = settings = configuration.settings
+        tracer_provider = configuration.tracer_provider
         self.spool = settings.spool_path
         self._instrumented_threads = False
         self.counters = _counters
-        self.embedding = choose_embedding(settings, embedder)
-        self.connection = open_connection(settings, self.embedding.space)
-        chosen = self.embedding.embedder
-        self.reader = Reader(self.connection, chosen)
-        self.pipeline = open_pipeline(settings, self.connection, chosen, self.counters)
+        embedder = configuration.embedding.embedder
+        self.connection = open_connection(settings, configuration.embedding.space)
+        self.reader = Reader(self.connection, embedder)
+        self.pipeline = open_pipeline(settings, self.connection, embedder, self.counters)
         self._adopt_lock = threading.Lock()
         self._otlp: Any = None
         self._processor = SpoolSpanProcessor(self.pipeline, self.counters)
@@ -57,7 +64,7 @@ class Runtime:
             tracer_of(self.provider),
             count=self.counters.add,
             note=self.counters.note,
-            redact=redact,
+            redact=configuration.redact,
             before_task=self._follow_global_provider if tracer_provider is None else None,
         )
 
@@ -194,7 +201,6 @@ _attached: WeakKeyDictionary[Any, SpoolSpanProcessor] = WeakKeyDictionary()
 _attached_lock = threading.Lock()
 _lock = threading.RLock()
 _runtime: Runtime | None = None
-_arguments: dict[str, Any] | None = None
 _at_exit = False
 
 
@@ -209,8 +215,9 @@ def configure(
 ) -> None:
     """Begin to record into a store. Once in a program, at any time, before or after decoration.
 
-    Called again with the same arguments it changes nothing; with others it stores what is left and
-    begins anew.
+    Called again with the same arguments it changes nothing, however the store is spelled, and if
+    the embedder is another object of the same type and space; with others it stores what is left
+    and begins anew.
 
     Args:
         store: A path (embedded Chroma; default `./.autotrace`), or `http(s)://host:port` of a
@@ -229,15 +236,7 @@ def configure(
     Raises:
         InvalidArgumentError: A setting has a value that is not allowed; nothing is changed.
     """
-    global _runtime, _arguments, _at_exit
-    arguments = {
-        "store": None if store is None else str(store),
-        "embedder": embedder,
-        "tracer_provider": tracer_provider,
-        "otlp_endpoint": otlp_endpoint,
-        "redact": redact,
-        **settings,
-    }
+    global _runtime, _at_exit
     if tracer_provider is not None and not hasattr(tracer_provider, "add_span_processor"):
         raise InvalidArgumentError(
             "tracer_provider", tracer_provider, "an OpenTelemetry SDK TracerProvider"
@@ -245,13 +244,17 @@ def configure(
     if redact is not None and not callable(redact):
         raise InvalidArgumentError("redact", redact, "a function of (path, value)")
     with _lock:
-        loaded = load_settings(store=arguments["store"], otlp_endpoint=otlp_endpoint, **settings)
-        if _runtime is not None and _arguments == arguments and _runtime.settings == loaded:
+        loaded = load_settings(
+            store=None if store is None else str(store), otlp_endpoint=otlp_endpoint, **settings
+        )
+        embedding = choose_embedding(loaded, embedder)
+        asked = Configuration(loaded.resolved(), embedding, tracer_provider, redact)
+        if _runtime is not None and _runtime.configuration == asked:
             return
-        runtime = Runtime(loaded, embedder=embedder, tracer_provider=tracer_provider, redact=redact)
+        runtime = Runtime(asked)
         if _runtime is not None:
             _runtime.stop(loaded.exit_timeout_ms / 1000)
-        _runtime, _arguments = runtime, arguments
+        _runtime = runtime
         runtime.start()
         if not _at_exit:
             atexit.register(_stop_at_exit)
@@ -284,9 +287,9 @@ def shutdown(timeout: float = 30.0) -> bool:
     Returns:
         Whether everything is stored. What is not stays on disk and is stored at the next start.
     """
-    global _runtime, _arguments
+    global _runtime
     with _lock:
-        runtime, _runtime, _arguments = _runtime, None, None
+        runtime, _runtime = _runtime, None
     return True if runtime is None else runtime.stop(timeout)
 
 

@@ -79,13 +79,19 @@ class Settings(BaseSettings):
     def spool_path(self) -> Path:
         """The spool directory."""
         if self.spool is not None:
-            return Path(self.spool).resolve()
+            return Path(self.spool).expanduser().resolve()
         if self.is_embedded:
             return self.store_path / "spool"
         # Host and port alone: what else a URL holds may be a password.
         host = urlsplit(self.store).netloc.rpartition("@")[2]
         name = "".join(c if c.isalnum() else "-" for c in host)
         return Path(DEFAULT_STORE).resolve() / f"spool-{name}"
+
+    def resolved(self) -> Settings:
+        """Return the same settings with each place in its one spelling, as seen from here."""
+        store = str(self.store_path) if self.is_embedded else self.store.lower().rstrip("/")
+        spool = None if self.spool is None else str(self.spool_path)
+        return self.model_copy(update={"store": store, "spool": spool})
 
 
 def load_settings(**arguments: Any) -> Settings:

@@ -7,6 +7,7 @@ function that makes one and needs no argument.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from dataclasses import dataclass, field
@@ -57,21 +58,27 @@ def import_embedding(spec: str, setting: str) -> Embedding:
     Raises:
         InvalidArgumentError: It cannot be imported, or is no embedder; names the setting.
     """
-    module, separator, path = spec.partition(":")
     try:
-        if not (module and separator and path):
-            msg = "there is no module, or no attribute after a colon"
-            raise ValueError(msg)
-        found: Any = importlib.import_module(module)
-        for name in path.split("."):
-            found = getattr(found, name)
-        return embedding_of(found() if _is_factory(found) else found, spec)
+        return _import(spec)
     except Exception as error:  # whatever the application's module raises
         allowed = (
             "package.module:attribute of an embedder, in a module that this program can import "
             f"(install it, or put its folder on PYTHONPATH): {type(error).__name__}: {error}"
         )
         raise InvalidArgumentError(setting, spec, allowed) from error
+
+
+@functools.cache
+def _import(spec: str) -> Embedding:
+    """Import once in a process: what makes an embedder may load a model."""
+    module, _, path = spec.partition(":")
+    if not (module and path):
+        msg = "there is no module, or no attribute after a colon"
+        raise ValueError(msg)
+    found: Any = importlib.import_module(module)
+    for name in path.split("."):
+        found = getattr(found, name)
+    return embedding_of(found() if _is_factory(found) else found, spec)
 
 
 def _is_factory(found: Any) -> bool:

@@ -20,7 +20,7 @@ from autotrace.export.collector import add_processor, exports_otlp, otlp_process
 from autotrace.export.counters import Counters
 from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
 from autotrace.export.local import LocalSpan, LocalTracerProvider, id_generator
-from autotrace.export.processor import SpoolSpanProcessor
+from autotrace.export.processor import SpoolSpanProcessor, guarded_append
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
@@ -57,7 +57,7 @@ class Runtime:
         self.pipeline = open_pipeline(settings, self.connection, embedder, self.counters)
         self._adopt_lock = threading.Lock()
         self._otlp: Any = None
-        self._processor = SpoolSpanProcessor(self.pipeline, self.counters)
+        self._stopped = False
         self.provider = self._first_provider(tracer_provider)
         self.recorder = make_recorder(
             settings,
@@ -83,10 +83,14 @@ class Runtime:
         # Not made the global one: an application that sets its own later must find the place free.
         self._otlp = otlp_processor(self.settings.otlp_endpoint)
         return LocalTracerProvider(
-            self._processor.append, None if self._otlp is None else self._forward
+            guarded_append(self.pipeline, self.counters),
+            None if self._otlp is None else self._forward,
         )
 
     def _forward(self, span: LocalSpan) -> None:
+        if self._stopped:
+            self.counters.add("dropped_otlp_spans")
+            return
         try:
             self._otlp.on_end(span.readable())
         except Exception as error:  # noqa: BLE001 - runs where user code's spans end
@@ -99,7 +103,8 @@ class Runtime:
         with _attached_lock:
             processor = _attached.get(provider)
             if processor is None:
-                processor = _attached[provider] = self._processor
+                processor = SpoolSpanProcessor(self.pipeline, self.counters)
+                _attached[provider] = processor
                 add_processor(provider, processor)
             processor.pipeline = self.pipeline
         if not sends_itself:
@@ -128,7 +133,14 @@ class Runtime:
         return stored
 
     def stop(self, timeout_s: float, *, flush: bool = True) -> bool:
-        """Stop recording; store what is left, as far as time allows."""
+        """Stop recording; store what is left, as far as time allows.
+
+        Spans under way are still recorded when they end, and stored by who opens the store next.
+        """
+        with _attached_lock:
+            for processor in _attached.values():
+                if processor.pipeline is self.pipeline:
+                    processor.pipeline = None
         if current.recorder is self.recorder:
             current.recorder = None
         if self._instrumented_threads:
@@ -136,6 +148,7 @@ class Runtime:
             _leave_threads_alone(self.counters)
         deadline = time.monotonic() + timeout_s
         done = self.pipeline.close(timeout_s, flush=flush)
+        self._stopped = True
         if self._otlp is not None:
             self._otlp.shutdown(_ms_until(deadline))
         return done

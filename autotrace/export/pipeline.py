@@ -13,6 +13,9 @@ Contract of the thread (`autotrace-export`, a daemon):
 * It runs with an empty OpenTelemetry context in which instrumentation is suppressed, so that what
   it does is never traced, nor taken for part of whatever was running when it started.
 * After a fork the child has a spool and a thread of its own; the parent's go on in the parent.
+* A closed pipeline still takes records, of spans that began before it was closed. They are on disk
+  like any other, and stored by whoever drains the spool next: another pipeline of this process that
+  is open on it is told.
 * `flush` and `close` have deadlines and say whether everything was stored.
 """
 
@@ -49,6 +52,9 @@ _MAX_BACKOFF_S: Final = 30.0
 _ATTEMPTS_PER_BATCH: Final = 5
 _REST: Final = 4
 """In the background, so many times the time that a batch took is left to the program after it."""
+
+_open_pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+"""Those of this process that are not closed."""
 
 
 class Pipeline:
@@ -88,6 +94,7 @@ class Pipeline:
                     pipeline._after_fork()
 
             os.register_at_fork(after_in_child=in_child)
+        _open_pipelines.add(self)
 
     def _start_anew(self) -> None:
         self._writer = SpoolWriter(
@@ -113,7 +120,11 @@ class Pipeline:
     def _after_fork(self) -> None:
         self._counters.reset_after_fork()
         self._writer.abandon_after_fork()
+        closed = self._closing
         self._start_anew()
+        if closed:
+            self._closing = True
+            self._writer.close()
 
     def append(self, record: SpanRecord) -> None:
         """Record: on disk when this returns, in the store soon after. Never raises for the disk."""
@@ -161,7 +172,7 @@ class Pipeline:
         return True
 
     def close(self, timeout_s: float, *, flush: bool = True) -> bool:
-        """Stop; later records are dropped and counted. What is not stored stays on disk.
+        """Stop. What is not stored stays on disk, and so does what is recorded later.
 
         Args:
             timeout_s: How long to take at most, in seconds.
@@ -174,10 +185,12 @@ class Pipeline:
         # A thread that dies inside Chroma takes the process with it, so some time is kept back to
         # see it end.
         done = self.flush(0.8 * timeout_s) if flush else self._all_stored()
+        _open_pipelines.discard(self)
         self._writer.close()
         with self._stored:
             self._closing = True
             self._stored.notify_all()
+        self._asleep = True
         self._urgent.set()
         self._wake.set()
         thread = self._thread
@@ -194,6 +207,11 @@ class Pipeline:
         self._counters.note("spool", f"records are lost: {self._spool} cannot be written: {error}")
 
     def _wake_up(self) -> None:
+        if self._closing:
+            for pipeline in list(_open_pipelines):
+                if pipeline._spool == self._spool:
+                    pipeline.recover()
+            return
         self._asleep = False
         if self._thread is None or not self._thread.is_alive():
             with self._start_lock:

@@ -21,6 +21,7 @@ from autotrace.export.counters import Counters
 from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
 from autotrace.export.local import LocalSpan, LocalTracerProvider, id_generator
 from autotrace.export.processor import SpoolSpanProcessor, guarded_append
+from autotrace.export.set_aside import count_set_aside, set_aside_problem
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
@@ -313,7 +314,8 @@ def flush(timeout: float = 30.0) -> bool:
         timeout: How long to wait at most, in seconds.
 
     Returns:
-        Whether everything is stored. What is not stays on disk and is stored later.
+        Whether everything is stored. What is not stays on disk and is stored later; but what the
+        store refused since the flush before is set aside: `health().problems` says so.
     """
     return True if _runtime is None else _runtime.flush(timeout)
 
@@ -323,6 +325,8 @@ def health() -> Health:
     runtime = _runtime
     if runtime is None:
         return Health(configured=False)
+    set_aside = count_set_aside(runtime.spool)
+    store = runtime.connection.name
     return Health(
         configured=True,
         store=runtime.connection.name,
@@ -330,6 +334,8 @@ def health() -> Health:
         backlog_bytes=runtime.pipeline.backlog_bytes(),
         counters=runtime.counters.snapshot(),
         last_error=runtime.counters.last_error,
+        set_aside_records=set_aside,
+        problems=[set_aside_problem(set_aside, store)] if set_aside else [],
     )
 
 

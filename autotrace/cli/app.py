@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from pydantic import BaseModel
@@ -21,7 +21,11 @@ from autotrace.cli.opening import chosen_embedding, existing_store, named_embedd
 from autotrace.cli.terminal import Screen, busy, complain, print_json, progress
 from autotrace.errors import AutotraceError, InvalidArgumentError
 from autotrace.reader import MAX_PAGE, MAX_RECALL, Reader
-from autotrace.settings import load_settings
+from autotrace.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from autotrace.export.set_aside import Retried
+    from autotrace.store.embedder import Embedder
 
 _log = logging.getLogger("autotrace.cli")
 _ID_LENGTH: Final = len("trace-") + 32 + 1 + 16
@@ -322,8 +326,9 @@ def rebuild(
 ) -> None:
     """Build indexes and statistics anew from the log.
 
-    For an index that is damaged, and for a change of embedder. Nothing recorded is lost by it, and
-    a rebuild that was interrupted is simply run again.
+    For an index that is damaged, for a change of embedder, and for records that the store refused,
+    which are tried again. Nothing recorded is lost by it, and a rebuild that was interrupted is
+    simply run again.
     """
     from autotrace.export import rebuild as rebuilding
     from autotrace.export.exporter import open_connection
@@ -339,10 +344,41 @@ def rebuild(
         raise
     with open_reader(store, embedder):
         pass  # what was recorded meanwhile
+    retried = _retry_set_aside(settings, chosen)
     if as_json:
-        print_json({"store": connection.name, **done._asdict()})
+        print_json(
+            {
+                "store": connection.name,
+                **done._asdict(),
+                "retried": retried.stored,
+                "set_aside": retried.refused,
+            }
+        )
         return
     Screen().line(
         f"{connection.name} is rebuilt: {done.traces:,} traces, {done.tool_calls:,} tool calls, "
         f"embedding space {done.space}"
     )
+    if retried.stored:
+        Screen().line(f"{retried.stored:,} records that had been set aside are stored")
+
+
+def _retry_set_aside(settings: Settings, embedder: Embedder) -> Retried:
+    """Store what the store refused before, now that what was wrong may be right."""
+    from autotrace.export.counters import Counters
+    from autotrace.export.exporter import open_connection
+    from autotrace.export.ingest import Ingestor
+    from autotrace.export.set_aside import retry_set_aside
+
+    connection = open_connection(settings, embedder.space)
+    try:
+        with busy("storing what was set aside"):
+            ingestor = Ingestor(connection, embedder, Counters().add)
+            retried = retry_set_aside(settings.spool_path, ingestor)
+    finally:
+        connection.close()
+    if retried.refused:
+        complain(
+            "warning", f"{retried.refused:,} records are refused again and kept: {retried.reason}"
+        )
+    return retried

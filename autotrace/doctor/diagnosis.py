@@ -55,7 +55,7 @@ def diagnose(settings: Settings, embedder: Any = None) -> Iterator[Check]:
     spool = settings.spool_path
     yield guarded("spool", lambda: surroundings.check_spool(settings))
     yield guarded("cursor", lambda: surroundings.check_cursor(spool))
-    yield guarded("set aside", lambda: surroundings.check_set_aside(spool))
+    yield guarded("set aside", lambda: surroundings.check_set_aside(settings))
     yield from check_store(settings, usable)
 
 

@@ -18,6 +18,7 @@ from autotrace.errors import EmbedderUnavailableError, InvalidArgumentError
 from autotrace.export.counters import Counters
 from autotrace.export.drain import CURSOR_FILE, LOCK_FILE, load_cursor
 from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
+from autotrace.export.set_aside import count_set_aside, set_aside_fix
 from autotrace.export.spool import (
     BAD_DIRECTORY,
     owner_is_alive,
@@ -151,16 +152,24 @@ def check_cursor(spool: Path) -> Check:
     )
 
 
-def check_set_aside(spool: Path) -> Check:
+def check_set_aside(settings: Settings) -> Check:
     """Tell whether any record could not be read or stored."""
-    bad = spool / BAD_DIRECTORY
+    bad = settings.spool_path / BAD_DIRECTORY
     files = sorted(path for path in bad.glob("*") if path.is_file()) if bad.is_dir() else []
     if not files:
         return Check(name="set aside", status="ok", detail="nothing")
+    refused = count_set_aside(settings.spool_path)
+    if refused:
+        return Check(
+            name="set aside",
+            status="warning",
+            detail=f"the store refused {refused:,} records, kept in {bad}",
+            fix=f"{set_aside_fix(settings.store)} (tries them again)",
+        )
     sizes = ", ".join(f"{path.name} {path.stat().st_size:,} bytes" for path in files)
     return Check(
         name="set aside",
         status="warning",
-        detail=f"records that could not be read (damaged) or stored (unstored): {sizes}",
+        detail=f"records that could not be read: {sizes}",
         fix=f"look into {bad}, and delete it when it is of no more use",
     )

@@ -30,6 +30,14 @@ from autotrace.store.traces import Summary
 MAX_TOOL_SEQUENCE: Final = 200
 """How many tool names a summary holds; the trace itself has them all."""
 
+
+class LongSummary(Summary, total=False):
+    """Of a trace whose `tool_sequence` is cut: each tool once, as many, and how many are not."""
+
+    tool_names: list[str]
+    tool_names_left_out: int
+
+
 Role = Literal["task", "step", "tool", "other"]
 
 
@@ -374,7 +382,7 @@ def summarize(tree: Tree, task: SpanRecord) -> Summary:
     roles = tree.roles
     members = tree.members[task["id"]]
     tools = [tool_name_of(record) for record in members if roles[record["id"]] == "tool"]
-    return {
+    summary: LongSummary = {
         "task": _text(attributes.get(semconv.TASK)) or "",
         "status": status,
         "success": success,
@@ -389,3 +397,8 @@ def summarize(tree: Tree, task: SpanRecord) -> Summary:
         "parent_trace_id": None if parent is None else trace_id_of(parent),
         "triggered_by_memory_id": _text(attributes.get(semconv.TRIGGERED_BY_MEMORY_ID)),
     }
+    if len(tools) > MAX_TOOL_SEQUENCE:
+        names = list(dict.fromkeys(tools))
+        summary["tool_names"] = names[:MAX_TOOL_SEQUENCE]
+        summary["tool_names_left_out"] = max(0, len(names) - MAX_TOOL_SEQUENCE)
+    return summary

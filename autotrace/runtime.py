@@ -66,7 +66,6 @@ class Runtime:
             count=self.counters.add,
             note=self.counters.note,
             redact=configuration.redact,
-            before_task=self._follow_global_provider if tracer_provider is None else None,
         )
 
     def start(self) -> None:
@@ -86,6 +85,7 @@ class Runtime:
         return LocalTracerProvider(
             guarded_append(self.pipeline, self.counters),
             None if self._otlp is None else self._forward,
+            self._follow_global_provider,
         )
 
     def _forward(self, span: LocalSpan) -> None:
@@ -114,16 +114,21 @@ class Runtime:
             if self._otlp is not None:
                 add_processor(provider, self._otlp)
 
-    def _follow_global_provider(self) -> None:
+    def _follow_global_provider(self) -> otel_trace.Tracer | None:
         """Move to the provider that the application has set since, and keep to it."""
         existing = _sdk_provider()
-        if existing is None or existing is self.provider:
-            return
-        with self._adopt_lock:
-            if existing is not self.provider:
-                self._attach(existing)
-                self.provider = existing
-                self.recorder.tracer = tracer_of(existing)
+        if existing is None or current.recorder is not self.recorder:
+            return None
+        try:
+            with self._adopt_lock:
+                if existing is not self.provider:
+                    self._attach(existing)
+                    self.provider = existing
+                    self.recorder.tracer = tracer_of(existing)
+        except Exception as error:  # noqa: BLE001 - runs where user code's spans start
+            self.recorder.failed(error)
+            return None
+        return self.recorder.tracer
 
     def flush(self, timeout_s: float) -> bool:
         """Bring everything recorded so far into the store, and to the collector if there is one."""
@@ -240,7 +245,8 @@ def configure(
             a function from a list of texts to a list of vectors, or the import path of one as
             `package.module:attribute`. Default: all-MiniLM-L6-v2.
         tracer_provider: The OpenTelemetry SDK provider to use. Default: the application's global
-            one, also if it is set later; without one, a provider of our own.
+            one, also if it is set later (what has begun by then ends where it began); without one,
+            a provider of our own.
         otlp_endpoint: Base URL of an OTLP/HTTP collector that gets the same spans.
         redact: Called as `redact(path, value)` for everything that is captured; returns what to
             record in its place.

@@ -15,7 +15,7 @@ from autotrace.errors import StoreVersionError
 from autotrace.export.exporter import open_connection
 from autotrace.export.spool import processes_in
 from autotrace.settings import Settings
-from autotrace.store.connection import CHROMA_DIRECTORY, LOCK_FILE
+from autotrace.store.embedded import CHROMA_DIRECTORY, LOCK_FILE
 from autotrace.store.embedder import Embedder
 
 _LOCK_PATIENCE_S: Final = 3.0

@@ -145,3 +145,7 @@ class Health(_Model):
     counters: dict[str, int] = Field(default_factory=dict[str, int])
     """What was dropped, cut, redacted or failed, by name: see `docs/storage.md`."""
     last_error: str | None = None
+    set_aside_records: int = 0
+    """What the store refused, of all processes of this machine."""
+    problems: list[str] = Field(default_factory=list[str])
+    """What a person should see to, each with its fix."""

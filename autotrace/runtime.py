@@ -6,6 +6,7 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -17,47 +18,54 @@ from autotrace.capture.recorder import current, make_recorder
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
 from autotrace.export.collector import add_processor, exports_otlp, otlp_processor
 from autotrace.export.counters import Counters
-from autotrace.export.exporter import choose_embedder, open_connection, open_pipeline
+from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
 from autotrace.export.local import LocalSpan, LocalTracerProvider, id_generator
-from autotrace.export.processor import SpoolSpanProcessor
+from autotrace.export.processor import SpoolSpanProcessor, guarded_append
+from autotrace.export.set_aside import count_set_aside, set_aside_problem
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
+from autotrace.store.embedding import Embedding
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 
+@dataclass(frozen=True)
+class Configuration:
+    """What `configure` was asked for. Two that are equal need one runtime."""
+
+    settings: Settings
+    """With places resolved: a relative one means the folder that was current then."""
+    embedding: Embedding
+    tracer_provider: TracerProvider | None
+    redact: Callable[[str, Any], Any] | None
+
+
 class Runtime:
     """Everything that one configuration has set up."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        embedder: Any = None,
-        tracer_provider: TracerProvider | None = None,
-        redact: Callable[[str, Any], Any] | None = None,
-    ) -> None:
-        self.settings = settings
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.settings = settings = configuration.settings
+        tracer_provider = configuration.tracer_provider
         self.spool = settings.spool_path
         self._instrumented_threads = False
         self.counters = _counters
-        self.embedder = choose_embedder(settings, embedder)
-        self.connection = open_connection(settings, self.embedder.space)
-        self.reader = Reader(self.connection, self.embedder)
-        self.pipeline = open_pipeline(settings, self.connection, self.embedder, self.counters)
+        embedder = configuration.embedding.embedder
+        self.connection = open_connection(settings, configuration.embedding.space)
+        self.reader = Reader(self.connection, embedder)
+        self.pipeline = open_pipeline(settings, self.connection, embedder, self.counters)
         self._adopt_lock = threading.Lock()
         self._otlp: Any = None
-        self._processor = SpoolSpanProcessor(self.pipeline, self.counters)
+        self._stopped = False
         self.provider = self._first_provider(tracer_provider)
         self.recorder = make_recorder(
             settings,
             tracer_of(self.provider),
             count=self.counters.add,
             note=self.counters.note,
-            redact=redact,
-            before_task=self._follow_global_provider if tracer_provider is None else None,
+            redact=configuration.redact,
         )
 
     def start(self) -> None:
@@ -75,10 +83,15 @@ class Runtime:
         # Not made the global one: an application that sets its own later must find the place free.
         self._otlp = otlp_processor(self.settings.otlp_endpoint)
         return LocalTracerProvider(
-            self._processor.append, None if self._otlp is None else self._forward
+            guarded_append(self.pipeline, self.counters),
+            None if self._otlp is None else self._forward,
+            self._follow_global_provider,
         )
 
     def _forward(self, span: LocalSpan) -> None:
+        if self._stopped:
+            self.counters.add("dropped_otlp_spans")
+            return
         try:
             self._otlp.on_end(span.readable())
         except Exception as error:  # noqa: BLE001 - runs where user code's spans end
@@ -91,7 +104,8 @@ class Runtime:
         with _attached_lock:
             processor = _attached.get(provider)
             if processor is None:
-                processor = _attached[provider] = self._processor
+                processor = SpoolSpanProcessor(self.pipeline, self.counters)
+                _attached[provider] = processor
                 add_processor(provider, processor)
             processor.pipeline = self.pipeline
         if not sends_itself:
@@ -100,16 +114,21 @@ class Runtime:
             if self._otlp is not None:
                 add_processor(provider, self._otlp)
 
-    def _follow_global_provider(self) -> None:
+    def _follow_global_provider(self) -> otel_trace.Tracer | None:
         """Move to the provider that the application has set since, and keep to it."""
         existing = _sdk_provider()
-        if existing is None or existing is self.provider:
-            return
-        with self._adopt_lock:
-            if existing is not self.provider:
-                self._attach(existing)
-                self.provider = existing
-                self.recorder.tracer = tracer_of(existing)
+        if existing is None or current.recorder is not self.recorder:
+            return None
+        try:
+            with self._adopt_lock:
+                if existing is not self.provider:
+                    self._attach(existing)
+                    self.provider = existing
+                    self.recorder.tracer = tracer_of(existing)
+        except Exception as error:  # noqa: BLE001 - runs where user code's spans start
+            self.recorder.failed(error)
+            return None
+        return self.recorder.tracer
 
     def flush(self, timeout_s: float) -> bool:
         """Bring everything recorded so far into the store, and to the collector if there is one."""
@@ -120,7 +139,14 @@ class Runtime:
         return stored
 
     def stop(self, timeout_s: float, *, flush: bool = True) -> bool:
-        """Stop recording; store what is left, as far as time allows."""
+        """Stop recording; store what is left, as far as time allows.
+
+        Spans under way are still recorded when they end, and stored by who opens the store next.
+        """
+        with _attached_lock:
+            for processor in _attached.values():
+                if processor.pipeline is self.pipeline:
+                    processor.pipeline = None
         if current.recorder is self.recorder:
             current.recorder = None
         if self._instrumented_threads:
@@ -128,6 +154,7 @@ class Runtime:
             _leave_threads_alone(self.counters)
         deadline = time.monotonic() + timeout_s
         done = self.pipeline.close(timeout_s, flush=flush)
+        self._stopped = True
         if self._otlp is not None:
             self._otlp.shutdown(_ms_until(deadline))
         return done
@@ -193,7 +220,6 @@ _attached: WeakKeyDictionary[Any, SpoolSpanProcessor] = WeakKeyDictionary()
 _attached_lock = threading.Lock()
 _lock = threading.RLock()
 _runtime: Runtime | None = None
-_arguments: dict[str, Any] | None = None
 _at_exit = False
 
 
@@ -208,16 +234,19 @@ def configure(
 ) -> None:
     """Begin to record into a store. Once in a program, at any time, before or after decoration.
 
-    Called again with the same arguments it changes nothing; with others it stores what is left and
-    begins anew.
+    Called again with the same arguments it changes nothing, however the store is spelled, and if
+    the embedder is another object of the same type and space; with others it stores what is left
+    and begins anew.
 
     Args:
         store: A path (embedded Chroma; default `./.autotrace`), or `http(s)://host:port` of a
             Chroma server.
         embedder: Makes the vectors by which traces are recalled: any Chroma embedding function, or
-            a function from a list of texts to a list of vectors. Default: all-MiniLM-L6-v2.
+            a function from a list of texts to a list of vectors, or the import path of one as
+            `package.module:attribute`. Default: all-MiniLM-L6-v2.
         tracer_provider: The OpenTelemetry SDK provider to use. Default: the application's global
-            one, also if it is set later; without one, a provider of our own.
+            one, also if it is set later (what has begun by then ends where it began); without one,
+            a provider of our own.
         otlp_endpoint: Base URL of an OTLP/HTTP collector that gets the same spans.
         redact: Called as `redact(path, value)` for everything that is captured; returns what to
             record in its place.
@@ -227,15 +256,7 @@ def configure(
     Raises:
         InvalidArgumentError: A setting has a value that is not allowed; nothing is changed.
     """
-    global _runtime, _arguments, _at_exit
-    arguments = {
-        "store": None if store is None else str(store),
-        "embedder": embedder,
-        "tracer_provider": tracer_provider,
-        "otlp_endpoint": otlp_endpoint,
-        "redact": redact,
-        **settings,
-    }
+    global _runtime, _at_exit
     if tracer_provider is not None and not hasattr(tracer_provider, "add_span_processor"):
         raise InvalidArgumentError(
             "tracer_provider", tracer_provider, "an OpenTelemetry SDK TracerProvider"
@@ -243,13 +264,17 @@ def configure(
     if redact is not None and not callable(redact):
         raise InvalidArgumentError("redact", redact, "a function of (path, value)")
     with _lock:
-        loaded = load_settings(store=arguments["store"], otlp_endpoint=otlp_endpoint, **settings)
-        if _runtime is not None and _arguments == arguments and _runtime.settings == loaded:
+        loaded = load_settings(
+            store=None if store is None else str(store), otlp_endpoint=otlp_endpoint, **settings
+        )
+        embedding = choose_embedding(loaded, embedder)
+        asked = Configuration(loaded.resolved(), embedding, tracer_provider, redact)
+        if _runtime is not None and _runtime.configuration == asked:
             return
-        runtime = Runtime(loaded, embedder=embedder, tracer_provider=tracer_provider, redact=redact)
+        runtime = Runtime(asked)
         if _runtime is not None:
             _runtime.stop(loaded.exit_timeout_ms / 1000)
-        _runtime, _arguments = runtime, arguments
+        _runtime = runtime
         runtime.start()
         if not _at_exit:
             atexit.register(_stop_at_exit)
@@ -282,9 +307,9 @@ def shutdown(timeout: float = 30.0) -> bool:
     Returns:
         Whether everything is stored. What is not stays on disk and is stored at the next start.
     """
-    global _runtime, _arguments
+    global _runtime
     with _lock:
-        runtime, _runtime, _arguments = _runtime, None, None
+        runtime, _runtime = _runtime, None
     return True if runtime is None else runtime.stop(timeout)
 
 
@@ -295,7 +320,8 @@ def flush(timeout: float = 30.0) -> bool:
         timeout: How long to wait at most, in seconds.
 
     Returns:
-        Whether everything is stored. What is not stays on disk and is stored later.
+        Whether everything is stored. What is not stays on disk and is stored later; but what the
+        store refused since the flush before is set aside: `health().problems` says so.
     """
     return True if _runtime is None else _runtime.flush(timeout)
 
@@ -305,6 +331,8 @@ def health() -> Health:
     runtime = _runtime
     if runtime is None:
         return Health(configured=False)
+    set_aside = count_set_aside(runtime.spool)
+    store = runtime.connection.name
     return Health(
         configured=True,
         store=runtime.connection.name,
@@ -312,6 +340,8 @@ def health() -> Health:
         backlog_bytes=runtime.pipeline.backlog_bytes(),
         counters=runtime.counters.snapshot(),
         last_error=runtime.counters.last_error,
+        set_aside_records=set_aside,
+        problems=[set_aside_problem(set_aside, store)] if set_aside else [],
     )
 
 

@@ -14,6 +14,7 @@ from autotrace.errors import InvalidArgumentError
 from autotrace.semconv import ENV_PREFIX
 
 DEFAULT_STORE = "./.autotrace"
+DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 HIDDEN = "(not shown)"
 """Stands for a value that may be a secret in an error."""
 
@@ -36,8 +37,10 @@ class Settings(BaseSettings):
     chroma_database: str = "default_database"
     chroma_timeout_ms: int = Field(default=30_000, ge=1)
     """How long one request to a Chroma server may take."""
+    embedder: str = DEFAULT_EMBEDDER
+    """Import path of an embedder, `package.module:attribute`, or the name of the default one."""
     embedding_model_path: str | None = None
-    """Folder with the model.onnx and tokenizer.json of all-MiniLM-L6-v2."""
+    """Folder with the model.onnx and tokenizer.json of the default embedder."""
     otlp_endpoint: str | None = None
     """Base URL of an OTLP/HTTP collector that gets the same spans. Without it the stock variables
     OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT are honoured."""
@@ -76,13 +79,19 @@ class Settings(BaseSettings):
     def spool_path(self) -> Path:
         """The spool directory."""
         if self.spool is not None:
-            return Path(self.spool).resolve()
+            return Path(self.spool).expanduser().resolve()
         if self.is_embedded:
             return self.store_path / "spool"
         # Host and port alone: what else a URL holds may be a password.
         host = urlsplit(self.store).netloc.rpartition("@")[2]
         name = "".join(c if c.isalnum() else "-" for c in host)
         return Path(DEFAULT_STORE).resolve() / f"spool-{name}"
+
+    def resolved(self) -> Settings:
+        """Return the same settings with each place in its one spelling, as seen from here."""
+        store = str(self.store_path) if self.is_embedded else self.store.lower().rstrip("/")
+        spool = None if self.spool is None else str(self.spool_path)
+        return self.model_copy(update={"store": store, "spool": spool})
 
 
 def load_settings(**arguments: Any) -> Settings:

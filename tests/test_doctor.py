@@ -148,6 +148,11 @@ def test_records_that_were_set_aside_are_a_warning_with_their_sizes(settings: Se
     assert (wrong.name, wrong.status) == ("set aside", "warning")
     assert "damaged.log 1,234 bytes" in wrong.detail
 
+    (bad / "unstored.log").write_bytes(b"{}\n" * 3)
+    wrong = only_wrong(look(settings))
+    assert "refused 3 records" in wrong.detail
+    assert f"autotrace rebuild --store {settings.store}" in str(wrong.fix)
+
 
 @pytest.mark.skipif(sys.platform == "win32", reason="other permissions")
 def test_a_folder_that_others_may_read_is_a_warning_whose_fix_works(settings: Settings) -> None:

@@ -36,12 +36,10 @@ class Recorder:
         capture_arguments: Whether tools record arguments unless told otherwise.
         capture_result: Whether tools record results unless told otherwise.
         agent: Agent of tasks that name none.
-        before_task: Called before each task starts.
     """
 
     __slots__ = (
         "agent",
-        "before_task",
         "capture_arguments",
         "capture_result",
         "count",
@@ -60,7 +58,6 @@ class Recorder:
         capture_arguments: bool = True,
         capture_result: bool = True,
         agent: str | None = None,
-        before_task: Callable[[], None] | None = None,
     ) -> None:
         self.tracer = tracer
         self.encoder = encoder
@@ -69,7 +66,6 @@ class Recorder:
         self.capture_arguments = capture_arguments
         self.capture_result = capture_result
         self.agent = agent
-        self.before_task = before_task
 
     def failed(self, error: Exception) -> None:
         """Count and log an error of ours that was kept from user code."""
@@ -87,7 +83,6 @@ def make_recorder(
     count: Callable[[str], None],
     note: Callable[[str, str, BaseException], None],
     redact: Callable[[str, Any], Any] | None = None,
-    before_task: Callable[[], None] | None = None,
 ) -> Recorder:
     """Make the recorder that settings describe.
 
@@ -97,7 +92,6 @@ def make_recorder(
         count: Counts by name.
         note: Keeps and logs a failure: kind, message, exception.
         redact: The user's hook.
-        before_task: Called before each task starts.
     """
     # Not needed to decorate, so not loaded before something records.
     from autotrace.capture.encode import Encoder
@@ -114,7 +108,6 @@ def make_recorder(
         capture_arguments=settings.capture_arguments,
         capture_result=settings.capture_result,
         agent=settings.agent,
-        before_task=before_task,
     )
 
 

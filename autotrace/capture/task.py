@@ -65,11 +65,6 @@ class TaskBlock(Block[Task]):
         warn_not_configured()
 
     def _make(self, recorder: Recorder, call: Call | None) -> Operation:
-        if recorder.before_task is not None:
-            try:
-                recorder.before_task()
-            except Exception as error:  # noqa: BLE001 - the guard of this package
-                recorder.failed(error)
         outer = current_frame()
         session_id = _name(recorder, self._session_id, semconv.GEN_AI_CONVERSATION_ID)
         agent = _name(recorder, self._agent, semconv.GEN_AI_AGENT_NAME)

@@ -48,7 +48,9 @@ class ToolDecorator:
         )
 
     def _maker(self, function: Any) -> Callable[..., Operation]:
-        tool_name = (self.name or name_of(function))[:MAX_NAME_CHARS]
+        full_name = self.name or name_of(function)
+        tool_name = full_name[:MAX_NAME_CHARS]
+        is_cut = len(full_name) > MAX_NAME_CHARS
         span_name = f"{semconv.EXECUTE_TOOL} {tool_name}"
         names = ArgumentNames(function)
         secret_keys = self.secret_keys
@@ -61,6 +63,8 @@ class ToolDecorator:
                 semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
                 semconv.GEN_AI_TOOL_NAME: tool_name,
             }
+            if is_cut:
+                recorder.count("truncated")
             redacted: list[str] = []
             if recorder.capture_arguments if capture_arguments is None else capture_arguments:
                 attributes[semconv.GEN_AI_TOOL_CALL_ARGUMENTS] = recorder.encoder.json(

@@ -99,7 +99,10 @@ class tool_call:
         return self
 
     def _make(self, recorder: Recorder) -> ToolOperation:
-        name = str(self._name or "unknown")[:MAX_NAME_CHARS]
+        name = str(self._name or "unknown")
+        if len(name) > MAX_NAME_CHARS:
+            name = name[:MAX_NAME_CHARS]
+            recorder.count("truncated")
         attributes: dict[str, Any] = {
             semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
             semconv.GEN_AI_TOOL_NAME: name,

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from pydantic import BaseModel
@@ -17,11 +17,15 @@ from pydantic_core import to_jsonable_python
 
 import autotrace
 from autotrace.cli import BROKEN_PIPE_CODE, views
-from autotrace.cli.opening import existing_store, named_embedder, open_reader
+from autotrace.cli.opening import chosen_embedding, existing_store, named_embedding, open_reader
 from autotrace.cli.terminal import Screen, busy, complain, print_json, progress
 from autotrace.errors import AutotraceError, InvalidArgumentError
 from autotrace.reader import MAX_PAGE, MAX_RECALL, Reader
-from autotrace.settings import load_settings
+from autotrace.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from autotrace.export.set_aside import Retried
+    from autotrace.store.embedder import Embedder
 
 _log = logging.getLogger("autotrace.cli")
 _ID_LENGTH: Final = len("trace-") + 32 + 1 + 16
@@ -60,7 +64,8 @@ EmbedderOption = Annotated[
     typer.Option(
         "--embedder",
         metavar="MODULE:NAME",
-        help="The embedder that the application configures, if it is not the default one.",
+        help="The embedder that the application configures. Default: AUTOTRACE_EMBEDDER, "
+        "else the default one.",
         show_default=False,
     ),
 ]
@@ -141,14 +146,13 @@ def demo(
 ) -> None:
     """Run a small agent, and find its work again by meaning."""
     from autotrace import demo as demonstration
-    from autotrace.export.exporter import choose_embedder
 
     with tempfile.TemporaryDirectory(prefix="autotrace-demo-") as temporary:
         place = store or temporary
         # Elsewhere than in a spool that AUTOTRACE_SPOOL names, which belongs to another store.
         spool = None if store else str(Path(temporary, "spool"))
         with busy("loading the embedding model") as say:
-            embedder = choose_embedder(load_settings(store=place), None)
+            embedder = chosen_embedding(load_settings(store=place), None).embedder
             embedder.embed([demonstration.REQUEST])
             autotrace.configure(place, spool=spool, embedder=embedder)
             try:
@@ -300,7 +304,7 @@ def doctor(
     checks: list[BaseModel] = []
     healthy = True
     screen = Screen()
-    found = diagnose(settings, named_embedder(embedder))
+    found = diagnose(settings, named_embedding(settings, embedder))
     while True:
         with busy("looking"):
             check = next(found, None)
@@ -322,14 +326,15 @@ def rebuild(
 ) -> None:
     """Build indexes and statistics anew from the log.
 
-    For an index that is damaged, and for a change of embedder. Nothing recorded is lost by it, and
-    a rebuild that was interrupted is simply run again.
+    For an index that is damaged, for a change of embedder, and for records that the store refused,
+    which are tried again. Nothing recorded is lost by it, and a rebuild that was interrupted is
+    simply run again.
     """
     from autotrace.export import rebuild as rebuilding
-    from autotrace.export.exporter import choose_embedder, open_connection
+    from autotrace.export.exporter import open_connection
 
     settings = existing_store(store)
-    chosen = choose_embedder(settings, named_embedder(embedder))
+    chosen = chosen_embedding(settings, embedder).embedder
     connection = open_connection(settings, None)
     try:
         with progress(f"rebuilding {settings.store}") as report:
@@ -339,8 +344,16 @@ def rebuild(
         raise
     with open_reader(store, embedder):
         pass  # what was recorded meanwhile
+    retried = _retry_set_aside(settings, chosen)
     if as_json:
-        print_json({"store": connection.name, **done._asdict()})
+        print_json(
+            {
+                "store": connection.name,
+                **done._asdict(),
+                "retried": retried.stored,
+                "set_aside": retried.refused,
+            }
+        )
         return
     Screen().line(
         f"{connection.name} is rebuilt: {done.traces:,} traces, {done.tool_calls:,} tool calls, "
@@ -348,3 +361,26 @@ def rebuild(
     )
     if done.refused_texts:
         complain("note", f"the embedder refused {done.refused_texts:,} task texts: not recalled")
+    if retried.stored:
+        Screen().line(f"{retried.stored:,} records that had been set aside are stored")
+
+
+def _retry_set_aside(settings: Settings, embedder: Embedder) -> Retried:
+    """Store what the store refused before, now that what was wrong may be right."""
+    from autotrace.export.counters import Counters
+    from autotrace.export.exporter import open_connection
+    from autotrace.export.ingest import Ingestor
+    from autotrace.export.set_aside import retry_set_aside
+
+    connection = open_connection(settings, embedder.space)
+    try:
+        with busy("storing what was set aside"):
+            ingestor = Ingestor(connection, embedder, Counters().add)
+            retried = retry_set_aside(settings.spool_path, ingestor)
+    finally:
+        connection.close()
+    if retried.refused:
+        complain(
+            "warning", f"{retried.refused:,} records are refused again and kept: {retried.reason}"
+        )
+    return retried

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
 import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from autotrace.cli.terminal import busy, complain
 from autotrace.doctor import store_exists
-from autotrace.errors import EmbeddingSpaceError, InvalidArgumentError, StoreUnavailableError
+from autotrace.errors import EmbeddingSpaceError, StoreUnavailableError
 from autotrace.export.counters import Counters
-from autotrace.export.exporter import choose_embedder, open_connection, open_pipeline
+from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
 from autotrace.export.pipeline import Pipeline
 from autotrace.reader import Reader
-from autotrace.settings import Settings, load_settings
+from autotrace.settings import DEFAULT_EMBEDDER, Settings, load_settings
+from autotrace.store.embedding import Embedding, import_embedding
 
 INTAKE_TIMEOUT_S: Final = 30.0
 """How long a command takes in what others have recorded before it answers with what there is."""
@@ -39,25 +38,27 @@ def existing_store(store: str | None) -> Settings:
     return settings
 
 
-def named_embedder(name: str | None) -> Any:
-    """Import the embedder that `module:name` says; a class is called without arguments.
+def named_embedding(settings: Settings, name: str | None) -> Embedding | None:
+    """Import the embedder that `--embedder` names; None when it names none.
+
+    Modules of the current folder are found, for the environment's embedder too.
 
     Raises:
         InvalidArgumentError: It cannot be imported.
     """
-    if name is None:
-        return None
-    module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:
+    named = name is not None or settings.embedder != DEFAULT_EMBEDDER
+    if named and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does: it is the user's program
-    try:
-        found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-        return found() if inspect.isclass(found) else found
-    except Exception as error:
-        allowed = f"module:name of an embedder ({type(error).__name__}: {error})"
-        raise InvalidArgumentError("--embedder", name, allowed) from error
+    return None if name is None else import_embedding(name, "--embedder")
+
+
+def chosen_embedding(settings: Settings, name: str | None) -> Embedding:
+    """Return the embedder that `--embedder` names, or else the environment, or the default one.
+
+    Raises:
+        InvalidArgumentError: It cannot be imported.
+    """
+    return choose_embedding(settings, named_embedding(settings, name))
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def open_reader(
     """
     settings = existing_store(store)
     with busy(f"opening {settings.store}") as say:
-        chosen = choose_embedder(settings, named_embedder(embedder))
+        chosen = chosen_embedding(settings, embedder).embedder
         counters = Counters()
         connection = read_from = open_connection(settings, chosen.space)
         pipeline = open_pipeline(settings, connection, chosen, counters)

@@ -15,7 +15,7 @@ from autotrace.errors import StoreVersionError
 from autotrace.export.exporter import open_connection
 from autotrace.export.spool import processes_in
 from autotrace.settings import Settings
-from autotrace.store.connection import CHROMA_DIRECTORY, LOCK_FILE
+from autotrace.store.embedded import CHROMA_DIRECTORY, LOCK_FILE
 from autotrace.store.embedder import Embedder
 
 _LOCK_PATIENCE_S: Final = 3.0
@@ -55,7 +55,7 @@ def diagnose(settings: Settings, embedder: Any = None) -> Iterator[Check]:
     spool = settings.spool_path
     yield guarded("spool", lambda: surroundings.check_spool(settings))
     yield guarded("cursor", lambda: surroundings.check_cursor(spool))
-    yield guarded("set aside", lambda: surroundings.check_set_aside(spool))
+    yield guarded("set aside", lambda: surroundings.check_set_aside(settings))
     yield from check_store(settings, usable)
 
 

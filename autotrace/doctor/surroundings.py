@@ -14,10 +14,11 @@ import orjson
 from autotrace import __version__
 from autotrace.doctor.check import Check
 from autotrace.doctor.locks import lock_holder
-from autotrace.errors import EmbedderUnavailableError
+from autotrace.errors import EmbedderUnavailableError, InvalidArgumentError
 from autotrace.export.counters import Counters
 from autotrace.export.drain import CURSOR_FILE, LOCK_FILE, load_cursor
-from autotrace.export.exporter import choose_embedder, open_connection, open_pipeline
+from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
+from autotrace.export.set_aside import count_set_aside, set_aside_fix
 from autotrace.export.spool import (
     BAD_DIRECTORY,
     owner_is_alive,
@@ -52,12 +53,17 @@ def check_versions() -> Check:
 def check_embedder(settings: Settings, embedder: Any) -> tuple[Embedder | None, Check]:
     """Load the embedder and have it embed something; return it if it works."""
     try:
-        chosen = choose_embedder(settings, embedder)
+        chosen = choose_embedding(settings, embedder).embedder
+    except InvalidArgumentError as error:
+        fix = f"set {error.field} to an embedder that can be imported"
+        return None, Check(name="embedder", status="error", detail=str(error), fix=fix)
+    except EmbedderUnavailableError as error:
+        return None, _unavailable(error)
+    try:
         place = f" from {chosen.load()}" if isinstance(chosen, MiniLmEmbedder) else ""
         dimensions = len(chosen.embed([_PROBE])[0])
     except EmbedderUnavailableError as error:
-        reason, _, fix = str(error).partition("; to fix it: ")
-        return None, Check(name="embedder", status="error", detail=reason, fix=fix)
+        return None, _unavailable(error)
     except Exception as error:  # noqa: BLE001 - an application's own embedder raises anything
         return None, Check(
             name="embedder",
@@ -67,6 +73,11 @@ def check_embedder(settings: Settings, embedder: Any) -> tuple[Embedder | None, 
         )
     detail = f"{chosen.space}, {dimensions} dimensions{place}"
     return chosen, Check(name="embedder", status="ok", detail=detail)
+
+
+def _unavailable(error: EmbedderUnavailableError) -> Check:
+    reason, _, fix = str(error).partition("; to fix it: ")
+    return Check(name="embedder", status="error", detail=reason, fix=fix)
 
 
 def check_folder(store: Path) -> Check:
@@ -141,16 +152,24 @@ def check_cursor(spool: Path) -> Check:
     )
 
 
-def check_set_aside(spool: Path) -> Check:
+def check_set_aside(settings: Settings) -> Check:
     """Tell whether any record could not be read or stored."""
-    bad = spool / BAD_DIRECTORY
+    bad = settings.spool_path / BAD_DIRECTORY
     files = sorted(path for path in bad.glob("*") if path.is_file()) if bad.is_dir() else []
     if not files:
         return Check(name="set aside", status="ok", detail="nothing")
+    refused = count_set_aside(settings.spool_path)
+    if refused:
+        return Check(
+            name="set aside",
+            status="warning",
+            detail=f"the store refused {refused:,} records, kept in {bad}",
+            fix=f"{set_aside_fix(settings.store)} (tries them again)",
+        )
     sizes = ", ".join(f"{path.name} {path.stat().st_size:,} bytes" for path in files)
     return Check(
         name="set aside",
         status="warning",
-        detail=f"records that could not be read (damaged) or stored (unstored): {sizes}",
+        detail=f"records that could not be read: {sizes}",
         fix=f"look into {bad}, and delete it when it is of no more use",
     )

@@ -30,6 +30,7 @@ from autotrace.store.traces import Summary
 MAX_TOOL_SEQUENCE: Final = 200
 """How many tool names a summary holds; the trace itself has them all."""
 
+
 Role = Literal["task", "step", "tool", "other"]
 
 
@@ -374,12 +375,14 @@ def summarize(tree: Tree, task: SpanRecord) -> Summary:
     roles = tree.roles
     members = tree.members[task["id"]]
     tools = [tool_name_of(record) for record in members if roles[record["id"]] == "tool"]
+    names = list(dict.fromkeys(tools)) if len(tools) > MAX_TOOL_SEQUENCE else None
     return {
         "task": _text(attributes.get(semconv.TASK)) or "",
         "status": status,
         "success": success,
         "outcome": outcome,
         "tool_sequence": tools[:MAX_TOOL_SEQUENCE],
+        "tool_names": names and names[:MAX_TOOL_SEQUENCE],
         "step_count": len(members) - len(tools),
         "tool_call_count": len(tools),
         "created_ns": task["start_ns"],

@@ -4,7 +4,8 @@
 if that process dies. `cursor.json` says how far each process's segments have been stored::
 
     {"writer": "…", "batch": 7,
-     "processes": {"<process>": {"at": [segment, offset], "open": {"<span>": ["<trace>", ns]}}},
+     "processes": {"<process>": {"at": [segment, offset], "open": {"<span>": ["<trace>", ns]},
+                                   "set_aside": 0}},
      "pending": {"<process>": {"to": [segment, offset], "ended": false}}}
 
 A batch is first written down as pending, then stored, then taken over into `processes`. After a
@@ -44,6 +45,8 @@ from autotrace.export.spool import (
 
 CURSOR_FILE: Final = "cursor.json"
 LOCK_FILE: Final = "drain.lock"
+UNSTORED: Final = "unstored"
+DAMAGED: Final = "damaged"
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class _Process:
     at: Place = _START
     open: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     """Tasks that started and have not ended: span id to (OpenTelemetry trace, last time seen)."""
+    set_aside: int = 0
+    """How many of its records the store has refused."""
 
 
 @dataclass
@@ -151,6 +156,11 @@ class Drainer:
             return known.at
         return _START if (self._spool / process).is_dir() else None
 
+    def set_aside_of(self, process: str) -> int:
+        """Return how many records of a live process the store has refused."""
+        cursor = self._cursor if self.active else load_cursor(self._spool)
+        return cursor.processes.get(process, _Process()).set_aside
+
     def backlog_bytes(self) -> int:
         """Return how many bytes, of all processes, are recorded and not stored yet."""
         cursor = self._cursor if self.active else load_cursor(self._spool)
@@ -189,7 +199,9 @@ class Drainer:
         """Put the pending batch among what could not be stored; return its number of records."""
         batch = self._collect(self._cursor.pending, LARGE_BATCHES)
         lines = [orjson.dumps(r) + b"\n" for records in batch.records.values() for r in records]
-        self._keep_bad("unstored", lines)
+        self._keep_bad(UNSTORED, lines)
+        for process, records in batch.records.items():
+            self._cursor.processes.setdefault(process, _Process()).set_aside += len(records)
         self._commit(batch)
         return len(lines)
 
@@ -206,7 +218,7 @@ class Drainer:
         self._save()
         if batch.bad_lines:
             self._count("damaged_records", len(batch.bad_lines))
-            self._keep_bad("damaged", batch.bad_lines)
+            self._keep_bad(DAMAGED, batch.bad_lines)
         for process, taken in batch.ranges.items():
             self._remove_stored(process, taken)
 
@@ -287,6 +299,7 @@ class Drainer:
         try:
             directory.mkdir(mode=0o700, exist_ok=True)
             if path.exists() and path.stat().st_size > MAX_BAD_BYTES:
+                self._count("bad_records_not_kept", len(lines))
                 return
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "ab") as file:
@@ -330,6 +343,7 @@ def load_cursor(spool: Path) -> _Cursor:
                 name: _Process(
                     at=(process["at"][0], process["at"][1]),
                     open={span: (seen[0], seen[1]) for span, seen in process["open"].items()},
+                    set_aside=process.get("set_aside", 0),
                 )
                 for name, process in value["processes"].items()
             },

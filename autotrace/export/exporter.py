@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from autotrace.export.counters import Counters
 from autotrace.export.pipeline import Pipeline
 from autotrace.export.processor import PipelineExporter
-from autotrace.settings import Settings, load_settings
+from autotrace.semconv import ENV_PREFIX
+from autotrace.settings import DEFAULT_EMBEDDER, Settings, load_settings
 from autotrace.store.connection import Connection, ServerOptions, connect
-from autotrace.store.embedder import as_embedder, default_embedder
+from autotrace.store.embedder import default_embedder
+from autotrace.store.embedding import Embedding, embedding_of, import_embedding
 
 if TYPE_CHECKING:
     from autotrace.store.embedder import Embedder
@@ -30,11 +32,25 @@ def open_connection(settings: Settings, space: str | None) -> Connection:
     )
 
 
-def choose_embedder(settings: Settings, embedder: Any) -> Embedder:
-    """Return the embedder given, or the default one."""
-    if embedder is None:
-        return default_embedder(settings.embedding_model_path)
-    return as_embedder(embedder)
+def choose_embedding(settings: Settings, embedder: Any = None) -> Embedding:
+    """Return the embedder given, or else the one that the environment names, or the default one.
+
+    Args:
+        settings: Names the embedder if none is given.
+        embedder: As for `autotrace.configure`, or an embedding chosen already.
+
+    Raises:
+        InvalidArgumentError: It is no embedder, or cannot be imported; names the setting.
+    """
+    if isinstance(embedder, Embedding):
+        return embedder
+    if embedder is not None and not isinstance(embedder, str):
+        return embedding_of(embedder)
+    spec = embedder or settings.embedder
+    if spec == DEFAULT_EMBEDDER:
+        default = default_embedder(settings.embedding_model_path)
+        return Embedding(default, default.space, type(default), spec)
+    return import_embedding(spec, "embedder" if embedder else f"{ENV_PREFIX}EMBEDDER")
 
 
 def open_pipeline(
@@ -75,6 +91,6 @@ class ChromaSpanExporter(PipelineExporter):
         self, store: str | os.PathLike[str] | None = None, *, embedder: Any = None, **settings: Any
     ) -> None:
         loaded = load_settings(store=None if store is None else str(store), **settings)
-        chosen = choose_embedder(loaded, embedder)
+        chosen = choose_embedding(loaded, embedder).embedder
         connection = open_connection(loaded, chosen.space)
         super().__init__(open_pipeline(loaded, connection, chosen, Counters()))

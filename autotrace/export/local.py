@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import Attributes, AttributeValue
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_api: Final = vars(otel_trace)
+"""To ask for the global provider by OpenTelemetry's function costs as much as half a span."""
 _SCALARS: Final = frozenset({str, int, float, bool})
 
 
@@ -69,15 +71,19 @@ class LocalTracerProvider(otel_trace.TracerProvider):
     Args:
         append: Takes the records of spans. Must not raise: it is called where spans end.
         forward: Is told of each ended span too. Must not raise.
+        follow: Asked where to go when there is a global provider: gives the tracer that makes the
+            span instead, or None to stay. Must not raise.
     """
 
     def __init__(
         self,
         append: Callable[[SpanRecord], None],
         forward: Callable[[LocalSpan], None] | None = None,
+        follow: Callable[[], otel_trace.Tracer | None] | None = None,
     ) -> None:
         self.append = append
         self.forward = forward
+        self.follow = follow
 
     @override
     def get_tracer(
@@ -108,8 +114,15 @@ class LocalTracer(otel_trace.Tracer):
         start_time: int | None = None,
         record_exception: bool = True,
         set_status_on_exception: bool = True,
-    ) -> LocalSpan:
-        parent = otel_trace.get_current_span(context).get_span_context()
+    ) -> otel_trace.Span:
+        above = otel_trace.get_current_span(context)
+        # A span of ours keeps what is inside it.
+        if _api.get("_TRACER_PROVIDER") is not None and type(above) is not LocalSpan:
+            follow = self.provider.follow
+            tracer = None if follow is None else follow()
+            if tracer is not None:
+                return tracer.start_span(name, context, kind, attributes, links, start_time)
+        parent = above.get_span_context()
         return LocalSpan(
             self, name, parent if parent.is_valid else None, kind, attributes, start_time
         )

@@ -9,10 +9,13 @@ Contract of the thread (`autotrace-export`, a daemon):
 * In the background it stores small batches, since Chroma holds the interpreter while it writes;
   when a flush or the next start waits for it, large ones.
 * A store that fails is tried again after 0.5 s, doubling up to 30 s; nothing is lost meanwhile. A
-  batch that the store refuses for what it holds is set aside after five attempts.
+  batch that the store refuses for what it holds is set aside after five attempts (set_aside.py).
 * It runs with an empty OpenTelemetry context in which instrumentation is suppressed, so that what
   it does is never traced, nor taken for part of whatever was running when it started.
 * After a fork the child has a spool and a thread of its own; the parent's go on in the parent.
+* A closed pipeline still takes records, of spans that began before it was closed. They are on disk
+  like any other, and stored by whoever drains the spool next: another pipeline of this process that
+  is open on it is told.
 * `flush` and `close` have deadlines and say whether everything was stored.
 """
 
@@ -49,6 +52,9 @@ _MAX_BACKOFF_S: Final = 30.0
 _ATTEMPTS_PER_BATCH: Final = 5
 _REST: Final = 4
 """In the background, so many times the time that a batch took is left to the program after it."""
+
+_open_pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+"""Those of this process that are not closed."""
 
 
 class Pipeline:
@@ -88,6 +94,7 @@ class Pipeline:
                     pipeline._after_fork()
 
             os.register_at_fork(after_in_child=in_child)
+        _open_pipelines.add(self)
 
     def _start_anew(self) -> None:
         self._writer = SpoolWriter(
@@ -109,11 +116,16 @@ class Pipeline:
         self._recovering = False
         self._refused = False
         self._waiting = 0
+        self._set_aside = self._set_aside_told = 0
 
     def _after_fork(self) -> None:
         self._counters.reset_after_fork()
         self._writer.abandon_after_fork()
+        closed = self._closing
         self._start_anew()
+        if closed:
+            self._closing = True
+            self._writer.close()
 
     def append(self, record: SpanRecord) -> None:
         """Record: on disk when this returns, in the store soon after. Never raises for the disk."""
@@ -137,19 +149,24 @@ class Pipeline:
             timeout_s: How long to wait at most, in seconds.
 
         Returns:
-            Whether everything is stored.
+            Whether everything is stored: False also if the store has refused, since the flush
+            before, anything that this process recorded.
         """
         deadline = time.monotonic() + timeout_s
         target = self._writer.position()
         with self._stored:
             self._waiting += 1
+            told = self._set_aside_told
         self._urgent.set()
         self._wake_up()
+        done = False
         try:
-            return self._wait_until_stored(target, deadline)
+            done = self._wait_until_stored(target, deadline)
         finally:
             with self._stored:
                 self._waiting -= 1
+                self._set_aside_told = self._set_aside
+        return done and self._set_aside <= told
 
     def _wait_until_stored(self, target: Place, deadline: float) -> bool:
         with self._stored:
@@ -161,7 +178,7 @@ class Pipeline:
         return True
 
     def close(self, timeout_s: float, *, flush: bool = True) -> bool:
-        """Stop; later records are dropped and counted. What is not stored stays on disk.
+        """Stop. What is not stored stays on disk, and so does what is recorded later.
 
         Args:
             timeout_s: How long to take at most, in seconds.
@@ -174,10 +191,12 @@ class Pipeline:
         # A thread that dies inside Chroma takes the process with it, so some time is kept back to
         # see it end.
         done = self.flush(0.8 * timeout_s) if flush else self._all_stored()
+        _open_pipelines.discard(self)
         self._writer.close()
         with self._stored:
             self._closing = True
             self._stored.notify_all()
+        self._asleep = True
         self._urgent.set()
         self._wake.set()
         thread = self._thread
@@ -194,6 +213,11 @@ class Pipeline:
         self._counters.note("spool", f"records are lost: {self._spool} cannot be written: {error}")
 
     def _wake_up(self) -> None:
+        if self._closing:
+            for pipeline in list(_open_pipelines):
+                if pipeline._spool == self._spool:
+                    pipeline.recover()
+            return
         self._asleep = False
         if self._thread is None or not self._thread.is_alive():
             with self._start_lock:
@@ -254,7 +278,7 @@ class Pipeline:
                 self._counters.note("export", f"not stored yet, trying again: {error}", error)
                 attempts = 0 if isinstance(error, StoreError) else attempts + 1
                 if attempts >= _ATTEMPTS_PER_BATCH:
-                    self._counters.add("unstored_records", self._drainer.set_aside())
+                    self._put_aside(error)
                     attempts = 0
                 self._drainer.release()
                 # To wait for a store of another version or embedder is of no use.
@@ -274,6 +298,13 @@ class Pipeline:
                 return
             else:
                 self._urgent.wait(_POLL_S)
+
+    def _put_aside(self, error: Exception) -> None:
+        number = self._drainer.set_aside()
+        self._counters.add("unstored_records", number)
+        message = f"the store refused {number} records, which are set aside: {error}; "
+        fix = f"`autotrace rebuild --store {self._connection.name}` tries them again"
+        self._counters.note("set aside", message + fix, error)
 
     def _dead_remain(self) -> bool:
         names = processes_in(self._spool)
@@ -297,9 +328,12 @@ class Pipeline:
     def _publish(self, *, idle: bool) -> None:
         # Asked first: a spool that is not there is one stored whole only if it had begun.
         began = self._writer.position() != (0, 0)
-        place = self._drainer.stored_up_to(self._writer.process) if began else (0, 0)
+        process = self._writer.process
+        place = self._drainer.stored_up_to(process) if began else (0, 0)
+        set_aside = self._drainer.set_aside_of(process)
         with self._stored:
             self._stored_up_to = place
+            self._set_aside = set_aside
             if idle and (self._drainer.active or not self._dead_remain()):
                 self._recovering = False
             self._stored.notify_all()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
+_MAX_BEGUN: Final = 100_000
+"""How many spans under way are remembered; some applications make spans and never end them."""
+
 
 def record_of(span: ReadableSpan) -> SpanRecord | None:
     """Make the record of an ended span; None for one that no trace can need.
@@ -43,48 +47,74 @@ class SpoolSpanProcessor(SpanProcessor):
     """Writes each span to the spool as it ends, and tasks and steps as they start.
 
     Never raises, never waits for the store.
+
+    Args:
+        pipeline: Where spans go that start from now on. Each ends where it started, even if that
+            has been closed meanwhile.
+        counters: Where a span is counted that was not recorded.
     """
 
     def __init__(self, pipeline: Pipeline, counters: Counters) -> None:
-        self.pipeline = pipeline
+        self.pipeline: Pipeline | None = pipeline
+        """None: spans that start now are not recorded."""
         self._counters = counters
+        self._begun: OrderedDict[int, Pipeline] = OrderedDict()
+        """By span id, the pipeline of each span under way."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Record that a task or step has started, so that a crash leaves evidence of it."""
+        pipeline = self.pipeline
+        if pipeline is None:
+            return
         try:
+            begun = self._begun
+            begun[span.get_span_context().span_id] = pipeline
+            if len(begun) > _MAX_BEGUN:
+                begun.popitem(last=False)
             if span.name.startswith(semconv.EXECUTE_TOOL):
                 return  # most spans are tool calls, and to ask for attributes costs more
             if semconv.KIND in attributes_of(span):
-                self.pipeline.append(open_record(span))
+                pipeline.append(open_record(span))
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
-            self._failed(error)
+            _count_dropped(self._counters, error)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Record an ended span: on disk when this returns."""
         try:
+            context = span.get_span_context()
+            begun = None if context is None else self._begun.pop(context.span_id, None)
+            pipeline = begun or self.pipeline
+            if pipeline is None:
+                return
             record = record_of(span)
             if record is not None:
-                self.pipeline.append(record)
+                pipeline.append(record)
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
-            self._failed(error)
-
-    def append(self, record: SpanRecord) -> None:
-        """Record what is a record already, under the same guard."""
-        try:
-            self.pipeline.append(record)
-        except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
-            self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        self._counters.add("dropped_spans")
-        self._counters.note("processor", f"a span was not recorded: {error!r}", error)
+            _count_dropped(self._counters, error)
 
     def shutdown(self) -> None:
         """Do nothing: the pipeline outlives the provider it was attached to."""
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Bring everything recorded so far into the store; return whether it is there."""
-        return self.pipeline.flush(timeout_millis / 1000)
+        return self.pipeline is None or self.pipeline.flush(timeout_millis / 1000)
+
+
+def guarded_append(pipeline: Pipeline, counters: Counters) -> Callable[[SpanRecord], None]:
+    """Make what records into a pipeline for spans that are records already, and never raises."""
+
+    def append(record: SpanRecord) -> None:
+        try:
+            pipeline.append(record)
+        except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
+            _count_dropped(counters, error)
+
+    return append
+
+
+def _count_dropped(counters: Counters, error: Exception) -> None:
+    counters.add("dropped_spans")
+    counters.note("processor", f"a span was not recorded: {error!r}", error)
 
 
 class PipelineExporter(SpanExporter):

@@ -22,6 +22,8 @@ What can go wrong, and what then happens:
   was cut short is closed with a newline before the next one;
 * a signal handler or a finaliser records while the same thread is writing: the lock is reentrant,
   and each line is one write;
+* a span that began before `close` ends after it: its record gets a directory of its own, complete
+  at once, which is drained like that of a process that has ended;
 * fork: the child drops the inherited descriptors and starts a spool of its own;
 * a file of a newer version: left untouched, counted.
 """
@@ -117,6 +119,7 @@ class SpoolWriter:
         max_total_bytes: int = 4 * 1024 * 1024 * 1024,
         on_error: Callable[[OSError], None] | None = None,
     ) -> None:
+        self._spool = directory
         self.process = f"{time.time_ns():016x}-{os.getpid()}-{secrets.token_hex(3)}"
         self.directory = directory / self.process
         self._count = count
@@ -146,8 +149,7 @@ class SpoolWriter:
             try:
                 if self._segment_bytes >= self._max_segment_bytes or self._fd < 0:
                     if self._closed:
-                        self._count("dropped_after_shutdown")
-                        return False
+                        return self._append_late(record)
                     if not self._next_segment():
                         self._count("dropped_spool_full")
                         return False
@@ -160,13 +162,21 @@ class SpoolWriter:
             self._segment_bytes += len(line)
             return True
 
+    def _append_late(self, record: SpanRecord) -> bool:
+        """Write one record after the end: what was closed may be drained and gone already."""
+        late = SpoolWriter(self._spool, count=self._count, on_error=self._on_error)
+        try:
+            return late.append(record)
+        finally:
+            late.close()
+
     def position(self) -> tuple[int, int]:
         """Return (segment number, bytes in it): every record so far lies before this place."""
         with self._lock:
             return self._segment, self._segment_bytes
 
     def close(self) -> None:
-        """Stop taking records and let the segments be known as complete."""
+        """Let the segments be known as complete; later records go into directories of their own."""
         with self._lock:
             self._closed = True
             self._release()

@@ -65,7 +65,7 @@ class Filter:
         return (
             (self.agent is None or summary["agent"] == self.agent)
             and (self.session_id is None or summary["session_id"] == self.session_id)
-            and set(self.tools) <= set(summary["tool_sequence"])
+            and set(self.tools) <= set(summary["tool_names"] or summary["tool_sequence"])
         )
 
 

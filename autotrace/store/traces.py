@@ -27,6 +27,8 @@ class Summary(TypedDict):
     success: bool | None
     outcome: str | None
     tool_sequence: list[str]
+    tool_names: list[str] | None
+    """Where the sequence is cut: each tool once, as far as they are not too many."""
     step_count: int
     tool_call_count: int
     created_ns: int
@@ -43,7 +45,8 @@ _NOTHING: Final = cast("Summary", dict.fromkeys(Summary.__annotations__))
 def to_model(trace_id: str, summary: Summary) -> TraceSummary:
     """Return what users see of a summary."""
     completed_ns = summary["completed_ns"]
-    fields = {k: v for k, v in summary.items() if k not in ("created_ns", "completed_ns")}
+    left_out = ("created_ns", "completed_ns", "tool_names")
+    fields = {k: v for k, v in summary.items() if k not in left_out}
     return TraceSummary.model_validate(
         fields
         | {

@@ -320,7 +320,7 @@ def test_a_broken_encoder_or_redactor_is_counted_and_no_more(
         assert recorded.counters.keys() & {"capture_errors", "unencodable"}
 
 
-@pytest.mark.parametrize("name", ["count", "note", "before_task"])
+@pytest.mark.parametrize("name", ["count", "note"])
 def test_broken_counters_and_hooks_reach_nobody(name: str, provider: TracerProvider) -> None:
     with recording(tracer_provider=provider) as recorded:
         recorder = current.recorder
@@ -350,7 +350,7 @@ def test_a_hook_of_the_user_that_raises_costs_the_value_alone() -> None:
     with recording(redact=fail) as recorded:
         assert run_apart() == EXPECTED
     assert recorded.counters["hook_errors"] > 0
-    assert "1234" not in str(recorded.records)
+    assert "1234" not in str([r.get("attributes") for r in recorded.records])  # not in times or ids
     assert len(recorded.traces) == 4
 
 

@@ -108,6 +108,7 @@ PROGRAM = """
     ids = []
     for action in sys.argv[2].split():
         if action == "set": set_provider()
+        elif action == "tool": search("alone")
         elif action == "configure": configure()
         else: ids.append(record(action))
     assert autotrace.flush()
@@ -149,6 +150,10 @@ def test_a_global_provider_that_is_set_later_is_followed(tmp_path: Path) -> None
         "store": [1, 1, 1],
         "global": "TracerProvider",
     }
+
+
+def test_a_program_of_tools_alone_follows_a_provider_that_is_set_later(tmp_path: Path) -> None:
+    assert run("configure tool set tool tool", tmp_path)["app"] == ["execute_tool search"] * 2
 
 
 def test_the_global_place_is_left_free_for_the_application(tmp_path: Path) -> None:

@@ -44,6 +44,18 @@ def test_the_name_is_that_of_the_function_or_the_one_given(spans: Spans) -> None
     assert attribute(spans.tools[1], semconv.GEN_AI_OPERATION_NAME) == "execute_tool"
 
 
+def test_a_name_that_is_cut_is_counted_at_each_call(recorded: Recording) -> None:
+    named = tool(name="x" * 257)(lambda: None)
+    named()
+    named()
+    with tool_call("y" * 257):
+        pass
+    tool(name="x" * 256)(lambda: None)()
+    with tool_call("y" * 256):
+        pass
+    assert recorded.counters == {"truncated": 3}
+
+
 @pytest.mark.parametrize("options", [{"name": ""}, {"name": "  "}, {"redact": "password"}])
 def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):

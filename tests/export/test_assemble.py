@@ -64,6 +64,21 @@ def test_a_summary_says_what_the_trace_says(records: list[SpanRecord]) -> None:
     assert [s["parent_trace_id"] for s in summaries] == [t.parent_trace_id for t in traces]
 
 
+def test_a_summary_of_many_calls_names_each_tool_once() -> None:
+    def summary_of(names: list[str]) -> dict[str, Any]:
+        calls = [tool_record(n, 1, n, n + 1, name) for n, name in enumerate(names, start=2)]
+        tree = Tree([task_record(1, None, 0, 10_000), *calls])
+        return dict(summarize(tree, tree.tasks[0]))
+
+    short = summary_of(["search"] * 200)
+    assert short["tool_names"] is None
+    long = summary_of(["search"] * 200 + ["order", "search"])
+    assert long["tool_sequence"] == ["search"] * 200
+    assert long["tool_names"] == ["search", "order"]
+    various = summary_of([str(n) for n in range(205)])
+    assert various["tool_names"] == [str(n) for n in range(200)]
+
+
 def test_a_whole_trace() -> None:
     records = [
         task_record(

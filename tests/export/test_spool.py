@@ -249,7 +249,22 @@ def test_an_owner_is_alive_until_it_closes(writer: SpoolWriter) -> None:
     writer.close()
 
     assert owner_is_alive(writer.directory) is False
-    assert writer.append(record(2)) is False
+
+
+def test_what_comes_after_the_close_is_kept_in_a_complete_directory_of_its_own(
+    writer: SpoolWriter,
+) -> None:
+    spool = writer.directory.parent
+    writer.append(record(1))
+    writer.close()
+
+    assert writer.append(record(2)) is True
+
+    assert read_all(writer) == ([record(1)], 0)
+    (late,) = set(processes_in(spool)) - {writer.process}
+    (segment,) = segments_of(spool / late)
+    assert read_chunk(segment, 0, max_bytes=2**20, complete=True).records == [record(2)]
+    assert owner_is_alive(spool / late) is False
 
 
 def test_an_owner_killed_by_force_is_dead(tmp_path: Path) -> None:

@@ -1,0 +1,267 @@
+"""Embedded Chroma, and the rules under which several processes share one path.
+
+Two processes that write at once destroy it in silence, and a client does not see in `query` what
+another process wrote after it was opened. So an embedded connection
+
+* takes an inter-process lock around every write,
+* keeps a generation beside the lock: who wrote last, and how often anybody has,
+* opens its client anew before it writes, or answers a query, after another process has written;
+  for queries at most once a second, as opening reads the whole index.
+
+Threads: any thread may use a connection. A client in use is never closed under its user's feet;
+opening anew waits until nobody uses it. After a fork the child leaves the parent's client alone
+(closing it would wait for threads that did not survive) and opens its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Final, cast
+
+from filelock import FileLock, Timeout
+from typing_extensions import override
+
+from autotrace.errors import StoreError, StoreUnavailableError
+from autotrace.store.connection import Connection
+from autotrace.store.folder import private_directory
+from autotrace.store.rows import import_whole
+from autotrace.store.schema import Collections, open_collections
+
+LOCK_FILE: Final = "store.lock"
+GENERATION_FILE: Final = "generation"
+CHROMA_DIRECTORY: Final = "chroma"
+REOPEN_INTERVAL_S: Final = 1.0
+"""How often at most a reader opens its client anew because others are writing."""
+LOCK_TIMEOUT_S: Final = 60.0
+"""How long to wait for the lock of an embedded store; a write holds it well under a second."""
+
+_embedded: weakref.WeakValueDictionary[tuple[Path, str | None], EmbeddedConnection] = (
+    weakref.WeakValueDictionary()
+)
+_embedded_lock = threading.Lock()
+
+_inherited_clients: list[Any] = []
+"""Clients of a parent process: kept for ever, since to destroy one after a fork can hang."""
+
+
+def connect_embedded(path: Path, space: str | None) -> Connection:
+    """Return this process's connection to a path; nothing is opened yet.
+
+    One per path and process: two clients of one path would hide each other's reopening.
+    """
+    with _embedded_lock:
+        connection = _embedded.get((path, space))
+        if connection is None:
+            connection = _embedded[(path, space)] = EmbeddedConnection(path, space)
+    return connection
+
+
+class _Lease:
+    """Many users or one changer of a client."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._users = 0
+        self._changing = False
+
+    @contextlib.contextmanager
+    def use(self) -> Generator[None]:
+        with self._condition:
+            while self._changing:
+                self._condition.wait()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._users -= 1
+                self._condition.notify_all()
+
+    @contextlib.contextmanager
+    def change(self) -> Generator[None]:
+        with self._condition:
+            while self._changing or self._users:
+                self._condition.wait()
+            self._changing = True
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._changing = False
+                self._condition.notify_all()
+
+
+class EmbeddedConnection(Connection):
+    """Chroma in this process, on a path that any number of processes share."""
+
+    exclusive = True
+
+    def __init__(self, path: Path, space: str | None) -> None:
+        super().__init__(str(path), space)
+        self.path = path
+        self._reset()
+
+    def _reset(self) -> None:
+        self._id = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._pid = os.getpid()
+        self._thread_lock = threading.RLock()
+        # One lock object for all threads; _thread_lock keeps them apart.
+        self._file_lock = FileLock(self.path / LOCK_FILE, thread_local=False, mode=0o600)
+        self._lease = _Lease()
+        self._client: Any = None
+        self._collections: Collections | None = None
+        self._seen = ""
+        self._opened_at_s = 0.0
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():
+            if self._client is not None:
+                _inherited_clients.append(self._client)
+                _forget_system(self._client)
+            self._reset()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Generator[None]:
+        with self._thread_lock:
+            try:
+                private_directory(self.path)
+                self._file_lock.acquire(timeout=LOCK_TIMEOUT_S)
+            except Timeout:
+                msg = (
+                    f"the lock of {self.name} has been held by another process for "
+                    f"{LOCK_TIMEOUT_S:.0f} s; see who holds {self.path / LOCK_FILE}"
+                )
+                raise StoreUnavailableError(msg) from None
+            except OSError as error:
+                msg = f"the store {self.name} cannot be used: {error}"
+                raise StoreUnavailableError(msg) from error
+            try:
+                yield
+            finally:
+                self._file_lock.release()
+
+    @override
+    @contextlib.contextmanager
+    def reading(self, *, fresh: bool = False) -> Generator[Collections]:
+        self._after_fork()
+        if self._collections is not None and not (fresh and self._is_stale()):
+            with self._lease.use():
+                # Another thread may have closed the client just before this one came in.
+                collections = cast("Collections | None", self._collections)
+                if collections is not None:
+                    yield collections
+                    return
+        with self._locked():
+            # The first queries load the index from files that a writer might be changing.
+            with self._lease.change():
+                collections = self._open_if_changed()
+            with self._lease.use():
+                yield collections
+
+    def _is_stale(self) -> bool:
+        return (
+            self.generation() != self._seen
+            and time.monotonic() - self._opened_at_s >= REOPEN_INTERVAL_S
+        )
+
+    @override
+    @contextlib.contextmanager
+    def writing(self) -> Generator[Collections]:
+        self._after_fork()
+        with self._locked():
+            with self._lease.change():
+                collections = self._open_if_changed()
+            self._advance()
+            try:
+                with self._lease.use():
+                    yield collections
+            finally:
+                self._advance()
+
+    @override
+    def generation(self) -> str:
+        try:
+            return (self.path / GENERATION_FILE).read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return ""
+
+    @property
+    @override
+    def is_open(self) -> bool:
+        return self._collections is not None
+
+    @override
+    def expire(self) -> None:
+        self._seen = "?"
+        self._opened_at_s = 0.0
+
+    def _advance(self) -> None:
+        number, _, _ = self._seen.partition(" ")
+        self._seen = f"{int(number) + 1 if number.isdigit() else 1} {self._id}"
+        # In place, one short write: a reader sees the old or the new one.
+        descriptor = os.open(self.path / GENERATION_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, self._seen.ljust(63).encode("ascii") + b"\n")
+        finally:
+            os.close(descriptor)
+
+    def _open_if_changed(self) -> Collections:
+        current = self.generation()
+        if self._collections is not None and current == self._seen:
+            return self._collections
+        self._close_client()
+        import_whole("chromadb")
+        import chromadb
+        from chromadb.config import Settings
+
+        path = self.path / CHROMA_DIRECTORY
+        private_directory(path)
+        try:
+            self._client = chromadb.PersistentClient(
+                str(path), settings=Settings(anonymized_telemetry=False)
+            )
+            self._collections = open_collections(self._client, self.name, self.space)
+        except StoreError:
+            self._close_client()
+            raise
+        except Exception as error:
+            self._close_client()
+            msg = f"the Chroma database of {self.name} cannot be opened: {error}"
+            raise StoreUnavailableError(msg) from error
+        self._seen = current
+        self._opened_at_s = time.monotonic()
+        return self._collections
+
+    def _close_client(self) -> None:
+        client, self._client, self._collections = self._client, None, None
+        if client is not None:
+            client.close()
+            # Somebody else's client of this path must not hand us its old view.
+            _forget_system(client)
+
+    @override
+    def close(self) -> None:
+        if self._pid != os.getpid():
+            return
+        with self._lease.change():
+            self._close_client()
+
+
+def _forget_system(client: Any) -> None:
+    """Make chromadb open the path anew instead of handing out a system it has open.
+
+    chromadb's public way to do so forgets the systems of every path and breaks other clients.
+    """
+    from chromadb.api.shared_system_client import SharedSystemClient
+
+    shared: Any = SharedSystemClient
+    identifier = client._identifier
+    shared._identifier_to_system.pop(identifier, None)
+    shared._identifier_to_refcount.pop(identifier, None)

@@ -1,0 +1,156 @@
+"""A Chroma server: the one writer of its store, shared by any number of machines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Generator
+from typing import Any
+from urllib.parse import urlsplit
+
+from typing_extensions import override
+
+from autotrace.errors import (
+    AutotraceError,
+    InvalidArgumentError,
+    StoreError,
+    StoreUnavailableError,
+)
+from autotrace.store.connection import Connection, ServerOptions
+from autotrace.store.rows import import_whole
+from autotrace.store.schema import Collections, open_collections
+
+
+class ServerConnection(Connection):
+    """A Chroma server (`chroma run`), shared by any number of machines."""
+
+    exclusive = False
+
+    def __init__(self, url: str, space: str | None, options: ServerOptions) -> None:
+        parts = urlsplit(url)
+        if not parts.hostname:
+            raise InvalidArgumentError("store", url, "http(s)://host:port of a Chroma server")
+        super().__init__(f"{parts.scheme}://{parts.hostname}:{parts.port or ''}".rstrip(":"), space)
+        self._host = parts.hostname
+        self._port = parts.port or (443 if parts.scheme == "https" else 8000)
+        self._ssl = parts.scheme == "https"
+        self._options = options
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._open_lock = threading.Lock()
+        self._client: Any = None
+        self._collections: Collections | None = None
+
+    @override
+    @contextlib.contextmanager
+    def reading(self, *, fresh: bool = False) -> Generator[Collections]:
+        if self._pid != os.getpid():
+            self._reset()
+        with self._open_lock:
+            if self._collections is None:
+                self._collections = self._open()
+            collections = self._collections
+        try:
+            yield collections
+        except Exception as error:
+            if is_content_error(error) or isinstance(error, AutotraceError):
+                raise
+            # A server that was restarted empty, or moved, is found again by asking anew.
+            self.close()
+            msg = f"the Chroma server {self.name} does not answer: {error}"
+            raise StoreUnavailableError(msg) from error
+
+    @override
+    def writing(self) -> contextlib.AbstractContextManager[Collections]:
+        return self.reading()
+
+    @override
+    def generation(self) -> str:
+        return ""
+
+    @property
+    @override
+    def is_open(self) -> bool:
+        return self._collections is not None
+
+    @override
+    def expire(self) -> None:
+        self.close()
+
+    def _open(self) -> Collections:
+        import_whole("chromadb")
+        import chromadb
+        from chromadb.config import Settings
+
+        try:
+            self._client = chromadb.HttpClient(
+                host=self._host,
+                port=self._port,
+                ssl=self._ssl,
+                headers=self._options.headers,
+                tenant=self._options.tenant,
+                database=self._options.database,
+                settings=Settings(anonymized_telemetry=False),
+            )
+            _set_timeout(self._client, self._options.timeout_s)
+            return open_collections(self._client, self.name, self.space)
+        except StoreError:
+            self.close()
+            raise
+        except Exception as error:
+            self.close()
+            msg = (
+                f"the Chroma server {self.name} cannot be reached: {error}; "
+                "is `chroma run` running there?"
+            )
+            raise StoreUnavailableError(msg) from error
+
+    @override
+    def close(self) -> None:
+        client, self._client, self._collections = self._client, None, None
+        if client is not None and self._pid == os.getpid():
+            _close_http_client(client)
+
+
+def _set_timeout(client: Any, timeout_s: float) -> None:
+    """Bound every request; chromadb's HTTP client waits for ever and has no setting for it."""
+    for session in _sessions_of(client):
+        session.timeout = timeout_s
+
+
+def _close_http_client(client: Any) -> None:
+    """Close an HTTP client with its connections, and the admin client hidden in it.
+
+    chromadb leaves both open, and keeps what they belong to under ids it has itself forgotten.
+    """
+    from chromadb.api.shared_system_client import SharedSystemClient
+
+    sessions = _sessions_of(client)
+    systems = [getattr(part, "_system", None) for part in _parts_of(client)]
+    client.close()
+    for session in sessions:
+        session.close()
+    shared: Any = SharedSystemClient
+    for identifier, system in list(shared._identifier_to_system.items()):
+        if any(system is ours for ours in systems):
+            shared._identifier_to_system.pop(identifier, None)
+            shared._identifier_to_refcount.pop(identifier, None)
+
+
+def _parts_of(client: Any) -> list[Any]:
+    return [part for part in (client, getattr(client, "_admin_client", None)) if part is not None]
+
+
+def _sessions_of(client: Any) -> list[Any]:
+    servers = [getattr(part, "_server", None) for part in _parts_of(client)]
+    sessions = [getattr(server, "_session", None) for server in servers]
+    return [session for session in sessions if session is not None]
+
+
+def is_content_error(error: BaseException) -> bool:
+    """Tell whether Chroma refused what was sent, so that sending it again is of no use."""
+    code = getattr(error, "code", None)
+    return callable(code) and code() in (400, 409, 413, 422)

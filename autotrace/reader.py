@@ -115,7 +115,7 @@ class Reader:
             limit: How many to return at most, 1 to 50.
             agent: Only traces of this agent.
             session_id: Only traces of this session.
-            tools: Only traces that called every one of these tools (of the first 200 that it called).
+            tools: Only traces that called every one of these (of the first 200 they called).
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.

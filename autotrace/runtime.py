@@ -18,7 +18,12 @@ from autotrace.capture.recorder import current, make_recorder
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
 from autotrace.export.collector import add_processor, exports_otlp, otlp_processor
 from autotrace.export.counters import Counters
-from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
+from autotrace.export.exporter import (
+    choose_embedding,
+    choose_storekeeper,
+    open_connection,
+    open_pipeline,
+)
 from autotrace.export.local import LocalSpan, LocalTracerProvider, id_generator
 from autotrace.export.processor import SpoolSpanProcessor, guarded_append
 from autotrace.export.set_aside import count_set_aside, set_aside_problem
@@ -55,7 +60,13 @@ class Runtime:
         embedder = configuration.embedding.embedder
         self.connection = open_connection(settings, configuration.embedding.space)
         self.reader = Reader(self.connection, embedder)
-        self.pipeline = open_pipeline(settings, self.connection, embedder, self.counters)
+        self.pipeline = open_pipeline(
+            settings,
+            self.connection,
+            embedder,
+            self.counters,
+            storekeeper=choose_storekeeper(settings, configuration.embedding, self.counters),
+        )
         self._adopt_lock = threading.Lock()
         self._otlp: Any = None
         self._stopped = False
@@ -165,7 +176,7 @@ class Runtime:
         A spool beside an embedded store is as safe as the store, and to load Chroma takes longer
         than most short programs; the spool of a server's client may vanish with its container.
         """
-        cold = self.settings.is_embedded and not self.connection.is_open
+        cold = self.settings.is_embedded and not self.pipeline.is_warm
         self.stop(self.settings.exit_timeout_ms / 1000, flush=not cold)
 
 

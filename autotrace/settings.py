@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """Further secret keys; as JSON in the environment."""
     propagate_threads: bool = True
     """Whether threads and executors inherit the current task, step and tool."""
+    storing: Literal["process", "thread"] = "process"
+    """What stores: a process of its own, where it can be, or a thread of this one."""
     flush_interval_ms: int = Field(default=500, ge=0)
     """How long a record may wait for others to be stored with it."""
     exit_timeout_ms: int = Field(default=5_000, ge=0)

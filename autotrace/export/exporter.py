@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotrace.export.counters import Counters
 from autotrace.export.pipeline import Pipeline
 from autotrace.export.processor import PipelineExporter
+from autotrace.export.storekeeper import Storekeeper
 from autotrace.semconv import ENV_PREFIX
 from autotrace.settings import DEFAULT_EMBEDDER, Settings, load_settings
 from autotrace.store.connection import Connection, ServerOptions, connect
@@ -54,9 +57,14 @@ def choose_embedding(settings: Settings, embedder: Any = None) -> Embedding:
 
 
 def open_pipeline(
-    settings: Settings, connection: Connection, embedder: Embedder, counters: Counters
+    settings: Settings,
+    connection: Connection,
+    embedder: Embedder,
+    counters: Counters,
+    *,
+    storekeeper: Storekeeper | None = None,
 ) -> Pipeline:
-    """Make the pipeline that settings name."""
+    """Make the pipeline that settings name; without a storekeeper this process stores."""
     return Pipeline(
         connection,
         embedder,
@@ -64,7 +72,33 @@ def open_pipeline(
         counters=counters,
         flush_interval_ms=settings.flush_interval_ms,
         max_spool_bytes=settings.max_spool_bytes,
+        storekeeper=storekeeper,
     )
+
+
+def choose_storekeeper(
+    settings: Settings, embedding: Embedding, counters: Counters
+) -> Storekeeper | None:
+    """Return what starts the process that stores; None where this one must.
+
+    Another process cannot make an embedder that was given as an object, and a program that is one
+    file (frozen) cannot start Python.
+    """
+    if (
+        settings.storing != "process"
+        or embedding.spec is None
+        or not hasattr(os, "fork")
+        or getattr(sys, "frozen", False)
+        or not sys.executable
+    ):
+        return None
+    # Resolved here: the program may move to another folder before the process starts.
+    places = {"store": settings.resolved().store, "spool": str(settings.spool_path)}
+    if settings.embedding_model_path is not None:
+        model = Path(settings.embedding_model_path).expanduser().resolve()
+        places["embedding_model_path"] = str(model)
+    order = {"settings": settings.model_dump() | places, "embedder": embedding.spec}
+    return Storekeeper(settings.spool_path, order, counters)
 
 
 class ChromaSpanExporter(PipelineExporter):
@@ -91,6 +125,10 @@ class ChromaSpanExporter(PipelineExporter):
         self, store: str | os.PathLike[str] | None = None, *, embedder: Any = None, **settings: Any
     ) -> None:
         loaded = load_settings(store=None if store is None else str(store), **settings)
-        chosen = choose_embedding(loaded, embedder).embedder
-        connection = open_connection(loaded, chosen.space)
-        super().__init__(open_pipeline(loaded, connection, chosen, Counters()))
+        embedding = choose_embedding(loaded, embedder)
+        connection = open_connection(loaded, embedding.space)
+        counters = Counters()
+        storekeeper = choose_storekeeper(loaded, embedding, counters)
+        super().__init__(
+            open_pipeline(loaded, connection, embedding.embedder, counters, storekeeper=storekeeper)
+        )

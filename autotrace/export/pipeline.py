@@ -1,15 +1,14 @@
-"""The pipeline: one process's spool, and the thread that drains it into the store.
+"""The pipeline: one process's spool, and what brings it into the store.
 
 Contract of the thread (`autotrace-export`, a daemon):
 
 * It starts with the first record and sleeps, without waking, while there is nothing to store.
-* After a record it waits `flush_interval_ms`, so that one write stores many, then stores until
-  nothing is left, and lets another process drain after `_LINGER_S` without work.
-* While another process drains, it only watches that process take its records over.
-* In the background it stores small batches, since Chroma holds the interpreter while it writes;
-  when a flush or the next start waits for it, large ones.
-* A store that fails is tried again after 0.5 s, doubling up to 30 s; nothing is lost meanwhile. A
-  batch that the store refuses for what it holds is set aside after five attempts (set_aside.py).
+* Where a process of its own can store (storekeeper.py), the thread starts it, and watches it take
+  the records over.
+* Elsewhere it stores by itself (storing.py): after a record it waits `flush_interval_ms`, so that
+  one write stores many, then stores until nothing is left, and lets another process drain after
+  `_LINGER_S` without work. In the background it stores small batches and rests between them, since
+  Chroma holds the interpreter while it writes; when a flush or the next start waits, large ones.
 * It runs with an empty OpenTelemetry context in which instrumentation is suppressed, so that what
   it does is never traced, nor taken for part of whatever was running when it started.
 * After a fork the child has a spool and a thread of its own; the parent's go on in the parent.
@@ -29,8 +28,8 @@ from pathlib import Path
 from typing import Final
 
 from opentelemetry import context as otel_context
+from typing_extensions import override
 
-from autotrace.errors import EmbeddingSpaceError, StoreError, StoreVersionError
 from autotrace.export.counters import Counters
 from autotrace.export.drain import (
     LARGE_BATCHES,
@@ -41,15 +40,15 @@ from autotrace.export.drain import (
 )
 from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord
-from autotrace.export.spool import SpoolWriter, owner_is_alive, processes_in
+from autotrace.export.spool import SpoolWriter, is_of_newer_version, owner_is_alive, processes_in
+from autotrace.export.storekeeper import Storekeeper
+from autotrace.export.storing import POLL_S, StoreLoop
 from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder
 
-_POLL_S: Final = 0.2
 _LINGER_S: Final = 1.0
-_FIRST_BACKOFF_S: Final = 0.5
-_MAX_BACKOFF_S: Final = 30.0
-_ATTEMPTS_PER_BATCH: Final = 5
+_FLUSH_POLL_S: Final = 0.02
+"""How often a flush looks what the process that stores has stored."""
 _REST: Final = 4
 """In the background, so many times the time that a batch took is left to the program after it."""
 
@@ -67,6 +66,7 @@ class Pipeline:
         counters: Where what is dropped or fails is counted.
         flush_interval_ms: How long a record may wait for others to be stored with it.
         max_spool_bytes: How much this process may keep on disk before it drops records.
+        storekeeper: Starts the process that stores; None: this process stores by itself.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Pipeline:
         counters: Counters,
         flush_interval_ms: int = 500,
         max_spool_bytes: int = 4 * 1024**3,
+        storekeeper: Storekeeper | None = None,
     ) -> None:
         self._connection = connection
         self._embedder = embedder
@@ -85,6 +86,7 @@ class Pipeline:
         self._counters = counters
         self._flush_interval_s = flush_interval_ms / 1000
         self._max_spool_bytes = max_spool_bytes
+        self._storekeeper = storekeeper
         self._start_anew()
         if hasattr(os, "register_at_fork"):
             this = weakref.ref(self)
@@ -121,6 +123,8 @@ class Pipeline:
     def _after_fork(self) -> None:
         self._counters.reset_after_fork()
         self._writer.abandon_after_fork()
+        if self._storekeeper is not None:
+            self._storekeeper.abandon_after_fork()
         closed = self._closing
         self._start_anew()
         if closed:
@@ -137,6 +141,12 @@ class Pipeline:
         if processes_in(self._spool):
             self._recovering = True
             self._wake_up()
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether what stores has begun to, so that a flush takes no longer than the storing."""
+        keeper = self._storekeeper
+        return self._connection.is_open if keeper is None else keeper.is_ready
 
     def backlog_bytes(self) -> int:
         """Return how many bytes of records, of all processes, wait in the spool directory."""
@@ -157,6 +167,8 @@ class Pipeline:
         with self._stored:
             self._waiting += 1
             told = self._set_aside_told
+        if self._storekeeper is not None:
+            self._storekeeper.ask_to_flush()
         self._urgent.set()
         self._wake_up()
         done = False
@@ -204,6 +216,12 @@ class Pipeline:
             thread.join(max(0.0, deadline - time.monotonic()))
         if thread is None or not thread.is_alive():
             self._connection.close()
+        if self._storekeeper is None:
+            return done
+        if flush:
+            self._storekeeper.stop(max(0.0, deadline - time.monotonic()))
+        else:
+            self._storekeeper.leave()
         return done
 
     def _has_stored(self, target: Place) -> bool:
@@ -262,68 +280,40 @@ class Pipeline:
         return self._closing or self._has_stored(self._writer.position())
 
     def _store_all(self) -> None:
-        backoff_s, attempts = _FIRST_BACKOFF_S, 0
-        worked_at = time.monotonic()
-        self._let_gather()
-        while not self._closing:
-            self._urgent.clear()
-            began_at = time.monotonic()
-            try:
-                stored = self._drainer.step(self._limits()) if self._drainer.acquire() else 0
-                attempts, backoff_s, self._refused = 0, _FIRST_BACKOFF_S, False
-            except Exception as error:  # noqa: BLE001 - whatever it was, the batch is tried again
-                if self._closing:
-                    return  # the interpreter is going, and what is not stored is on disk
-                self._counters.add("export_failures")
-                self._counters.note("export", f"not stored yet, trying again: {error}", error)
-                attempts = 0 if isinstance(error, StoreError) else attempts + 1
-                if attempts >= _ATTEMPTS_PER_BATCH:
-                    self._put_aside(error)
-                    attempts = 0
-                self._drainer.release()
-                # To wait for a store of another version or embedder is of no use.
-                self._refused = isinstance(error, StoreVersionError | EmbeddingSpaceError)
-                self._pause(backoff_s)
-                backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
-                worked_at = time.monotonic()
-                continue
-            self._publish(idle=stored == 0)
-            if stored:
-                worked_at = time.monotonic()
-                if stored < SMALL_BATCHES.records:
-                    self._let_gather()
-                elif not (self._waiting or self._recovering):
-                    self._urgent.wait(_REST * (worked_at - began_at))
-            elif self._all_stored() and time.monotonic() - worked_at > _LINGER_S:
+        keeper = self._storekeeper
+        if keeper is not None:
+            self._watch(keeper)
+            if keeper.failure is None:
                 return
-            else:
-                self._urgent.wait(_POLL_S)
+            self._counters.note(
+                "storekeeper", f"no process can store, so this one does: {keeper.failure}"
+            )
+            self._storekeeper = None
+        self._InThread(self).run()
 
-    def _put_aside(self, error: Exception) -> None:
-        number = self._drainer.set_aside()
-        self._counters.add("unstored_records", number)
-        message = f"the store refused {number} records, which are set aside: {error}; "
-        fix = f"`autotrace rebuild --store {self._connection.name}` tries them again"
-        self._counters.note("set aside", message + fix, error)
+    def _watch(self, keeper: Storekeeper) -> None:
+        """See that somebody stores, until nothing is left."""
+        while not self._closing and keeper.failure is None:
+            self._urgent.clear()
+            if self._drainer.acquire():
+                self._drainer.release()
+                keeper.start_unless_running()
+            refused = keeper.take_over()
+            self._publish(idle=not self._dead_remain())
+            if refused != self._refused:
+                self._refuse(refused)
+            if self._all_stored() and not self._recovering:
+                return
+            self._urgent.wait(_FLUSH_POLL_S if self._waiting else POLL_S)
+
+    def _refuse(self, refused: bool) -> None:
+        with self._stored:
+            self._refused = refused
+            self._stored.notify_all()
 
     def _dead_remain(self) -> bool:
-        names = processes_in(self._spool)
-        return any(not owner_is_alive(self._spool / name) for name in names)
-
-    def _limits(self) -> BatchLimits:
-        return LARGE_BATCHES if self._waiting or self._recovering else SMALL_BATCHES
-
-    def _let_gather(self) -> None:
-        """Wait for records to be stored together, unless somebody waits for them."""
-        if not self._recovering:
-            self._urgent.wait(self._flush_interval_s)
-
-    def _pause(self, seconds: float) -> None:
-        """Wait before another attempt; a flush does not cut it short below the first pause."""
-        with self._stored:
-            self._stored.notify_all()
-            if not self._closing:
-                self._stored.wait(seconds)
+        directories = [self._spool / name for name in processes_in(self._spool)]
+        return any(not owner_is_alive(d) and not is_of_newer_version(d) for d in directories)
 
     def _publish(self, *, idle: bool) -> None:
         # Asked first: a spool that is not there is one stored whole only if it had begun.
@@ -337,3 +327,59 @@ class Pipeline:
             if idle and (self._drainer.active or not self._dead_remain()):
                 self._recovering = False
             self._stored.notify_all()
+
+    class _InThread(StoreLoop):
+        """Storing in this process, by its thread."""
+
+        def __init__(self, pipeline: Pipeline) -> None:
+            name = pipeline._connection.name
+            super().__init__(pipeline._drainer, pipeline._counters, name, _LINGER_S)
+            self._pipeline = pipeline
+
+        @override
+        def is_closing(self) -> bool:
+            return self._pipeline._closing
+
+        @override
+        def awaits_more(self) -> bool:
+            return not self._pipeline._all_stored()
+
+        def _is_hurried(self) -> bool:
+            return self._pipeline._waiting > 0 or self._pipeline._recovering
+
+        @override
+        def limits(self) -> BatchLimits:
+            self._pipeline._urgent.clear()
+            return LARGE_BATCHES if self._is_hurried() else SMALL_BATCHES
+
+        @override
+        def gather(self) -> None:
+            if not self._pipeline._recovering:
+                self._pipeline._urgent.wait(self._pipeline._flush_interval_s)
+
+        @override
+        def rest(self, took_s: float) -> None:
+            if not self._is_hurried():
+                self._pipeline._urgent.wait(_REST * took_s)
+
+        @override
+        def look_again(self) -> None:
+            self._pipeline._urgent.wait(POLL_S)
+
+        @override
+        def pause(self, seconds: float) -> None:
+            # A flush does not cut it short: it would try a store that is down in a busy loop.
+            with self._pipeline._stored:
+                self._pipeline._stored.notify_all()
+                if not self._pipeline._closing:
+                    self._pipeline._stored.wait(seconds)
+
+        @override
+        def progressed(self, stored: int) -> None:
+            self._pipeline._refused = False
+            self._pipeline._publish(idle=stored == 0)
+
+        @override
+        def failed(self, *, is_final: bool) -> None:
+            self.drainer.release()
+            self._pipeline._refused = is_final

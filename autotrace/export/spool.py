@@ -296,6 +296,14 @@ class Chunk:
     newer_version: bool = False
 
 
+def is_of_newer_version(directory: Path) -> bool:
+    """Tell whether a newer autotrace has written a process's spool, which is then left to it."""
+    return any(
+        read_chunk(segment, 0, max_bytes=1024, complete=False).newer_version
+        for segment in segments_of(directory)[:1]
+    )
+
+
 def read_chunk(path: Path, offset: int, *, max_bytes: int, complete: bool) -> Chunk:
     """Read whole records from a segment.
 

@@ -1,0 +1,226 @@
+"""The storekeeper: a process that stores what this one records, seen from this one.
+
+Chroma's library keeps Python's interpreter lock while it writes, and its import takes a second, so
+storing in the program's own process makes every thread and event loop in it stand still. So a
+process of its own stores (storekeeper_main.py), for all processes that record into one spool.
+
+What goes between the two:
+
+* its standard input: one line of JSON, what to store and how; later `stop`. The end of input means
+  that this process is gone: it then stores what is left, and ends.
+* its standard output: `ready` once a batch is stored, or `failed` and the reason. The end of output
+  means that it has ended.
+* in the spool directory: `storekeeper.json`, what it has counted and what failed, read by every
+  process that records; `flush`, touched by a process that waits.
+
+It is no child of this process but of nobody (the child forks and ends at once), so that a program
+that waits for its children never meets it, and it is in a session of its own, so that Ctrl-C in a
+terminal does not reach it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from autotrace.export.counters import Counters
+
+STATUS_FILE: Final = "storekeeper.json"
+FLUSH_FILE: Final = "flush"
+READY: Final = b"ready"
+FAILED: Final = b"failed"
+STOP: Final = b"stop\n"
+_RESTART_AFTER_S: Final = 1.0
+_MAX_RESTART_AFTER_S: Final = 60.0
+_BOOT: Final = """
+import os, sys
+if os.fork():
+    os._exit(0)
+import json
+order = json.loads(sys.stdin.buffer.readline())
+sys.path[:] = order["path"]
+try:
+    from autotrace.export.storekeeper_main import main
+except BaseException as error:
+    print("failed", repr(error), flush=True)
+    raise
+main(order)
+"""
+_ENDED_POLL_S: Final = 0.01
+
+
+@dataclass
+class Status:
+    """What a storekeeper tells every process."""
+
+    id: str = ""
+    pid: int = 0
+    counters: dict[str, int] = field(default_factory=dict[str, int])
+    notes: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+    """By kind, how often and what was noted last."""
+    refused: bool = False
+    """Whether the store cannot be written for a reason that does not pass by itself."""
+
+
+def read_status(spool: Path) -> Status:
+    """Read the status of the storekeeper of a spool directory; an empty one if there is none."""
+    try:
+        value: dict[str, Any] = orjson.loads((spool / STATUS_FILE).read_bytes())
+        notes = {kind: (note[0], note[1]) for kind, note in value["notes"].items()}
+        return Status(value["id"], value["pid"], value["counters"], notes, value["refused"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return Status()
+
+
+def write_status(spool: Path, status: Status) -> None:
+    """Replace the status of a spool directory in one move."""
+    temporary = spool / (STATUS_FILE + ".new")
+    temporary.write_bytes(orjson.dumps(status))
+    temporary.replace(spool / STATUS_FILE)
+
+
+class Storekeeper:
+    """Starts the process that stores, when there is none, and follows what it says.
+
+    Args:
+        spool: The spool directory.
+        order: What the process is told: settings and the embedder's import path.
+        counters: Where what it counts and notes is taken over.
+    """
+
+    def __init__(self, spool: Path, order: dict[str, Any], counters: Counters) -> None:
+        self._spool = spool
+        self._order = order
+        self._counters = counters
+        self._lock = threading.Lock()
+        self._pipes: tuple[int, int] | None = None
+        self._said = b""
+        self._id = ""
+        self._seen = read_status(spool)
+        self._restart_at_s = 0.0
+        self._restart_after_s = _RESTART_AFTER_S
+        self.failure: str | None = None
+        """Why no process can store; None while one can."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a process that this one has started has stored something."""
+        return READY in self._said.splitlines()
+
+    def start_unless_running(self) -> None:
+        """Start a process if this one has started none that is alive; at most every second."""
+        with self._lock:
+            if self._is_alive() or self.failure is not None:
+                return
+            now_s = time.monotonic()
+            if now_s < self._restart_at_s:
+                return
+            self._restart_at_s = now_s + self._restart_after_s
+            self._restart_after_s = min(self._restart_after_s * 2, _MAX_RESTART_AFTER_S)
+            try:
+                self._start()
+            except Exception as error:  # noqa: BLE001 - no process, no executable, no memory: this one stores
+                self.failure = repr(error)
+
+    def _start(self) -> None:
+        self._id = secrets.token_hex(8)
+        order = self._order | {"id": self._id, "path": [str(Path(p).resolve()) for p in sys.path]}
+        its_stdin, stdin = os.pipe()
+        stdout, its_stdout = os.pipe()
+        try:
+            # The command is constant; what it is told goes through the pipe, unseen by others.
+            process = subprocess.Popen(  # noqa: S603 - see above
+                [sys.executable, "-I", "-W", "ignore", "-c", _BOOT],
+                stdin=its_stdin,
+                stdout=its_stdout,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(stdin)
+            os.close(stdout)
+            raise
+        finally:
+            os.close(its_stdin)
+            os.close(its_stdout)
+        self._pipes, self._said = (stdin, stdout), b""
+        os.set_blocking(stdout, False)
+        os.write(stdin, orjson.dumps(order) + b"\n")
+        process.wait()
+
+    def _is_alive(self) -> bool:
+        if self._pipes is None:
+            return False
+        try:
+            while heard := os.read(self._pipes[1], 4096):
+                self._said += heard
+                if self.is_ready:
+                    self._restart_after_s = _RESTART_AFTER_S
+        except BlockingIOError:
+            return True
+        self._let_go()
+        for line in self._said.splitlines():
+            if line.startswith(FAILED):
+                self.failure = line.removeprefix(FAILED).decode(errors="replace").strip()
+        return False
+
+    def _let_go(self) -> None:
+        pipes, self._pipes = self._pipes, None
+        for descriptor in pipes or ():
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def ask_to_flush(self) -> None:
+        """Have what is recorded stored without waiting for more."""
+        with contextlib.suppress(OSError):  # without it, it takes the flush interval longer
+            (self._spool / FLUSH_FILE).touch(mode=0o600)
+
+    def take_over(self) -> bool:
+        """Take over what storekeepers have counted and noted; return whether the store refused."""
+        status = read_status(self._spool)
+        with self._lock:
+            seen, self._seen = self._seen, status
+            if status.id != seen.id:
+                # What one counted that others started has been taken over by them.
+                seen = Status() if status.id == self._id else status
+        for name, number in status.counters.items():
+            if (more := number - seen.counters.get(name, 0)) > 0:
+                self._counters.add(name, more)
+        for kind, (number, message) in status.notes.items():
+            if number > seen.notes.get(kind, (0, ""))[0]:
+                self._counters.note(kind, message)
+        return status.refused
+
+    def stop(self, timeout_s: float) -> None:
+        """Have the process end after the batch under way; wait for it at most so long."""
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            if not self._is_alive() or self._pipes is None:
+                return
+            with contextlib.suppress(OSError):
+                os.write(self._pipes[0], STOP)
+            while self._is_alive() and time.monotonic() < deadline:
+                time.sleep(_ENDED_POLL_S)
+            self._let_go()
+
+    def leave(self) -> None:
+        """Let the process go: it stores what is left, and ends."""
+        with self._lock:
+            self._let_go()
+
+    def abandon_after_fork(self) -> None:
+        """In a forked child: the process is the parent's, whose end it must be able to notice."""
+        self._lock = threading.Lock()
+        self._let_go()
+        self._said = b""
+        self._restart_at_s, self._restart_after_s = 0.0, _RESTART_AFTER_S

@@ -1,0 +1,194 @@
+"""The storekeeper's own side: the process that stores what others record.
+
+It holds `drain.lock` while it is at work, like any drainer, so that there is one for a spool
+directory; a second one finds it held and ends. It ends when told to, after a minute with nothing to
+store, when the spool directory is gone, and, once everything is stored, when the process that
+started it is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from typing_extensions import override
+
+from autotrace.export.counters import Counters
+from autotrace.export.drain import LARGE_BATCHES, BatchLimits, Drainer
+from autotrace.export.exporter import choose_embedding, open_connection
+from autotrace.export.ingest import Ingestor
+from autotrace.export.storekeeper import FAILED, FLUSH_FILE, READY, STOP, Status, write_status
+from autotrace.export.storing import StoreLoop
+from autotrace.settings import Settings
+
+_LINGER_S: Final = 60.0
+_POLL_S: Final = 0.05
+_IDLE_POLL_S: Final = 0.2
+_BUSY_UNTIL_S: Final = 1.0
+"""For so long after a batch the next is looked for more often."""
+_ORPHANED_FOR_S: Final = 0.5
+_NICENESS: Final = 5
+_ACQUIRE_ATTEMPTS: Final = 5
+_COLLECT_AFTER: Final = 50_000
+
+
+def main(order: dict[str, Any]) -> None:
+    """Store until there is nothing more to do.
+
+    Args:
+        order: `id`, `settings` by name, `embedder` as an import path.
+    """
+    try:
+        settings = Settings(**order["settings"])
+        embedding = choose_embedding(settings, order["embedder"])
+    except BaseException as error:
+        _say(FAILED + f" {error!r}".encode())
+        raise
+    spool = settings.spool_path
+    os.nice(_NICENESS)  # what people wait for comes first
+    counters = _ToldCounters(spool, order["id"])
+    connection = open_connection(settings, embedding.space)
+    ingestor = Ingestor(connection, embedding.embedder, counters.add)
+    loop = _Loop(Drainer(spool, ingestor, counters.add), counters, settings)
+    if not _acquire(loop.drainer):
+        return
+    counters.tell()
+    # A batch is many small objects that all live until it is stored: not worth looking through.
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 100)
+    with suppress_instrumentation():
+        loop.run()
+    loop.drainer.release()
+    connection.close()
+
+
+def _acquire(drainer: Drainer) -> bool:
+    for _ in range(_ACQUIRE_ATTEMPTS):
+        if drainer.acquire():
+            return True
+        time.sleep(_POLL_S)  # it may be somebody who only looks whether anybody holds it
+    return False
+
+
+def _say(message: bytes) -> None:
+    with contextlib.suppress(OSError):  # the other end is gone
+        os.write(sys.stdout.fileno(), message + b"\n")
+
+
+class _ToldCounters(Counters):
+    """Counters that other processes can read."""
+
+    def __init__(self, spool: Path, own_id: str) -> None:
+        super().__init__()
+        self._spool = spool
+        self.status = Status(id=own_id, pid=os.getpid())
+
+    @override
+    def add(self, name: str, number: int = 1) -> None:
+        super().add(name, number)
+        self.status.counters = self.snapshot()
+        self.tell()
+
+    @override
+    def note(self, kind: str, message: str, error: BaseException | None = None) -> None:
+        number, _ = self.status.notes.get(kind, (0, ""))
+        self.status.notes[kind] = (number + 1, message)
+        self.tell()
+
+    def tell(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk, a spool that is gone: told with the next
+            write_status(self._spool, self.status)
+
+
+class _Loop(StoreLoop):
+    def __init__(self, drainer: Drainer, counters: _ToldCounters, settings: Settings) -> None:
+        super().__init__(drainer, counters, settings.store, _LINGER_S)
+        self._told = counters
+        self._spool = settings.spool_path
+        self._flush_interval_s = settings.flush_interval_ms / 1000
+        self._flushed_ns = 0
+        self._ready = False
+        self._worked_at_s = time.monotonic()
+        self._stop = threading.Event()
+        self._orphaned_at_s: float | None = None
+        threading.Thread(target=self._listen, name="autotrace-listen", daemon=True).start()
+
+    def _listen(self) -> None:
+        if sys.stdin.buffer.readline() == STOP:
+            self._stop.set()
+        self._orphaned_at_s = time.monotonic()
+
+    def _asked_ns(self) -> int:
+        try:
+            return (self._spool / FLUSH_FILE).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    @override
+    def is_closing(self) -> bool:
+        return self._stop.is_set() or not self._spool.is_dir()
+
+    @override
+    def awaits_more(self) -> bool:
+        at_s = self._orphaned_at_s
+        # The kernel closes the files of a dead process one by one: its end shows a little later.
+        if at_s is not None and time.monotonic() - at_s > _ORPHANED_FOR_S:
+            self._stop.set()
+        return False
+
+    @override
+    def limits(self) -> BatchLimits:
+        return LARGE_BATCHES
+
+    @override
+    def gather(self) -> None:
+        until_s = time.monotonic() + self._flush_interval_s
+        while (left_s := until_s - time.monotonic()) > 0 and self._orphaned_at_s is None:
+            asked_ns = self._asked_ns()
+            if asked_ns != self._flushed_ns:
+                self._flushed_ns = asked_ns
+                return
+            if self._stop.wait(min(_POLL_S, left_s)):
+                return
+
+    @override
+    def rest(self, took_s: float) -> None:
+        """Do without: nobody waits for the interpreter of this process."""
+
+    @override
+    def look_again(self) -> None:
+        is_busy = time.monotonic() - self._worked_at_s < _BUSY_UNTIL_S
+        self._stop.wait(_POLL_S if is_busy else _IDLE_POLL_S)
+
+    @override
+    def pause(self, seconds: float) -> None:
+        if self._orphaned_at_s is not None:
+            self._stop.set()  # it is tried again at the next start
+        self._stop.wait(seconds)
+
+    @override
+    def progressed(self, stored: int) -> None:
+        if self._told.status.refused:
+            self._told.status.refused = False
+            self._told.tell()
+        if not self.drainer.active:
+            self._stop.set()  # another process stores
+        elif stored:
+            self._worked_at_s = time.monotonic()
+            if not self._ready:
+                self._ready = True
+                _say(READY)
+
+    @override
+    def failed(self, *, is_final: bool) -> None:
+        if is_final:
+            self.drainer.release()  # for a rebuild, which is what will help
+        self._told.status.refused = is_final
+        self._told.tell()

@@ -1,0 +1,316 @@
+"""The process that stores for others: who it serves, when it ends, and what survives its death."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import autotrace
+from autotrace import task, tool
+from autotrace.export.storekeeper import STATUS_FILE, read_status
+from tests.embedders import HashEmbedder
+from tests.servers import free_port
+
+EMBEDDER = "tests.embedders:HashEmbedder"
+REPOSITORY = Path(__file__).parents[2]
+
+
+@tool
+def work(number: int) -> int:
+    return number + 1
+
+
+def record(text: str) -> str:
+    with task(text) as run:
+        work(1)
+    return run.trace_id
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "store"
+    autotrace.shutdown()
+
+
+def configure(store: Path | str, **options: Any) -> None:
+    autotrace.configure(store, **{"embedder": EMBEDDER, "flush_interval_ms": 0} | options)
+
+
+def keeper(store: Path) -> psutil.Process:
+    return psutil.Process(read_status(store / "spool").pid)
+
+
+def script(source: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a program that records by itself."""
+    head = f"""
+        import sys, os
+        sys.path.insert(0, {str(REPOSITORY)!r})
+        import autotrace
+        from autotrace import task, tool_call
+        autotrace.configure(sys.argv[1], embedder={EMBEDDER!r}, flush_interval_ms=0)
+    """
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(source)]
+        + [str(argument) for argument in arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_program_that_records_never_loads_chroma_nor_gets_a_child(store: Path) -> None:
+    with script(
+        """
+        with task("recorded here"):
+            pass
+        print(autotrace.flush(60), "chromadb" in sys.modules, flush=True)
+        try:
+            print(os.waitpid(-1, os.WNOHANG), flush=True)
+        except ChildProcessError:
+            print("no child", flush=True)
+        """,
+        store,
+    ) as program:
+        output, _ = program.communicate(timeout=120)
+
+    assert output.splitlines() == ["True False", "no child"]
+
+
+def test_after_a_shutdown_no_process_is_left(store: Path) -> None:
+    configure(store)
+    record("stored by another process")
+    assert autotrace.flush(60)
+    process = keeper(store)
+
+    assert autotrace.shutdown(60)
+
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_it_stored_is_read_here(store: Path) -> None:
+    configure(store)
+    ids = {record(f"task number {n}") for n in range(20)}
+
+    assert autotrace.flush(60)
+
+    assert {summary.trace_id for summary in autotrace.list_traces()} == ids
+    assert autotrace.recall("task number 7", limit=1)[0].task == "task number 7"
+    assert [(s.tool_name, s.call_count) for s in autotrace.tool_stats()] == [("work", 20)]
+
+
+def test_one_serves_all_processes_of_a_store(store: Path) -> None:
+    source = """
+        with task(sys.argv[2]):
+            pass
+        print(autotrace.flush(60), flush=True)
+        sys.stdin.readline()
+    """
+    programs = [script(source, store, f"program {n}") for n in range(3)]
+    assert [program.stdout and program.stdout.readline() for program in programs] == ["True\n"] * 3
+    pids = {
+        process.pid
+        for process in psutil.process_iter()
+        if any(f.path == str(store / "spool" / "drain.lock") for f in open_files(process))
+    }
+    for program in programs:
+        program.communicate("\n", timeout=60)
+
+    assert len(pids) == 1
+    configure(store, embedder=HashEmbedder())
+    assert {s.task for s in autotrace.list_traces()} == {f"program {n}" for n in range(3)}
+
+
+def open_files(process: psutil.Process) -> list[Any]:
+    try:
+        return process.open_files()
+    except psutil.Error:
+        return []
+
+
+def test_when_it_is_killed_another_one_goes_on(store: Path) -> None:
+    configure(store)
+    first = [record(f"before {n}") for n in range(5)]
+    assert autotrace.flush(60)
+    os.kill(read_status(store / "spool").pid, signal.SIGKILL)
+
+    second = [record(f"after {n}") for n in range(5)]
+    assert autotrace.flush(60)
+
+    assert {s.trace_id for s in autotrace.list_traces()} == {*first, *second}
+    assert autotrace.tool_stats()[0].call_count == 10
+
+
+def test_a_killed_program_is_stored_without_another_start(store: Path) -> None:
+    with script(
+        """
+        with task("first"):
+            pass
+        autotrace.flush(60)
+        with task("under way"):
+            with tool_call("hammer", {}):
+                pass
+            print(autotrace.health().store, flush=True)
+            sys.stdin.readline()
+        """,
+        store,
+    ) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        process = keeper(store)
+        program.kill()
+    process.wait(60)
+
+    assert not any(p.is_dir() for p in (store / "spool").iterdir())
+    configure(store, embedder=HashEmbedder())
+    statuses = {s.task: s.status for s in autotrace.list_traces()}
+    assert statuses == {"first": "completed", "under way": "interrupted"}
+
+
+def test_a_forked_child_has_its_records_stored_too(store: Path) -> None:
+    with script(
+        """
+        with task("of the parent"):
+            pass
+        assert autotrace.flush(60)
+        child = os.fork()
+        with task("of the child" if child == 0 else "of the parent again"):
+            pass
+        assert autotrace.flush(60)
+        if child == 0:
+            os._exit(0)
+        print(os.waitpid(child, 0)[1], flush=True)
+        """,
+        store,
+    ) as program:
+        output, _ = program.communicate(timeout=120)
+
+    assert output == "0\n"
+    configure(store, embedder=HashEmbedder())
+    tasks = {s.task for s in autotrace.list_traces()}
+    assert tasks == {"of the parent", "of the child", "of the parent again"}
+
+
+def test_what_fails_there_is_counted_and_said_here(tmp_path: Path) -> None:
+    before = autotrace.health().counters.get("export_failures", 0)
+    spool = tmp_path / "spool"
+    configure(f"http://127.0.0.1:{free_port()}", spool=str(spool))
+    record("nobody takes it")
+
+    assert not autotrace.flush(5)
+
+    health = autotrace.health()
+    autotrace.shutdown(1)
+    assert health.counters["export_failures"] > before
+    assert health.last_error is not None
+    assert "cannot be reached" in health.last_error
+    assert (spool / STATUS_FILE).is_file()
+
+
+def test_an_embedder_that_only_this_program_can_make_stores_in_this_process(store: Path) -> None:
+    configure(store, embedder=HashEmbedder())
+    record("by a thread")
+
+    assert autotrace.flush(60)
+
+    assert not (store / "spool" / STATUS_FILE).exists()
+
+
+def test_where_no_process_can_be_started_this_one_stores(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(store / "no such python"))
+    configure(store)
+    trace_id = record("by a thread after all")
+
+    assert autotrace.flush(60)
+
+    assert autotrace.get_trace(trace_id).task == "by a thread after all"
+    assert "no process can store" in str(autotrace.health().last_error)
+
+
+def test_an_order_it_cannot_follow_is_told_and_this_process_stores(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autotrace.export import exporter
+
+    made: Callable[..., Any] = exporter.Storekeeper
+
+    def misled(spool: Path, order: dict[str, Any], counters: Any) -> Any:
+        return made(spool, order | {"embedder": "no.such:embedder"}, counters)
+
+    monkeypatch.setattr(exporter, "Storekeeper", misled)
+    configure(store)
+    record("by a thread after all")
+
+    assert autotrace.flush(60)
+
+    assert "no.such:embedder" in str(autotrace.health().last_error)
+
+
+def test_an_older_store_is_refused_at_once(store: Path) -> None:
+    from autotrace.store import schema
+
+    configure(store)
+    record("one")
+    assert autotrace.flush(60)
+    autotrace.shutdown()
+    from autotrace.export.exporter import open_connection
+    from autotrace.settings import load_settings
+
+    connection = open_connection(load_settings(store=str(store)), None)
+    with connection.writing() as collections:
+        old = {"schema_version": 1, "space": "test-hash"}
+        schema.upsert(collections.state, {schema.STORE_RECORD_ID: old})
+    connection.close()
+
+    configure(store)
+    record("two")
+
+    assert autotrace.flush(600) is False
+    assert "autotrace rebuild" in str(autotrace.health().last_error)
+
+
+def test_a_store_that_is_deleted_is_not_made_again_by_it(tmp_path: Path) -> None:
+    import shutil
+
+    store = tmp_path / "store"
+    configure(store)
+    record("soon gone")
+    assert autotrace.flush(60)
+    process = keeper(store)
+
+    shutil.rmtree(store)
+    process.wait(60)
+
+    assert not store.exists()
+    autotrace.shutdown(0)
+
+
+def test_threads_that_start_it_at_once_start_one(store: Path) -> None:
+    configure(store)
+    barrier = threading.Barrier(4)
+
+    def run(number: int) -> None:
+        barrier.wait()
+        record(f"thread {number}")
+        autotrace.flush(60)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(autotrace.list_traces()) == 4
+    assert json.loads((store / "spool" / STATUS_FILE).read_bytes())["counters"] == {}

@@ -20,7 +20,7 @@ from typing import Any
 import autotrace
 from benchmarks.handwritten import QUERY, HandWritten, web_search, web_search_async
 from benchmarks.measure import Metrics, Report, Size, Stopwatch, compare, interleave, middle
-from benchmarks.workload import LookupEmbedder
+from benchmarks.workload import EMBEDDER
 
 THREADS = 4
 CALLS_OF_A_TRACE = 20
@@ -45,7 +45,7 @@ def task_of_ours() -> Any:
 def configured() -> Generator[None]:
     """Record into a store of its own, as an application would."""
     with TemporaryDirectory(prefix="autotrace-bench-") as folder:
-        autotrace.configure(Path(folder) / "store", embedder=LookupEmbedder())
+        autotrace.configure(Path(folder) / "store", embedder=EMBEDDER)
         try:
             yield
         finally:

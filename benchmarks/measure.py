@@ -13,7 +13,13 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+import psutil
+
+import autotrace
+from autotrace.export.storekeeper import read_status
 
 Metrics = Mapping[str, float]
 """What one round of one side gave: value by metric name, each per unit of work."""
@@ -135,6 +141,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self.wall_s = self.thread_cpu_s = 0.0
         self._process_s = time.process_time()
+        self._storekeeper_s = storekeeper_cpu_s()
 
     @contextmanager
     def timing(self) -> Generator[None]:
@@ -145,8 +152,20 @@ class Stopwatch:
         self.wall_s += time.perf_counter() - wall_s
 
     def process_cpu_s(self) -> float:
-        """Return what all threads of the process have used since the stopwatch was made."""
-        return time.process_time() - self._process_s
+        """Return what all threads, and the process that stores, have used since it was made."""
+        storekeeper_s = storekeeper_cpu_s() - self._storekeeper_s
+        return time.process_time() - self._process_s + max(0.0, storekeeper_s)
+
+
+def storekeeper_cpu_s() -> float:
+    """Return the CPU time that the process that stores for this one has used, in seconds."""
+    spool = autotrace.health().spool
+    pid = 0 if spool is None else read_status(Path(spool)).pid
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system
 
 
 def interleave(

@@ -12,6 +12,8 @@ from autotrace.store.embedder import default_embedder
 
 Vectors = npt.NDArray[np.float32]
 
+EMBEDDER = "benchmarks.workload:LookupEmbedder"
+"""Its import path, by which the process that stores gets it too."""
 DIMENSIONS = default_embedder().dimensions
 
 _VERBS = ("Find", "Compare", "Book", "Summarise", "Cancel", "Translate", "Plan", "Check")

@@ -124,6 +124,8 @@ class Drainer:
         self._lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
         self._cursor = _Cursor()
         self._newer: set[str] = set()
+        self.has_more = False
+        """Whether the last batch was as large as it may be: more is to be stored at once."""
 
     @property
     def active(self) -> bool:
@@ -224,12 +226,14 @@ class Drainer:
 
     def _collect(self, pending: dict[str, _Range] | None, limits: BatchLimits) -> _Batch:
         batch = _Batch()
+        self.has_more = False
         for process in pending if pending is not None else processes_in(self._spool):
             if process in self._newer:
                 continue
             limit = pending[process] if pending is not None else None
             self._collect_process(process, batch, limit, limits)
             if pending is None and batch.size() >= limits.records:
+                self.has_more = True
                 break
         return batch
 
@@ -250,6 +254,7 @@ class Drainer:
             if limit is not None and limit.to[0] == at[0]:
                 room = limit.to[1] - at[1]
             if room <= 0 or (limit is None and batch.size() + len(records) >= limits.records):
+                self.has_more = True
                 break
             end_offset = at[1]
             if at[0] in segments:

@@ -34,7 +34,7 @@ _IDLE_POLL_S: Final = 0.2
 _BUSY_UNTIL_S: Final = 1.0
 """For so long after a batch the next is looked for more often."""
 _ORPHANED_FOR_S: Final = 0.5
-_NICENESS: Final = 5
+_NICENESS: Final = 10
 _ACQUIRE_ATTEMPTS: Final = 5
 _COLLECT_AFTER: Final = 50_000
 

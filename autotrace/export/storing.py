@@ -14,7 +14,7 @@ from typing import Final
 
 from autotrace.errors import EmbeddingSpaceError, StoreError, StoreVersionError
 from autotrace.export.counters import Counters
-from autotrace.export.drain import SMALL_BATCHES, BatchLimits, Drainer
+from autotrace.export.drain import BatchLimits, Drainer
 
 POLL_S: Final = 0.2
 """How often to look for records of other processes."""
@@ -67,10 +67,10 @@ class StoreLoop(ABC):
             self.progressed(stored)
             if stored:
                 worked_at_s = time.monotonic()
-                if stored < SMALL_BATCHES.records:
-                    self.gather()
-                else:
+                if self.drainer.has_more:
                     self.rest(worked_at_s - began_at_s)
+                else:
+                    self.gather()
             elif not self.awaits_more() and time.monotonic() - worked_at_s > self._linger_s:
                 return
             else:

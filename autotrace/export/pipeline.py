@@ -178,6 +178,8 @@ class Pipeline:
             with self._stored:
                 self._waiting -= 1
                 self._set_aside_told = self._set_aside
+            if self._storekeeper is not None:
+                self._connection.catch_up()  # what another process wrote for this one is its own
         return done and self._set_aside <= told
 
     def _wait_until_stored(self, target: Place, deadline: float) -> bool:

@@ -70,6 +70,10 @@ class Connection(ABC):
         """Have the next fresh reading open the client anew, whatever the generation says."""
 
     @abstractmethod
+    def catch_up(self) -> None:
+        """Have the next fresh reading see all that others have written, however lately it did."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of the client. A later use opens it again."""
 

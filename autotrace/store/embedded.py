@@ -202,6 +202,10 @@ class EmbeddedConnection(Connection):
         self._seen = "?"
         self._opened_at_s = 0.0
 
+    @override
+    def catch_up(self) -> None:
+        self._opened_at_s = -REOPEN_INTERVAL_S
+
     def _advance(self) -> None:
         number, _, _ = self._seen.partition(" ")
         self._seen = f"{int(number) + 1 if number.isdigit() else 1} {self._id}"

@@ -80,6 +80,10 @@ class ServerConnection(Connection):
     def expire(self) -> None:
         self.close()
 
+    @override
+    def catch_up(self) -> None:
+        """Do nothing: a server shows everything at once."""
+
     def _open(self) -> Collections:
         import_whole("chromadb")
         import chromadb

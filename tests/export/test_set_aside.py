@@ -30,7 +30,7 @@ def work(number: int) -> int:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("autotrace.export.pipeline._FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr("autotrace.export.storing.FIRST_BACKOFF_S", 0.001)
     yield
     autotrace.shutdown(timeout=5)
 

@@ -15,7 +15,7 @@ _MARKER: Final = re.compile(rb"([kr])(\d{7})")
 
 
 def queries(first: int, number: int) -> list[str]:
-    """Return the arguments of so many calls: 60 characters each."""
+    """Return the arguments of so many calls: some 60 characters each."""
     return [
         f"k{call:07d} latest benchmark results for tracing agents, in Py 3x"
         for call in range(first, first + number)

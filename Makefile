@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test lint types format interop bench bench-check clean
+.PHONY: install demo test lint types format interop bench bench-check bench-peers clean
 
 install: $(STAMP)
 
@@ -38,6 +38,13 @@ bench: $(STAMP)
 
 bench-check: $(STAMP)
 	$(BIN)/python -m benchmarks.check
+
+# Beside other recorders, each installed into .venv-peers the first time; what was interrupted goes on.
+# PEERS=langfuse,logfire takes only these, SIZE=quick a few minutes.
+SIZE   ?= full
+comma  := ,
+bench-peers: $(STAMP)
+	$(BIN)/python -m benchmarks.peers $(subst $(comma), ,$(PEERS)) --size $(SIZE)
 
 clean:
 	rm -rf $(VENV) .venv-* .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""autotrace beside the other recorders of tool calls, each in a virtual environment of its own."""

@@ -300,18 +300,10 @@ class Pipeline:
             if self._drainer.acquire():
                 self._drainer.release()
                 keeper.start_unless_running()
-            refused = keeper.take_over()
             self._publish(idle=not self._dead_remain())
-            if refused != self._refused:
-                self._refuse(refused)
             if self._all_stored() and not self._recovering:
                 return
             self._urgent.wait(_FLUSH_POLL_S if self._waiting else POLL_S)
-
-    def _refuse(self, refused: bool) -> None:
-        with self._stored:
-            self._refused = refused
-            self._stored.notify_all()
 
     def _dead_remain(self) -> bool:
         directories = [self._spool / name for name in processes_in(self._spool)]
@@ -323,7 +315,11 @@ class Pipeline:
         process = self._writer.process
         place = self._drainer.stored_up_to(process) if began else (0, 0)
         set_aside = self._drainer.set_aside_of(process)
+        keeper = self._storekeeper
+        # Asked last: it tells what it has counted before it says how far it has come.
+        refused = False if keeper is None else keeper.take_over()
         with self._stored:
+            self._refused = refused
             self._stored_up_to = place
             self._set_aside = set_aside
             if idle and (self._drainer.active or not self._dead_remain()):
@@ -378,7 +374,6 @@ class Pipeline:
 
         @override
         def progressed(self, stored: int) -> None:
-            self._pipeline._refused = False
             self._pipeline._publish(idle=stored == 0)
 
         @override

@@ -177,6 +177,25 @@ def test_a_killed_program_is_stored_without_another_start(store: Path) -> None:
     assert statuses == {"first": "completed", "under way": "interrupted"}
 
 
+def test_a_program_that_ends_at_once_is_stored_without_another_start(store: Path) -> None:
+    with script(
+        """
+        from pathlib import Path
+        with task("the only one"):
+            pass
+        while not Path(sys.argv[1], "spool", "storekeeper.json").exists():
+            pass  # it has begun to start, and has not stored anything yet
+        """,
+        store,
+    ) as program:
+        program.wait(60)
+    keeper(store).wait(60)
+
+    assert not any(p.is_dir() for p in (store / "spool").iterdir())
+    configure(store, embedder=HashEmbedder())
+    assert [s.task for s in autotrace.list_traces()] == ["the only one"]
+
+
 def test_a_forked_child_has_its_records_stored_too(store: Path) -> None:
     with script(
         """

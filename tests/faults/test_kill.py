@@ -13,8 +13,8 @@ import pytest
 import autotrace
 from tests.faults import agents
 from tests.faults.agents import COROUTINES, THREADS, said_in
-from tests.faults.conftest import Figure
 from tests.faults.checks import open_store, stored_traces
+from tests.faults.conftest import Figure
 from tests.faults.processes import LINUX, holder_of, start
 
 ROUNDS = 50

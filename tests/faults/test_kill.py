@@ -26,7 +26,7 @@ def check_against(reports: list[Path]) -> tuple[int, int]:
     traces = stored_traces()
     assert {trace.status for trace in traces.values()} <= {"completed", "interrupted"}
     assert said.started <= traces.keys()
-    assert said.ended <= {id for id, trace in traces.items() if trace.status == "completed"}
+    assert said.ended <= {t for t, trace in traces.items() if trace.status == "completed"}
     returned = stored = 0
     for trace_id, trace in traces.items():
         kept = {call.result for call in trace.tool_calls}

@@ -16,7 +16,7 @@ from typing import Any
 
 import autotrace
 from autotrace import step, task, tool
-from tests.embedders import HashEmbedder
+from tests.embedders import SmallEmbedder
 
 THREADS = 4
 COROUTINES = 4
@@ -33,7 +33,7 @@ async def work_async(key: str) -> str:
 
 
 def configure(store: str, **settings: Any) -> None:
-    autotrace.configure(store, **{"embedder": HashEmbedder(), "flush_interval_ms": 0} | settings)
+    autotrace.configure(store, **{"embedder": SmallEmbedder(), "flush_interval_ms": 0} | settings)
 
 
 class Report:

@@ -11,13 +11,13 @@ import pytest
 
 import autotrace
 from autotrace import ToolCall, Trace
-from tests.embedders import HashEmbedder
+from tests.embedders import SmallEmbedder
 
 
 def open_store(store: Path | str, **settings: Any) -> None:
     """Open a store as the next start of a program does, and wait until it has caught up."""
     autotrace.configure(
-        str(store), **{"embedder": HashEmbedder(), "flush_interval_ms": 0} | settings
+        str(store), **{"embedder": SmallEmbedder(), "flush_interval_ms": 0} | settings
     )
     assert autotrace.flush(timeout=100) is True, autotrace.health()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import autotrace
 from tests.faults import agents
 from tests.faults.agents import said_in

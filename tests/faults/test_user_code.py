@@ -14,7 +14,7 @@ from tests.faults.conftest import Figure
 from tests.faults.processes import run
 
 SETUP: Final = """
-import gc, json, os, signal, sys, threading
+import contextvars, json, os, signal, sys, threading
 import autotrace
 from autotrace import step, task, tool, tool_call
 from tests.faults.agents import configure
@@ -95,15 +95,16 @@ def handler(number, frame):
     raised += 1
     raise Stop
 signal.signal(signal.SIGALRM, handler)
+def until_stopped(n):
+    with task(f"to be stopped {{n}}"), step("on and on"):
+        while raised == n:  # else it was raised and did not arrive
+            work(n)
+            returned.append(n)
 for n in range(600):
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.0002 + n % 7 * 0.00005)
-        with task(f"to be stopped {{n}}"), step("on and on"):
-            while True:
-                work(n)
-                returned.append(n)
-                if raised > n:
-                    break  # it was raised and did not arrive here
+        # Of its own, since an exception may also come before a with-block is left in order.
+        contextvars.copy_context().run(until_stopped, n)
     except Stop:
         caught += 1
     finally:

@@ -23,6 +23,14 @@ def open_store(store: Path | str, **settings: Any) -> None:
 
 
 def stored_traces() -> dict[str, Trace]:
+    """Read every trace; check that nothing is twice, and that the statistics equal a recount."""
+    traces = read_traces()
+    check_nothing_is_twice(traces)
+    check_statistics(traces)
+    return traces
+
+
+def read_traces() -> dict[str, Trace]:
     """Read every trace there is, page by page, and check each against its summary."""
     traces: dict[str, Trace] = {}
     after = None
@@ -33,8 +41,6 @@ def stored_traces() -> dict[str, Trace]:
             assert (summary.status, summary.success) == (trace.status, trace.success)
             assert summary.tool_call_count == len(trace.tool_calls)
         after = page[-1].trace_id
-    check_nothing_is_twice(traces)
-    check_statistics(traces)
     return traces
 
 

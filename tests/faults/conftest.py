@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import autotrace
 
 Figure = Callable[[str], None]
+Counted = Callable[[], Counter[str]]
 
 
 @pytest.fixture
@@ -30,6 +32,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("figures")
         for test, sentence in sorted(figures):
             terminalreporter.write_line(f"{test}: {sentence}")
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Counted:
+    """What `autotrace.health()` has counted since the test began; counters are the process's."""
+    autotrace.configure(tmp_path / "nothing is recorded here")
+    before = Counter(autotrace.health().counters)
+    autotrace.shutdown()
+    return lambda: Counter(autotrace.health().counters) - before
 
 
 @pytest.fixture

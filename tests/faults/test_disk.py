@@ -10,9 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-import autotrace
 from tests.faults.checks import open_store, stored_traces
-from tests.faults.conftest import Figure
+from tests.faults.conftest import Counted, Figure
 from tests.faults.processes import LINUX, run
 
 IN_A_SMALL_FILE_SYSTEM: Final = """
@@ -200,7 +199,7 @@ os._exit(0)  # as a kill would end it: what is on disk is all there is
 
 
 @pytest.mark.skipif(os.name == "nt", reason="limits of file sizes are POSIX's")
-def test_a_file_that_may_not_grow_is_like_a_full_disk(store: Path) -> None:
+def test_a_file_that_may_not_grow_is_like_a_full_disk(store: Path, counted: Counted) -> None:
     told = answer_of(run(LIMITED, store))
 
     assert told["during"] == told["after"] > 0
@@ -211,7 +210,7 @@ def test_a_file_that_may_not_grow_is_like_a_full_disk(store: Path) -> None:
     traces = stored_traces()
     whole = {t.task for t in traces.values() if len(t.tool_calls) == 10}
     assert whole >= {f"fetch {n}" for n in (0, *range(21, 41))}
-    assert autotrace.health().counters.get("damaged_records", 0) <= 1
+    assert counted()["damaged_records"] <= 1
 
 
 READ_ONLY: Final = (

@@ -166,7 +166,8 @@ def test_each_call_out_of_export_may_fail_once(store: Path, figure: Figure) -> N
 
     assert len(failed) > 40
     figure(
-        f"{len(failed)} calls out of export failed in turn: nobody felt it, and all that was not recorded ({lost} calls) was counted"
+        f"{len(failed)} calls out of export failed in turn: nobody felt it, and what was not "
+        f"recorded ({lost} calls) was counted"
     )
 
 

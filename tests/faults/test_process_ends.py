@@ -76,16 +76,13 @@ if __name__ == "__main__":
     )
     script = store.with_name("program.py")
     script.write_text(program)
-    launch = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    if method == "fork":
-        done = run(launch, script, store, method)
-    else:  # the children import the program by its path
-        done = run(
-            "import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])",
-            script,
-            store,
-            method,
-        )
+    # By its path, since children that are not forked import it.
+    done = run(
+        "import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])",
+        script,
+        store,
+        method,
+    )
 
     assert (done.returncode, done.stderr) == (0, "")
     assert check(store, done.stdout, at_least=5) == 5
@@ -161,9 +158,9 @@ ENDINGS: Final = {
     "sys.exit": ("sys.exit(3)", 3),
     "os._exit": ("os._exit(3)", 3),
     "an exception": ("1 / 0", 1),
-    "an exception in a task": ("with contextlib.suppress(KeyError), task('x'): raise KeyError\n1 / 0", 1),
+    "an exception in a task": ("with task('x'): 1 / 0", 1),
     "an exception at exit": ("atexit.register(lambda: 1 / 0)", 0),
-    "an exit inside asyncio": ("async def main(): record('in a loop'); sys.exit(3)\nasyncio.run(main())", 3),
+    "an exit inside asyncio": ("async def main(): sys.exit(3)\nasyncio.run(main())", 3),
     "abort": ("signal.signal(signal.SIGABRT, signal.SIG_DFL); os.abort()", -6),
 }  # fmt: skip
 
@@ -221,8 +218,14 @@ def test_threads_that_go_on_to_the_last_moment_lose_nothing(store: Path) -> None
     done = run(
         SETUP
         + """
-configure(store)
 begun = threading.Semaphore(0)
+
+@atexit.register  # before ours, so that it runs after ours: until the threads have gone on
+def wait():
+    for _ in range(30):
+        begun.acquire()
+
+configure(store)
 
 def forever():
     for n in range(10**9):

@@ -104,7 +104,7 @@ def fill_with_noise(segments: list[Path]) -> None:
 NOT_REBUILT = pytest.mark.xfail(
     strict=True,
     reason="the rebuild reads the log through Chroma, which refuses every read while an index file "
-    "cannot be loaded; without the folders of the indexes it reads, so the rebuild must remove them",
+    "cannot be loaded; without the folders of the indexes it reads: the rebuild must remove them",
 )
 
 

@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test lint types format interop bench bench-check bench-peers clean
+.PHONY: install demo test full faults lint types format interop bench bench-check bench-peers clean
 
 install: $(STAMP)
 
@@ -17,7 +17,13 @@ demo: $(STAMP)
 	$(BIN)/python examples/quickstart.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto -m "not interop"
+	$(BIN)/python -m pytest -n auto -m "not interop and not full_size"
+
+full: $(STAMP)
+	$(BIN)/python -m pytest -n auto -m full_size
+
+faults: $(STAMP)
+	$(BIN)/python -m pytest -n 2 tests/faults
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

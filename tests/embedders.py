@@ -24,3 +24,14 @@ class HashEmbedder:
             total += np.random.default_rng(seed).normal(size=self.dimensions)
         norm = float(np.linalg.norm(total))
         return (total / norm if norm else total).tolist()
+
+
+class SmallEmbedder(HashEmbedder):
+    """The same in so few dimensions that Chroma's approximate index misses none of thousands.
+
+    Random directions of many dimensions are as far from each other as can be, which no meaning
+    is; of 1,200 such texts with most words in common the index misses up to a quarter.
+    """
+
+    space = "test-small"
+    dimensions = 16

@@ -307,8 +307,11 @@ class Operation:
     def __del__(self) -> None:
         # A coroutine or generator that was dropped where Python could not run its ending, or has
         # not run it yet: a collector finalises what is in a cycle in any order.
-        if self.ended:
-            return
+        try:
+            if self.ended:
+                return
+        except AttributeError:
+            return  # a signal handler's exception came in the middle of __init__
         if getattr(self, "unstarted", None) is not None:
             # Python warns of a coroutine that was never awaited, and of the one inside it: close
             # that one, so that the user hears of it once, as without us.

@@ -24,6 +24,8 @@ What can go wrong, and what then happens:
   and each line is one write;
 * a span that began before `close` ends after it: its record gets a directory of its own, complete
   at once, which is drained like that of a process that has ended;
+* an exception of a signal handler (Ctrl-C, a timeout) breaks off the making of the directory: the
+  next record goes on with it;
 * fork: the child drops the inherited descriptors and starts a spool of its own;
 * a file of a newer version: left untouched, counted.
 """
@@ -206,18 +208,12 @@ class SpoolWriter:
     def _next_segment(self) -> bool:
         if not self._has_room():
             return False
-        if self._owner_fd < 0:
-            # Locked before it is seen under its name: a directory without a lock is of the dead.
-            hidden = self.directory.with_name("." + self.process)
-            private_directory(hidden)
-            self._owner_fd = os.open(hidden / OWNER_FILE, _OPEN_FLAGS, 0o600)
-            lock_descriptor(self._owner_fd)
-            hidden.rename(self.directory)
+        self._own_directory()
         path = self.directory / f"{self._segment + 1:08d}{SEGMENT_SUFFIX}"
         descriptor = os.open(path, _OPEN_FLAGS, 0o600)
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = descriptor
+        full, self._fd = self._fd, descriptor
+        if full >= 0:
+            os.close(full)
         self._segment += 1
         self._segment_bytes = 0
         self._torn = False
@@ -225,6 +221,17 @@ class SpoolWriter:
         self._write(header)
         self._segment_bytes = len(header)
         return True
+
+    def _own_directory(self) -> None:
+        """Make the directory, or go on with it where a signal handler's exception broke it off."""
+        # Locked before it is seen under its name: a directory without a lock is of the dead.
+        hidden = self.directory.with_name("." + self.process)
+        if self._owner_fd < 0:
+            private_directory(hidden)
+            self._owner_fd = os.open(hidden / OWNER_FILE, _OPEN_FLAGS, 0o600)
+        if not self.directory.exists():
+            lock_descriptor(self._owner_fd)
+            hidden.rename(self.directory)
 
     def _has_room(self) -> bool:
         now_ns = time.monotonic_ns()

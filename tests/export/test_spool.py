@@ -241,6 +241,23 @@ def test_an_unwritable_directory_drops_and_counts(tmp_path: Path, dropped: list[
     assert len(errors) == 1
 
 
+@pytest.mark.parametrize("name", ["private_directory", "lock_descriptor", "encode_line"])
+def test_an_interrupt_while_the_directory_is_made_costs_one_record(
+    writer: SpoolWriter, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool_module, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.append(record(1))
+
+    assert writer.append(record(2)) is True
+    assert read_all(writer) == ([record(2)], 0)
+    assert owner_is_alive(writer.directory) is True
+
+
 def test_an_owner_is_alive_until_it_closes(writer: SpoolWriter) -> None:
     writer.append(record(1))
     assert processes_in(writer.directory.parent) == [writer.process]

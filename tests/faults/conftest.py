@@ -1,0 +1,50 @@
+"""The figures that docs/reliability.md publishes are those that these tests print at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import autotrace
+
+Figure = Callable[[str], None]
+Counted = Callable[[], Counter[str]]
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """Keep a sentence with a figure for the summary."""
+    return lambda sentence: record_property("figure", sentence)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    figures = [
+        (report.nodeid.rpartition("/")[2], value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "figure"
+    ]
+    if figures and terminalreporter.config.getoption("verbose") >= 0:
+        terminalreporter.section("figures")
+        for test, sentence in sorted(figures):
+            terminalreporter.write_line(f"{test}: {sentence}")
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Counted:
+    """What `autotrace.health()` has counted since the test began; counters are the process's."""
+    autotrace.configure(tmp_path / "nothing is recorded here")
+    before = Counter(autotrace.health().counters)
+    autotrace.shutdown()
+    return lambda: Counter(autotrace.health().counters) - before
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Path]:
+    """A place for a store, closed afterwards if the test has opened it."""
+    yield tmp_path / "store"
+    autotrace.shutdown()

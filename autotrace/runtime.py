@@ -30,6 +30,7 @@ from autotrace.export.set_aside import count_set_aside, set_aside_problem
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
+from autotrace.signals import let_through
 from autotrace.store.embedding import Embedding
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class Runtime:
         try:
             self._otlp.on_end(span.readable())
         except Exception as error:  # noqa: BLE001 - runs where user code's spans end
+            let_through(error)
             self.counters.add("dropped_otlp_spans")
             self.counters.note("otlp", f"a span was not sent to the collector: {error!r}", error)
 
@@ -149,7 +151,7 @@ class Runtime:
             stored = self._otlp.force_flush(_ms_until(deadline)) and stored
         return stored
 
-    def stop(self, timeout_s: float, *, flush: bool = True) -> bool:
+    def stop(self, timeout_s: float) -> bool:
         """Stop recording; store what is left, as far as time allows.
 
         Spans under way are still recorded when they end, and stored by who opens the store next.
@@ -164,7 +166,7 @@ class Runtime:
             self._instrumented_threads = False
             _leave_threads_alone(self.counters)
         deadline = time.monotonic() + timeout_s
-        done = self.pipeline.close(timeout_s, flush=flush)
+        done = self.pipeline.close(timeout_s)
         self._stopped = True
         if self._otlp is not None:
             self._otlp.shutdown(_ms_until(deadline))
@@ -177,7 +179,12 @@ class Runtime:
         than most short programs; the spool of a server's client may vanish with its container.
         """
         cold = self.settings.is_embedded and not self.pipeline.is_warm
-        self.stop(self.settings.exit_timeout_ms / 1000, flush=not cold)
+        deadline = time.monotonic() + self.settings.exit_timeout_ms / 1000
+        # Functions called at exit after this one, and daemon threads, go on recording to the end.
+        self.pipeline.close(_ms_until(deadline) / 1000, flush=not cold, at_exit=True)
+        self._stopped = True
+        if self._otlp is not None:
+            self._otlp.shutdown(_ms_until(deadline))
 
 
 def _ms_until(deadline: float) -> int:
@@ -342,17 +349,29 @@ def health() -> Health:
     runtime = _runtime
     if runtime is None:
         return Health(configured=False)
-    set_aside = count_set_aside(runtime.spool)
     store = runtime.connection.name
+    problems: list[str] = []
+
+    def counted(what: str, count: Callable[[], int]) -> int:
+        try:
+            return count()
+        except Exception as error:  # noqa: BLE001 - asked when something is wrong, it must answer
+            problems.append(f"{what} cannot be counted: {error!r}")
+            return 0
+
+    backlog_bytes = counted("what waits to be stored", runtime.pipeline.backlog_bytes)
+    set_aside = counted("what was set aside", lambda: count_set_aside(runtime.spool))
+    if set_aside:
+        problems.append(set_aside_problem(set_aside, store))
     return Health(
         configured=True,
-        store=runtime.connection.name,
+        store=store,
         spool=str(runtime.spool),
-        backlog_bytes=runtime.pipeline.backlog_bytes(),
+        backlog_bytes=backlog_bytes,
         counters=runtime.counters.snapshot(),
         last_error=runtime.counters.last_error,
         set_aside_records=set_aside,
-        problems=[set_aside_problem(set_aside, store)] if set_aside else [],
+        problems=problems,
     )
 
 

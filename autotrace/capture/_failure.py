@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final, cast
 
 from autotrace.capture._introspect import attribute, own_text, type_name
+from autotrace.signals import let_through
 
 _MAX_CHAIN: Final = 16
 _MAX_FRAMES: Final = 100
@@ -34,6 +35,7 @@ def message_of(error: BaseException) -> tuple[str, bool]:
     try:
         return own_text(error, str), True
     except Exception as inner:  # noqa: BLE001 user code: an exception may fail to say what it is
+        let_through(inner)
         return f"<{type_name(type(inner))} raised when the message was read>", False
 
 

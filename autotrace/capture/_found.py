@@ -10,6 +10,7 @@ from autotrace.capture._introspect import kind_of
 from autotrace.capture._scrub import MIN_SECRET_CHARS
 from autotrace.capture._shapes import Again, Binary, Hidden, Items, Members, Opaque, Take
 from autotrace.capture._unfold import unfold
+from autotrace.signals import let_through
 
 _MAX_TEXTS: Final = 256
 _MAX_DEPTH: Final = 4
@@ -43,7 +44,8 @@ def keep_texts(found: list[str], secret: Any, depth: int = _MAX_DEPTH) -> int:
     elif secret is not None and kind is not bool and kind is not float and depth:
         try:
             inside = _inside(secret, kind)
-        except Exception:  # noqa: BLE001 user code may raise anything; the caller counts it
+        except Exception as error:  # noqa: BLE001 user code may raise anything; the caller counts it
+            let_through(error)
             return 1
         return sum(keep_texts(found, inner, depth - 1) for inner in inside)
     return 0

@@ -29,6 +29,7 @@ from autotrace.capture._shapes import (
 from autotrace.capture._unfold import unfold
 from autotrace.capture.redact import Redactor
 from autotrace.semconv import REDACTED
+from autotrace.signals import let_through
 
 _WORK: Final = 4
 """A container is reduced whole, for its digest, up to so many times `max_items`."""
@@ -133,6 +134,7 @@ class Walk:
             else:
                 shape = value if kind in _OWN_SHAPES else unfold(value, kind, self._take())
         except Exception as error:  # noqa: BLE001 user code: whatever it raises, the rest is recorded
+            let_through(error)
             self.unencodable += 1
             return f"<{type_name(kind)}: {type_name(type(error))} raised when it was read>"
         if type(shape) is Items:
@@ -280,7 +282,8 @@ class Walk:
                     text = text_of(shape.head, whole=True) if type(shape) is Binary else None
                     text = own_text(key, repr) if text is None else text
                     return self._redactor.text(text[: self._max_bytes])
-            except Exception:  # noqa: BLE001 user code: whatever it raises, the rest is recorded
+            except Exception as error:  # noqa: BLE001 user code: whatever it raises, the rest is recorded
+                let_through(error)
                 self.unencodable += 1
                 return f"<{type_name(kind)}>"
             key, kind = shape.value, kind_of(shape.value)

@@ -15,6 +15,7 @@ from autotrace.capture.drive import traced
 from autotrace.capture.function import F, check_is_function, described
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder, current, is_suppressed
+from autotrace.signals import let_through
 
 H = TypeVar("H")
 
@@ -157,5 +158,6 @@ def filled(text: str, arguments: Mapping[str, Any], recorder: Recorder) -> str:
     }
     try:
         return text.format_map(fields)
-    except Exception:  # noqa: BLE001 - an argument's own __format__ may raise anything
+    except Exception as error:  # noqa: BLE001 - an argument's own __format__ may raise anything
+        let_through(error)
         return text

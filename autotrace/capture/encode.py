@@ -20,6 +20,7 @@ from autotrace.capture._plain import plain
 from autotrace.capture._scrub import may_hold_secret
 from autotrace.capture._walk import SLACK_CHARS, Walk
 from autotrace.capture.redact import Redactor
+from autotrace.signals import let_through
 
 _NO_NAMES: Final[frozenset[str]] = frozenset()
 _MAX_DEPTH: Final = 64
@@ -104,8 +105,8 @@ class Encoder:
                             if hidden:
                                 self._hidden(hidden, found)
                             return text
-                except Exception:  # noqa: BLE001, S110 not plain, for one of many reasons: the walk decides
-                    pass
+                except Exception as error:  # noqa: BLE001 not plain, for one of many reasons: the walk decides
+                    let_through(error)
             walk = Walk(
                 self.redactor,
                 rule,
@@ -120,7 +121,8 @@ class Encoder:
             self._counted("unencodable", walk.unencodable)
             self._counted("truncated", fit.cuts + walk.cut_keys)
             return text
-        except Exception:  # noqa: BLE001 recording must never break the caller, whatever went wrong
+        except Exception as error:  # noqa: BLE001 recording must never break the caller, whatever went wrong
+            let_through(error)
             self._counted("unencodable", 1)
             return _FAILED
 
@@ -142,7 +144,8 @@ class Encoder:
             if shown is not value and not issubclass(type(shown), str):
                 return self.json(shown, path=path)
             return self._prose(str.__str__(shown))
-        except Exception:  # noqa: BLE001 recording must never break the caller, whatever went wrong
+        except Exception as error:  # noqa: BLE001 recording must never break the caller, whatever went wrong
+            let_through(error)
             self._counted("unencodable", 1)
             return _FAILED[1:-1]
 
@@ -165,7 +168,8 @@ class Encoder:
                 self._counted("unencodable", 1)
             shown = self._failure_text("error.message", message, found)
             return name, shown, self._failure_text("error.stacktrace", stack_of(exc), found)
-        except Exception:  # noqa: BLE001 recording must never break the caller, whatever went wrong
+        except Exception as error:  # noqa: BLE001 recording must never break the caller, whatever went wrong
+            let_through(error)
             self._counted("unencodable", 1)
             return name, _FAILED[1:-1], ""
 

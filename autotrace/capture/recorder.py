@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
 
+from autotrace.signals import let_through
+
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
@@ -68,7 +70,12 @@ class Recorder:
         self.agent = agent
 
     def failed(self, error: Exception) -> None:
-        """Count and log an error of ours that was kept from user code."""
+        """Count and log an error of ours that was kept from user code.
+
+        Raises:
+            Exception: The same, if a signal handler raised it and it is not ours to keep.
+        """
+        let_through(error)
         try:
             self.count("capture_errors")
             self.note("capture", f"a part of a span was not recorded: {error!r}", error)

@@ -8,6 +8,7 @@ from typing import Any
 from autotrace.capture._keys import KeyRule
 from autotrace.capture._scrub import mask, scrub_basic, scrub_formats, scrub_keys, scrub_pairs
 from autotrace.semconv import REDACTED
+from autotrace.signals import let_through
 
 _NO_NAMES: frozenset[str] = frozenset()
 _MAX_RULES = 256
@@ -121,7 +122,8 @@ class Redactor:
             return value
         try:
             return self.hook(path, value)
-        except Exception:  # noqa: BLE001 user code: whatever it raises, the value must not be recorded
+        except Exception as error:  # noqa: BLE001 user code: whatever it raises, the value must not be recorded
+            let_through(error)
             self.counted("hook_errors", 1)
             self.counted("redacted", 1)
             return REDACTED

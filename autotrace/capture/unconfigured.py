@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from autotrace.errors import NotConfiguredWarning
+from autotrace.signals import let_through
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 _said = threading.Lock()
@@ -25,8 +26,8 @@ def warn_not_configured() -> None:
             NotConfiguredWarning,
             stacklevel=_frames_of_ours() + 1,
         )
-    except Exception:  # noqa: BLE001, S110 - warnings are errors here, and ours must not be the user's
-        pass
+    except Exception as error:  # noqa: BLE001 - warnings are errors here, and ours must not be the user's
+        let_through(error)
 
 
 def _frames_of_ours() -> int:

@@ -198,7 +198,11 @@ class Drainer:
         return len(records) or 1
 
     def set_aside(self) -> int:
-        """Put the pending batch among what could not be stored; return its number of records."""
+        """Put the pending batch among what could not be stored; return its number of records.
+
+        Raises:
+            OSError: It cannot be kept; it stays what is stored next.
+        """
         batch = self._collect(self._cursor.pending, LARGE_BATCHES)
         lines = [orjson.dumps(r) + b"\n" for records in batch.records.values() for r in records]
         self._keep_bad(UNSTORED, lines)
@@ -220,7 +224,10 @@ class Drainer:
         self._save()
         if batch.bad_lines:
             self._count("damaged_records", len(batch.bad_lines))
-            self._keep_bad(DAMAGED, batch.bad_lines)
+            try:
+                self._keep_bad(DAMAGED, batch.bad_lines)
+            except OSError:
+                self._count("bad_records_not_kept", len(batch.bad_lines))
         for process, taken in batch.ranges.items():
             self._remove_stored(process, taken)
 
@@ -301,16 +308,13 @@ class Drainer:
     def _keep_bad(self, name: str, lines: list[bytes]) -> None:
         directory = self._spool / BAD_DIRECTORY
         path = directory / f"{name}.log"
-        try:
-            directory.mkdir(mode=0o700, exist_ok=True)
-            if path.exists() and path.stat().st_size > MAX_BAD_BYTES:
-                self._count("bad_records_not_kept", len(lines))
-                return
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            with os.fdopen(descriptor, "ab") as file:
-                file.writelines(line if line.endswith(b"\n") else line + b"\n" for line in lines)
-        except OSError:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        if path.exists() and path.stat().st_size > MAX_BAD_BYTES:
             self._count("bad_records_not_kept", len(lines))
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            file.writelines(line if line.endswith(b"\n") else line + b"\n" for line in lines)
 
     def _save(self) -> None:
         save_cursor(self._spool, self._cursor)

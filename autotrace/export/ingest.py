@@ -354,7 +354,9 @@ def _project(state: _TraceState, projections: _Projections) -> None:
         fresh = {id(record) for record in state.fresh}
         old_ids = {record["id"] for record in state.records if id(record) not in fresh}
     # A span whose place is a guess, and one that joins others, can change any task's share.
-    if old_ids and (tree.guessed or any(r.get("skeleton") for r in state.fresh)):
+    new_ids = fresh_ids - old_ids
+    joins = any(r.get("parent") in new_ids and r["id"] in old_ids for r in state.records)
+    if old_ids and (tree.guessed or joins):
         touched = {task["id"] for task in tree.tasks}
     else:
         owners = (tree.task_above(tree.spans[i]) for i in fresh_ids if i in tree.spans)

@@ -191,12 +191,13 @@ class Pipeline:
                 self._stored.wait(remaining_s)
         return True
 
-    def close(self, timeout_s: float, *, flush: bool = True) -> bool:
+    def close(self, timeout_s: float, *, flush: bool = True, at_exit: bool = False) -> bool:
         """Stop. What is not stored stays on disk, and so does what is recorded later.
 
         Args:
             timeout_s: How long to take at most, in seconds.
             flush: Whether to store what is left; else only work under way is waited for.
+            at_exit: Whether the program ends: then what it still records goes on in the same place.
 
         Returns:
             Whether everything is stored.
@@ -206,7 +207,8 @@ class Pipeline:
         # see it end.
         done = self.flush(0.8 * timeout_s) if flush else self._all_stored()
         _open_pipelines.discard(self)
-        self._writer.close()
+        if not at_exit:
+            self._writer.close()
         with self._stored:
             self._closing = True
             self._stored.notify_all()
@@ -220,10 +222,10 @@ class Pipeline:
             self._connection.close()
         if self._storekeeper is None:
             return done
-        if flush:
-            self._storekeeper.stop(max(0.0, deadline - time.monotonic()))
-        else:
+        if at_exit:
             self._storekeeper.leave()
+        else:
+            self._storekeeper.stop(max(0.0, deadline - time.monotonic()))
         return done
 
     def _has_stored(self, target: Place) -> bool:
@@ -256,12 +258,20 @@ class Pipeline:
         self._wake.set()
 
     def _run(self) -> None:
-        # Imported here: only this thread needs it.
-        from opentelemetry.instrumentation.utils import suppress_instrumentation
+        try:
+            # Imported here: only this thread needs it.
+            from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-        otel_context.attach(otel_context.Context())
-        with suppress_instrumentation():
-            self._store_until_closed()
+            otel_context.attach(otel_context.Context())
+            with suppress_instrumentation():
+                self._store_until_closed()
+        except Exception as error:  # noqa: BLE001 - the next record starts another thread
+            self._asleep = True
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._counters.add("export_failures")
+        self._counters.note("export", f"exporting failed: {error!r}", error)
 
     def _store_until_closed(self) -> None:
         while not self._closing:
@@ -269,10 +279,9 @@ class Pipeline:
             self._wake.clear()
             try:
                 self._store_all()
+                self._drainer.release()
             except Exception as error:  # noqa: BLE001 - nothing may stop the thread; the spool keeps all
-                self._counters.add("export_failures")
-                self._counters.note("export", f"exporting failed: {error!r}", error)
-            self._drainer.release()
+                self._failed(error)
             self._asleep = True
             if not self._all_stored():
                 self._wake.set()  # recorded between the last look and falling asleep

@@ -20,6 +20,7 @@ from autotrace.export.records import (
     open_record,
     skeleton_record,
 )
+from autotrace.signals import let_through
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -113,6 +114,7 @@ def guarded_append(pipeline: Pipeline, counters: Counters) -> Callable[[SpanReco
 
 
 def _count_dropped(counters: Counters, error: Exception) -> None:
+    let_through(error)
     counters.add("dropped_spans")
     counters.note("processor", f"a span was not recorded: {error!r}", error)
 

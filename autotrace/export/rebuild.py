@@ -106,8 +106,10 @@ def rebuild(
     """
     _check(embedder)  # what cannot be embedded must not be deleted
     try:
-        with _no_drainer(spool, lock_timeout_s), connection.writing() as collections:
-            return _Rebuild(connection, embedder, spool, progress).run(collections)
+        with _no_drainer(spool, lock_timeout_s):
+            connection.drop_broken_indexes()
+            with connection.writing() as collections:
+                return _Rebuild(connection, embedder, spool, progress).run(collections)
     finally:
         connection.close()  # its collections are gone, and so is what it knows of them
 

@@ -48,6 +48,7 @@ import orjson
 from filelock import lock_descriptor
 
 from autotrace.export.records import SpanRecord
+from autotrace.signals import let_through
 from autotrace.store.folder import private_directory
 
 SPOOL_VERSION: Final = 1
@@ -157,6 +158,7 @@ class SpoolWriter:
                         return False
                 self._write(line)
             except OSError as error:
+                let_through(error)  # a TimeoutError is one, too
                 self._count("dropped_spool_error")
                 if self._on_error is not None:
                     self._on_error(error)

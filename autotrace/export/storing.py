@@ -77,7 +77,11 @@ class StoreLoop(ABC):
                 self.look_again()
 
     def _set_aside(self, error: Exception) -> None:
-        number = self.drainer.set_aside()
+        try:
+            number = self.drainer.set_aside()
+        except OSError as full:
+            self.counters.note("set aside", f"what the store refuses cannot be kept: {full}", full)
+            return
         self.counters.add("unstored_records", number)
         message = f"the store refused {number} records, which are set aside: {error}; "
         fix = f"`autotrace rebuild --store {self._store}` tries them again"

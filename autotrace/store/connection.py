@@ -74,6 +74,13 @@ class Connection(ABC):
         """Have the next fresh reading see all that others have written, however lately it did."""
 
     @abstractmethod
+    def drop_broken_indexes(self) -> None:
+        """Delete the vector indexes if a broken one keeps the log from being read; for a rebuild.
+
+        The log's own index holds nothing; the others are made anew from the log.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of the client. A later use opens it again."""
 

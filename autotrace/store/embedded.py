@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import threading
 import time
 import weakref
@@ -30,6 +31,7 @@ from typing_extensions import override
 
 from autotrace.errors import StoreError, StoreUnavailableError
 from autotrace.store.connection import Connection
+from autotrace.store.failures import is_failure_of_chroma
 from autotrace.store.folder import private_directory
 from autotrace.store.rows import import_whole
 from autotrace.store.schema import Collections, open_collections
@@ -182,6 +184,14 @@ class EmbeddedConnection(Connection):
             try:
                 with self._lease.use():
                     yield collections
+            except Exception as error:
+                if not is_failure_of_chroma(error):
+                    raise
+                # After a write that failed for a full disk the next one hangs, and the program.
+                with self._lease.change():
+                    self._close_client()
+                msg = f"the Chroma database of {self.name} cannot be written: {error}"
+                raise StoreUnavailableError(msg) from error
             finally:
                 self._advance()
 
@@ -201,6 +211,23 @@ class EmbeddedConnection(Connection):
     def expire(self) -> None:
         self._seen = "?"
         self._opened_at_s = 0.0
+
+    @override
+    def drop_broken_indexes(self) -> None:
+        try:
+            with self.reading() as collections:
+                collections.state.get(limit=1)
+                collections.log.get(limit=1)
+        except Exception as error:
+            if not is_failure_of_chroma(error.__cause__ or error):
+                raise
+        else:
+            return
+        with self._locked(), self._lease.change():
+            self._close_client()
+            for path in (self.path / CHROMA_DIRECTORY).iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
 
     @override
     def catch_up(self) -> None:

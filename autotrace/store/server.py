@@ -18,6 +18,7 @@ from autotrace.errors import (
     StoreUnavailableError,
 )
 from autotrace.store.connection import Connection, ServerOptions
+from autotrace.store.failures import is_content_error
 from autotrace.store.rows import import_whole
 from autotrace.store.schema import Collections, open_collections
 
@@ -81,15 +82,20 @@ class ServerConnection(Connection):
         self.close()
 
     @override
+    def drop_broken_indexes(self) -> None:
+        """Do nothing: a server's files are out of reach."""
+
+    @override
     def catch_up(self) -> None:
         """Do nothing: a server shows everything at once."""
 
     def _open(self) -> Collections:
-        import_whole("chromadb")
+        import_whole("chromadb", "httpx")
         import chromadb
         from chromadb.config import Settings
 
         try:
+            self._ask_heartbeat()
             self._client = chromadb.HttpClient(
                 host=self._host,
                 port=self._port,
@@ -111,6 +117,15 @@ class ServerConnection(Connection):
                 "is `chroma run` running there?"
             )
             raise StoreUnavailableError(msg) from error
+
+    def _ask_heartbeat(self) -> None:
+        """Fail here if the server hangs: chromadb asks it in its constructor, without a timeout."""
+        import httpx
+
+        scheme = "https" if self._ssl else "http"
+        url = f"{scheme}://{self._host}:{self._port}/api/v2/heartbeat"
+        answer = httpx.get(url, headers=self._options.headers, timeout=self._options.timeout_s)
+        answer.raise_for_status()
 
     @override
     def close(self) -> None:
@@ -152,9 +167,3 @@ def _sessions_of(client: Any) -> list[Any]:
     servers = [getattr(part, "_server", None) for part in _parts_of(client)]
     sessions = [getattr(server, "_session", None) for server in servers]
     return [session for session in sessions if session is not None]
-
-
-def is_content_error(error: BaseException) -> bool:
-    """Tell whether Chroma refused what was sent, so that sending it again is of no use."""
-    code = getattr(error, "code", None)
-    return callable(code) and code() in (400, 409, 413, 422)

@@ -159,12 +159,6 @@ answer(during=during, waiting=waiting, flushed=flushed, again=again,
 )
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="after a write that failed for a full disk, Chroma's next write hangs and keeps the "
-    "interpreter lock, so that the whole program stands still: the client must be let go of; and "
-    "a full disk is taken for a batch that the store refuses, which is set aside after 5 attempts",
-)
 def test_a_store_on_a_full_disk_takes_everything_when_there_is_room(
     tmp_path: Path, figure: Figure
 ) -> None:

@@ -105,7 +105,7 @@ EXPECTED: Final = [1, 2, 3, 4]
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     # For economy alone: nothing here depends on how long a pause between two attempts is.
-    monkeypatch.setattr("autotrace.export.pipeline._FIRST_BACKOFF_S", 0.01, raising=False)
+    monkeypatch.setattr("autotrace.export.storing.FIRST_BACKOFF_S", 0.01)
 
 
 def counted_drops() -> int:
@@ -171,10 +171,6 @@ def test_each_call_out_of_export_may_fail_once(store: Path, figure: Figure) -> N
     )
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the thread that stores ends with a traceback if it fails outside of what it guards",
-)
 @pytest.mark.parametrize("site", sorted(ENDS_THE_THREAD))
 def test_the_thread_that_stores_outlives_every_failure(store: Path, site: Site) -> None:
     ended: list[Any] = []
@@ -187,8 +183,5 @@ def test_the_thread_that_stores_outlives_every_failure(store: Path, site: Site) 
     assert ended == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="health() raises what the file system raises while it counts the backlog"
-)
 def test_health_is_told_whatever_fails(store: Path) -> None:
     failing_in_turn(store, lambda found: found[0] == REACHES_WHO_ASKS)

@@ -160,11 +160,6 @@ def test_any_order_any_repetition_and_three_processes_give_the_same_trace(
     )
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a call whose parent was unknown is counted for the task that ran then; when the parent "
-    "comes later and names another task, the summary of the first is not made anew",
-)
 def test_a_call_that_comes_before_its_parent_is_counted_where_it_belongs(store: Path) -> None:
     agents.configure(str(store))
     exporter = ChromaSpanExporter(str(store), embedder=SmallEmbedder())

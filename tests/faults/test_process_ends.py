@@ -188,14 +188,6 @@ def test_what_is_pending_at_the_end_is_stored_and_the_end_is_the_programs_own(
     check(store, done.stdout, at_least=20)
 
 
-STOPS_TOO_EARLY = pytest.mark.xfail(
-    strict=True,
-    reason="what stops recording at exit runs before functions registered earlier, and before "
-    "daemon threads are frozen: what they record then is not written down, nor counted",
-)
-
-
-@STOPS_TOO_EARLY
 def test_functions_called_at_exit_record_whatever_their_order(store: Path) -> None:
     done = run(
         SETUP
@@ -212,7 +204,6 @@ record("main")
     assert check(store, done.stdout, at_least=3) == 3
 
 
-@STOPS_TOO_EARLY
 def test_threads_that_go_on_to_the_last_moment_lose_nothing(store: Path) -> None:
     """Daemon threads work until the interpreter freezes them; others are waited for."""
     done = run(

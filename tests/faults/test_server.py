@@ -77,16 +77,7 @@ def check(names: list[str], counted: Counter[str]) -> None:
     assert counted.keys() <= {"export_failures"}
 
 
-HANGS_FOR_EVER = pytest.mark.xfail(
-    strict=True,
-    reason="chromadb.HttpClient() asks the server in its constructor, before a timeout can be set: "
-    "against a server that hangs, the thread that stores waits there for ever",
-)
-
-
-@pytest.mark.parametrize(
-    "mode", ["refuse", pytest.param("hang", marks=HANGS_FOR_EVER), "error", "cut"]
-)
+@pytest.mark.parametrize("mode", ["refuse", "hang", "error", "cut"])
 def test_while_a_server_misbehaves_nothing_is_felt_and_all_arrives_later(
     begin: Callable[[], None], proxy: Proxy, mode: Mode, counted: Counted
 ) -> None:

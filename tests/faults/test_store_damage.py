@@ -101,19 +101,12 @@ def fill_with_noise(segments: list[Path]) -> None:
             file.write_bytes(os.urandom(file.stat().st_size))
 
 
-NOT_REBUILT = pytest.mark.xfail(
-    strict=True,
-    reason="the rebuild reads the log through Chroma, which refuses every read while an index file "
-    "cannot be loaded; without the folders of the indexes it reads: the rebuild must remove them",
-)
-
-
 @pytest.mark.parametrize(
     "damage",
     [
         delete_folders,
-        pytest.param(delete_files, marks=NOT_REBUILT),
-        pytest.param(fill_with_noise, marks=NOT_REBUILT),
+        delete_files,
+        fill_with_noise,
     ],
 )
 def test_index_files_that_are_gone_or_damaged_are_found_and_rebuilt(

@@ -119,14 +119,7 @@ answer(raised=raised, caught=caught, returned=len(returned), after=t.trace_id)
     "base",
     [
         "BaseException",
-        pytest.param(
-            "Exception",
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="an Exception that a signal handler raises while our code runs is taken for "
-                "an error of ours, and kept from the program that waits for it",
-            ),
-        ),
+        "Exception",
     ],
 )
 def test_what_a_signal_handler_raises_arrives_and_leaves_recording_sound(

@@ -1,0 +1,32 @@
+"""Telling an error of ours from what a signal handler of the program raises amid our code.
+
+A handler runs wherever the main thread is at the moment. If that is in our code, what it raises (a
+time-out by alarm, say) is meant for the program, and no guard of ours may keep it.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import CodeType
+from typing import Any
+
+
+def let_through(error: Exception) -> None:
+    """Raise an error again if a signal handler has raised it; do nothing if not."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    codes = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()}
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code in codes:
+            raise error
+        traceback = traceback.tb_next
+
+
+def _code_of(handler: Any) -> CodeType | None:
+    for function in (handler, getattr(handler, "__func__", None), type(handler).__call__):
+        code = getattr(function, "__code__", None)
+        if isinstance(code, CodeType):
+            return code
+    return None

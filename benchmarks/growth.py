@@ -25,6 +25,8 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import psutil
+
 import autotrace
 from autotrace.export.drain import Drainer
 from autotrace.export.ingest import Ingestor
@@ -214,11 +216,13 @@ def verdict(ratio: float, growth: float) -> str:
 def run(size: Size) -> Report:
     """Measure."""
     stages: dict[int, dict[str, list[Sample]]] = {}
+    memory_mb: dict[int, float] = {}
     with growing_store() as store:
         for traces in size.growth_stages:
             print(f"growing to {traces:,} traces …", file=sys.stderr)
             store.fill(traces)
             stages[traces] = measured(store, size)
+            memory_mb[traces] = psutil.Process().memory_info().rss / 1e6
     report = Report()
     first, last = size.growth_stages[0], size.growth_stages[-1]
     for name, what in COSTS.items():
@@ -232,6 +236,10 @@ def run(size: Size) -> Report:
             ):
                 kind = "cpu" if unit == "ms CPU" else "wall"
                 report.facts.append(Fact(f"growth.{name}_{kind}.{traces}", what, unit, value))
+    report.facts += [
+        Fact(f"growth.memory.{traces}", "memory of a process that stores and recalls", "MB", value)
+        for traces, value in memory_mb.items()
+    ]
     return report
 
 

@@ -16,7 +16,7 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.growth import COSTS
+from benchmarks.growth import COSTS, verdict
 
 WIDTH: Final = 800
 HEIGHT: Final = 460
@@ -153,8 +153,8 @@ def table(results: Mapping[str, Any]) -> str:
     for name, what in COSTS.items():
         figure = next(f for f in results["figures"] if f["name"] == f"growth.{name}")
         cells = [f"{cpu[name][n]:.1f} ({wall[name][n]:.1f})" for n in numbers]
-        growth = figure["what"].rpartition(": ")[2]
-        lines.append(f"| {what} | {' | '.join(cells)} | {figure['ratio']:.2f} | {growth} |")
+        ratio = f"{figure['ratio']:.2f}"
+        lines.append("| " + " | ".join([what, *cells, ratio, verdict(cpu[name])]) + " |")
     return "\n".join(lines)
 
 

@@ -198,22 +198,22 @@ def test_growth_is_drawn_as_svg_with_a_line_and_a_row_for_each_cost(
 
 
 @pytest.mark.parametrize(
-    ("ratio", "growth", "verdict"),
+    ("costs", "verdict"),
     [
-        (0.9, 300, "flat"),
-        (1.5, 300, "flat"),
-        (3.4, 300, "logarithmic"),
-        (3.4, 10, "n^0.53"),
-        (300, 300, "n^1.00"),
+        ({1000: 10, 10_000: 9}, "flat"),
+        ({1000: 10, 10_000: 30, 100_000: 15}, "flat"),
+        ({1000: 10, 10_000: 20, 100_000: 30}, "logarithmic"),
+        ({1000: 10, 10_000: 100}, "n^1.00"),
+        ({1000: 10, 10_000: 10, 100_000: 25}, "n^0.40"),
     ],
 )
 def test_growth_is_called_what_it_is(
-    monkeypatch: pytest.MonkeyPatch, ratio: float, growth: float, verdict: str
+    monkeypatch: pytest.MonkeyPatch, costs: dict[int, float], verdict: str
 ) -> None:
     monkeypatch.setattr(sys, "path", [str(REPOSITORY), *sys.path])
     from benchmarks.growth import verdict as verdict_of
 
-    assert verdict_of(ratio, growth) == verdict
+    assert verdict_of(costs) == verdict
 
 
 def test_a_bound_that_breaks_once_and_then_holds_is_not_broken(

@@ -87,6 +87,17 @@ class Size:
     context_rounds: int
     context_calls: int
     """Tool calls of each of the agents that run at once."""
+    growth_stages: tuple[int, ...]
+    """Numbers of stored traces at which costs are measured."""
+    growth_batches: int
+    """Batches that are stored at each stage."""
+    growth_reads: int
+    """How often each read is measured at each stage."""
+    growth_reopenings: int
+    paced_s: float
+    """How long spans are recorded at a steady rate."""
+    footprint_rounds: int
+    footprint_spans: int
 
 
 SIZES = {
@@ -104,19 +115,33 @@ SIZES = {
             import_rounds=15,
             context_rounds=7,
             context_calls=200,
+            growth_stages=(1000, 10_000, 100_000, 300_000),
+            growth_batches=24,
+            growth_reads=40,
+            growth_reopenings=5,
+            paced_s=60.0,
+            footprint_rounds=5,
+            footprint_spans=100_000,
         ),
         Size(
             name="quick",
-            rounds=11,
+            rounds=7,
             calls=1000,
-            sustained_calls=4000,
+            sustained_calls=2000,
             export_traces=500,
-            export_rounds=5,
-            recall_traces=5000,
+            export_rounds=3,
+            recall_traces=3000,
             recall_queries=10,
-            import_rounds=7,
+            import_rounds=5,
             context_rounds=3,
             context_calls=50,
+            growth_stages=(1000, 10_000),
+            growth_batches=4,
+            growth_reads=10,
+            growth_reopenings=2,
+            paced_s=10.0,
+            footprint_rounds=2,
+            footprint_spans=20_000,
         ),
         Size(  # only shows that the code runs
             name="tiny",
@@ -130,6 +155,13 @@ SIZES = {
             import_rounds=1,
             context_rounds=1,
             context_calls=4,
+            growth_stages=(30, 90),
+            growth_batches=1,
+            growth_reads=2,
+            growth_reopenings=1,
+            paced_s=0.5,
+            footprint_rounds=1,
+            footprint_spans=200,
         ),
     )
 }

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -23,19 +23,16 @@ from pathlib import Path
 import numpy as np
 
 import autotrace
-from autotrace import semconv
 from autotrace.export.ingest import Ingestor
-from autotrace.export.records import SpanRecord
 from autotrace.store.connection import connect
 from autotrace.store.embedder import default_embedder
+from benchmarks import workload
 from benchmarks.measure import Metrics, Report, Size, Stopwatch, compare, interleave, middle
 from benchmarks.raw import raw_collection
-from benchmarks.workload import LookupEmbedder, clustered_vectors, task_texts
+from benchmarks.workload import LookupEmbedder, clustered_vectors, stored_spans, task_texts
 
 LIMIT = 10
 _BATCH_TRACES = 1000
-_START_NS = 1_700_000_000_000_000_000
-_SECOND_NS = 1_000_000_000
 
 
 def run(size: Size) -> Report:
@@ -148,7 +145,8 @@ def _writers_digest() -> str:
     package = Path(autotrace.__file__).parent
     for source in sorted([*package.glob("store/*.py"), *package.glob("export/*.py")]):
         digest.update(source.read_bytes())
-    digest.update(Path(__file__).read_bytes())
+    for source in (__file__, workload.__file__):
+        digest.update(Path(source).read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -163,7 +161,9 @@ def _write(folder: Path, traces: int) -> None:
     with raw_collection(folder / "raw") as raw:
         for batch, start in enumerate(range(0, traces, _BATCH_TRACES), start=1):
             chosen = range(start, min(start + _BATCH_TRACES, traces))
-            records = [record for number in chosen for record in _spans(number, texts[number])]
+            records = [
+                record for number in chosen for record in stored_spans(number, texts[number])[1]
+            ]
             ingestor.ingest(records, writer="benchmark", batch=batch)
             raw.collection.add(
                 [f"trace-{number}" for number in chosen],
@@ -176,40 +176,3 @@ def _write(folder: Path, traces: int) -> None:
 def _payload(text: str) -> str:
     """Return about what a summary in the store weighs."""
     return f'{{"task":"{text}","status":"completed","success":true,"rest":"{"." * 300}"}}'
-
-
-def _spans(number: int, text: str) -> Iterator[SpanRecord]:
-    trace, task = f"{number + 1:032x}", f"{number + 1:016x}"
-    start_ns = _START_NS + number * _SECOND_NS
-    yield {
-        "trace": trace,
-        "id": task,
-        "parent": None,
-        "name": "invoke_agent planner",
-        "start_ns": start_ns,
-        "end_ns": start_ns + _SECOND_NS // 2,
-        "attributes": {
-            semconv.GEN_AI_OPERATION_NAME: semconv.INVOKE_AGENT,
-            semconv.KIND: semconv.KIND_TASK,
-            semconv.TASK: text,
-            semconv.GEN_AI_AGENT_NAME: "planner",
-            semconv.GEN_AI_CONVERSATION_ID: f"session-{number % 500}",
-            semconv.OUTCOME: "The best two are listed",
-            semconv.SUCCESS: number % 10 != 0,
-        },
-    }
-    for call in range(2):
-        yield {
-            "trace": trace,
-            "id": f"{(number + 1) * 2 + call:08x}cccccccc",
-            "parent": task,
-            "name": "execute_tool web_search",
-            "start_ns": start_ns + call * 1_000_000,
-            "end_ns": start_ns + call * 1_000_000 + 500_000,
-            "attributes": {
-                semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
-                semconv.GEN_AI_TOOL_NAME: "web_search",
-                semconv.GEN_AI_TOOL_CALL_ARGUMENTS: '{"query":"quiet hotels","limit":5}',
-                semconv.GEN_AI_TOOL_CALL_RESULT: '{"count":2}',
-            },
-        }

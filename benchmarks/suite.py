@@ -15,7 +15,10 @@ from typing import Any, Final
 
 from benchmarks.measure import Size
 
-BENCHMARKS: Final = ("capture", "export", "recall", "imports", "context")
+BENCHMARKS: Final = (
+    *("capture", "export", "recall", "imports", "context"),
+    *("growth", "sustained", "footprint"),
+)
 """Modules of this package with a `run(size)`."""
 REPOSITORY: Final = Path(__file__).parent.parent
 _PACKAGES: Final = (

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -71,7 +72,7 @@ def good(results: dict[str, Any]) -> dict[str, Any]:
     """Results that break no bound, whatever this machine is like."""
     good: dict[str, Any] = copy.deepcopy(results) | {"size": "full"}
     for figure in good["figures"]:
-        figure["ratio"] = 1.0
+        figure["ratio"] = 0.0 if figure["name"] == "footprint.span" else 1.0
     return good
 
 
@@ -83,7 +84,10 @@ def test_every_benchmark_runs_and_its_figures_are_printed_and_written(
     run: subprocess.CompletedProcess[str], results: dict[str, Any]
 ) -> None:
     families = {figure["name"].partition(".")[0] for figure in results["figures"]}
-    assert families == {"capture", "export", "recall", "import", "context"}
+    assert families == {
+        *("capture", "export", "recall", "import", "context"),
+        *("growth", "sustained", "footprint"),
+    }
     for figure in results["figures"]:
         assert figure["name"] in run.stdout
         assert figure["ratio_min"] <= figure["ratio"] <= figure["ratio_max"]
@@ -93,7 +97,8 @@ def test_every_benchmark_runs_and_its_figures_are_printed_and_written(
 
 def test_results_name_the_command_the_machine_and_the_versions(results: dict[str, Any]) -> None:
     assert results["command"] == (
-        "python -m benchmarks capture export recall imports context --size tiny"
+        "python -m benchmarks capture export recall imports context growth sustained footprint "
+        "--size tiny"
     )
     assert results["machine"]["cores"] == os.cpu_count()
     assert {"autotrace", "chromadb", "opentelemetry-sdk"} <= results["versions"].keys()
@@ -174,6 +179,41 @@ def test_every_bound_is_of_a_figure_that_is_measured(check: Check, good: dict[st
     for size in ("full", "quick"):
         done = check(good | {"size": size})
         assert "was not measured" not in done.stdout
+
+
+def test_growth_is_drawn_as_svg_with_a_line_and_a_row_for_each_cost(
+    results: dict[str, Any], run: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    assert run.returncode == 0, run.stderr
+    svg = folder / "growth.svg"
+    done = python(
+        *("-m", "benchmarks.plot", str(folder / "results.json"), str(svg)), temporary=folder
+    )
+    assert done.returncode == 0, done.stderr
+    costs = [f for f in results["figures"] if f["name"].startswith("growth.")]
+    lines = [element for element in ElementTree.parse(svg).iter() if "polyline" in element.tag]
+    assert len(lines) == len(costs) == 7
+    rows = done.stdout.splitlines()[2:]
+    assert [row.split(" | ")[-2] for row in rows] == [f"{cost['ratio']:.2f}" for cost in costs]
+
+
+@pytest.mark.parametrize(
+    ("costs", "verdict"),
+    [
+        ({1000: 10, 10_000: 9}, "flat"),
+        ({1000: 10, 10_000: 30, 100_000: 15}, "flat"),
+        ({1000: 10, 10_000: 20, 100_000: 30}, "logarithmic"),
+        ({1000: 10, 10_000: 100}, "n^1.00"),
+        ({1000: 10, 10_000: 10, 100_000: 25}, "n^0.40"),
+    ],
+)
+def test_growth_is_called_what_it_is(
+    monkeypatch: pytest.MonkeyPatch, costs: dict[int, float], verdict: str
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(REPOSITORY), *sys.path])
+    from benchmarks.growth import verdict as verdict_of
+
+    assert verdict_of(costs) == verdict
 
 
 def test_a_bound_that_breaks_once_and_then_holds_is_not_broken(

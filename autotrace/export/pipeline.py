@@ -349,7 +349,8 @@ class Pipeline:
 
         @override
         def awaits_more(self) -> bool:
-            return not self._pipeline._all_stored()
+            # What the dead have left may be stored by another process, which may die of it, too.
+            return self._pipeline._recovering or not self._pipeline._all_stored()
 
         def _is_hurried(self) -> bool:
             return self._pipeline._waiting > 0 or self._pipeline._recovering

@@ -220,11 +220,8 @@ class Pipeline:
             thread.join(max(0.0, deadline - time.monotonic()))
         if thread is None or not thread.is_alive():
             self._connection.close()
-        if self._storekeeper is None:
-            return done
-        if at_exit:
-            self._storekeeper.leave()
-        else:
+        # At exit it is left to store what is recorded to the very end, which shows in the pipes.
+        if self._storekeeper is not None and not at_exit:
             self._storekeeper.stop(max(0.0, deadline - time.monotonic()))
         return done
 

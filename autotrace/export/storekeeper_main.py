@@ -64,9 +64,7 @@ def main(order: dict[str, Any]) -> None:
     if not _acquire(loop.drainer):
         return
     counters.tell()
-    # A batch is many small objects that all live until it is stored: not worth looking through.
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 20, 100)
+    spare_the_collector()
     with suppress_instrumentation():
         loop.run()
     loop.drainer.release()

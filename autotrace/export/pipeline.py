@@ -220,11 +220,8 @@ class Pipeline:
             thread.join(max(0.0, deadline - time.monotonic()))
         if thread is None or not thread.is_alive():
             self._connection.close()
-        if self._storekeeper is None:
-            return done
-        if at_exit:
-            self._storekeeper.leave()
-        else:
+        # At exit it is left to store what is recorded to the very end, which shows in the pipes.
+        if self._storekeeper is not None and not at_exit:
             self._storekeeper.stop(max(0.0, deadline - time.monotonic()))
         return done
 
@@ -349,7 +346,8 @@ class Pipeline:
 
         @override
         def awaits_more(self) -> bool:
-            return not self._pipeline._all_stored()
+            # What the dead have left may be stored by another process, which may die of it, too.
+            return self._pipeline._recovering or not self._pipeline._all_stored()
 
         def _is_hurried(self) -> bool:
             return self._pipeline._waiting > 0 or self._pipeline._recovering

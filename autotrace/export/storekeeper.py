@@ -40,6 +40,8 @@ FLUSH_FILE: Final = "flush"
 READY: Final = b"ready"
 FAILED: Final = b"failed"
 STOP: Final = b"stop\n"
+_BOOT_TIMEOUT_S: Final = 60.0
+"""For the start of Python alone: what it imports, it imports later."""
 _RESTART_AFTER_S: Final = 1.0
 _MAX_RESTART_AFTER_S: Final = 60.0
 _BOOT: Final = """
@@ -57,6 +59,8 @@ except BaseException as error:
 main(order)
 """
 _ENDED_POLL_S: Final = 0.01
+
+FileId = tuple[int, int] | None
 
 
 @dataclass
@@ -89,6 +93,14 @@ def write_status(spool: Path, status: Status) -> None:
     temporary.replace(spool / STATUS_FILE)
 
 
+def _file_id(descriptor: int) -> FileId:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Storekeeper:
     """Starts the process that stores, when there is none, and follows what it says.
 
@@ -104,6 +116,7 @@ class Storekeeper:
         self._counters = counters
         self._lock = threading.Lock()
         self._pipes: tuple[int, int] | None = None
+        self._pipe_ids: tuple[FileId, FileId] = (None, None)
         self._said = b""
         self._id = ""
         self._seen = read_status(spool)
@@ -114,7 +127,15 @@ class Storekeeper:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a process that this one has started has stored something."""
+        """Whether a process that this one has started is alive, and has stored something."""
+        if not self._lock.acquire(blocking=False):
+            return False  # one is being started
+        try:
+            return self._is_alive() and self._has_said_ready()
+        finally:
+            self._lock.release()
+
+    def _has_said_ready(self) -> bool:
         return READY in self._said.splitlines()
 
     def start_unless_running(self) -> None:
@@ -154,17 +175,29 @@ class Storekeeper:
             os.close(its_stdin)
             os.close(its_stdout)
         self._pipes, self._said = (stdin, stdout), b""
+        self._pipe_ids = _file_id(stdin), _file_id(stdout)
         os.set_blocking(stdout, False)
-        os.write(stdin, orjson.dumps(order) + b"\n")
-        process.wait()
+        with contextlib.suppress(BrokenPipeError):  # it has ended already: its code says how
+            os.write(stdin, orjson.dumps(order) + b"\n")
+        try:
+            code = process.wait(_BOOT_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        if code:
+            self._let_go()
+            # The program is not Python (an application server that runs it), or must not fork.
+            msg = f"{sys.executable} ended with {code}"
+            raise ChildProcessError(msg)
 
     def _is_alive(self) -> bool:
-        if self._pipes is None:
+        if self._pipes is None or not self._has_its_pipes():
+            self._pipes = None
             return False
         try:
             while heard := os.read(self._pipes[1], 4096):
                 self._said += heard
-                if self.is_ready:
+                if self._has_said_ready():
                     self._restart_after_s = _RESTART_AFTER_S
         except BlockingIOError:
             return True
@@ -174,10 +207,19 @@ class Storekeeper:
                 self.failure = line.removeprefix(FAILED).decode(errors="replace").strip()
         return False
 
+    def _has_its_pipes(self) -> bool:
+        """Tell whether the descriptors still are those of the pipes.
+
+        A program that closes all files it does not know may have opened others under their numbers.
+        """
+        stdin, stdout = self._pipes or (-1, -1)
+        return (_file_id(stdin), _file_id(stdout)) == self._pipe_ids
+
     def _let_go(self) -> None:
+        has_pipes = self._has_its_pipes()
         pipes, self._pipes = self._pipes, None
-        for descriptor in pipes or ():
-            with contextlib.suppress(OSError):
+        if has_pipes:
+            for descriptor in pipes or ():
                 os.close(descriptor)
 
     def ask_to_flush(self) -> None:
@@ -211,11 +253,6 @@ class Storekeeper:
                 os.write(self._pipes[0], STOP)
             while self._is_alive() and time.monotonic() < deadline:
                 time.sleep(_ENDED_POLL_S)
-            self._let_go()
-
-    def leave(self) -> None:
-        """Let the process go: it stores what is left, and ends."""
-        with self._lock:
             self._let_go()
 
     def abandon_after_fork(self) -> None:

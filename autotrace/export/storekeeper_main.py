@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -34,6 +35,8 @@ _IDLE_POLL_S: Final = 0.2
 _BUSY_UNTIL_S: Final = 1.0
 """For so long after a batch the next is looked for more often."""
 _ORPHANED_FOR_S: Final = 0.5
+_HUNG_AFTER_S: Final = 240
+"""Far longer than one write, of a machine however busy, takes."""
 _NICENESS: Final = 10
 _ACQUIRE_ATTEMPTS: Final = 5
 _COLLECT_AFTER: Final = 50_000
@@ -51,6 +54,7 @@ def main(order: dict[str, Any]) -> None:
     except BaseException as error:
         _say(FAILED + f" {error!r}".encode())
         raise
+    _end_if_it_hangs()
     spool = settings.spool_path
     os.nice(_NICENESS)  # what people wait for comes first
     counters = _ToldCounters(spool, order["id"])
@@ -67,10 +71,21 @@ def main(order: dict[str, Any]) -> None:
     connection.close()
 
 
-def spare_the_collector() -> None:
-    """Collect garbage rarely: a batch is many small objects that all live until it is stored."""
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 20, 100)
+def _end_if_it_hangs() -> None:
+    """Have the kernel end this process once no thread of it has run for so long.
+
+    Chroma's library keeps the interpreter lock while it writes. A write that never returned would
+    keep `drain.lock` for ever, whoever has died meanwhile, and no other process could store.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+
+    def put_off() -> None:
+        while True:
+            signal.alarm(_HUNG_AFTER_S)
+            time.sleep(_HUNG_AFTER_S / 4)
+
+    threading.Thread(target=put_off, name="autotrace-put-off", daemon=True).start()
 
 
 def _acquire(drainer: Drainer) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from opentelemetry import trace as otel_trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
@@ -338,3 +340,18 @@ def test_an_empty_outcome_is_an_outcome(store: str) -> None:
     autotrace.flush()
 
     assert autotrace.get_trace(t.trace_id).outcome == ""
+
+
+def test_what_the_dead_left_is_stored_though_another_process_was_at_it_for_long(store: str) -> None:
+    program = "autotrace.configure(sys.argv[1], embedder=HashEmbedder())\nwith task('x'): work(1)\n"
+    assert run(SETUP + program + "os._exit(1)", store).returncode == 1
+    spool = Path(store, "spool")
+    (left,) = (entry for entry in spool.iterdir() if entry.is_dir())
+
+    with FileLock(spool / "drain.lock"):
+        configure(store)
+        assert autotrace.flush(timeout=2) is False  # longer than a thread with no work looks on
+
+    while left.exists():  # though nobody asks again
+        time.sleep(0.01)
+    assert [s.task for s in autotrace.list_traces()] == ["x"]

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,7 @@ def keeper(store: Path) -> psutil.Process:
     return psutil.Process(read_status(store / "spool").pid)
 
 
-def script(source: str, *arguments: object) -> subprocess.Popen[str]:
+def script(source: str, *arguments: object, options: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Start a program that records by itself."""
     head = f"""
         import sys, os
@@ -61,12 +63,24 @@ def script(source: str, *arguments: object) -> subprocess.Popen[str]:
         autotrace.configure(sys.argv[1], embedder={EMBEDDER!r}, flush_interval_ms=0)
     """
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(source)]
+        [sys.executable, *options, "-c", textwrap.dedent(head) + textwrap.dedent(source)]
         + [str(argument) for argument in arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def run(program: Sequence[str], store: Path) -> str:
+    """Run a program to its end and return what it printed."""
+    return subprocess.run(
+        [sys.executable, *program, str(store)],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=100,
+        check=True,
+    ).stdout
 
 
 def test_the_program_that_records_never_loads_chroma_nor_gets_a_child(store: Path) -> None:
@@ -333,3 +347,224 @@ def test_threads_that_start_it_at_once_start_one(store: Path) -> None:
 
     assert len(autotrace.list_traces()) == 4
     assert json.loads((store / "spool" / STATUS_FILE).read_bytes())["counters"] == {}
+
+
+AT_EXIT = """
+import atexit, sys, autotrace
+from autotrace import task
+# Functions called at exit run in reverse: this one after autotrace's.
+atexit.register(lambda: print(autotrace.health().backlog_bytes, flush=True))
+autotrace.configure(sys.argv[1], embedder="tests.embedders:HashEmbedder")
+with task("first"):
+    pass
+assert autotrace.flush(60)
+for n in range(50):
+    with task(f"task {n}"):
+        pass
+"""
+
+
+def test_at_the_end_of_a_program_whose_storekeeper_is_at_work_nothing_waits(store: Path) -> None:
+    assert run(["-c", AT_EXIT], store) == "0\n"
+
+
+def test_it_ends_though_the_store_is_down_when_its_program_is_gone(tmp_path: Path) -> None:
+    with script(
+        """
+        autotrace.configure(
+            sys.argv[2],
+            embedder="tests.embedders:HashEmbedder",
+            flush_interval_ms=0,
+            spool=sys.argv[3],
+        )
+        with task("kept"):
+            pass
+        while not autotrace.flush(0.1) and "export_failures" not in autotrace.health().counters:
+            pass
+        print("tried", flush=True)
+        sys.stdin.readline()
+        """,
+        tmp_path / "unused",
+        f"http://127.0.0.1:{free_port()}",
+        tmp_path / "spool",
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "tried\n"
+        process = psutil.Process(read_status(tmp_path / "spool").pid)
+        program.kill()
+
+    process.wait(60)
+    assert [p for p in (tmp_path / "spool").iterdir() if p.is_dir()]
+
+
+HANGS_ONCE = """
+import ctypes, sys
+from pathlib import Path
+from autotrace.export import storekeeper_main
+from tests.embedders import HashEmbedder
+
+storekeeper_main._HUNG_AFTER_S = 1
+
+class Hangs(HashEmbedder):
+    def embed(self, texts):
+        once = Path(__file__).with_name("hung")
+        if not once.exists():
+            once.touch()
+            ctypes.PyDLL(None).pause()  # and keeps the interpreter lock, as Chroma does
+        return super().embed(texts)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such process")
+def test_one_that_hangs_with_the_interpreter_is_ended_and_another_goes_on(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hangs_once.py").write_text(HANGS_ONCE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    configure(store, embedder="hangs_once:Hangs")
+    record("stored at the second attempt")
+
+    assert autotrace.flush(100)
+
+    assert (tmp_path / "hung").exists()
+    assert [s.task for s in autotrace.list_traces()] == ["stored at the second attempt"]
+
+
+def test_files_that_a_program_opens_under_the_numbers_of_closed_pipes_are_its_own(
+    store: Path, tmp_path: Path
+) -> None:
+    with script(
+        """
+        import stat
+        def pipes():
+            found = set()
+            for number in range(3, 100):
+                try:
+                    if stat.S_ISFIFO(os.fstat(number).st_mode):
+                        found.add(number)
+                except OSError:
+                    pass
+            return found
+        before = pipes()
+        with task("before"):
+            pass
+        assert autotrace.flush(60)
+        ours = pipes() - before
+        assert len(ours) == 2
+        for number in ours:
+            os.dup2(os.open(sys.argv[2], os.O_RDWR | os.O_CREAT), number)
+        with task("after"):
+            pass
+        print(autotrace.flush(60), autotrace.health().counters, flush=True)
+        autotrace.shutdown()
+        for number in ours:
+            os.write(number, b"mine")
+        """,
+        store,
+        tmp_path / "file of the program",
+    ) as program:
+        output, _ = program.communicate(timeout=120)
+
+    assert (program.returncode, output) == (0, "True {}\n")
+    assert (tmp_path / "file of the program").read_bytes() == b"mine"
+
+
+def test_a_program_that_becomes_a_daemon_has_its_records_stored(
+    store: Path, tmp_path: Path
+) -> None:
+    with script(
+        """
+        with task("before"):
+            pass
+        assert autotrace.flush(60)
+        told = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(told, 100)
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.closerange(0, 100)
+        for _ in range(3):
+            os.open(os.devnull, os.O_RDWR)
+        os.chdir("/")
+        os.umask(0)
+        os.environ.clear()
+        with task("of the daemon"):
+            pass
+        os.write(100, str(autotrace.flush(60)).encode())
+        os.close(100)
+        os._exit(0)
+        """,
+        store,
+        tmp_path / "told",
+    ) as program:
+        program.wait(60)
+    while not (tmp_path / "told").read_bytes():
+        time.sleep(0.01)
+
+    assert (tmp_path / "told").read_text() == "True"
+    modes = {p.name: p.stat().st_mode & 0o077 for p in (store / "spool").iterdir() if p.is_dir()}
+    assert set(modes.values()) <= {0}
+    configure(store, embedder=HashEmbedder())
+    assert {s.task for s in autotrace.list_traces()} == {"before", "of the daemon"}
+
+
+@pytest.mark.parametrize("options", [["-I"], ["-W", "error"]], ids=" ".join)
+def test_a_program_is_served_with_whatever_options_it_was_started(
+    store: Path, options: list[str]
+) -> None:
+    with script(
+        """
+        with task("recorded"):
+            pass
+        print(autotrace.flush(60), autotrace.health().last_error, "chromadb" in sys.modules)
+        """,
+        store,
+        options=options,
+    ) as program:
+        output, _ = program.communicate(timeout=120)
+
+    assert output == "True None False\n"
+
+
+def test_a_program_in_a_zip_is_served_with_the_embedder_that_is_in_it(
+    store: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "program.zip", "w") as archive:
+        archive.writestr("packed.py", "from tests.embedders import HashEmbedder as Embedder\n")
+        archive.writestr(
+            "__main__.py",
+            "import sys, autotrace\n"
+            "autotrace.configure(sys.argv[1], embedder='packed:Embedder', flush_interval_ms=0)\n"
+            "with autotrace.task('packed'): pass\n"
+            "print(autotrace.flush(60), autotrace.health().last_error, end='')\n",
+        )
+    assert run([str(tmp_path / "program.zip")], store) == "True None"
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        "sys.addaudithook(lambda event, _: 1 / 0 if event == 'subprocess.Popen' else None)",
+        "sys.executable = '/bin/false'",
+        "os.mkdir(sys.argv[1] + '-here'); os.chdir(sys.argv[1] + '-here'); "
+        "os.rmdir(sys.argv[1] + '-here'); sys.path.insert(0, '')",
+    ],
+    ids=["no processes allowed", "what runs the program is not Python", "its folder is gone"],
+)
+def test_where_it_cannot_be_started_the_program_stores_and_says_so(
+    store: Path, obstacle: str
+) -> None:
+    with script(
+        obstacle
+        + """
+with task("by a thread after all"):
+    pass
+print(autotrace.flush(60), autotrace.health().last_error, flush=True)
+""",
+        store,
+    ) as program:
+        output, _ = program.communicate(timeout=120)
+
+    assert output.startswith("True no process can store, so this one does: ")

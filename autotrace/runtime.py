@@ -27,6 +27,7 @@ from autotrace.export.exporter import (
 from autotrace.export.local import LocalSpan, LocalTracerProvider, id_generator
 from autotrace.export.processor import SpoolSpanProcessor, guarded_append
 from autotrace.export.set_aside import count_set_aside, set_aside_problem
+from autotrace.export.storekeeper import is_storekeeper
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
@@ -281,6 +282,8 @@ def configure(
         )
     if redact is not None and not callable(redact):
         raise InvalidArgumentError("redact", redact, "a function of (path, value)")
+    if is_storekeeper():
+        return  # the program's module, imported there for its embedder, must not record again
     with _lock:
         loaded = load_settings(
             store=None if store is None else str(store), otlp_endpoint=otlp_endpoint, **settings

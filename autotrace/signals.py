@@ -6,6 +6,7 @@ time-out by alarm, say) is meant for the program, and no guard of ours may keep 
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 from types import CodeType
@@ -25,6 +26,8 @@ def let_through(error: Exception) -> None:
 
 
 def _code_of(handler: Any) -> CodeType | None:
+    while isinstance(handler, functools.partial):
+        handler = handler.func
     for function in (handler, getattr(handler, "__func__", None), type(handler).__call__):
         code = getattr(function, "__code__", None)
         if isinstance(code, CodeType):

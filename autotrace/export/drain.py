@@ -45,6 +45,7 @@ from autotrace.export.spool import (
 
 CURSOR_FILE: Final = "cursor.json"
 LOCK_FILE: Final = "drain.lock"
+GIVE_WAY_FILE: Final = "give-way"
 UNSTORED: Final = "unstored"
 DAMAGED: Final = "damaged"
 
@@ -338,6 +339,20 @@ def _follow_open_tasks(open_tasks: dict[str, tuple[str, int]], records: list[Spa
         seen_ns[trace] = max(seen_ns.get(trace, 0), record.get("end_ns", 0))
     for span_id, (trace, last_ns) in open_tasks.items():
         open_tasks[span_id] = (trace, max(last_ns, seen_ns.get(trace, 0)))
+
+
+def ask_to_give_way(spool: Path) -> None:
+    """Have a process that stores let go of `drain.lock` soon, though there may be more to store."""
+    with contextlib.suppress(OSError):  # without it, it lets go when it has been idle for long
+        (spool / GIVE_WAY_FILE).touch(mode=0o600)
+
+
+def asked_to_give_way_ns(spool: Path) -> int:
+    """Return when that was asked last; 0 for never."""
+    try:
+        return (spool / GIVE_WAY_FILE).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def load_cursor(spool: Path) -> _Cursor:

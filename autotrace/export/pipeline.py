@@ -99,12 +99,7 @@ class Pipeline:
         _open_pipelines.add(self)
 
     def _start_anew(self) -> None:
-        self._writer = SpoolWriter(
-            self._spool,
-            count=self._counters.add,
-            max_total_bytes=self._max_spool_bytes,
-            on_error=self._on_spool_error,
-        )
+        self._writer = self._new_writer()
         ingestor = Ingestor(self._connection, self._embedder, self._counters.add)
         self._drainer = Drainer(self._spool, ingestor, self._counters.add)
         self._thread: threading.Thread | None = None
@@ -118,7 +113,16 @@ class Pipeline:
         self._recovering = False
         self._refused = False
         self._waiting = 0
+        self._deletions = self._deletions_told = 0
         self._set_aside = self._set_aside_told = 0
+
+    def _new_writer(self) -> SpoolWriter:
+        return SpoolWriter(
+            self._spool,
+            count=self._counters.add,
+            max_total_bytes=self._max_spool_bytes,
+            on_error=self._on_spool_error,
+        )
 
     def _after_fork(self) -> None:
         self._counters.reset_after_fork()
@@ -166,7 +170,7 @@ class Pipeline:
         target = self._writer.position()
         with self._stored:
             self._waiting += 1
-            told = self._set_aside_told
+            told, deletions_told = self._set_aside_told, self._deletions_told
         if self._storekeeper is not None:
             self._storekeeper.ask_to_flush()
         self._urgent.set()
@@ -178,15 +182,17 @@ class Pipeline:
             with self._stored:
                 self._waiting -= 1
                 self._set_aside_told = self._set_aside
+                self._deletions_told = self._deletions
             if self._storekeeper is not None:
                 self._connection.catch_up()  # what another process wrote for this one is its own
-        return done and self._set_aside <= told
+        return done and self._set_aside <= told and self._deletions <= deletions_told
 
     def _wait_until_stored(self, target: Place, deadline: float) -> bool:
         with self._stored:
             while self._recovering or not self._has_stored(target):
                 remaining_s = deadline - time.monotonic()
-                if remaining_s <= 0 or self._closing or self._refused:
+                is_lost = self._deletions > self._deletions_told
+                if remaining_s <= 0 or self._closing or self._refused or is_lost:
                     return not self._recovering and self._has_stored(target)
                 self._stored.wait(remaining_s)
         return True
@@ -316,6 +322,8 @@ class Pipeline:
         return any(not owner_is_alive(d) and not is_of_newer_version(d) for d in directories)
 
     def _publish(self, *, idle: bool) -> None:
+        if self._writer.is_deleted():
+            self._begin_another_spool()
         # Asked first: a spool that is not there is one stored whole only if it had begun.
         began = self._writer.position() != (0, 0)
         process = self._writer.process
@@ -330,6 +338,19 @@ class Pipeline:
             self._set_aside = set_aside
             if idle and (self._drainer.active or not self._dead_remain()):
                 self._recovering = False
+            self._stored.notify_all()
+
+    def _begin_another_spool(self) -> None:
+        self._counters.add("deleted_spools")
+        self._counters.note(
+            "deleted",
+            f"{self._spool} was deleted under the running program: what was recorded and not "
+            "stored is lost; what follows goes into a new one",
+        )
+        deleted, self._writer = self._writer, self._new_writer()
+        deleted.close()
+        with self._stored:
+            self._deletions += 1
             self._stored.notify_all()
 
     class _InThread(StoreLoop):

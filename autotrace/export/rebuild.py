@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from autotrace.errors import AutotraceError, StoreError, StoreUnavailableError
 from autotrace.export.assemble import Tree, summarize, trace_id_of
-from autotrace.export.drain import LOCK_FILE, load_cursor
+from autotrace.export.drain import LOCK_FILE, ask_to_give_way, load_cursor
 from autotrace.export.ingest import call_of, enter_completed
 from autotrace.export.records import record_key
 from autotrace.export.vectors import TaskVectors
@@ -121,6 +121,7 @@ def _no_drainer(spool: Path, timeout_s: float) -> Generator[None]:
         yield
         return
     lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
+    ask_to_give_way(spool)
     try:
         lock.acquire(timeout=timeout_s)
     except Timeout:

@@ -16,7 +16,7 @@ import orjson
 from filelock import FileLock, Timeout
 
 from autotrace.errors import StoreError, StoreUnavailableError
-from autotrace.export.drain import LOCK_FILE, UNSTORED
+from autotrace.export.drain import LOCK_FILE, UNSTORED, ask_to_give_way
 from autotrace.export.ingest import Ingestor
 from autotrace.export.spool import BAD_DIRECTORY
 
@@ -74,6 +74,7 @@ def retry_set_aside(spool: Path, ingestor: Ingestor) -> Retried:
     if not count_set_aside(spool):
         return Retried(0, 0, None)
     lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
+    ask_to_give_way(spool)
     try:
         lock.acquire(timeout=LOCK_TIMEOUT_S)
     except Timeout:

@@ -179,6 +179,11 @@ class SpoolWriter:
         with self._lock:
             return self._segment, self._segment_bytes
 
+    def is_deleted(self) -> bool:
+        """Tell whether somebody has deleted what is being written to."""
+        with self._lock:
+            return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+
     def close(self) -> None:
         """Let the segments be known as complete; later records go into directories of their own."""
         with self._lock:

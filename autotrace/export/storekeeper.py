@@ -8,14 +8,15 @@ What goes between the two:
 
 * its standard input: one line of JSON, what to store and how; later `stop`. The end of input means
   that this process is gone: it then stores what is left, and ends.
-* its standard output: `ready` once a batch is stored, or `failed` and the reason. The end of output
-  means that it has ended.
+* its standard output: `ready` once a batch is stored; at its end `done`, or `failed` and why. The
+  end of output without either means that it was killed. What it prints itself goes nowhere.
 * in the spool directory: `storekeeper.json`, what it has counted and what failed, read by every
   process that records; `flush`, touched by a process that waits.
 
 It is no child of this process but of nobody (the child forks and ends at once), so that a program
 that waits for its children never meets it, and it is in a session of its own, so that Ctrl-C in a
-terminal does not reach it.
+terminal does not reach it. (The child lives some 20 ms; a program that waits for any child just
+then is told of it.)
 """
 
 from __future__ import annotations
@@ -39,24 +40,30 @@ STATUS_FILE: Final = "storekeeper.json"
 FLUSH_FILE: Final = "flush"
 READY: Final = b"ready"
 FAILED: Final = b"failed"
+DONE: Final = b"done"
 STOP: Final = b"stop\n"
 _BOOT_TIMEOUT_S: Final = 60.0
 """For the start of Python alone: what it imports, it imports later."""
+_MAX_FAILURES: Final = 3
 _RESTART_AFTER_S: Final = 1.0
 _MAX_RESTART_AFTER_S: Final = 60.0
 _BOOT: Final = """
 import os, sys
 if os.fork():
     os._exit(0)
+# What an embedder prints is nobody's, and must not be taken for what is said here.
+out, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+os.dup2(nowhere, 1)
+os.dup2(nowhere, 2)
 import json
 order = json.loads(sys.stdin.buffer.readline())
 sys.path[:] = order["path"]
 try:
     from autotrace.export.storekeeper_main import main
 except BaseException as error:
-    print("failed", repr(error), flush=True)
+    os.write(out, b"failed " + repr(error).encode())
     raise
-main(order)
+main(order, out)
 """
 _ENDED_POLL_S: Final = 0.01
 
@@ -81,14 +88,15 @@ def read_status(spool: Path) -> Status:
     try:
         value: dict[str, Any] = orjson.loads((spool / STATUS_FILE).read_bytes())
         notes = {kind: (note[0], note[1]) for kind, note in value["notes"].items()}
-        return Status(value["id"], value["pid"], value["counters"], notes, value["refused"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        counters: dict[str, int] = dict(value["counters"])
+        return Status(value["id"], value["pid"], counters, notes, value["refused"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return Status()
 
 
 def write_status(spool: Path, status: Status) -> None:
     """Replace the status of a spool directory in one move."""
-    temporary = spool / (STATUS_FILE + ".new")
+    temporary = spool / f"{STATUS_FILE}.{status.id}"
     temporary.write_bytes(orjson.dumps(status))
     temporary.replace(spool / STATUS_FILE)
 
@@ -99,6 +107,20 @@ def _file_id(descriptor: int) -> FileId:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+_is_storekeeper = False
+
+
+def become_storekeeper() -> None:
+    """Say that this process is one: what it imports for the embedder must not record in it."""
+    global _is_storekeeper
+    _is_storekeeper = True
+
+
+def is_storekeeper() -> bool:
+    """Tell whether this process is one that stores for others."""
+    return _is_storekeeper
 
 
 class Storekeeper:
@@ -119,7 +141,10 @@ class Storekeeper:
         self._pipe_ids: tuple[FileId, FileId] = (None, None)
         self._said = b""
         self._id = ""
-        self._seen = read_status(spool)
+        there = read_status(spool)
+        self._seen = {there.id: there}
+        """What was taken over of each storekeeper, by its id."""
+        self._failures = 0
         self._restart_at_s = 0.0
         self._restart_after_s = _RESTART_AFTER_S
         self.failure: str | None = None
@@ -202,10 +227,23 @@ class Storekeeper:
         except BlockingIOError:
             return True
         self._let_go()
-        for line in self._said.splitlines():
+        self._look_how_it_ended()
+        return False
+
+    def _look_how_it_ended(self) -> None:
+        said = self._said.splitlines()
+        for line in said:
             if line.startswith(FAILED):
                 self.failure = line.removeprefix(FAILED).decode(errors="replace").strip()
-        return False
+        if self.failure is not None or DONE in said:
+            self._failures = 0
+            return
+        self._failures = 1 if READY in said else self._failures + 1
+        self._counters.add("storekeeper_failures")
+        message = "the process that stores has ended by itself (killed, or out of memory?)"
+        self._counters.note("storekeeper", f"{message}; another one is started")
+        if self._failures >= _MAX_FAILURES:
+            self.failure = f"{message}, {self._failures} times before it had stored anything"
 
     def _has_its_pipes(self) -> bool:
         """Tell whether the descriptors still are those of the pipes.
@@ -230,18 +268,19 @@ class Storekeeper:
     def take_over(self) -> bool:
         """Take over what storekeepers have counted and noted; return whether the store refused."""
         status = read_status(self._spool)
+        is_own = status.id == self._id
         with self._lock:
-            seen, self._seen = self._seen, status
-            if status.id != seen.id:
-                # What one counted that others started has been taken over by them.
-                seen = Status() if status.id == self._id else status
+            # What one had counted that others started has been taken over by them.
+            seen = self._seen.get(status.id, Status() if is_own else status)
+            self._seen[status.id] = status
         for name, number in status.counters.items():
             if (more := number - seen.counters.get(name, 0)) > 0:
                 self._counters.add(name, more)
         for kind, (number, message) in status.notes.items():
             if number > seen.notes.get(kind, (0, ""))[0]:
                 self._counters.note(kind, message)
-        return status.refused
+        # Another one's embedder, or version, may be another; and what is left of a dead one is old.
+        return status.refused and is_own
 
     def stop(self, timeout_s: float) -> None:
         """Have the process end after the batch under way; wait for it at most so long."""

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,10 +23,19 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from typing_extensions import override
 
 from autotrace.export.counters import Counters
-from autotrace.export.drain import LARGE_BATCHES, BatchLimits, Drainer
+from autotrace.export.drain import LARGE_BATCHES, BatchLimits, Drainer, asked_to_give_way_ns
 from autotrace.export.exporter import choose_embedding, open_connection
 from autotrace.export.ingest import Ingestor
-from autotrace.export.storekeeper import FAILED, FLUSH_FILE, READY, STOP, Status, write_status
+from autotrace.export.storekeeper import (
+    DONE,
+    FAILED,
+    FLUSH_FILE,
+    READY,
+    STOP,
+    Status,
+    become_storekeeper,
+    write_status,
+)
 from autotrace.export.storing import StoreLoop
 from autotrace.settings import Settings
 
@@ -42,25 +52,37 @@ _ACQUIRE_ATTEMPTS: Final = 5
 _COLLECT_AFTER: Final = 50_000
 
 
-def main(order: dict[str, Any]) -> None:
+def main(order: dict[str, Any], out: int) -> None:
     """Store until there is nothing more to do.
 
     Args:
         order: `id`, `settings` by name, `embedder` as an import path.
+        out: Descriptor of the pipe to who has started this process.
     """
+    become_storekeeper()
+
+    def say(message: bytes) -> None:
+        with contextlib.suppress(OSError):  # the other end is gone
+            os.write(out, message + b"\n")
+
     try:
-        settings = Settings(**order["settings"])
-        embedding = choose_embedding(settings, order["embedder"])
+        _store(order, say)
     except BaseException as error:
-        _say(FAILED + f" {error!r}".encode())
+        say(FAILED + f" {error!r}".encode())
         raise
+    say(DONE)
+
+
+def _store(order: dict[str, Any], say: Callable[[bytes], None]) -> None:
+    settings = Settings(**order["settings"])
+    embedding = choose_embedding(settings, order["embedder"])
     _end_if_it_hangs()
     spool = settings.spool_path
     os.nice(_NICENESS)  # what people wait for comes first
     counters = _ToldCounters(spool, order["id"])
     connection = open_connection(settings, embedding.space)
     ingestor = Ingestor(connection, embedding.embedder, counters.add)
-    loop = _Loop(Drainer(spool, ingestor, counters.add), counters, settings)
+    loop = _Loop(Drainer(spool, ingestor, counters.add), counters, settings, say)
     if not _acquire(loop.drainer):
         return
     counters.tell()
@@ -88,17 +110,18 @@ def _end_if_it_hangs() -> None:
     threading.Thread(target=put_off, name="autotrace-put-off", daemon=True).start()
 
 
+def spare_the_collector() -> None:
+    """Collect garbage rarely: a batch is many small objects that all live until it is stored."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 100)
+
+
 def _acquire(drainer: Drainer) -> bool:
     for _ in range(_ACQUIRE_ATTEMPTS):
         if drainer.acquire():
             return True
         time.sleep(_POLL_S)  # it may be somebody who only looks whether anybody holds it
     return False
-
-
-def _say(message: bytes) -> None:
-    with contextlib.suppress(OSError):  # the other end is gone
-        os.write(sys.stdout.fileno(), message + b"\n")
 
 
 class _ToldCounters(Counters):
@@ -127,8 +150,16 @@ class _ToldCounters(Counters):
 
 
 class _Loop(StoreLoop):
-    def __init__(self, drainer: Drainer, counters: _ToldCounters, settings: Settings) -> None:
+    def __init__(
+        self,
+        drainer: Drainer,
+        counters: _ToldCounters,
+        settings: Settings,
+        say: Callable[[bytes], None],
+    ) -> None:
         super().__init__(drainer, counters, settings.store, _LINGER_S)
+        self._say = say
+        self._began_ns = time.time_ns()
         self._told = counters
         self._spool = settings.spool_path
         self._flush_interval_s = settings.flush_interval_ms / 1000
@@ -152,7 +183,9 @@ class _Loop(StoreLoop):
 
     @override
     def is_closing(self) -> bool:
-        return self._stop.is_set() or not self._spool.is_dir()
+        if not self._spool.is_dir() or asked_to_give_way_ns(self._spool) > self._began_ns:
+            self._stop.set()
+        return self._stop.is_set()
 
     @override
     def awaits_more(self) -> bool:
@@ -174,7 +207,7 @@ class _Loop(StoreLoop):
             if asked_ns != self._flushed_ns:
                 self._flushed_ns = asked_ns
                 return
-            if self._stop.wait(min(_POLL_S, left_s)):
+            if self.is_closing() or self._stop.wait(min(_POLL_S, left_s)):
                 return
 
     @override
@@ -203,7 +236,7 @@ class _Loop(StoreLoop):
             self._worked_at_s = time.monotonic()
             if not self._ready:
                 self._ready = True
-                _say(READY)
+                self._say(READY)
 
     @override
     def failed(self, *, is_final: bool) -> None:

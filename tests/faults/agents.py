@@ -16,10 +16,10 @@ from typing import Any
 
 import autotrace
 from autotrace import step, task, tool
-from tests.embedders import SmallEmbedder
 
 THREADS = 4
 COROUTINES = 4
+STORING = "AUTOTRACE_STORING"
 
 
 @tool
@@ -33,7 +33,13 @@ async def work_async(key: str) -> str:
 
 
 def configure(store: str, **settings: Any) -> None:
-    autotrace.configure(store, **{"embedder": SmallEmbedder(), "flush_interval_ms": 0} | settings)
+    """Configure with an embedder that another process can make, too; the test says which stores."""
+    usual = {
+        "embedder": "tests.embedders:SmallEmbedder",
+        "flush_interval_ms": 0,
+        "storing": os.environ.get(STORING, "thread"),
+    }
+    autotrace.configure(store, **usual | settings)
 
 
 class Report:

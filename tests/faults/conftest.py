@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import autotrace
+from tests.faults.agents import STORING
+from tests.faults.processes import LINUX, MARK, kill_storekeepers
 
 Figure = Callable[[str], None]
 Counted = Callable[[], Counter[str]]
@@ -41,6 +43,18 @@ def counted(tmp_path: Path) -> Counted:
     before = Counter(autotrace.health().counters)
     autotrace.shutdown()
     return lambda: Counter(autotrace.health().counters) - before
+
+
+@pytest.fixture(params=["thread", "process"])
+def storing(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """What stores in every program of the test: a thread of it, or a process of its own."""
+    monkeypatch.setenv(STORING, request.param)
+    monkeypatch.setenv(MARK, str(tmp_path))
+    yield request.param
+    if LINUX:  # elsewhere they take some seconds to end by themselves
+        kill_storekeepers(str(tmp_path))
 
 
 @pytest.fixture

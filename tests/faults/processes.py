@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,9 +31,18 @@ def nursery() -> ForkServerContext:
 
 
 def start(target: Any, *arguments: Any) -> ForkServerProcess:
-    process = nursery().Process(target=target, args=arguments, daemon=True)
+    """Start a process in the environment of this one, not of the moment the nursery was made."""
+    process = nursery().Process(
+        target=_begin, args=(dict(os.environ), target, arguments), daemon=True
+    )
     process.start()
     return process
+
+
+def _begin(environment: dict[str, str], target: Any, arguments: tuple[Any, ...]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*arguments)
 
 
 def run(
@@ -68,19 +79,39 @@ def holder_of(lock: Path) -> int | None:
     return None
 
 
+def marked(mark: str) -> list[int]:
+    """Return the ids of the processes that were executed with this mark."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        # It may have ended, or be somebody else's.
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and mark_in(entry / "environ", mark):
+                found.append(int(entry.name))
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def mark_in(environ: Path, mark: str) -> bool:
+    return f"{MARK}={mark}".encode() in environ.read_bytes().split(b"\0")
+
+
+def kill_storekeepers(mark: str) -> int:
+    """Kill the storekeepers that carry this mark; return how many."""
+    killed = 0
+    for pid in marked(mark):
+        with contextlib.suppress(OSError):
+            if b"storekeeper_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+    return killed
+
+
 def peak_memory_bytes(mark: str) -> int:
     """Return the largest resident size so far of any process that carries this mark."""
     peak = 0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            if f"{MARK}={mark}".encode() not in (entry / "environ").read_bytes():
-                continue
-            status = (entry / "status").read_text(encoding="ascii", errors="replace")
-        except OSError:
-            continue  # it has ended, or is somebody else's
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):
-                peak = max(peak, int(line.split()[1]) * 1024)
+    for pid in marked(mark):
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+            for line in status.splitlines():
+                if line.startswith("VmHWM:"):
+                    peak = max(peak, int(line.split()[1]) * 1024)
     return peak

@@ -113,7 +113,7 @@ answer(during=during, after=lost(), flushed=flushed, last_error=autotrace.health
 
 
 def test_a_spool_on_a_full_disk_counts_what_it_loses_and_goes_on_when_there_is_room(
-    store: Path, tmp_path: Path, figure: Figure
+    store: Path, tmp_path: Path, figure: Figure, storing: str
 ) -> None:
     told = on_a_small_disk(tmp_path / "disk", "2m", FULL_SPOOL, store)
 
@@ -160,7 +160,7 @@ answer(during=during, waiting=waiting, flushed=flushed, again=again,
 
 
 def test_a_store_on_a_full_disk_takes_everything_when_there_is_room(
-    tmp_path: Path, figure: Figure
+    tmp_path: Path, figure: Figure, storing: str
 ) -> None:
     told = on_a_small_disk(tmp_path / "disk", "8m", FULL_STORE)
 
@@ -226,7 +226,7 @@ answer(during=during, after=lost(), flushed=flushed, again=again, traces=len(sto
 
 
 def test_a_read_only_spool_loses_everything_counted_until_it_is_writable(
-    store: Path, tmp_path: Path, figure: Figure
+    store: Path, tmp_path: Path, figure: Figure, storing: str
 ) -> None:
     told = on_a_small_disk(tmp_path / "disk", "8m", READ_ONLY, store)
 

@@ -15,9 +15,9 @@ from tests.faults import agents
 from tests.faults.agents import COROUTINES, THREADS, said_in
 from tests.faults.checks import open_store, stored_traces
 from tests.faults.conftest import Figure
-from tests.faults.processes import LINUX, holder_of, start
+from tests.faults.processes import LINUX, holder_of, kill_storekeepers, start
 
-ROUNDS = 50
+ROUNDS = {"thread": 50, "process": 16}
 
 
 def check_against(reports: list[Path]) -> tuple[int, int]:
@@ -41,15 +41,23 @@ def check_against(reports: list[Path]) -> tuple[int, int]:
     return returned, len(traces)
 
 
-def test_fifty_kills_at_random_moments_lose_and_double_nothing(
-    store: Path, tmp_path: Path, figure: Figure
+def test_kills_at_random_moments_lose_and_double_nothing(
+    store: Path, tmp_path: Path, storing: str, figure: Figure
 ) -> None:
-    """Each round also takes over, and is killed while it stores, what the rounds before left."""
+    """Each round also takes over, and is killed while it stores, what the rounds before left.
+
+    Where a process of its own stores, it is killed as well in half the rounds: in the others those
+    of several rounds meet.
+    """
     chance = random.Random(os.environ.get("FAULTS_SEED", "autotrace"))
     reports: list[Path] = []
-    for number in range(ROUNDS):
+    rounds, keepers = ROUNDS[storing], 0
+    for number in range(rounds):
         pause_s = chance.choice([0, 0.002])
         moment_s = chance.uniform(0, 0.12 if pause_s == 0 else 0.5)
+        if storing == "process" and number % 2:
+            # It takes a second until it begins to store.
+            pause_s, moment_s = 0.02, chance.uniform(0.5, 2)
         reports.append(tmp_path / f"report-{number}")
         agent = start(
             agents.record_until_killed, str(store), f"r{number}", str(reports[-1]), pause_s
@@ -59,18 +67,30 @@ def test_fifty_kills_at_random_moments_lose_and_double_nothing(
         agent.kill()
         agent.join()
         assert agent.exitcode == -signal.SIGKILL
+        if LINUX and chance.random() < 0.5:
+            keepers += kill_storekeepers(str(tmp_path))
 
     open_store(store)
 
     calls, traces = check_against(reports)
-    assert calls > 20 * ROUNDS
-    figure(f"{ROUNDS} kills, {calls:,} calls in {traces:,} traces: 0 lost, 0 twice")
+    assert calls > 20 * rounds
+    assert (keepers > 0) == (LINUX and storing == "process")
+    figure(
+        f"{rounds} kills and {keepers} of storekeepers, {calls:,} calls in {traces:,} traces: "
+        "0 lost, 0 twice"
+    )
     assert autotrace.list_traces(status="interrupted")
     assert autotrace.list_traces(status="active") == []
 
 
+def is_pending(store: Path) -> bool:
+    """Tell whether a batch has been begun and not finished."""
+    cursor = store / "spool" / "cursor.json"
+    return cursor.exists() and json.loads(cursor.read_bytes())["pending"] is not None
+
+
 @pytest.mark.skipif(not LINUX, reason="who holds a lock is read from /proc/locks")
-def test_whoever_stores_may_be_killed_while_it_writes_to_chroma(
+def test_a_program_that_stores_may_be_killed_while_it_writes_to_chroma(
     store: Path, tmp_path: Path, figure: Figure
 ) -> None:
     chance = random.Random(os.environ.get("FAULTS_SEED", "autotrace"))
@@ -86,8 +106,7 @@ def test_whoever_stores_may_be_killed_while_it_writes_to_chroma(
         os.kill(writer, signal.SIGKILL)
         agent.kill()
         agent.join()
-        cursor = store / "spool" / "cursor.json"
-        cut_short += cursor.exists() and json.loads(cursor.read_bytes())["pending"] is not None
+        cut_short += is_pending(store)
 
     assert cut_short >= 5  # the kills did fall in the middle of a batch
     open_store(store)
@@ -95,5 +114,39 @@ def test_whoever_stores_may_be_killed_while_it_writes_to_chroma(
     calls, traces = check_against(reports)
     figure(
         f"{len(reports)} kills of the process that held the store's lock, {cut_short} with a batch "
+        f"under way; {calls:,} calls in {traces:,} traces: 0 lost, 0 twice"
+    )
+
+
+@pytest.mark.skipif(not LINUX, reason="who holds a lock is read from /proc/locks")
+@pytest.mark.parametrize("storing", ["process"], indirect=True)
+def test_a_storekeeper_may_be_killed_while_it_writes_to_chroma(
+    store: Path, tmp_path: Path, storing: str, figure: Figure
+) -> None:
+    """One program records on; each time another storekeeper goes on where the last was killed."""
+    chance = random.Random(os.environ.get("FAULTS_SEED", "autotrace"))
+    report = tmp_path / "report"
+    agent = start(agents.record_until_killed, str(store), "agent", str(report), 0.02)
+    kills, cut_short = 4, 0
+    for _ in range(kills):
+        while (writer := holder_of(store / "store.lock")) is None:
+            agent.join(0.0005)
+            assert agent.is_alive()
+        agent.join(chance.uniform(0, 0.02))
+        assert writer != agent.pid
+        os.kill(writer, signal.SIGKILL)
+        while holder_of(store / "spool" / "drain.lock") == writer:
+            agent.join(0.0005)
+        cut_short += is_pending(store)
+    assert agent.is_alive()
+    agent.kill()
+    agent.join()
+
+    assert cut_short >= kills / 2  # the kills did fall in the middle of a batch
+    open_store(store)
+
+    calls, traces = check_against([report])
+    figure(
+        f"{kills} kills of the storekeeper of a program that goes on, {cut_short} with a batch "
         f"under way; {calls:,} calls in {traces:,} traces: 0 lost, 0 twice"
     )

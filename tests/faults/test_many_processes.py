@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import autotrace
 from tests.faults import agents
 from tests.faults.agents import said_in
@@ -12,17 +14,25 @@ from tests.faults.conftest import Figure
 from tests.faults.processes import start
 
 RECORDERS = 8
-TRACES_EACH = 500
 
 
+@pytest.mark.parametrize(
+    ("storing", "traces_each"),
+    [
+        ("thread", 500),
+        ("process", 100),
+        pytest.param("process", 500, marks=pytest.mark.full_size),
+    ],
+    indirect=["storing"],
+)
 def test_eight_recorders_and_two_readers_share_a_store(
-    store: Path, tmp_path: Path, figure: Figure
+    store: Path, tmp_path: Path, figure: Figure, storing: str, traces_each: int
 ) -> None:
     told = tmp_path / "told"
     reports = [tmp_path / f"report-{number}" for number in range(RECORDERS + 2)]
 
     recorders = [
-        start(agents.record_traces, str(store), f"agent{n}", str(reports[n]), TRACES_EACH)
+        start(agents.record_traces, str(store), f"agent{n}", str(reports[n]), traces_each)
         for n in range(RECORDERS)
     ]
     readers = [
@@ -41,7 +51,7 @@ def test_eight_recorders_and_two_readers_share_a_store(
     assert others == {("flushed", "True"), ("counted", "{}", "None")}
     open_store(store)
     traces = stored_traces()
-    assert len(traces) == RECORDERS * TRACES_EACH
+    assert len(traces) == RECORDERS * traces_each
     assert said.started == said.ended == traces.keys()
     for trace_id, trace in traces.items():
         assert trace.status == "completed"
@@ -50,6 +60,7 @@ def test_eight_recorders_and_two_readers_share_a_store(
     rounds = sum(int(words[1]) for words in said.other if words[0] == "read")
     assert rounds > 10
     figure(
-        f"{RECORDERS} recorders of {TRACES_EACH} traces, 2 readers of {rounds} rounds meanwhile: "
+        f"stored by a {storing}: {RECORDERS} recorders of {traces_each} traces, "
+        f"2 readers of {rounds} rounds meanwhile: "
         f"{len(traces):,} traces whole, each found by its own text, no error"
     )

@@ -52,7 +52,9 @@ def check(store: Path, told: str, *, at_least: int) -> int:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_children_of_multiprocessing_record_beside_their_parent(store: Path, method: str) -> None:
+def test_children_of_multiprocessing_record_beside_their_parent(
+    store: Path, storing: str, method: str
+) -> None:
     program = (
         SETUP
         + """
@@ -88,7 +90,9 @@ if __name__ == "__main__":
     assert check(store, done.stdout, at_least=5) == 5
 
 
-def test_a_pool_of_forked_workers_that_is_terminated_loses_nothing(store: Path) -> None:
+def test_a_pool_of_forked_workers_that_is_terminated_loses_nothing(
+    store: Path, storing: str
+) -> None:
     done = run(
         SETUP
         + """
@@ -106,7 +110,9 @@ with multiprocessing.get_context("fork").Pool(3) as pool:
     assert check(store, done.stdout, at_least=30) == 30
 
 
-def test_workers_forked_before_they_serve_are_killed_and_replaced(store: Path) -> None:
+def test_workers_forked_before_they_serve_are_killed_and_replaced(
+    store: Path, storing: str
+) -> None:
     """A server that configures once and forks its workers, one of which is killed meanwhile."""
     done = run(
         SETUP
@@ -168,7 +174,7 @@ ENDINGS: Final = {
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("warm", [False, True], ids=["nothing stored yet", "amid storing"])
 def test_what_is_pending_at_the_end_is_stored_and_the_end_is_the_programs_own(
-    store: Path, ending: str, warm: bool
+    store: Path, storing: str, ending: str, warm: bool
 ) -> None:
     statement, code = ENDINGS[ending]
     before = "record('first'); assert autotrace.flush(timeout=60)\n" if warm else ""
@@ -188,7 +194,7 @@ def test_what_is_pending_at_the_end_is_stored_and_the_end_is_the_programs_own(
     check(store, done.stdout, at_least=20)
 
 
-def test_functions_called_at_exit_record_whatever_their_order(store: Path) -> None:
+def test_functions_called_at_exit_record_whatever_their_order(store: Path, storing: str) -> None:
     done = run(
         SETUP
         + """
@@ -204,7 +210,7 @@ record("main")
     assert check(store, done.stdout, at_least=3) == 3
 
 
-def test_threads_that_go_on_to_the_last_moment_lose_nothing(store: Path) -> None:
+def test_threads_that_go_on_to_the_last_moment_lose_nothing(store: Path, storing: str) -> None:
     """Daemon threads work until the interpreter freezes them; others are waited for."""
     done = run(
         SETUP
@@ -258,7 +264,7 @@ def hanging(store: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("store_of", [locked, hanging])
 def test_the_end_waits_no_longer_than_it_was_told_to(
-    store: Path, tmp_path: Path, store_of: object, figure: Figure
+    store: Path, storing: str, tmp_path: Path, store_of: object, figure: Figure
 ) -> None:
     assert callable(store_of)
     program = (

@@ -17,7 +17,7 @@ from autotrace import step, task, tool
 from tests.faults.agents import configure
 from tests.faults.checks import stored_traces
 from tests.faults.conftest import Counted, Figure
-from tests.faults.processes import LINUX, MARK, ROOT, peak_memory_bytes
+from tests.faults.processes import LINUX, ROOT, peak_memory_bytes
 from tests.faults.proxy import Mode, Proxy
 from tests.servers import ChromaServer, chroma_server
 
@@ -45,7 +45,7 @@ _databases = itertools.count()
 
 
 @pytest.fixture
-def begin(server: ChromaServer, proxy: Proxy, tmp_path: Path) -> Callable[[], None]:
+def begin(server: ChromaServer, proxy: Proxy, tmp_path: Path, storing: str) -> Callable[[], None]:
     """Configure a recorder that reaches the server through the proxy alone."""
 
     def configured() -> None:
@@ -169,7 +169,9 @@ def resident_bytes():
 configure(sys.argv[1], chroma_database=sys.argv[2], spool=sys.argv[3])
 for number in range(200):
     if number in (50, 199):
-        autotrace.flush(timeout=1.5)
+        # What it takes to try at all has been loaded once an attempt has failed.
+        while not autotrace.flush(timeout=1.5) and not autotrace.health().counters:
+            pass
         print(resident_bytes())
     with task(f"fetch {number}"):
         for n in range(50):
@@ -183,36 +185,37 @@ sys.stdin.readline()
 
 @pytest.mark.skipif(not LINUX, reason="memory is read from /proc")
 def test_a_server_that_is_down_for_the_whole_run_costs_disk_alone(
-    server: ChromaServer, proxy: Proxy, tmp_path: Path, figure: Figure
+    server: ChromaServer, proxy: Proxy, tmp_path: Path, storing: str, figure: Figure
 ) -> None:
-    server.create_database("down")
+    database = f"down-{storing}"
+    server.create_database(database)
     proxy.set("refuse")
     spool = tmp_path / "spool"
     agent = subprocess.Popen(
-        [sys.executable, "-c", AGENT, proxy.url, "down", str(spool)],
+        [sys.executable, "-c", AGENT, proxy.url, database, str(spool)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), MARK: tmp_path.name},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     with agent:
         assert agent.stdin is not None
         assert agent.stdout is not None
         early, late = int(agent.stdout.readline()), int(agent.stdout.readline())
         waiting = int(agent.stdout.readline())
-        during = peak_memory_bytes(tmp_path.name)
+        during = peak_memory_bytes(str(tmp_path))
         assert waiting > 200 * 50 * 2000
 
         proxy.set("pass")
         print("it is up", file=agent.stdin, flush=True)
 
         assert agent.stdout.readline().split() == ["True", "0"]
-        after = peak_memory_bytes(tmp_path.name)
+        after = peak_memory_bytes(str(tmp_path))
         print("end", file=agent.stdin, flush=True)
     assert agent.returncode == 0
     assert late - early < waiting / 10  # three quarters of it were recorded in between
-    configure(proxy.url, chroma_database="down", spool=str(tmp_path / "another"))
+    configure(proxy.url, chroma_database=database, spool=str(tmp_path / "another"))
     traces = stored_traces()
     assert len(traces) == 200
     assert {len(trace.tool_calls) for trace in traces.values()} == {50}

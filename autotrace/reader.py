@@ -133,6 +133,7 @@ class Reader:
         def find(collections: Collections) -> list[search.Found]:
             return search.find(
                 collections,
+                str(query),
                 vector,
                 lambda text: text_key(self._embedder, text),
                 success_only=success_only,

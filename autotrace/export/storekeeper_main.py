@@ -64,9 +64,7 @@ def main(order: dict[str, Any]) -> None:
     if not _acquire(loop.drainer):
         return
     counters.tell()
-    # A batch is many small objects that all live until it is stored: not worth looking through.
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 20, 100)
+    spare_the_collector()
     with suppress_instrumentation():
         loop.run()
     loop.drainer.release()
@@ -88,6 +86,12 @@ def _end_if_it_hangs() -> None:
             time.sleep(_HUNG_AFTER_S / 4)
 
     threading.Thread(target=put_off, name="autotrace-put-off", daemon=True).start()
+
+
+def spare_the_collector() -> None:
+    """Collect garbage rarely: a batch is many small objects that all live until it is stored."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 100)
 
 
 def _acquire(drainer: Drainer) -> bool:

@@ -2,7 +2,7 @@
 
 The index knows texts; each stands for the traces whose task it was. So a recall asks for the texts
 nearest to the query, and takes their traces in order: the most similar first, of equally similar
-ones the newest.
+ones the newest. The index is approximate, so a text in the very words of the query is looked up.
 
 A filter that matches most traces makes a Chroma query slow, and one that matches few makes an
 unfiltered query miss them. So a filtered recall looks at a few times as many texts as were asked
@@ -71,6 +71,7 @@ class Filter:
 
 def find(
     collections: Collections,
+    query: str,
     vector: Any,
     key_of: Callable[[str], str],
     *,
@@ -82,7 +83,8 @@ def find(
 
     Args:
         collections: The open store.
-        vector: Embedding of the query.
+        query: What is asked for, in words.
+        vector: Its embedding.
         key_of: Returns the key under which the store keeps a task text.
         success_only: Whether to leave out traces that failed.
         limit: How many to return at most.
@@ -90,7 +92,7 @@ def find(
     """
     found: list[Found] = []
     for success in (True,) if success_only else (True, False):
-        found += _Search(collections, vector, key_of, success, limit, where).run()
+        found += _Search(collections, query, vector, key_of, success, limit, where).run()
     return ranked(found)[:limit]
 
 
@@ -108,6 +110,7 @@ class _Search:
     """One search among the traces of one outcome."""
 
     collections: Collections
+    query: str
     vector: Any
     key_of: Callable[[str], str]
     success: bool
@@ -116,6 +119,9 @@ class _Search:
 
     def __post_init__(self) -> None:
         self._summaries: dict[str, Summary | None] = {}
+        self._exactly = texts.exactly(
+            self.collections, self.key_of(self.query), success=self.success
+        )
 
     def run(self) -> list[Found]:
         wanted = self.limit * _WIDENING if self.where else self.limit
@@ -141,6 +147,8 @@ class _Search:
         """Return the best traces of some texts that pass the filter."""
         similarity: dict[str, float] = {}
         candidates: list[tuple[int, int, str]] = []
+        if self._exactly is not None and all(t.key != self._exactly.key for t in near):
+            near = [self._exactly, *near]
         for text, entries in texts.traces_of(self.collections, near, repeats).items():
             for start_ns, trace_id in entries:
                 if similarity.setdefault(trace_id, text.similarity) == text.similarity:

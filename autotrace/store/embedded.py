@@ -6,7 +6,7 @@ another process wrote after it was opened. So an embedded connection
 * takes an inter-process lock around every write,
 * keeps a generation beside the lock: who wrote last, and how often anybody has,
 * opens its client anew before it writes, or answers a query, after another process has written;
-  for queries at most once a second, as opening reads the whole index.
+  for queries at most once a second, or a tenth of the time, as that reads the whole index.
 
 Threads: any thread may use a connection. A client in use is never closed under its user's feet;
 opening anew waits until nobody uses it. After a fork the child leaves the parent's client alone
@@ -16,6 +16,7 @@ opening anew waits until nobody uses it. After a fork the child leaves the paren
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import shutil
@@ -41,6 +42,8 @@ GENERATION_FILE: Final = "generation"
 CHROMA_DIRECTORY: Final = "chroma"
 REOPEN_INTERVAL_S: Final = 1.0
 """How often at most a reader opens its client anew because others are writing."""
+_REOPEN_REST: Final = 10
+"""And not before so many times the time that it took: a large index takes seconds to load."""
 LOCK_TIMEOUT_S: Final = 60.0
 """How long to wait for the lock of an embedded store; a write holds it well under a second."""
 
@@ -120,7 +123,8 @@ class EmbeddedConnection(Connection):
         self._client: Any = None
         self._collections: Collections | None = None
         self._seen = ""
-        self._opened_at_s = 0.0
+        self._opened_at_s = -math.inf
+        self._reopen_after_s = REOPEN_INTERVAL_S
 
     def _after_fork(self) -> None:
         if self._pid != os.getpid():
@@ -161,16 +165,19 @@ class EmbeddedConnection(Connection):
                     yield collections
                     return
         with self._locked():
+            began_s = time.monotonic()
             # The first queries load the index from files that a writer might be changing.
             with self._lease.change():
                 collections = self._open_if_changed()
             with self._lease.use():
                 yield collections
+            took_s = time.monotonic() - began_s
+            self._reopen_after_s = max(REOPEN_INTERVAL_S, _REOPEN_REST * took_s)
 
     def _is_stale(self) -> bool:
         return (
             self.generation() != self._seen
-            and time.monotonic() - self._opened_at_s >= REOPEN_INTERVAL_S
+            and time.monotonic() - self._opened_at_s >= self._reopen_after_s
         )
 
     @override
@@ -210,7 +217,7 @@ class EmbeddedConnection(Connection):
     @override
     def expire(self) -> None:
         self._seen = "?"
-        self._opened_at_s = 0.0
+        self._opened_at_s = -math.inf
 
     @override
     def drop_broken_indexes(self) -> None:
@@ -231,7 +238,7 @@ class EmbeddedConnection(Connection):
 
     @override
     def catch_up(self) -> None:
-        self._opened_at_s = -REOPEN_INTERVAL_S
+        self._opened_at_s = -math.inf
 
     def _advance(self) -> None:
         number, _, _ = self._seen.partition(" ")

@@ -116,6 +116,12 @@ def nearest(collections: Collections, vector: Any, *, success: bool, limit: int)
     ]
 
 
+def exactly(collections: Collections, key: str, *, success: bool) -> Text | None:
+    """Return the text with a key, if there is one, as one that was asked for in its own words."""
+    metadata = _known(_collection(collections, success), [key]).get(key)
+    return None if metadata is None else _text(key, success, 1.0, metadata)
+
+
 def compare(
     collections: Collections, vector: Any, keys: Sequence[str], *, success: bool
 ) -> dict[str, float]:

@@ -39,7 +39,11 @@ class Summary(TypedDict):
     triggered_by_memory_id: str | None
 
 
-_NOTHING: Final = cast("Summary", dict.fromkeys(Summary.__annotations__))
+_FIELDS: Final = tuple(Summary.__annotations__)
+_OWN_KEY: Final = {"session_id": "session", "agent": "agent"}
+"""Fields that have a metadata key of their own, by which Chroma looks traces up."""
+_IN_JSON: Final = tuple(field for field in _FIELDS if field not in _OWN_KEY)
+"""The others are one list, in this order: Chroma keeps and indexes every byte three times over."""
 
 
 def to_model(trace_id: str, summary: Summary) -> TraceSummary:
@@ -154,19 +158,25 @@ def find(
 
 def _summaries(got: Mapping[str, Any]) -> dict[str, Summary]:
     return {
-        trace_id: _NOTHING | orjson.loads(metadata[JSON_KEY])
+        trace_id: _summary(metadata)
         for trace_id, metadata in zip(got["ids"], got["metadatas"], strict=True)
     }
 
 
+def _summary(metadata: Mapping[str, Any]) -> Summary:
+    fields = dict(zip(_IN_JSON, orjson.loads(metadata[JSON_KEY]), strict=True))
+    for field, key in _OWN_KEY.items():
+        fields[field] = metadata.get(key)
+    return cast("Summary", fields)
+
+
 def _metadata(summary: Summary) -> dict[str, Any]:
     metadata: dict[str, Any] = {
-        JSON_KEY: orjson.dumps({k: v for k, v in summary.items() if v is not None}).decode(),
+        JSON_KEY: orjson.dumps([summary[field] for field in _IN_JSON]).decode(),
         # Chroma keeps a key that a later record does not name; None takes it away.
         "status": None if summary["status"] == "completed" else summary["status"],
     }
-    if summary["session_id"]:
-        metadata["session"] = summary["session_id"]
-    if summary["agent"]:
-        metadata["agent"] = summary["agent"]
+    for field, key in _OWN_KEY.items():
+        if summary[field] is not None:
+            metadata[key] = summary[field]
     return metadata

@@ -251,6 +251,22 @@ def test_a_flush_on_a_store_used_before_waits_for_what_was_just_recorded(
     assert autotrace.get_trace(trace_id).task == "today"
 
 
+def test_a_text_that_the_index_has_lost_is_found_in_its_own_words(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autotrace.store import texts
+
+    nearest = texts.nearest
+    trace_id = record("lost by the index")
+    record("another")
+    assert autotrace.flush(timeout=60)
+    monkeypatch.setattr(
+        texts, "nearest", lambda *a, **k: [t for t in nearest(*a, **k) if t.similarity < 0.99]
+    )
+
+    assert [r.trace_id for r in autotrace.recall("lost by the index", limit=1)] == [trace_id]
+
+
 def test_a_task_repeated_thousands_of_times_hides_no_other(settings: dict[str, Any]) -> None:
     rare = [f"rare task number{n} about subject{n}" for n in range(19)]
     ids: dict[str, str] = {}

@@ -53,10 +53,10 @@ order = json.loads(sys.stdin.buffer.readline())
 sys.path[:] = order["path"]
 try:
     from autotrace.export.storekeeper_main import main
+    main(order)
 except BaseException as error:
     print("failed", repr(error), flush=True)
     raise
-main(order)
 """
 _ENDED_POLL_S: Final = 0.01
 

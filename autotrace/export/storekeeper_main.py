@@ -25,7 +25,7 @@ from autotrace.export.counters import Counters
 from autotrace.export.drain import LARGE_BATCHES, BatchLimits, Drainer
 from autotrace.export.exporter import choose_embedding, open_connection
 from autotrace.export.ingest import Ingestor
-from autotrace.export.storekeeper import FAILED, FLUSH_FILE, READY, STOP, Status, write_status
+from autotrace.export.storekeeper import FLUSH_FILE, READY, STOP, Status, write_status
 from autotrace.export.storing import StoreLoop
 from autotrace.settings import Settings
 
@@ -47,13 +47,12 @@ def main(order: dict[str, Any]) -> None:
 
     Args:
         order: `id`, `settings` by name, `embedder` as an import path.
+
+    Raises:
+        BaseException: Whatever it may be, who started the process is told, and stores by itself.
     """
-    try:
-        settings = Settings(**order["settings"])
-        embedding = choose_embedding(settings, order["embedder"])
-    except BaseException as error:
-        _say(FAILED + f" {error!r}".encode())
-        raise
+    settings = Settings(**order["settings"])
+    embedding = choose_embedding(settings, order["embedder"])
     _end_if_it_hangs()
     spool = settings.spool_path
     os.nice(_NICENESS)  # what people wait for comes first

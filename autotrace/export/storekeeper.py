@@ -60,10 +60,10 @@ order = json.loads(sys.stdin.buffer.readline())
 sys.path[:] = order["path"]
 try:
     from autotrace.export.storekeeper_main import main
+    main(order, out)
 except BaseException as error:
     os.write(out, b"failed " + repr(error).encode())
     raise
-main(order, out)
 """
 _ENDED_POLL_S: Final = 0.01
 

@@ -28,7 +28,6 @@ from autotrace.export.exporter import choose_embedding, open_connection
 from autotrace.export.ingest import Ingestor
 from autotrace.export.storekeeper import (
     DONE,
-    FAILED,
     FLUSH_FILE,
     READY,
     STOP,
@@ -58,6 +57,9 @@ def main(order: dict[str, Any], out: int) -> None:
     Args:
         order: `id`, `settings` by name, `embedder` as an import path.
         out: Descriptor of the pipe to who has started this process.
+
+    Raises:
+        BaseException: Whatever it may be, who started the process is told, and stores by itself.
     """
     become_storekeeper()
 
@@ -65,11 +67,7 @@ def main(order: dict[str, Any], out: int) -> None:
         with contextlib.suppress(OSError):  # the other end is gone
             os.write(out, message + b"\n")
 
-    try:
-        _store(order, say)
-    except BaseException as error:
-        say(FAILED + f" {error!r}".encode())
-        raise
+    _store(order, say)
     say(DONE)
 
 

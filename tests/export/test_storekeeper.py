@@ -568,3 +568,20 @@ print(autotrace.flush(60), autotrace.health().last_error, flush=True)
         output, _ = program.communicate(timeout=120)
 
     assert output.startswith("True no process can store, so this one does: ")
+
+
+def test_one_that_fails_by_itself_says_so_and_the_program_stores(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "breaks.py").write_text(
+        "from autotrace.export import storekeeper_main\n"
+        "from tests.embedders import HashEmbedder as Breaks\n"
+        "storekeeper_main._acquire = lambda drainer: 1 / 0\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    configure(store, embedder="breaks:Breaks")
+    record("by a thread after all")
+
+    assert autotrace.flush(60)
+
+    assert "ZeroDivisionError" in str(autotrace.health().last_error)

@@ -585,3 +585,104 @@ def test_one_that_fails_by_itself_says_so_and_the_program_stores(
     assert autotrace.flush(60)
 
     assert "ZeroDivisionError" in str(autotrace.health().last_error)
+
+
+LOUD = """
+import autotrace
+from tests.embedders import HashEmbedder
+
+autotrace.configure("STORE", embedder="tests.embedders:HashEmbedder")  # as a program's own module does
+
+
+class Loud(HashEmbedder):
+    def embed(self, texts):
+        print("failed " * 20_000, flush=True)
+        return super().embed(texts)
+
+
+with autotrace.task("recorded by the import"):
+    pass
+"""
+
+
+def test_an_embedder_may_print_and_its_module_configure(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(LOUD.replace("STORE", str(store)))
+    with script(
+        """
+        sys.path.insert(0, sys.argv[2])
+        autotrace.configure(sys.argv[1], embedder="loud:Loud", flush_interval_ms=0)
+        for number in range(3):
+            with task(f"task {number}"):
+                pass
+            print(autotrace.flush(60), file=sys.stderr)
+        print(autotrace.health().counters, file=sys.stderr)
+        """,
+        store,
+        tmp_path,
+    ) as program:
+        program.communicate(timeout=120)
+
+    configure(store, embedder=HashEmbedder())
+    tasks = sorted(s.task for s in autotrace.list_traces())
+    assert tasks == ["recorded by the import", "task 0", "task 1", "task 2"]
+
+
+def test_a_store_deleted_under_a_running_program_is_said_and_made_again(store: Path) -> None:
+    import shutil
+
+    configure(store)
+    record("before")
+    assert autotrace.flush(60)
+    shutil.rmtree(store)
+    before = autotrace.health().counters.get("deleted_spools", 0)
+
+    record("into nothing")
+    assert autotrace.flush(60) is False
+    again = record("into a new one")
+    assert autotrace.flush(60)
+
+    assert autotrace.health().counters["deleted_spools"] == before + 1
+    # What is recorded just when the deletion is noticed may be in the new one already.
+    tasks = [s.task for s in autotrace.list_traces() if s.task != "into nothing"]
+    assert tasks == ["into a new one"]
+    assert autotrace.get_trace(again).status == "completed"
+
+
+def test_it_gives_way_to_a_rebuild(store: Path) -> None:
+    from autotrace.export.exporter import open_connection
+    from autotrace.export.rebuild import rebuild
+    from autotrace.settings import load_settings
+
+    configure(store)
+    record("stored before")
+    assert autotrace.flush(60)
+    settings = load_settings(store=str(store))
+
+    done = rebuild(open_connection(settings, None), HashEmbedder(), settings.spool_path)
+
+    assert done.traces == 1
+    record("stored after")
+    assert autotrace.flush(60)
+    assert len(autotrace.list_traces()) == 2
+
+
+@pytest.mark.parametrize("status", ['{"notes": []}', "[]", "{", '{"id": 1, "counters": 7}'])
+def test_a_damaged_status_is_none(store: Path, status: str) -> None:
+    (store / "spool").mkdir(parents=True)
+    (store / "spool" / STATUS_FILE).write_text(status)
+
+    configure(store)
+    record("anyway")
+
+    assert autotrace.flush(60)
+
+
+def test_what_another_one_was_refused_does_not_concern_this_program(store: Path) -> None:
+    (store / "spool").mkdir(parents=True)
+    left = {"id": "gone", "pid": 1, "counters": {}, "notes": {}, "refused": True}
+    (store / "spool" / STATUS_FILE).write_text(json.dumps(left))
+
+    configure(store)
+    record("with the right embedder now")
+
+    assert autotrace.flush(60)

@@ -591,7 +591,8 @@ LOUD = """
 import autotrace
 from tests.embedders import HashEmbedder
 
-autotrace.configure("STORE", embedder="tests.embedders:HashEmbedder")  # as a program's own module does
+# As the module of a program does:
+autotrace.configure("STORE", embedder="tests.embedders:HashEmbedder")
 
 
 class Loud(HashEmbedder):

@@ -9,12 +9,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "autotrace"
 
-BASE = {"settings", "errors", "models", "semconv"}
+BASE = {"settings", "errors", "models", "semconv", "signals"}
 ALLOWED: dict[str, set[str]] = {
     "settings": {"errors", "semconv"},
     "errors": set(),
     "models": set(),
     "semconv": set(),
+    "signals": set(),
     "capture": BASE,
     "store": BASE,
     "export": BASE | {"store"},

@@ -130,7 +130,8 @@ def test_what_a_signal_handler_raises_arrives_and_leaves_recording_sound(
     told = told_by(done)
     # Python itself drops what is raised while an object is finalised, and says so.
     dropped = done.stderr.splitlines().count("Stop: ")
-    assert done.stderr.count("Exception ignored") == dropped < 60
+    # (A thread whose start is broken off is another matter: the next record starts another.)
+    assert done.stderr.count("Exception ignored in: ") == dropped < 60
     assert told["caught"] + dropped == told["raised"] == 600
     open_store(store)
     traces = stored_traces()

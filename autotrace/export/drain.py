@@ -58,7 +58,7 @@ class BatchLimits:
     bytes: int
 
 
-LARGE_BATCHES: Final = BatchLimits(15_000, 16 * 1024 * 1024)
+LARGE_BATCHES: Final = BatchLimits(30_000, 32 * 1024 * 1024)
 """For when somebody waits: large writes are what Chroma is quick at."""
 SMALL_BATCHES: Final = BatchLimits(250, 256 * 1024)
 """For the background: Chroma's library keeps Python's interpreter lock for the whole of a call, so

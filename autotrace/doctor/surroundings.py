@@ -16,7 +16,8 @@ from autotrace.doctor.check import Check
 from autotrace.doctor.locks import lock_holder
 from autotrace.errors import EmbedderUnavailableError, InvalidArgumentError
 from autotrace.export.counters import Counters
-from autotrace.export.drain import CURSOR_FILE, LOCK_FILE, load_cursor
+from autotrace.export.cursor import CURSOR_FILE, load_cursor
+from autotrace.export.drain import LOCK_FILE
 from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
 from autotrace.export.set_aside import count_set_aside, set_aside_fix
 from autotrace.export.spool import (

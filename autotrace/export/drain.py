@@ -1,12 +1,7 @@
 """Draining: from every process's spool to the store, by one process at a time.
 
 `drain.lock` names the process that drains for all of a spool directory; the kernel lets go of it
-if that process dies. `cursor.json` says how far each process's segments have been stored::
-
-    {"writer": "…", "batch": 7,
-     "processes": {"<process>": {"at": [segment, offset], "open": {"<span>": ["<trace>", ns]},
-                                   "set_aside": 0}},
-     "pending": {"<process>": {"to": [segment, offset], "ended": false}}}
+if that process dies. The cursor (cursor.py) says how far each process's segments have been stored.
 
 A batch is first written down as pending, then stored, then taken over into `processes`. After a
 crash the pending batch is read from the same places and stored again under the same number, which
@@ -22,17 +17,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from filelock import FileLock, Timeout
 
+from autotrace.errors import StoreUnavailableError
 from autotrace.export.assemble import role_of
+from autotrace.export.cursor import START, Cursor, Place, Process, Range, load_cursor, save_cursor
 from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord
 from autotrace.export.spool import (
@@ -43,7 +39,6 @@ from autotrace.export.spool import (
     segments_of,
 )
 
-CURSOR_FILE: Final = "cursor.json"
 LOCK_FILE: Final = "drain.lock"
 GIVE_WAY_FILE: Final = "give-way"
 UNSTORED: Final = "unstored"
@@ -63,45 +58,15 @@ LARGE_BATCHES: Final = BatchLimits(30_000, 32 * 1024 * 1024)
 SMALL_BATCHES: Final = BatchLimits(250, 256 * 1024)
 """For the background: Chroma's library keeps Python's interpreter lock for the whole of a call, so
 that the program stands still meanwhile; small calls keep each halt to some milliseconds."""
+DRAIN_LOCK_TIMEOUT_S: Final = 30.0
+"""How long to wait for the process that stores to give way; a large batch takes some seconds."""
 MAX_BAD_BYTES: Final = 64 * 1024 * 1024
 """How much damaged data is kept; beyond it, it is only counted."""
-
-Place = tuple[int, int]
-"""(segment number, offset in bytes)."""
-_START: Final[Place] = (0, 0)
-
-
-@dataclass
-class _Process:
-    """How far one process's spool has been stored."""
-
-    at: Place = _START
-    open: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
-    """Tasks that started and have not ended: span id to (OpenTelemetry trace, last time seen)."""
-    set_aside: int = 0
-    """How many of its records the store has refused."""
-
-
-@dataclass
-class _Range:
-    """What a batch takes of one process's spool: from where it stands to here."""
-
-    to: Place
-    ended: bool
-    """Whether the process is dead and this is all it left."""
-
-
-@dataclass
-class _Cursor:
-    writer: str = field(default_factory=lambda: secrets.token_hex(8))
-    batch: int = 0
-    processes: dict[str, _Process] = field(default_factory=dict[str, _Process])
-    pending: dict[str, _Range] | None = None
 
 
 @dataclass
 class _Batch:
-    ranges: dict[str, _Range] = field(default_factory=dict[str, _Range])
+    ranges: dict[str, Range] = field(default_factory=dict[str, Range])
     records: dict[str, list[SpanRecord]] = field(default_factory=dict[str, list[SpanRecord]])
     bad_lines: list[bytes] = field(default_factory=list[bytes])
 
@@ -123,7 +88,7 @@ class Drainer:
         self._ingestor = ingestor
         self._count = count
         self._lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
-        self._cursor = _Cursor()
+        self._cursor = Cursor()
         self._newer: set[str] = set()
         self.has_more = False
         """Whether the last batch was as large as it may be: more is to be stored at once."""
@@ -157,19 +122,19 @@ class Drainer:
         known = cursor.processes.get(process)
         if known is not None:
             return known.at
-        return _START if (self._spool / process).is_dir() else None
+        return START if (self._spool / process).is_dir() else None
 
     def set_aside_of(self, process: str) -> int:
         """Return how many records of a live process the store has refused."""
         cursor = self._cursor if self.active else load_cursor(self._spool)
-        return cursor.processes.get(process, _Process()).set_aside
+        return cursor.processes.get(process, Process()).set_aside
 
     def backlog_bytes(self) -> int:
         """Return how many bytes, of all processes, are recorded and not stored yet."""
         cursor = self._cursor if self.active else load_cursor(self._spool)
         total = 0
         for process in processes_in(self._spool):
-            segment, offset = cursor.processes.get(process, _Process()).at
+            segment, offset = cursor.processes.get(process, Process()).at
             for path in segments_of(self._spool / process):
                 number = int(path.stem)
                 with contextlib.suppress(FileNotFoundError):
@@ -208,14 +173,14 @@ class Drainer:
         lines = [orjson.dumps(r) + b"\n" for records in batch.records.values() for r in records]
         self._keep_bad(UNSTORED, lines)
         for process, records in batch.records.items():
-            self._cursor.processes.setdefault(process, _Process()).set_aside += len(records)
+            self._cursor.processes.setdefault(process, Process()).set_aside += len(records)
         self._commit(batch)
         return len(lines)
 
     def _commit(self, batch: _Batch) -> None:
         cursor = self._cursor
         for process, taken in batch.ranges.items():
-            known = cursor.processes.setdefault(process, _Process())
+            known = cursor.processes.setdefault(process, Process())
             known.at = taken.to
             _follow_open_tasks(known.open, batch.records.get(process, []))
             if taken.ended:
@@ -232,7 +197,7 @@ class Drainer:
         for process, taken in batch.ranges.items():
             self._remove_stored(process, taken)
 
-    def _collect(self, pending: dict[str, _Range] | None, limits: BatchLimits) -> _Batch:
+    def _collect(self, pending: dict[str, Range] | None, limits: BatchLimits) -> _Batch:
         batch = _Batch()
         self.has_more = False
         for process in pending if pending is not None else processes_in(self._spool):
@@ -246,11 +211,11 @@ class Drainer:
         return batch
 
     def _collect_process(
-        self, process: str, batch: _Batch, limit: _Range | None, limits: BatchLimits
+        self, process: str, batch: _Batch, limit: Range | None, limits: BatchLimits
     ) -> None:
         """Read on in one process's spool: to the limit, or until the batch is large enough."""
         directory = self._spool / process
-        known = self._cursor.processes.get(process) or _Process()
+        known = self._cursor.processes.get(process) or Process()
         alive = limit is None and owner_is_alive(directory)
         records: list[SpanRecord] = []
         at, read_bytes = known.at, 0
@@ -293,10 +258,10 @@ class Drainer:
                 for span_id, (trace, seen_ns) in still_open.items()
             ]
         if at != known.at or ended:
-            batch.ranges[process] = _Range(to=at, ended=ended)
+            batch.ranges[process] = Range(to=at, ended=ended)
             batch.records[process] = records
 
-    def _remove_stored(self, process: str, taken: _Range) -> None:
+    def _remove_stored(self, process: str, taken: Range) -> None:
         directory = self._spool / process
         if taken.ended:
             shutil.rmtree(directory, ignore_errors=True)
@@ -341,7 +306,7 @@ def _follow_open_tasks(open_tasks: dict[str, tuple[str, int]], records: list[Spa
         open_tasks[span_id] = (trace, max(last_ns, seen_ns.get(trace, 0)))
 
 
-def ask_to_give_way(spool: Path) -> None:
+def _ask_to_give_way(spool: Path) -> None:
     """Have a process that stores let go of `drain.lock` soon, though there may be more to store."""
     with contextlib.suppress(OSError):  # without it, it lets go when it has been idle for long
         (spool / GIVE_WAY_FILE).touch(mode=0o600)
@@ -355,35 +320,31 @@ def asked_to_give_way_ns(spool: Path) -> int:
         return 0
 
 
-def load_cursor(spool: Path) -> _Cursor:
-    """Read the cursor of a spool directory; a missing or damaged one begins anew."""
+@contextlib.contextmanager
+def no_drainer(spool: Path, timeout_s: float) -> Generator[None]:
+    """Keep every process from storing; without a spool there is none to keep.
+
+    Args:
+        spool: The spool directory.
+        timeout_s: How long to wait for one that is storing, in seconds.
+
+    Raises:
+        StoreUnavailableError: It does not give way.
+    """
+    if not spool.is_dir():
+        yield
+        return
+    lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
+    _ask_to_give_way(spool)
     try:
-        value: dict[str, Any] = orjson.loads((spool / CURSOR_FILE).read_bytes())
-        pending = value["pending"]
-        return _Cursor(
-            writer=value["writer"],
-            batch=value["batch"],
-            processes={
-                name: _Process(
-                    at=(process["at"][0], process["at"][1]),
-                    open={span: (seen[0], seen[1]) for span, seen in process["open"].items()},
-                    set_aside=process.get("set_aside", 0),
-                )
-                for name, process in value["processes"].items()
-            },
-            pending=None
-            if pending is None
-            else {
-                name: _Range(to=(taken["to"][0], taken["to"][1]), ended=taken["ended"])
-                for name, taken in pending.items()
-            },
+        lock.acquire(timeout=timeout_s)
+    except Timeout:
+        msg = (
+            f"another process has been storing from {spool} for {timeout_s:g} s: stop it, or try "
+            "again when it is idle (`autotrace doctor` says which it is)"
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return _Cursor()
-
-
-def save_cursor(spool: Path, cursor: _Cursor) -> None:
-    """Replace the cursor of a spool directory in one move."""
-    temporary = spool / (CURSOR_FILE + ".new")
-    temporary.write_bytes(orjson.dumps(cursor))
-    temporary.replace(spool / CURSOR_FILE)
+        raise StoreUnavailableError(msg) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -354,9 +354,7 @@ def _project(state: _TraceState, projections: _Projections) -> None:
         fresh = {id(record) for record in state.fresh}
         old_ids = {record["id"] for record in state.records if id(record) not in fresh}
     # A span whose place is a guess, and one that joins others, can change any task's share.
-    new_ids = fresh_ids - old_ids
-    joins = any(r.get("parent") in new_ids and r["id"] in old_ids for r in state.records)
-    if old_ids and (tree.guessed or joins):
+    if old_ids and (tree.guessed or _joins(state.records, fresh_ids - old_ids, old_ids)):
         touched = {task["id"] for task in tree.tasks}
     else:
         owners = (tree.task_above(tree.spans[i]) for i in fresh_ids if i in tree.spans)
@@ -370,6 +368,11 @@ def _project(state: _TraceState, projections: _Projections) -> None:
             projections.started.append(timeline.Entry(task["start_ns"], trace_id))
         if summary["status"] == "completed" and task["id"] in ended_ids:
             projections.completed.append(trace_id)
+
+
+def _joins(records: Iterable[SpanRecord], new_ids: set[str], old_ids: set[str]) -> bool:
+    """Tell whether a span that was known is found to lie in one that is new."""
+    return any(r.get("parent") in new_ids and r["id"] in old_ids for r in records)
 
 
 def call_of(record: SpanRecord) -> Call:

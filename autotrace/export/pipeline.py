@@ -42,7 +42,7 @@ from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord
 from autotrace.export.spool import SpoolWriter, is_of_newer_version, owner_is_alive, processes_in
 from autotrace.export.storekeeper import Storekeeper
-from autotrace.export.storing import POLL_S, StoreLoop
+from autotrace.export.storing import FIRST_BACKOFF_S, POLL_S, StoreLoop
 from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder
 
@@ -274,7 +274,8 @@ class Pipeline:
 
     def _failed(self, error: Exception) -> None:
         self._counters.add("export_failures")
-        self._counters.note("export", f"exporting failed: {error!r}", error)
+        name = type(error).__name__
+        self._counters.note("export", f"exporting failed: {name}: {error}", error)
 
     def _store_until_closed(self) -> None:
         while not self._closing:
@@ -285,10 +286,18 @@ class Pipeline:
                 self._drainer.release()
             except Exception as error:  # noqa: BLE001 - nothing may stop the thread; the spool keeps all
                 self._failed(error)
+                self._pause(FIRST_BACKOFF_S)
             self._asleep = True
-            if not self._all_stored():
-                self._wake.set()  # recorded between the last look and falling asleep
+            if self._recovering or not self._all_stored():
+                self._wake.set()  # it failed, or was recorded since the last look
         self._drainer.release()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before another attempt. A flush does not cut it short: it would try without end."""
+        with self._stored:
+            self._stored.notify_all()
+            if not self._closing:
+                self._stored.wait(seconds)
 
     def _all_stored(self) -> bool:
         return self._closing or self._has_stored(self._writer.position())
@@ -394,11 +403,7 @@ class Pipeline:
 
         @override
         def pause(self, seconds: float) -> None:
-            # A flush does not cut it short: it would try a store that is down in a busy loop.
-            with self._pipeline._stored:
-                self._pipeline._stored.notify_all()
-                if not self._pipeline._closing:
-                    self._pipeline._stored.wait(seconds)
+            self._pipeline._pause(seconds)
 
         @override
         def progressed(self, stored: int) -> None:

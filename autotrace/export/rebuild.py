@@ -17,17 +17,15 @@ What keeps it safe:
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from filelock import FileLock, Timeout
-
-from autotrace.errors import AutotraceError, StoreError, StoreUnavailableError
+from autotrace.errors import AutotraceError, StoreError
 from autotrace.export.assemble import Tree, summarize, trace_id_of
-from autotrace.export.drain import LOCK_FILE, ask_to_give_way, load_cursor
+from autotrace.export.cursor import load_cursor
+from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, no_drainer
 from autotrace.export.ingest import call_of, enter_completed
 from autotrace.export.records import record_key
 from autotrace.export.vectors import TaskVectors
@@ -41,8 +39,6 @@ from autotrace.store.slots import Appender
 from autotrace.store.stats import Counters
 from autotrace.store.timeline import Entry
 
-DRAIN_LOCK_TIMEOUT_S: Final = 30.0
-"""How long to wait for the process that stores what is recorded; an idle one gives way at once."""
 _TRACES_AT_ONCE: Final = 64
 _SUMMARIES_AT_ONCE: Final = 512
 _TEXT_AT_ONCE: Final = 4 * 1024 * 1024
@@ -106,34 +102,12 @@ def rebuild(
     """
     _check(embedder)  # what cannot be embedded must not be deleted
     try:
-        with _no_drainer(spool, lock_timeout_s):
+        with no_drainer(spool, lock_timeout_s):
             connection.drop_broken_indexes()
             with connection.writing() as collections:
                 return _Rebuild(connection, embedder, spool, progress).run(collections)
     finally:
         connection.close()  # its collections are gone, and so is what it knows of them
-
-
-@contextlib.contextmanager
-def _no_drainer(spool: Path, timeout_s: float) -> Generator[None]:
-    """Keep every other process from storing; without a spool there is none to keep."""
-    if not spool.is_dir():
-        yield
-        return
-    lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
-    ask_to_give_way(spool)
-    try:
-        lock.acquire(timeout=timeout_s)
-    except Timeout:
-        msg = (
-            f"another process has been storing from {spool} for {timeout_s:g} s: stop it, or try "
-            "again when it is idle (`autotrace doctor` says which it is)"
-        )
-        raise StoreUnavailableError(msg) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class _Rebuild:

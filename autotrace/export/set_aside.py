@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import orjson
-from filelock import FileLock, Timeout
 
-from autotrace.errors import StoreError, StoreUnavailableError
-from autotrace.export.drain import LOCK_FILE, UNSTORED, ask_to_give_way
+from autotrace.errors import StoreError
+from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, UNSTORED, no_drainer
 from autotrace.export.ingest import Ingestor
 from autotrace.export.spool import BAD_DIRECTORY
 
-LOCK_TIMEOUT_S: Final = 30.0
-"""How long to wait for the process that drains; an idle one gives way at once."""
 _READ_BYTES: Final = 1024 * 1024
 
 
@@ -73,17 +70,8 @@ def retry_set_aside(spool: Path, ingestor: Ingestor) -> Retried:
     """
     if not count_set_aside(spool):
         return Retried(0, 0, None)
-    lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
-    ask_to_give_way(spool)
-    try:
-        lock.acquire(timeout=LOCK_TIMEOUT_S)
-    except Timeout:
-        msg = f"another process has been storing from {spool} for {LOCK_TIMEOUT_S:g} s"
-        raise StoreUnavailableError(msg) from None
-    try:
+    with no_drainer(spool, DRAIN_LOCK_TIMEOUT_S):
         return _retry(set_aside_path(spool), ingestor)
-    finally:
-        lock.release()
 
 
 def _retry(path: Path, ingestor: Ingestor) -> Retried:

@@ -9,7 +9,7 @@ Layout of a spool directory::
     <spool>/<process>/owner        locked by the process while it lives
     <spool>/<process>/00000001.log segments; a full one is followed by the next
     <spool>/bad/                   what could not be read or stored, set aside
-    <spool>/cursor.json            how far each segment has been stored (see drain.py)
+    <spool>/cursor.json            how far each segment has been stored (see cursor.py)
     <spool>/drain.lock             held by the one process that stores for all of them
 
 A segment is text: one line per record, `<crc32, 8 hex digits> <JSON>\n`, the first a header. JSON
@@ -312,10 +312,13 @@ class Chunk:
 
 def is_of_newer_version(directory: Path) -> bool:
     """Tell whether a newer autotrace has written a process's spool, which is then left to it."""
-    return any(
-        read_chunk(segment, 0, max_bytes=1024, complete=False).newer_version
-        for segment in segments_of(directory)[:1]
-    )
+    try:
+        return any(
+            read_chunk(segment, 0, max_bytes=1024, complete=False).newer_version
+            for segment in segments_of(directory)[:1]
+        )
+    except FileNotFoundError:
+        return False  # whoever drains has just stored it
 
 
 def read_chunk(path: Path, offset: int, *, max_bytes: int, complete: bool) -> Chunk:

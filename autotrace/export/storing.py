@@ -15,6 +15,7 @@ from typing import Final
 from autotrace.errors import EmbeddingSpaceError, StoreError, StoreVersionError
 from autotrace.export.counters import Counters
 from autotrace.export.drain import BatchLimits, Drainer
+from autotrace.export.set_aside import set_aside_fix
 
 POLL_S: Final = 0.2
 """How often to look for records of other processes."""
@@ -84,7 +85,7 @@ class StoreLoop(ABC):
             return
         self.counters.add("unstored_records", number)
         message = f"the store refused {number} records, which are set aside: {error}; "
-        fix = f"`autotrace rebuild --store {self._store}` tries them again"
+        fix = f"`{set_aside_fix(self._store)}` tries them again"
         self.counters.note("set aside", message + fix, error)
 
     @abstractmethod

@@ -7,10 +7,10 @@ part n first has appended, and the others see it when they look: a compare-and-a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, TypedDict
 
-from autotrace.store.schema import Collection, documents
+from autotrace.store.schema import Collection, documents, groups
 
 MAX_PART_BYTES: Final = 1024 * 1024
 """About how large a part grows before the next is begun; a larger record has one to itself."""
@@ -40,7 +40,7 @@ def read_parts(log: Collection, traces: Sequence[str]) -> dict[str, list[Part]]:
     width = _FIRST_LOOK if len(traces) == 1 else 1
     while pending:
         unfinished: list[str] = []
-        for group in _groups(pending, max(1, 512 // width)):
+        for group in groups(pending, max(1, 512 // width)):
             wanted = {
                 trace: [part_id(trace, len(parts[trace]) + n) for n in range(width)]
                 for trace in group
@@ -59,11 +59,6 @@ def read_parts(log: Collection, traces: Sequence[str]) -> dict[str, list[Part]]:
 def read_records(log: Collection, trace: str) -> list[Any]:
     """Return every span record of an OpenTelemetry trace."""
     return [record for part in read_parts(log, [trace])[trace] for record in part["records"]]
-
-
-def _groups(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def lost_ids(log: Collection, ids: Sequence[str], writer: str, batch: int) -> set[str]:

@@ -20,13 +20,16 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from itertools import islice
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import orjson
 
 from autotrace.errors import EmbeddingSpaceError, StoreError, StoreVersionError
+
+T = TypeVar("T")
 
 SCHEMA_VERSION: Final = 2
 STORE_RECORD_ID: Final = "store"
@@ -193,6 +196,13 @@ def _check(state: Collection, store: str, space: str | None) -> None:
             f"or embed the store anew with `autotrace rebuild --store {store}`"
         )
         raise EmbeddingSpaceError(msg)
+
+
+def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut items into what goes into one call of Chroma."""
+    remaining = iter(items)
+    while group := list(islice(remaining, size)):
+        yield group
 
 
 def documents(collection: Collection, ids: Sequence[str]) -> dict[str, Any]:

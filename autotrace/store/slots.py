@@ -11,14 +11,14 @@ A list may name the same entry twice, after a batch was stored again; readers le
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from autotrace.errors import StoreUnavailableError
 from autotrace.store import schema
 from autotrace.store.log import lost_ids
-from autotrace.store.schema import Collection, documents
+from autotrace.store.schema import Collection, documents, groups
 
 _IDS_AT_ONCE: Final = 512
 _FIRST_LOOK: Final = (0, 7, 63, 511, 4095, 32_767, 262_143, 2_097_151)
@@ -116,8 +116,8 @@ def _spread(start: int, end: int, width: int) -> Sequence[int]:
 
 def _present(collection: Collection, ids: Sequence[str]) -> set[str]:
     found: set[str] = set()
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        found.update(collection.get(ids=list(ids[start : start + _IDS_AT_ONCE]), include=[])["ids"])
+    for group in groups(ids, _IDS_AT_ONCE):
+        found.update(collection.get(ids=group, include=[])["ids"])
     return found
 
 
@@ -166,17 +166,6 @@ def read_newest(
 
 def _documents(collection: Collection, ids: Iterable[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for group in _groups(ids):
+    for group in groups(ids, _IDS_AT_ONCE):
         found |= documents(collection, group)
     return found
-
-
-def _groups(ids: Iterable[str]) -> Iterator[list[str]]:
-    group: list[str] = []
-    for record_id in ids:
-        group.append(record_id)
-        if len(group) == _IDS_AT_ONCE:
-            yield group
-            group = []
-    if group:
-        yield group

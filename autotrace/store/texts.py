@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from autotrace.store import slots
-from autotrace.store.schema import Collection, Collections
+from autotrace.store.schema import Collection, Collections, groups
 from autotrace.store.slots import Appender
 from autotrace.store.timeline import Entry
 
@@ -70,8 +70,7 @@ def enter(
         firsts.setdefault(traces[entry], entry)
     known = _known(collection, list(firsts))
     new = {key: entry for key, entry in firsts.items() if key not in known}
-    for start in range(0, len(new), _VECTORS_PER_CALL):
-        keys = list(new)[start : start + _VECTORS_PER_CALL]
+    for keys in groups(new, _VECTORS_PER_CALL):
         collection.add(
             keys,
             embeddings=[vectors[key] for key in keys],
@@ -91,8 +90,7 @@ def enter(
         collections.lists, {_list_of(key, success): sorted(e) for key, e in repeats.items()}
     )
     unmarked = [key for key in repeats if _REPEATED not in known[key]]
-    for start in range(0, len(unmarked), _VECTORS_PER_CALL):
-        keys = unmarked[start : start + _VECTORS_PER_CALL]
+    for keys in groups(unmarked, _VECTORS_PER_CALL):
         collection.update(keys, metadatas=[{_REPEATED: True}] * len(keys))
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypedDict, cast
 
 import orjson
 
 from autotrace.models import TraceStatus, TraceSummary
 from autotrace.store import timeline
-from autotrace.store.schema import JSON_KEY, NO_VECTOR, Collections
+from autotrace.store.schema import JSON_KEY, NO_VECTOR, Collections, groups
 from autotrace.store.times import utc
 
 _PER_CALL: Final = 2000
@@ -63,8 +62,7 @@ def to_model(trace_id: str, summary: Summary) -> TraceSummary:
 
 def put(collections: Collections, summaries: Mapping[str, Summary]) -> None:
     """Store summaries, in place of older ones of the same traces."""
-    remaining = iter(summaries)
-    while ids := list(islice(remaining, _PER_CALL)):
+    for ids in groups(summaries, _PER_CALL):
         collections.summaries.upsert(
             ids,
             embeddings=[NO_VECTOR] * len(ids),
@@ -100,7 +98,8 @@ def list_summaries(
     # A rare session or agent is one index look-up for Chroma; a frequent one fills the page soon.
     selective = session_id is not None or agent is not None or status not in (None, "completed")
     page: list[tuple[str, Summary]] = []
-    for scanned, entries in enumerate(_chunks(collections, before, size=max(limit, 16)), start=1):
+    newest = timeline.newest_first(collections.lists, before=before)
+    for scanned, entries in enumerate(groups(newest, max(limit, 16)), start=1):
         summaries = get_summaries(collections, [entry.trace_id for entry in entries])
         for entry in entries:
             summary = summaries.get(entry.trace_id)
@@ -122,14 +121,6 @@ def list_summaries(
     ]
     older.sort(key=lambda item: (item[1]["created_ns"], item[0]), reverse=True)
     return older[:limit]
-
-
-def _chunks(
-    collections: Collections, before: timeline.Entry | None, size: int
-) -> Iterator[list[timeline.Entry]]:
-    entries = timeline.newest_first(collections.lists, before=before)
-    while chunk := list(islice(entries, size)):
-        yield chunk
 
 
 def find(

@@ -355,3 +355,26 @@ def test_what_the_dead_left_is_stored_though_another_process_was_at_it_for_long(
     while left.exists():  # though nobody asks again
         time.sleep(0.01)
     assert [s.task for s in autotrace.list_traces()] == ["x"]
+
+
+def test_what_the_dead_left_is_stored_though_looking_for_it_failed_once(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "autotrace.configure(sys.argv[1], embedder=HashEmbedder())\nwith task('x'): work(1)\n"
+    assert run(SETUP + program + "os._exit(1)", store).returncode == 1
+    fails = [FileNotFoundError(2, "No such file or directory", "vanished")]
+
+    def looks(directory: Path) -> bool:
+        if fails:
+            raise fails.pop()
+        return False
+
+    monkeypatch.setattr("autotrace.export.pipeline.is_of_newer_version", looks)
+    with FileLock(Path(store, "spool", "drain.lock")):
+        configure(store)
+        while fails:
+            time.sleep(0.01)
+
+    assert autotrace.flush(timeout=60) is True
+    assert "vanished" in str(autotrace.health().last_error)
+    assert len(autotrace.list_traces()) == 1

@@ -19,6 +19,7 @@ from autotrace.export.spool import (
     SpoolWriter,
     decode_line,
     encode_line,
+    is_of_newer_version,
     owner_is_alive,
     processes_in,
     read_chunk,
@@ -183,6 +184,14 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     chunk = read_chunk(path, 0, max_bytes=1 << 20, complete=True)
 
     assert (chunk.newer_version, chunk.records, chunk.end_offset) == (True, [], 0)
+
+
+def test_a_file_that_is_stored_and_removed_while_it_is_looked_at_is_of_no_version(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "00000001.log").symlink_to(tmp_path / "removed")  # listed, but not to be opened
+
+    assert is_of_newer_version(tmp_path) is False
 
 
 def test_a_write_cut_short_by_a_full_disk_costs_one_record(

@@ -1,0 +1,91 @@
+"""The cursor: how far the spool of each process has been stored, kept beside the spools.
+
+::
+
+    {"writer": "…", "batch": 7,
+     "processes": {"<process>": {"at": [segment, offset], "open": {"<span>": ["<trace>", ns]},
+                                   "set_aside": 0}},
+     "pending": {"<process>": {"to": [segment, offset], "ended": false}}}
+
+It is replaced in one move, before a batch is stored (what the batch takes is `pending`, so that
+after a crash the same batch is stored again, under the same number) and after it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+CURSOR_FILE: Final = "cursor.json"
+
+Place = tuple[int, int]
+"""(segment number, offset in bytes)."""
+START: Final[Place] = (0, 0)
+
+
+@dataclass
+class Process:
+    """How far one process's spool has been stored."""
+
+    at: Place = START
+    open: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    """Tasks that started and have not ended: span id to (OpenTelemetry trace, last time seen)."""
+    set_aside: int = 0
+    """How many of its records the store has refused."""
+
+
+@dataclass
+class Range:
+    """What a batch takes of one process's spool: from where it stands to here."""
+
+    to: Place
+    ended: bool
+    """Whether the process is dead and this is all it left."""
+
+
+@dataclass
+class Cursor:
+    """How far every spool has been stored, by whom, and the batch under way."""
+
+    writer: str = field(default_factory=lambda: secrets.token_hex(8))
+    batch: int = 0
+    processes: dict[str, Process] = field(default_factory=dict[str, Process])
+    pending: dict[str, Range] | None = None
+
+
+def load_cursor(spool: Path) -> Cursor:
+    """Read the cursor of a spool directory; a missing or damaged one begins anew."""
+    try:
+        value: dict[str, Any] = orjson.loads((spool / CURSOR_FILE).read_bytes())
+        pending = value["pending"]
+        return Cursor(
+            writer=value["writer"],
+            batch=value["batch"],
+            processes={
+                name: Process(
+                    at=(process["at"][0], process["at"][1]),
+                    open={span: (seen[0], seen[1]) for span, seen in process["open"].items()},
+                    set_aside=process.get("set_aside", 0),
+                )
+                for name, process in value["processes"].items()
+            },
+            pending=None
+            if pending is None
+            else {
+                name: Range(to=(taken["to"][0], taken["to"][1]), ended=taken["ended"])
+                for name, taken in pending.items()
+            },
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return Cursor()
+
+
+def save_cursor(spool: Path, cursor: Cursor) -> None:
+    """Replace the cursor of a spool directory in one move."""
+    temporary = spool / (CURSOR_FILE + ".new")
+    temporary.write_bytes(orjson.dumps(cursor))
+    temporary.replace(spool / CURSOR_FILE)

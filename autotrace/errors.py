@@ -6,6 +6,12 @@ Recording never raises into user code; these come from asking: configuring, read
     * NotConfiguredError
     * InvalidArgumentError (also a ValueError)
     * TraceNotFoundError (also a LookupError)
+    * DecisionNotFoundError (also a LookupError)
+    * DecisionStateError
+    * PolicyNotFoundError (also a LookupError)
+    * PolicyError
+    * ApprovalRefused
+    * ApprovalPending
     * MissingExtraError (also an ImportError)
     * StoreError
         * StoreUnavailableError
@@ -53,6 +59,69 @@ class TraceNotFoundError(AutotraceError, LookupError):
         super().__init__(
             f"no trace {trace_id!r} in {store}; "
             "a trace just recorded is there after autotrace.flush()"
+        )
+
+
+class DecisionNotFoundError(AutotraceError, LookupError):
+    """No decision with this id is in the store."""
+
+    def __init__(self, decision_id: str, store: str) -> None:
+        self.decision_id = decision_id
+        super().__init__(f"no decision {decision_id!r} in {store}")
+
+
+class DecisionStateError(AutotraceError):
+    """A decision's state does not allow what was asked; nothing was changed."""
+
+    def __init__(self, decision_id: str, status: str, what: str, reason: str) -> None:
+        self.decision_id = decision_id
+        self.status = status
+        super().__init__(f"{what} is not possible on {decision_id}, which is {status}: {reason}")
+
+
+class PolicyNotFoundError(AutotraceError, LookupError):
+    """No policy with this id is registered in this process."""
+
+    def __init__(self, policy_id: str, known: Iterable[str]) -> None:
+        self.policy_id = policy_id
+        names = ", ".join(sorted(known)) or "none"
+        super().__init__(
+            f"no policy {policy_id!r} is registered (there are: {names}); "
+            f"register it with @autotrace.policy({policy_id!r})"
+        )
+
+
+class PolicyError(AutotraceError):
+    """A policy raised, or returned what is no outcome. It counts as no answer, never as a yes."""
+
+    def __init__(self, policy_id: str, problem: str) -> None:
+        self.policy_id = policy_id
+        super().__init__(f"the policy {policy_id!r} gave no outcome: {problem}")
+
+
+class ApprovalRefused(AutotraceError):  # noqa: N818 - an answer, not a mishap
+    """What was to be approved must not run: the message says why.
+
+    Args:
+        decision_id: The decision; None when none could be opened.
+        reason: `rejected`, `expired`, `denied`, `used`, `claimed`, `changed`, `own` or `aborted`.
+        why: The reason in words.
+    """
+
+    def __init__(self, decision_id: str | None, reason: str, why: str) -> None:
+        self.decision_id = decision_id
+        self.reason = reason
+        super().__init__(f"refused ({decision_id}): {why}" if decision_id else f"refused: {why}")
+
+
+class ApprovalPending(AutotraceError):  # noqa: N818 - an answer, not a mishap
+    """Nobody has answered yet. Ask again later, with the same arguments or the same key."""
+
+    def __init__(self, decision_id: str) -> None:
+        self.decision_id = decision_id
+        super().__init__(
+            f"{decision_id} waits for approval: "
+            f"`autotrace decisions approve {decision_id} --by NAME`, then call again"
         )
 
 

@@ -9,12 +9,27 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 TraceStatus = Literal["active", "completed", "interrupted"]
 """`interrupted`: the recording process died before the task ended."""
 
 ToolStatus = Literal["success", "error", "timeout"]
+
+DecisionStatus = Literal["open", "needs_approval", "approved", "committed", "aborted"]
+
+AutomationMode = Literal["propose", "approve", "override", "autonomous"]
+
+PolicyOutcome = Literal["allow", "deny", "requires_exception"]
+
+ApprovalStatus = Literal["pending", "approved", "rejected", "expired"]
+
+DeliveryStatus = Literal["pending", "delivered", "failed"]
+
+DecisionCategory = Literal[
+    *("architecture", "dependency", "schema", "api_design"),
+    *("infra", "tradeoff", "convention", "other"),
+]
 
 
 class _Model(BaseModel):
@@ -56,6 +71,180 @@ class Step(_Model):
     completed_at: datetime | None = None
 
 
+class Delivery(_Model):
+    """How the notice of a request for approval went out."""
+
+    status: DeliveryStatus
+    note: str = ""
+
+
+class Vote(_Model):
+    """One approver's answer."""
+
+    approver: str
+    rationale: str | None = None
+    at: datetime
+
+
+class Approval(_Model):
+    """A request for approval, and the answer to it."""
+
+    id: str
+    status: ApprovalStatus
+    title: str | None = None
+    message: str | None = None
+    requester: str
+    requested_at: datetime
+    expires_at: datetime | None = None
+    resolved_at: datetime | None = None
+    approver: str | None = None
+    """Who resolved it: the last of those needed."""
+    rationale: str | None = None
+    require_rationale: bool = False
+    approvals_needed: int = 1
+    votes: list[Vote] = Field(default_factory=list[Vote])
+    route: str | None = None
+    delivery: Delivery | None = None
+    """None when nobody was to be notified."""
+
+
+class Evaluation(_Model):
+    """What a policy said about some inputs."""
+
+    event_id: str
+    policy_id: str
+    version: str
+    """SHA-256 of the policy's source."""
+    outcome: PolicyOutcome
+    rationale: dict[str, Any] = Field(default_factory=dict[str, Any])
+    at: datetime
+
+
+class Execution(_Model):
+    """The one run that an approval allows."""
+
+    status: Literal["claimed", "succeeded", "failed"]
+    """`claimed` and nothing after it: it runs, or its process died; it is never run again."""
+    tool_name: str
+    arguments_sha256: str
+    claimed_at: datetime
+    claimed_by: str
+    finished_at: datetime | None = None
+
+
+class RejectedAlternative(_Model):
+    """What was considered and not chosen."""
+
+    option: str
+    rejected_because: str = ""
+
+
+class Decision(_Model):
+    """A decision envelope as it stands."""
+
+    decision_id: str
+    intent: str
+    status: DecisionStatus
+    automation_mode: AutomationMode
+    created_at: datetime
+    approval_required: bool
+    """True exactly while the status is `needs_approval`."""
+    closed_at: datetime | None = None
+    approval: Approval | None = None
+    trace_id: str | None = None
+    """The trace in which it was opened."""
+    actor: str
+    """Who asks: may not approve it."""
+    instance: str | None = None
+    version: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+    key: str | None = None
+    """The idempotency key under which it was opened."""
+    evaluations: list[Evaluation] = Field(default_factory=list[Evaluation])
+    execution: Execution | None = None
+    reason: str | None = None
+    """Why it was aborted."""
+    summary: dict[str, Any] | None = None
+    title: str | None = None
+    category: DecisionCategory | None = None
+    context: str | None = None
+    decision: str | None = None
+    rationale: str | None = None
+    alternatives_considered: list[RejectedAlternative] = Field(
+        default_factory=list[RejectedAlternative]
+    )
+    tags: list[str] = Field(default_factory=list[str])
+    constraints: list[str] = Field(default_factory=list[str])
+    consequences: list[str] = Field(default_factory=list[str])
+    supersedes: str | None = None
+    superseded_by: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `closed_at` out while it is not closed, as the contract has it."""
+        fields: dict[str, Any] = serialize(self)
+        if self.closed_at is None:
+            fields.pop("closed_at", None)
+        return fields
+
+
+class DecisionEvent(BaseModel):
+    """One event of a decision's history; further fields are what its type carries."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    event_id: str
+    type: str
+    timestamp: datetime
+    sequence: int
+    by: str
+    hash: str
+    """SHA-256 of this event and the hash of the one before it."""
+    erased: bool = False
+    """Whether its content was erased since."""
+
+
+class DecisionTrace(Decision):
+    """A decision with its history, oldest event first."""
+
+    events: list[DecisionEvent]
+
+
+class Receipt(_Model):
+    """A signed statement of how a decision ended."""
+
+    decision_id: str
+    status: DecisionStatus
+    signature: str
+    """Ed25519 over the canonical JSON (RFC 8785) of receipt_data; base64."""
+    signed_at: datetime
+    receipt_data: dict[str, Any]
+    key_id: str
+    public_key: str
+    """Base64 of the 32 bytes."""
+
+
+class Verification(_Model):
+    """What a check of a decision's history found."""
+
+    decision_id: str
+    ok: bool
+    events: int
+    erased_events: int = 0
+    first_bad_event: str | None = None
+    problem: str | None = None
+    receipt: Literal["valid", "invalid", "none"] = "none"
+
+
+class FoundDecision(_Model):
+    """A decision that a search found."""
+
+    decision_id: str
+    similarity: float | None = None
+    """Cosine similarity of the query and the decision, 0 to 1; None when nothing was asked for."""
+    decision: Decision
+
+
 class Trace(_Model):
     """The record of one task: steps, tool calls, outcome, success."""
 
@@ -72,6 +261,8 @@ class Trace(_Model):
     parent_trace_id: str | None = None
     """The trace of the task inside which this task was opened."""
     triggered_by_memory_id: str | None = None
+    decisions: list[Decision] = Field(default_factory=list[Decision])
+    """Decisions made while the task ran, oldest first, as they stand now."""
 
     @property
     def tool_calls(self) -> list[ToolCall]:

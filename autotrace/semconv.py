@@ -40,7 +40,7 @@ EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 
 # --- our keys
 KIND: Final = "autotrace.kind"
-"""`task` or `step`. A tool call is known by gen_ai.operation.name alone."""
+"""`task`, `step` or `decision`. A tool call is known by gen_ai.operation.name alone."""
 KIND_TASK: Final = "task"
 KIND_STEP: Final = "step"
 TASK: Final = "autotrace.task"
@@ -62,7 +62,23 @@ TRUNCATED: Final = "autotrace.truncated"
 REDACTED: Final = "[REDACTED]"
 """What stands in for a redacted value."""
 
+# --- decisions: one short span for each event
+KIND_DECISION: Final = "decision"
+DECISION_ID: Final = "autotrace.decision.id"
+"""On a decision's own spans, and on the tool calls made inside it."""
+DECISION_INTENT: Final = "autotrace.decision.intent"
+DECISION_STATUS: Final = "autotrace.decision.status"
+"""The status after the event."""
+DECISION_EVENT: Final = "autotrace.decision.event"
+"""Type of the event."""
+DECISION_EVENT_ID: Final = "autotrace.decision.event_id"
+DECISION_OUTCOME: Final = "autotrace.decision.outcome"
+"""Of a policy: `allow`, `deny` or `requires_exception`."""
+
 # --- ids: opaque to users; they carry the OpenTelemetry ids
 TRACE_ID_PREFIX: Final = "trace-"
 STEP_ID_PREFIX: Final = "step-"
 TOOL_CALL_ID_PREFIX: Final = "call-"
+DECISION_ID_PREFIX: Final = "decision-"
+EVENT_ID_PREFIX: Final = "event-"
+APPROVAL_ID_PREFIX: Final = "approval-"

@@ -1,0 +1,1 @@
+"""Decisions: envelopes, their history, policies, approvals and receipts."""

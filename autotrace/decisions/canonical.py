@@ -1,0 +1,55 @@
+"""One spelling for a value, so that a hash of it means the value and nothing else.
+
+Source of the format: RFC 8785 (JSON Canonicalization Scheme), by the `rfc8785` package. JSON cannot
+hold all that Python's numbers can; what it cannot is spelled as a tagged object, so that no two
+values are spelled alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import rfc8785
+
+_MAX_INT: Final = 2**53 - 1
+_TAG: Final = "autotrace.number"
+
+
+def canonical(value: Any) -> bytes:
+    """Spell a JSON value.
+
+    Args:
+        value: None, bool, int, float, str, and lists, tuples and mappings of them.
+
+    Raises:
+        ValueError: It holds anything else, a key that is no string, or text that is no Unicode.
+    """
+    return rfc8785.dumps(_plain(value))
+
+
+def sha256_of(value: Any) -> str:
+    """Return the SHA-256 of the canonical JSON of a value, as 64 hex digits."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= _MAX_INT else {_TAG: str(int(value))}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {_TAG: repr(float(value))}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in cast("list[Any]", value)]
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value).items()
+        for key, _ in items:
+            if not isinstance(key, str):
+                msg = f"the key {key!r} is no string"
+                raise ValueError(msg)
+        return {key: _plain(item) for key, item in items}
+    msg = f"a value of type {type(value).__qualname__} has no canonical JSON"
+    raise ValueError(msg)

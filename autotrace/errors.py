@@ -99,7 +99,7 @@ class PolicyError(AutotraceError):
         super().__init__(f"the policy {policy_id!r} gave no outcome: {problem}")
 
 
-class ApprovalRefused(AutotraceError):  # noqa: N818 - an answer, not a mishap
+class ApprovalRefused(AutotraceError):
     """What was to be approved must not run: the message says why.
 
     Args:
@@ -114,7 +114,7 @@ class ApprovalRefused(AutotraceError):  # noqa: N818 - an answer, not a mishap
         super().__init__(f"refused ({decision_id}): {why}" if decision_id else f"refused: {why}")
 
 
-class ApprovalPending(AutotraceError):  # noqa: N818 - an answer, not a mishap
+class ApprovalPending(AutotraceError):
     """Nobody has answered yet. Ask again later, with the same arguments or the same key."""
 
     def __init__(self, decision_id: str) -> None:

@@ -27,8 +27,14 @@ ApprovalStatus = Literal["pending", "approved", "rejected", "expired"]
 DeliveryStatus = Literal["pending", "delivered", "failed"]
 
 DecisionCategory = Literal[
-    *("architecture", "dependency", "schema", "api_design"),
-    *("infra", "tradeoff", "convention", "other"),
+    "architecture",
+    "dependency",
+    "schema",
+    "api_design",
+    "infra",
+    "tradeoff",
+    "convention",
+    "other",
 ]
 
 

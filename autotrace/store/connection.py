@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
 
 from autotrace.errors import InvalidArgumentError
-from autotrace.store.schema import Collections
+from autotrace.store.schema import Collections, Opened, open_collections
+
+C = TypeVar("C", bound=Opened, default=Collections)
+"""What a connection opens: the collections of traces, or those of decisions."""
+Opener = Callable[[Any, str, "str | None"], C]
+"""Opens, or makes, the collections of a Chroma client; given the store's name and its space."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,7 @@ class ServerOptions:
     timeout_s: float = 30.0
 
 
-class Connection(ABC):
+class Connection(ABC, Generic[C]):
     """A way to the collections of one store.
 
     Args:
@@ -41,7 +50,7 @@ class Connection(ABC):
         self.space = space
 
     @abstractmethod
-    def reading(self, *, fresh: bool = False) -> contextlib.AbstractContextManager[Collections]:
+    def reading(self, *, fresh: bool = False) -> contextlib.AbstractContextManager[C]:
         """Use the collections to read; with `fresh`, see in queries what others have written.
 
         Raises:
@@ -49,7 +58,7 @@ class Connection(ABC):
         """
 
     @abstractmethod
-    def writing(self) -> contextlib.AbstractContextManager[Collections]:
+    def writing(self) -> contextlib.AbstractContextManager[C]:
         """Use the collections to write.
 
         Raises:
@@ -85,7 +94,9 @@ class Connection(ABC):
         """Let go of the client. A later use opens it again."""
 
 
-def connect(store: str, *, space: str | None, server: ServerOptions | None = None) -> Connection:
+def connect(
+    store: str, *, space: str | None, server: ServerOptions | None = None
+) -> Connection[Collections]:
     """Make the connection for a store: a path is embedded, http(s)://host:port a Chroma server.
 
     Nothing is opened yet.
@@ -93,13 +104,24 @@ def connect(store: str, *, space: str | None, server: ServerOptions | None = Non
     Raises:
         InvalidArgumentError: The store is neither.
     """
+    return connect_to(store, open_collections, space=space, server=server)
+
+
+def connect_to(
+    store: str, opener: Opener[C], *, space: str | None, server: ServerOptions | None = None
+) -> Connection[C]:
+    """Make the connection to other collections than those of traces.
+
+    Raises:
+        InvalidArgumentError: The store is neither a path nor a URL.
+    """
     # Imported here: both build on this module.
     from autotrace.store.embedded import connect_embedded
     from autotrace.store.server import ServerConnection
 
     scheme, separator, _ = store.partition("://")
     if not separator:
-        return connect_embedded(Path(store).expanduser().resolve(), space)
+        return connect_embedded(Path(store).expanduser().resolve(), opener, space)
     if scheme in ("http", "https"):
-        return ServerConnection(store, space, server or ServerOptions())
+        return ServerConnection(store, opener, space, server or ServerOptions())
     raise InvalidArgumentError("store", store, "a path, or http(s)://host:port of a Chroma server")

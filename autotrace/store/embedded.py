@@ -31,11 +31,10 @@ from filelock import FileLock, Timeout
 from typing_extensions import override
 
 from autotrace.errors import StoreError, StoreUnavailableError
-from autotrace.store.connection import Connection
+from autotrace.store.connection import C, Connection, Opener
 from autotrace.store.failures import is_failure_of_chroma
 from autotrace.store.folder import private_directory
 from autotrace.store.rows import import_whole
-from autotrace.store.schema import Collections, open_collections
 
 LOCK_FILE: Final = "store.lock"
 GENERATION_FILE: Final = "generation"
@@ -47,7 +46,7 @@ _REOPEN_REST: Final = 10
 LOCK_TIMEOUT_S: Final = 60.0
 """How long to wait for the lock of an embedded store; a write holds it well under a second."""
 
-_embedded: weakref.WeakValueDictionary[tuple[Path, str | None], EmbeddedConnection] = (
+_embedded: weakref.WeakValueDictionary[tuple[Path, str | None], EmbeddedConnection[Any]] = (
     weakref.WeakValueDictionary()
 )
 _embedded_lock = threading.Lock()
@@ -56,7 +55,7 @@ _inherited_clients: list[Any] = []
 """Clients of a parent process: kept for ever, since to destroy one after a fork can hang."""
 
 
-def connect_embedded(path: Path, space: str | None) -> Connection:
+def connect_embedded(path: Path, opener: Opener[C], space: str | None) -> Connection[C]:
     """Return this process's connection to a path; nothing is opened yet.
 
     One per path and process: two clients of one path would hide each other's reopening.
@@ -64,7 +63,7 @@ def connect_embedded(path: Path, space: str | None) -> Connection:
     with _embedded_lock:
         connection = _embedded.get((path, space))
         if connection is None:
-            connection = _embedded[(path, space)] = EmbeddedConnection(path, space)
+            connection = _embedded[(path, space)] = EmbeddedConnection(path, opener, space)
     return connection
 
 
@@ -103,14 +102,15 @@ class _Lease:
                 self._condition.notify_all()
 
 
-class EmbeddedConnection(Connection):
+class EmbeddedConnection(Connection[C]):
     """Chroma in this process, on a path that any number of processes share."""
 
     exclusive = True
 
-    def __init__(self, path: Path, space: str | None) -> None:
+    def __init__(self, path: Path, opener: Opener[C], space: str | None) -> None:
         super().__init__(str(path), space)
         self.path = path
+        self._opener = opener
         self._reset()
 
     def _reset(self) -> None:
@@ -121,7 +121,7 @@ class EmbeddedConnection(Connection):
         self._file_lock = FileLock(self.path / LOCK_FILE, thread_local=False, mode=0o600)
         self._lease = _Lease()
         self._client: Any = None
-        self._collections: Collections | None = None
+        self._collections: C | None = None
         self._seen = ""
         self._opened_at_s = -math.inf
         self._reopen_after_s = REOPEN_INTERVAL_S
@@ -155,12 +155,12 @@ class EmbeddedConnection(Connection):
 
     @override
     @contextlib.contextmanager
-    def reading(self, *, fresh: bool = False) -> Generator[Collections]:
+    def reading(self, *, fresh: bool = False) -> Generator[C]:
         self._after_fork()
         if self._collections is not None and not (fresh and self._is_stale()):
             with self._lease.use():
                 # Another thread may have closed the client just before this one came in.
-                collections = cast("Collections | None", self._collections)
+                collections = cast("C | None", self._collections)
                 if collections is not None:
                     yield collections
                     return
@@ -182,7 +182,7 @@ class EmbeddedConnection(Connection):
 
     @override
     @contextlib.contextmanager
-    def writing(self) -> Generator[Collections]:
+    def writing(self) -> Generator[C]:
         self._after_fork()
         with self._locked():
             with self._lease.change():
@@ -250,7 +250,7 @@ class EmbeddedConnection(Connection):
         finally:
             os.close(descriptor)
 
-    def _open_if_changed(self) -> Collections:
+    def _open_if_changed(self) -> C:
         current = self.generation()
         if self._collections is not None and current == self._seen:
             return self._collections
@@ -265,7 +265,7 @@ class EmbeddedConnection(Connection):
             self._client = chromadb.PersistentClient(
                 str(path), settings=Settings(anonymized_telemetry=False)
             )
-            self._collections = open_collections(self._client, self.name, self.space)
+            self._collections = self._opener(self._client, self.name, self.space)
         except StoreError:
             self._close_client()
             raise

@@ -113,6 +113,20 @@ class Collection(Protocol):
         ...
 
 
+class Opened(Protocol):
+    """What every kind of store has when it is open."""
+
+    @property
+    def log(self) -> Collection:
+        """The truth of which all else is a projection."""
+        ...
+
+    @property
+    def state(self) -> Collection:
+        """What is known of the store itself."""
+        ...
+
+
 @dataclass(frozen=True)
 class Collections:
     """The collections of one open store."""

@@ -17,18 +17,19 @@ from autotrace.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from autotrace.store.connection import Connection, ServerOptions
+from autotrace.store.connection import C, Connection, Opener, ServerOptions
 from autotrace.store.failures import is_content_error
 from autotrace.store.rows import import_whole
-from autotrace.store.schema import Collections, open_collections
 
 
-class ServerConnection(Connection):
+class ServerConnection(Connection[C]):
     """A Chroma server (`chroma run`), shared by any number of machines."""
 
     exclusive = False
 
-    def __init__(self, url: str, space: str | None, options: ServerOptions) -> None:
+    def __init__(
+        self, url: str, opener: Opener[C], space: str | None, options: ServerOptions
+    ) -> None:
         parts = urlsplit(url)
         if not parts.hostname:
             raise InvalidArgumentError("store", url, "http(s)://host:port of a Chroma server")
@@ -36,6 +37,7 @@ class ServerConnection(Connection):
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 8000)
         self._ssl = parts.scheme == "https"
+        self._opener = opener
         self._options = options
         self._reset()
 
@@ -43,11 +45,11 @@ class ServerConnection(Connection):
         self._pid = os.getpid()
         self._open_lock = threading.Lock()
         self._client: Any = None
-        self._collections: Collections | None = None
+        self._collections: C | None = None
 
     @override
     @contextlib.contextmanager
-    def reading(self, *, fresh: bool = False) -> Generator[Collections]:
+    def reading(self, *, fresh: bool = False) -> Generator[C]:
         if self._pid != os.getpid():
             self._reset()
         with self._open_lock:
@@ -65,7 +67,7 @@ class ServerConnection(Connection):
             raise StoreUnavailableError(msg) from error
 
     @override
-    def writing(self) -> contextlib.AbstractContextManager[Collections]:
+    def writing(self) -> contextlib.AbstractContextManager[C]:
         return self.reading()
 
     @override
@@ -89,7 +91,7 @@ class ServerConnection(Connection):
     def catch_up(self) -> None:
         """Do nothing: a server shows everything at once."""
 
-    def _open(self) -> Collections:
+    def _open(self) -> C:
         import_whole("chromadb", "httpx")
         import chromadb
         from chromadb.config import Settings
@@ -106,7 +108,7 @@ class ServerConnection(Connection):
                 settings=Settings(anonymized_telemetry=False),
             )
             _set_timeout(self._client, self._options.timeout_s)
-            return open_collections(self._client, self.name, self.space)
+            return self._opener(self._client, self.name, self.space)
         except StoreError:
             self.close()
             raise

@@ -1,0 +1,404 @@
+"""The state machine of a decision: pure functions over its events.
+
+    open ── request_approval ──> needs_approval ── approve ──> approved
+     │                             │  reject / expire             │
+     └──── commit | abort          └──> aborted                   └── commit | abort
+                                                                   terminal: committed, aborted
+
+`fold` makes the state from the events; each command looks at a state and returns the events that
+follow from it, none if there is nothing left to do, or raises and thereby changes nothing. Who
+wins when several race is settled by whose event is appended first (store/decisions.py); the others
+look again at the state that the winner left.
+
+What a policy has held against a decision stays held against it: `requires_exception` until an
+approval that comes later, `deny` for good, unless the mode is `override` and an approval that comes
+later gives a rationale. Other terms are another decision.
+
+A request for approval ends at its time. It is looked at by whoever reads or changes the decision
+(`expire`), and then becomes an event like any other, so that all agree whether the answer or the
+end came first. The same holds for an approval of a tool call that nobody has used by then.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from autotrace.errors import (
+    ApprovalPending,
+    ApprovalRefused,
+    DecisionStateError,
+    InvalidArgumentError,
+)
+from autotrace.models import ApprovalStatus, AutomationMode, DecisionStatus, PolicyOutcome
+
+CREATED: Final = "created"
+CONTEXT_ADDED: Final = "context_added"
+POLICY_EVALUATED: Final = "policy_evaluated"
+APPROVAL_REQUESTED: Final = "approval_requested"
+APPROVAL_DELIVERY: Final = "approval_delivery"
+APPROVAL_GRANTED: Final = "approval_granted"
+APPROVAL_REJECTED: Final = "approval_rejected"
+APPROVAL_EXPIRED: Final = "approval_expired"
+CLAIMED: Final = "claimed"
+TOOL_CALLED: Final = "tool_called"
+CLOSED: Final = "closed"
+REFUSAL_TOLD: Final = "refusal_told"
+CONTENT_ERASED: Final = "content_erased"
+
+MAX_EVENTS: Final = 1000
+"""How many events a decision may have, but for those that end it."""
+TERMINAL: Final = ("committed", "aborted")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An event that is to be appended."""
+
+    type: str
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the rules look at, kept for ever."""
+    content: Mapping[str, Any] | None = None
+    """What people and agents wrote, which can be erased."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event that was appended."""
+
+    sequence: int
+    event_id: str
+    type: str
+    at_ns: int
+    by: str
+    facts: Mapping[str, Any]
+    content: Mapping[str, Any] | None
+    erased: bool = False
+    """Whether it had content."""
+
+
+@dataclass
+class Vote:
+    """One approver's yes."""
+
+    approver: str
+    event: Event
+
+
+@dataclass
+class Request:
+    """A request for approval."""
+
+    event: Event
+    status: ApprovalStatus = "pending"
+    votes: list[Vote] = field(default_factory=list[Vote])
+    resolved_by: Event | None = None
+    delivery: Event | None = None
+
+    @property
+    def needed(self) -> int:
+        """How many approvers must agree."""
+        return int(self.event.facts["approvals_needed"])
+
+    @property
+    def expires_at_ns(self) -> int | None:
+        """When it ends unanswered."""
+        return self.event.facts["expires_at_ns"]
+
+
+@dataclass
+class State:
+    """A decision as its events have made it."""
+
+    decision_id: str
+    events: Sequence[Event]
+    status: DecisionStatus = "open"
+    request: Request | None = None
+    claim: Event | None = None
+    closed: Event | None = None
+    """The event that ended it."""
+    told: bool = False
+    """Whether the refusal has been told to who asked."""
+    evaluations: list[Event] = field(default_factory=list[Event])
+
+    @property
+    def created(self) -> Event:
+        """The first event."""
+        return self.events[0]
+
+    @property
+    def mode(self) -> AutomationMode:
+        """How much may be done unasked."""
+        return self.created.facts["automation_mode"]
+
+    @property
+    def actor(self) -> str:
+        """Who asks."""
+        return self.created.facts["actor"]
+
+    @property
+    def tool(self) -> Mapping[str, Any] | None:
+        """The call that is to be approved: `name` and `arguments_sha256`; None for no call."""
+        return self.created.facts.get("tool")
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its state is final."""
+        return self.status in TERMINAL
+
+
+def fold(decision_id: str, events: Sequence[Event]) -> State:
+    """Make the state that events lead to.
+
+    Args:
+        decision_id: The decision.
+        events: Its events from the first on; at least one.
+    """
+    state = State(decision_id, events)
+    for event in events:
+        _apply(state, event)
+    return state
+
+
+def _apply(state: State, event: Event) -> None:
+    request = state.request
+    if event.type == POLICY_EVALUATED:
+        state.evaluations.append(event)
+    elif event.type == APPROVAL_REQUESTED:
+        state.request, state.status = Request(event), "needs_approval"
+    elif event.type == APPROVAL_GRANTED and request is not None:
+        request.votes.append(Vote(event.facts["approver"], event))
+        if len(request.votes) >= request.needed:
+            request.status, request.resolved_by, state.status = "approved", event, "approved"
+    elif event.type in (APPROVAL_REJECTED, APPROVAL_EXPIRED) and request is not None:
+        request.status = "rejected" if event.type == APPROVAL_REJECTED else "expired"
+        request.resolved_by = state.closed = event
+        state.status = "aborted"
+    elif event.type == APPROVAL_DELIVERY and request is not None:
+        request.delivery = event
+    elif event.type == CLAIMED:
+        state.claim = event
+    elif event.type == REFUSAL_TOLD:
+        state.told = True
+    elif event.type == CLOSED:
+        state.closed = event
+        state.status = "committed" if event.facts["action"] == "commit" else "aborted"
+
+
+# --- commands
+
+
+def expire(state: State, now_ns: int) -> list[Draft]:
+    """Return the end of a request, or of an unused approval of a tool call, whose time is over."""
+    request = state.request
+    if request is None or request.expires_at_ns is None or now_ns < request.expires_at_ns:
+        return []
+    unused = state.status == "approved" and state.tool is not None and state.claim is None
+    return [Draft(APPROVAL_EXPIRED)] if state.status == "needs_approval" or unused else []
+
+
+def add(state: State, draft: Draft) -> list[Draft]:
+    """Add something to a decision that is not closed: context, an evaluation, a tool call.
+
+    Raises:
+        DecisionStateError: It is closed, or has too many events.
+    """
+    what = draft.type.replace("_", " ")
+    if state.is_closed:
+        raise DecisionStateError(state.decision_id, state.status, what, "it is closed for good")
+    if len(state.events) >= MAX_EVENTS:
+        raise DecisionStateError(
+            state.decision_id, state.status, what, f"it has {MAX_EVENTS} events, which is the limit"
+        )
+    return [draft]
+
+
+def request_approval(state: State, draft: Draft) -> list[Draft]:
+    """Ask for approval; nothing is left to do while an earlier request waits for its answer.
+
+    Raises:
+        DecisionStateError: It is not open.
+    """
+    if state.status == "needs_approval":
+        return []
+    if state.status != "open":
+        reason = "approval is asked for once, while it is open"
+        raise DecisionStateError(state.decision_id, state.status, "request_approval", reason)
+    return [draft]
+
+
+def resolve(state: State, *, granted: bool, approver: str, rationale: str | None) -> list[Draft]:
+    """Answer a request for approval.
+
+    Raises:
+        DecisionStateError: No request waits, or this approver has answered already.
+        ApprovalRefused: The approver is who asks.
+        InvalidArgumentError: The request wants a rationale, and there is none.
+    """
+    what = "approve" if granted else "reject"
+    request = state.request
+    if request is None or request.status != "pending" or state.status != "needs_approval":
+        raise DecisionStateError(state.decision_id, state.status, what, _why_unresolvable(state))
+    if same_person(approver, state.actor) or same_person(
+        approver, request.event.facts["requester"]
+    ):
+        why = f"{approver!r} is who asks, and cannot answer"
+        raise ApprovalRefused(state.decision_id, "own", why)
+    if request.event.facts["require_rationale"] and not (rationale or "").strip():
+        raise InvalidArgumentError("rationale", rationale, "given: this request wants a reason")
+    if granted and any(same_person(approver, vote.approver) for vote in request.votes):
+        reason = f"{approver!r} has approved it already, and another approver is needed"
+        raise DecisionStateError(state.decision_id, state.status, what, reason)
+    facts = {"approver": approver, "has_rationale": bool((rationale or "").strip())}
+    kind = APPROVAL_GRANTED if granted else APPROVAL_REJECTED
+    return [Draft(kind, facts, {"rationale": rationale})]
+
+
+def _why_unresolvable(state: State) -> str:
+    request = state.request
+    if request is None:
+        return "nobody has asked for approval"
+    if request.status == "pending" or request.resolved_by is None:
+        return "it is closed"  # aborted while it waited
+    if request.status == "expired":
+        return "the request has expired"
+    return f"{request.resolved_by.facts['approver']!r} has {request.status} it"
+
+
+def claim(state: State, *, tool_name: str, arguments_sha256: str) -> list[Draft]:
+    """Use an approval up for one run.
+
+    Raises:
+        ApprovalPending: It has not been approved yet.
+        ApprovalRefused: It may not run: names why.
+    """
+    bound = {"name": tool_name, "arguments_sha256": arguments_sha256}
+    if state.tool is not None and dict(state.tool) != bound:
+        differs = "tool" if state.tool["name"] != tool_name else "arguments"
+        why = f"the {differs} differ from what was to be approved"
+        raise ApprovalRefused(state.decision_id, "changed", why)
+    check_not_refused(state)
+    if state.status != "approved":
+        raise ApprovalPending(state.decision_id)
+    return [Draft(CLAIMED, {"tool_name": tool_name, "arguments_sha256": arguments_sha256})]
+
+
+def check_not_refused(state: State) -> None:
+    """Pass a decision that is approved and unused, or may still be.
+
+    Raises:
+        ApprovalRefused: It never will be: names why.
+    """
+    request, closed = state.request, state.closed
+    if state.status == "committed":
+        why = "its approval was used up by one run, or it was committed"
+        raise ApprovalRefused(state.decision_id, "used", why)
+    if request is not None and request.status == "rejected" and request.resolved_by is not None:
+        answer = request.resolved_by
+        rationale = (answer.content or {}).get("rationale")
+        why = f"rejected by {answer.facts['approver']}" + (f": {rationale}" if rationale else "")
+        raise ApprovalRefused(state.decision_id, "rejected", why)
+    if request is not None and request.status == "expired":
+        raise ApprovalRefused(state.decision_id, "expired", "the approval has expired")
+    if state.claim is not None:
+        if state.is_closed:
+            raise ApprovalRefused(state.decision_id, "used", "its one run has failed")
+        why = (
+            f"it was claimed by {state.claim.by} and has not finished: it runs at this moment, or "
+            "its process died within it; see whether it took effect, then end it with "
+            f"`autotrace decisions abort {state.decision_id}`"
+        )
+        raise ApprovalRefused(state.decision_id, "claimed", why)
+    if closed is not None:
+        reason = (closed.content or {}).get("reason")
+        why = "it was aborted" + (f": {reason}" if reason else "")
+        raise ApprovalRefused(state.decision_id, "aborted", why)
+
+
+def is_spent(state: State) -> bool:
+    """Tell whether a decision on a tool call has answered a call, so that the next asks anew."""
+    return state.is_closed and (
+        state.status == "committed" or state.told or state.claim is not None
+    )
+
+
+def close(
+    state: State,
+    action: str,
+    *,
+    summary: Mapping[str, Any] | None = None,
+    reason: str | None = None,
+    enforce_modes: bool = False,
+    before: Sequence[Draft] = (),
+) -> list[Draft]:
+    """End a decision; nothing is left to do if the same call has ended it already.
+
+    Args:
+        state: The decision.
+        action: `commit` or `abort`.
+        summary: What came of it.
+        reason: Why.
+        enforce_modes: Whether `propose` and `approve` need an approval before a commit.
+        before: Events that were kept until now.
+
+    Raises:
+        DecisionStateError: The state does not allow it, or another call has ended it.
+    """
+    content = {
+        name: value
+        for name, value in (("summary", summary), ("reason", reason))
+        if value is not None
+    }
+    if state.closed is not None:
+        if _is_same_end(state.closed, action, content):
+            return []
+        reason = "it has ended already, and not by this call"
+        raise DecisionStateError(state.decision_id, state.status, action, reason)
+    if action == "commit":
+        held = obstacle(state, enforce_modes=enforce_modes)
+        if held is not None:
+            raise DecisionStateError(state.decision_id, state.status, action, held)
+    return [*before, Draft(CLOSED, {"action": action}, content or None)]
+
+
+def _is_same_end(closed: Event, action: str, content: Mapping[str, Any]) -> bool:
+    if closed.type != CLOSED or closed.facts["action"] != action:
+        return False
+    return closed.erased or dict(closed.content or {}) == dict(content)
+
+
+def obstacle(state: State, *, enforce_modes: bool = False) -> str | None:
+    """Return what keeps a decision from being committed; None if nothing does."""
+    if state.status == "needs_approval":
+        return "it waits for approval"
+    approval = state.request.resolved_by if state.request and state.status == "approved" else None
+    for evaluation in state.evaluations:
+        outcome: PolicyOutcome = evaluation.facts["outcome"]
+        later = approval is not None and approval.sequence > evaluation.sequence
+        policy = evaluation.facts["policy_id"]
+        if outcome == "requires_exception" and not later:
+            return f"the policy {policy!r} requires an exception: an approval that comes after it"
+        if outcome == "deny" and not (later and state.mode == "override" and _reasoned(state)):
+            return (
+                f"the policy {policy!r} denies it: only mode 'override', approved with a rationale "
+                "after it, gets past"
+            )
+    if enforce_modes and state.mode in ("propose", "approve") and state.status != "approved":
+        return f"mode {state.mode!r} needs an approval (setting enforce_modes)"
+    return None
+
+
+def _reasoned(state: State) -> bool:
+    votes = state.request.votes if state.request else []
+    return bool(votes) and all(vote.event.facts["has_rationale"] for vote in votes)
+
+
+def same_person(one: str, other: str) -> bool:
+    """Tell whether two names mean the same person, however they are spelled."""
+    return _spelled(one) == _spelled(other)
+
+
+def _spelled(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

@@ -49,7 +49,7 @@ large documents cost twice the time and three times the disk uncompressed.
 _COMPRESS_FROM_BYTES: Final = 1000
 MAX_REQUEST_BYTES: Final = 8 * 1024 * 1024
 """About how much goes to Chroma in one call; its server refuses more than 40 MB."""
-_LOOKUP: Final = {
+LOOKUP: Final = {
     "hnsw": {
         "space": "l2",
         "max_neighbors": 4,
@@ -59,7 +59,7 @@ _LOOKUP: Final = {
         "sync_threshold": 200,
     }
 }
-_SEARCH: Final = {"hnsw": {"space": "cosine"}}
+SEARCH: Final = {"hnsw": {"space": "cosine"}}
 
 
 class Collection(Protocol):
@@ -160,40 +160,53 @@ def open_collections(client: Any, store: str, space: str | None) -> Collections:
             ),
         )
 
-    state = collection("state", _LOOKUP)
-    _check(state, store, space)
+    state = collection("state", LOOKUP)
+    check(state, store, space, SCHEMA_VERSION)
     return Collections(
-        log=collection("log", _LOOKUP),
+        log=collection("log", LOOKUP),
         state=state,
-        summaries=collection("summaries", _LOOKUP),
-        lists=collection("lists", _LOOKUP),
-        succeeded=collection("succeeded", _SEARCH),
-        failed=collection("failed", _SEARCH),
+        summaries=collection("summaries", LOOKUP),
+        lists=collection("lists", LOOKUP),
+        succeeded=collection("succeeded", SEARCH),
+        failed=collection("failed", SEARCH),
         max_batch=min(client.get_max_batch_size(), 5000),
         client=client,
     )
 
 
-def _check(state: Collection, store: str, space: str | None) -> None:
+def check(state: Collection, store: str, space: str | None, version: int) -> None:
+    """Check that this library may use a store; a new one is marked as of this library.
+
+    Args:
+        state: Where the store says what it is.
+        store: Its name, for errors.
+        space: The embedding space that its vectors must be of; None accepts any.
+        version: The schema version that this library keeps.
+
+    Raises:
+        StoreVersionError: It is of another version.
+        EmbeddingSpaceError: It holds vectors of another space.
+        StoreError: It is being rebuilt, or a rebuild was interrupted.
+    """
     known = documents(state, [STORE_RECORD_ID]).get(STORE_RECORD_ID)
     if known is None:
         if space is None:
             return
-        known = {"schema_version": SCHEMA_VERSION, "space": space}
+        known = {"schema_version": version, "space": space}
         add(state, {STORE_RECORD_ID: known})
         # Whoever was first has decided.
         known = documents(state, [STORE_RECORD_ID])[STORE_RECORD_ID]
-    version = known["schema_version"]
-    if version > SCHEMA_VERSION:
+    found = known["schema_version"]
+    if found > version:
         msg = (
-            f"the store {store} has schema version {version}, and this autotrace knows versions up "
-            f"to {SCHEMA_VERSION}: upgrade with pip install -U autotrace-agents"
+            f"the store {store} has schema version {found}, and this autotrace knows versions up "
+            f"to {version}: upgrade with pip install -U autotrace-agents"
         )
         raise StoreVersionError(msg)
-    if space is not None and version < SCHEMA_VERSION:
+    if space is not None and found < version:
         msg = (
-            f"the store {store} has schema version {version}, and this autotrace keeps version "
-            f"{SCHEMA_VERSION}: nothing is lost; bring it up to date with "
+            f"the store {store} has schema version {found}, and this autotrace keeps version "
+            f"{version}: nothing is lost; bring it up to date with "
             f"`autotrace rebuild --store {store}`"
         )
         raise StoreVersionError(msg)

@@ -150,6 +150,7 @@ def test_a_whole_trace() -> None:
         "agent": "concierge",
         "parent_trace_id": None,
         "triggered_by_memory_id": "mem_1",
+        "decisions": [],
     }
 
 

@@ -1,0 +1,223 @@
+"""Where decisions lie: a store of their own, beside that of traces.
+
+| collection | id | vector | holds |
+|---|---|---|---|
+| log | `{decision id}/{n}` | none | the events of one change of a decision; the truth |
+| log | `superseded/{decision id}` | none | which decision has superseded it |
+| log | `receipt/{decision id}/{event id}` | none | the receipt of its end by that event |
+| log | `signer/{key id}` | none | public keys of those who have signed receipts |
+| state | `store` | none | schema version and embedding space |
+| lists | `t…` | none | the timeline: which decision was opened when (see timeline.py) |
+| waiting | decision id | none | whether a request may be waiting for its answer |
+| search | decision id | of its text | decisions by meaning |
+
+An event is written at once, by whoever makes it, and not by the process that stores traces. In an
+embedded store they have a folder of their own, with a lock of its own, so that a person's answer
+does not wait for a large batch of traces, and opening it after another process has written stays
+cheap; on a Chroma server they are collections beside those of traces.
+
+`waiting` is written before a request is appended, and taken back after it is answered, so that it
+names every decision that waits, and now and then one that does not; the log says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from autotrace.store import schema, timeline
+from autotrace.store.connection import Connection, ServerOptions, connect_to
+from autotrace.store.schema import NO_VECTOR, Collection, documents, groups
+from autotrace.store.slots import Appender
+from autotrace.store.timeline import Entry
+
+FOLDER: Final = "decisions"
+"""Of an embedded store."""
+SCHEMA_VERSION: Final = 1
+_FIRST_LOOK: Final = 8
+_IDS_AT_ONCE: Final = 512
+_WAITING: Final = "waiting"
+
+
+@dataclass(frozen=True)
+class DecisionCollections:
+    """The collections of decisions of one open store."""
+
+    log: Collection
+    state: Collection
+    lists: Collection
+    waiting: Collection
+    search: Collection
+    max_batch: int
+    """How many records Chroma takes in one call."""
+
+
+def connect_decisions(
+    store: str, *, space: str | None, server: ServerOptions | None = None
+) -> Connection[DecisionCollections]:
+    """Make the connection to the decisions of a store; nothing is opened yet.
+
+    Raises:
+        InvalidArgumentError: The store is neither a path nor a URL.
+    """
+    place = store if "://" in store else f"{store}/{FOLDER}"
+    return connect_to(place, _open, space=space, server=server)
+
+
+def _open(client: Any, store: str, space: str | None) -> DecisionCollections:
+    """Open, or make, the collections.
+
+    Raises:
+        StoreVersionError: A newer autotrace wrote them.
+        EmbeddingSpaceError: They hold vectors of another space.
+    """
+
+    def collection(name: str, configuration: Mapping[str, Any]) -> Collection:
+        return cast(
+            "Collection",
+            client.get_or_create_collection(
+                f"autotrace-decision-{name}", configuration=configuration, embedding_function=None
+            ),
+        )
+
+    state = collection("state", schema.LOOKUP)
+    schema.check(state, store, space, SCHEMA_VERSION)
+    return DecisionCollections(
+        log=collection("log", schema.LOOKUP),
+        state=state,
+        lists=collection("lists", schema.LOOKUP),
+        waiting=collection("waiting", schema.LOOKUP),
+        search=collection("search", schema.SEARCH),
+        max_batch=min(client.get_max_batch_size(), 5000),
+    )
+
+
+def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[list[Any]]]:
+    """Return the changes of decisions, in order, each a list of events; none for an unknown one."""
+    changes: dict[str, list[list[Any]]] = {decision_id: [] for decision_id in decision_ids}
+    pending, width = list(changes), _FIRST_LOOK
+    while pending:
+        unfinished: list[str] = []
+        for group in groups(pending, max(1, _IDS_AT_ONCE // width)):
+            wanted = {
+                decision_id: [
+                    _change_id(decision_id, len(changes[decision_id]) + n) for n in range(width)
+                ]
+                for decision_id in group
+            }
+            found = documents(log, [record_id for ids in wanted.values() for record_id in ids])
+            for decision_id, ids in wanted.items():
+                present = [found[record_id] for record_id in ids if record_id in found]
+                changes[decision_id] += present
+                if len(present) == width:
+                    unfinished.append(decision_id)
+        pending, width = unfinished, width * 4
+    return changes
+
+
+def append(
+    collections: DecisionCollections,
+    decision_id: str,
+    number: int,
+    events: Sequence[Any],
+    *,
+    also: Mapping[str, Any] | None = None,
+) -> bool:
+    """Append a change to a decision's log, unless somebody else has appended in its place.
+
+    Args:
+        collections: The open store.
+        decision_id: The decision.
+        number: How many changes there were before.
+        events: The events of this one, as they are to be stored.
+        also: Other records of the log to add in the same call, by id.
+
+    Returns:
+        Whether it was appended.
+    """
+    record_id = _change_id(decision_id, number)
+    schema.add(collections.log, {record_id: list(events)} | dict(also or {}))
+    return (
+        documents(collections.log, [record_id])[record_id][0]["event_id"] == events[0]["event_id"]
+    )
+
+
+def replace(
+    collections: DecisionCollections, decision_id: str, changes: Mapping[int, Sequence[Any]]
+) -> None:
+    """Replace changes, by their numbers, by themselves without some content."""
+    records = {_change_id(decision_id, number): list(e) for number, e in changes.items()}
+    schema.upsert(collections.log, records)
+
+
+def enter(
+    collections: DecisionCollections,
+    created_ns: int,
+    decision_id: str,
+    writer: str,
+    exclusive: bool,
+) -> None:
+    """Enter a new decision on the timeline.
+
+    Raises:
+        StoreUnavailableError: Other writers always came first.
+    """
+    appender = Appender(writer, 0, exclusive, collections.max_batch)
+    timeline.enter(collections.lists, [Entry(created_ns, decision_id)], appender)
+
+
+def set_waiting(collections: DecisionCollections, decision_id: str, *, waits: bool) -> None:
+    """Say whether a request of a decision may be waiting for its answer."""
+    collections.waiting.upsert([decision_id], embeddings=[NO_VECTOR], metadatas=[{_WAITING: waits}])
+
+
+def waiting(collections: DecisionCollections) -> list[str]:
+    """Return the ids of all decisions that may be waiting for an answer."""
+    return list(collections.waiting.get(where={_WAITING: True}, include=[])["ids"])
+
+
+def superseded_id(decision_id: str) -> str:
+    """Return the record id of what says which decision has superseded one."""
+    return f"superseded/{decision_id}"
+
+
+def receipt_id(decision_id: str, event_id: str) -> str:
+    """Return the record id of the receipt of an end."""
+    return f"receipt/{decision_id}/{event_id}"
+
+
+def signer_id(key_id: str) -> str:
+    """Return the record id of a public key."""
+    return f"signer/{key_id}"
+
+
+def get(log: Collection, record_ids: Sequence[str]) -> dict[str, Any]:
+    """Return the documents of those records of the log that exist."""
+    found: dict[str, Any] = {}
+    for group in groups(record_ids, _IDS_AT_ONCE):
+        found |= documents(log, group)
+    return found
+
+
+def put_search(collections: DecisionCollections, vectors: Mapping[str, Any]) -> None:
+    """Have decisions found by meaning: a vector for each id."""
+    ids = list(vectors)
+    collections.search.upsert(
+        ids, embeddings=[vectors[i] for i in ids], metadatas=[{"indexed": True}] * len(ids)
+    )
+
+
+def nearest(collections: DecisionCollections, vector: Any, limit: int) -> list[tuple[str, float]]:
+    """Return the decisions nearest to a vector, with their cosine similarity, nearest first."""
+    result = collections.search.query(
+        query_embeddings=[vector], n_results=limit, include=["distances"]
+    )
+    return [
+        (decision_id, min(1.0, max(0.0, 1.0 - distance)))
+        for decision_id, distance in zip(result["ids"][0], result["distances"][0], strict=True)
+    ]
+
+
+def _change_id(decision_id: str, number: int) -> str:
+    return f"{decision_id}/{number}"

@@ -52,6 +52,10 @@ class Recording(Protocol):
         """Return what may be kept of a text."""
         ...
 
+    def place(self) -> Place:
+        """Return where in a trace the caller is."""
+        ...
+
     def event(self, happened: Happened) -> None:
         """Make the span of an event. Never raises."""
         ...

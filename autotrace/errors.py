@@ -18,6 +18,7 @@ Recording never raises into user code; these come from asking: configuring, read
         * StoreVersionError
         * EmbeddingSpaceError
         * EmbedderUnavailableError
+        * SigningKeyError
 * AutotraceWarning
     * NotConfiguredWarning
 """
@@ -156,6 +157,10 @@ class EmbedderUnavailableError(StoreError):
         self.tried = tuple(tried)
         places = "; ".join(f"{place}: {reason}" for place, reason in self.tried)
         super().__init__(f"no usable weights for the embedder {space} ({places}); to fix it: {fix}")
+
+
+class SigningKeyError(StoreError):
+    """The key that signs receipts cannot be used as it is."""
 
 
 class AutotraceWarning(UserWarning):

@@ -1,0 +1,223 @@
+"""Policies: what may be done unasked. Plain functions of the inputs, known by an id.
+
+A policy sees a copy of its inputs and nothing else of ours, so the same policy in the same version
+says the same of the same inputs. What goes wrong in a policy is a `PolicyError`: no answer, never
+a yes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import CoroutineType, FunctionType
+from typing import Any, Final, TypeAlias, TypeVar, cast, get_args
+
+from autotrace.decisions.fingerprint import fingerprint
+from autotrace.decisions.plain import plain_object
+from autotrace.errors import InvalidArgumentError, PolicyError, PolicyNotFoundError
+from autotrace.models import PolicyOutcome
+from autotrace.signals import let_through
+
+PolicyAnswer: TypeAlias = PolicyOutcome | tuple[PolicyOutcome, str | Mapping[str, Any]]
+"""What a policy returns: an outcome, or an outcome and why, in words or as a JSON object."""
+
+PolicyFunction: TypeAlias = Callable[[dict[str, Any]], PolicyAnswer]
+
+_F = TypeVar("_F", bound=PolicyFunction)
+
+_OUTCOMES: Final = get_args(PolicyOutcome)
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,127}")
+_ID_RULE: Final = (
+    "1 to 128 of the characters A-Z a-z 0-9 _ . : / @ -, the first a letter or digit, "
+    'as in @policy("discount_cap_v1")'
+)
+
+_shorten = reprlib.Repr()
+_shorten.maxother = _shorten.maxstring = 120
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a policy said."""
+
+    policy_id: str
+    version: str
+    """SHA-256 of the policy's source."""
+    outcome: PolicyOutcome
+    rationale: dict[str, Any]
+    """Why: the policy's own object, or `{"reason": ...}`; empty when it gave none."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A registered policy.
+
+    Args:
+        policy_id: Its id.
+        version: Changes when, and only when, what it says may change.
+        decide: Says what to do; may raise anything.
+        origin: Where it comes from, for errors.
+        place: What registers from the same place replaces it; None: only the same version does.
+    """
+
+    policy_id: str
+    version: str
+    decide: Callable[[dict[str, Any]], Any]
+    origin: str
+    place: str | None
+
+
+_policies: dict[str, Policy] = {}
+
+
+def policy(policy_id: str) -> Callable[[_F], _F]:
+    """Register a function as a policy of this process.
+
+    The function takes one argument, a dict of inputs, and returns `"allow"`, `"deny"` or
+    `"requires_exception"`, or that and why: `("deny", "more than 20 %")`, or a JSON object in
+    place of the text. It must decide from its inputs alone. It stays callable as it was.
+
+    Registered again from the same place (a module loaded anew, a notebook's cell run again) it
+    replaces what was there.
+
+    Args:
+        policy_id: Its id, such as `discount_cap_v1`.
+
+    Raises:
+        InvalidArgumentError: The id is not allowed, or taken by another function (which is
+            named); or it is no plain function of one argument.
+    """
+    check_policy_id(policy_id)
+
+    def registered(function: _F) -> _F:
+        _check_function(policy_id, function)
+        plain = cast("FunctionType", function)
+        code = plain.__code__
+        name = f"{plain.__module__}.{plain.__qualname__}"
+        add_policy(
+            Policy(
+                policy_id,
+                fingerprint(plain),
+                function,
+                f"{name} ({code.co_filename}:{code.co_firstlineno})",
+                # Many functions share a name such as f.<locals>.g or <lambda>.
+                place=None if "<" in plain.__qualname__ else name,
+            )
+        )
+        return function
+
+    return registered
+
+
+def add_policy(new: Policy) -> None:
+    """Register a policy of any kind.
+
+    Raises:
+        InvalidArgumentError: The id is taken by another one.
+    """
+    old = _policies.setdefault(new.policy_id, new)
+    if old is new:
+        return
+    if new.version != old.version and (new.place is None or new.place != old.place):
+        allowed = (
+            f"an id of its own: {old.origin} has it, so {new.origin} cannot "
+            "(remove_policy frees an id)"
+        )
+        raise InvalidArgumentError("policy_id", new.policy_id, allowed)
+    _policies[new.policy_id] = new
+
+
+def remove_policy(policy_id: str) -> None:
+    """Forget a policy; nothing happens if there is none of this id."""
+    _policies.pop(policy_id, None)
+
+
+def policy_ids() -> list[str]:
+    """Return the ids of the policies of this process, sorted."""
+    return sorted(_policies)
+
+
+def evaluate(policy_id: str, inputs: Mapping[str, Any]) -> Evaluated:
+    """Ask a policy.
+
+    Args:
+        policy_id: Its id.
+        inputs: A JSON object; the policy gets a copy.
+
+    Raises:
+        PolicyNotFoundError: There is no such policy in this process.
+        InvalidArgumentError: The inputs are no JSON object; names the part.
+        PolicyError: The policy raised, or returned what is no outcome.
+    """
+    found = _policies.get(policy_id)
+    if found is None:
+        raise PolicyNotFoundError(policy_id, policy_ids())
+    try:
+        copied = plain_object(inputs, "inputs")
+    except ValueError as error:
+        allowed = f"a JSON object: {error}"
+        raise InvalidArgumentError("inputs", type(inputs).__qualname__, allowed) from None
+    try:
+        answer = found.decide(copied)
+    except PolicyError:
+        raise
+    except Exception as error:
+        let_through(error)
+        raise PolicyError(policy_id, f"it raised {_shorten.repr(error)}") from error
+    outcome, rationale = _read(policy_id, answer)
+    return Evaluated(policy_id, found.version, outcome, rationale)
+
+
+def check_policy_id(policy_id: Any) -> None:
+    """Refuse what is no id.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    if not isinstance(policy_id, str) or _ID.fullmatch(policy_id) is None:
+        raise InvalidArgumentError("policy_id", policy_id, _ID_RULE)
+
+
+def _check_function(policy_id: str, function: Any) -> None:
+    what = "a plain function (not async, no generator) of one argument, the dict of inputs"
+    if not isinstance(function, FunctionType):
+        raise InvalidArgumentError(f"the policy {policy_id}", function, what)
+    never_answers = (
+        inspect.iscoroutinefunction(function)
+        or inspect.isgeneratorfunction(function)
+        or inspect.isasyncgenfunction(function)
+    )
+    try:
+        inspect.signature(function).bind({})
+    except TypeError:
+        never_answers = True
+    if never_answers:
+        raise InvalidArgumentError(f"the policy {policy_id}", function.__qualname__, what)
+
+
+def _read(policy_id: str, answer: Any) -> tuple[PolicyOutcome, dict[str, Any]]:
+    """Take an answer apart.
+
+    Raises:
+        PolicyError: It is none.
+    """
+    outcome, why = answer, cast("Any", {})
+    if isinstance(answer, CoroutineType):  # refused below; here, lest it is never awaited
+        cast("CoroutineType[Any, Any, Any]", answer).close()
+    elif isinstance(answer, tuple):
+        parts = cast("tuple[Any, ...]", answer)
+        if len(parts) == 2:
+            outcome, why = parts
+    if not isinstance(outcome, str) or outcome not in _OUTCOMES:
+        allowed = ", ".join(_OUTCOMES)
+        returned = _shorten.repr(cast("object", answer))
+        problem = f"it returned {returned}, which is none of {allowed}, alone or with a reason"
+        raise PolicyError(policy_id, problem)
+    try:
+        rationale = plain_object({"reason": why} if isinstance(why, str) else why, "the rationale")
+    except ValueError as error:
+        raise PolicyError(policy_id, str(error)) from None
+    return cast("PolicyOutcome", str.__str__(outcome)), rationale

@@ -6,10 +6,13 @@ Times are timezone-aware UTC and serialise as ISO 8601; durations are millisecon
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from autotrace.errors import InvalidArgumentError
 
 TraceStatus = Literal["active", "completed", "interrupted"]
 """`interrupted`: the recording process died before the task ended."""
@@ -75,6 +78,44 @@ class Step(_Model):
     parent_step_id: str | None = None
     created_at: datetime
     completed_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class ApprovalRequest:
+    """What is asked of an approver.
+
+    Args:
+        title: In a few words.
+        message: In more.
+        expires_in_seconds: How long an answer is waited for; None: for ever.
+        require_rationale: Whether the answer must give a reason.
+        approvals_needed: How many different approvers must agree.
+        route: Name of who is to be notified; None: the default.
+        arguments: What is to be run, as it may be shown.
+
+    Raises:
+        InvalidArgumentError: A value is not allowed.
+    """
+
+    title: str | None = None
+    message: str | None = None
+    expires_in_seconds: float | None = None
+    require_rationale: bool = False
+    approvals_needed: int = 1
+    route: str | None = None
+    arguments: Any = None
+
+    def __post_init__(self) -> None:
+        seconds: Any = self.expires_in_seconds
+        if seconds is not None and (not _is_number(seconds) or not 0 < seconds < 1e9):
+            raise InvalidArgumentError("expires_in_seconds", seconds, "a number above 0")
+        needed: Any = self.approvals_needed
+        if not isinstance(needed, int) or not _is_number(needed) or not 1 <= needed <= 100:
+            raise InvalidArgumentError("approvals_needed", needed, "a whole number from 1 to 100")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Delivery(_Model):

@@ -13,15 +13,16 @@ BASE = {"settings", "errors", "models", "semconv", "signals"}
 ALLOWED: dict[str, set[str]] = {
     "settings": {"errors", "semconv"},
     "errors": set(),
-    "models": set(),
+    "models": {"errors"},
     "semconv": set(),
     "signals": set(),
     "capture": BASE,
     "store": BASE,
+    "decisions": BASE | {"store"},
     "export": BASE | {"store"},
     "retrieval": BASE | {"store"},
     "reader": BASE | {"store", "export", "retrieval"},
-    "runtime": BASE | {"capture", "store", "export", "retrieval", "reader"},
+    "runtime": BASE | {"capture", "decisions", "store", "export", "retrieval", "reader"},
     "__init__": BASE | {"capture", "export", "runtime"},
 }
 """What each part may import of the others; parts not named here may import everything."""

@@ -1,1 +1,308 @@
-"""Decisions: envelopes, their history, policies, approvals and receipts."""
+"""Decisions: look them up, answer them, record them, prove them.
+
+```python
+for waiting in autotrace.decisions.pending():
+    print(waiting.decision_id, waiting.approval.title)
+autotrace.decisions.approve("decision-…", approver="ada", rationale="within budget")
+```
+
+An agent opens them with `autotrace.decision(...)` and `@tool(requires_approval=...)`.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from autotrace.decisions.current import deciding_or_raise
+
+if TYPE_CHECKING:
+    from autotrace.models import (
+        Decision,
+        DecisionCategory,
+        DecisionStatus,
+        DecisionTrace,
+        FoundDecision,
+        Receipt,
+        Verification,
+    )
+
+__all__ = [
+    "approve",
+    "check",
+    "close",
+    "erase",
+    "get",
+    "list",
+    "pending",
+    "receipt",
+    "record",
+    "reject",
+    "search",
+    "trace",
+    "verify",
+]
+
+
+def get(decision_id: str) -> Decision:
+    """Return a decision as it stands.
+
+    Raises:
+        DecisionNotFoundError: There is none with this id.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store cannot be read.
+    """
+    return deciding_or_raise("decisions.get()").library.get(decision_id)
+
+
+def list(  # noqa: A001 - the name of the operation everywhere
+    *,
+    status: DecisionStatus | None = None,
+    category: DecisionCategory | None = None,
+    actor: str | None = None,
+    limit: int = 50,
+    after: str | None = None,
+) -> builtins.list[Decision]:
+    """Return a page of decisions, newest first.
+
+    Args:
+        status: Only those of this status.
+        category: Only those recorded in this category.
+        actor: Only those this one has asked for.
+        limit: Size of a page, 1 to 1000.
+        after: Id of the last decision of the page before.
+
+    Raises:
+        InvalidArgumentError: An argument has a value that is not allowed.
+        DecisionNotFoundError: `after` is no decision of the store.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store cannot be read.
+    """
+    library = deciding_or_raise("decisions.list()").library
+    return library.list(status=status, category=category, actor=actor, limit=limit, after=after)
+
+
+def pending() -> builtins.list[Decision]:
+    """Return every decision that waits for an answer, the oldest first.
+
+    Raises:
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store cannot be read.
+    """
+    return deciding_or_raise("decisions.pending()").library.pending()
+
+
+def approve(decision_id: str, approver: str, rationale: str | None = None) -> Decision:
+    """Approve what a decision asks for.
+
+    Args:
+        decision_id: The decision.
+        approver: Who approves: a name other than that of who asks.
+        rationale: Why.
+
+    Returns:
+        The decision; it still waits if more approvers are needed.
+
+    Raises:
+        DecisionNotFoundError: There is none with this id.
+        DecisionStateError: No request waits (it was answered, has expired, or was never made), or
+            this approver has approved it already.
+        ApprovalRefused: The approver is who asks.
+        InvalidArgumentError: The request wants a rationale, or no approver is named.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store does not take it.
+    """
+    service = deciding_or_raise("decisions.approve()").service
+    return service.resolve(decision_id, granted=True, approver=approver, rationale=rationale)
+
+
+def reject(decision_id: str, approver: str, rationale: str | None = None) -> Decision:
+    """Reject what a decision asks for, which ends it.
+
+    Args:
+        decision_id: The decision.
+        approver: Who rejects: a name other than that of who asks.
+        rationale: Why; whoever asks is told, and it stays on the trace.
+
+    Raises:
+        DecisionNotFoundError: There is none with this id.
+        DecisionStateError: No request waits: it was answered, has expired, or was never made.
+        ApprovalRefused: The approver is who asks.
+        InvalidArgumentError: The request wants a rationale, or no approver is named.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store does not take it.
+    """
+    service = deciding_or_raise("decisions.reject()").service
+    return service.resolve(decision_id, granted=False, approver=approver, rationale=rationale)
+
+
+def close(
+    decision_id: str,
+    action: str,
+    *,
+    by: str,
+    summary: Mapping[str, object] | None = None,
+    reason: str | None = None,
+) -> Decision:
+    """End a decision, such as one whose agent has died.
+
+    Args:
+        decision_id: The decision.
+        action: `commit` or `abort`.
+        by: Who ends it.
+        summary: What came of it.
+        reason: Why.
+
+    Raises:
+        DecisionNotFoundError: There is none with this id.
+        DecisionStateError: Its state does not allow it, or another call has ended it.
+        InvalidArgumentError: The action is another.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store does not take it.
+    """
+    service = deciding_or_raise("decisions.close()").service
+    return service.close(decision_id, action, by=by, summary=summary, reason=reason)
+
+
+def record(
+    *,
+    title: str,
+    category: DecisionCategory,
+    context: str,
+    decision: str,
+    rationale: str,
+    alternatives_considered: Iterable[Mapping[str, str]] = (),
+    tags: Iterable[str] = (),
+    constraints: Iterable[str] = (),
+    consequences: Iterable[str] = (),
+    supersedes: str | None = None,
+    actor: str | None = None,
+) -> Decision:
+    """Record a decision that was made: opened, filled and committed in one call.
+
+    Args:
+        title: In a few words.
+        category: What it is about: `architecture`, `dependency`, `schema`, `api_design`, `infra`,
+            `tradeoff`, `convention` or `other`.
+        context: What made it necessary.
+        decision: What was decided.
+        rationale: Why.
+        alternatives_considered: Each an `option` and why it was `rejected_because`.
+        tags: Labels to search by.
+        constraints: What limited the choice.
+        consequences: What follows.
+        supersedes: Id of the decision in whose place it comes.
+        actor: Who decided. Default: the agent of the settings.
+
+    Raises:
+        InvalidArgumentError: An argument has a value that is not allowed.
+        DecisionNotFoundError: What it supersedes does not exist.
+        DecisionStateError: That is superseded already.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store does not take it.
+    """
+    deciding = deciding_or_raise("decisions.record()")
+    return deciding.service.record(
+        title=title,
+        category=category,
+        context=context,
+        decision=decision,
+        rationale=rationale,
+        alternatives_considered=alternatives_considered,
+        tags=tags,
+        constraints=constraints,
+        consequences=consequences,
+        supersedes=supersedes,
+        actor=actor or deciding.actor,
+        place=deciding.service.book.recording.place(),
+    )
+
+
+def search(
+    query: str | None = None,
+    *,
+    category: DecisionCategory | None = None,
+    tags: Sequence[str] = (),
+    status: DecisionStatus | None = None,
+    limit: int = 20,
+) -> builtins.list[FoundDecision]:
+    """Return decisions that mean something similar, most similar first.
+
+    A decision just made is found after `autotrace.flush()`.
+
+    Args:
+        query: What is looked for, in words; None: the newest first.
+        category: Only those recorded in this category.
+        tags: Only those that have every one of these.
+        status: Only those of this status.
+        limit: How many to return at most, 1 to 100.
+
+    Raises:
+        InvalidArgumentError: An argument has a value that is not allowed.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store cannot be read.
+    """
+    library = deciding_or_raise("decisions.search()").library
+    return library.search(query, category=category, tags=tags, status=status, limit=limit)
+
+
+def trace(decision_id: str) -> DecisionTrace:
+    """Return a decision with its history, oldest event first.
+
+    Raises:
+        DecisionNotFoundError: There is none with this id.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store cannot be read.
+    """
+    return deciding_or_raise("decisions.trace()").library.trace(decision_id)
+
+
+def receipt(decision_id: str) -> Receipt:
+    """Return the signed statement of how a decision has ended.
+
+    Raises:
+        DecisionNotFoundError: There is none with this id.
+        DecisionStateError: It has not ended.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store cannot be read, or the signing key.
+    """
+    return deciding_or_raise("decisions.receipt()").library.receipt(decision_id)
+
+
+def verify(decision_id: str) -> bool:
+    """Tell whether a decision's history, and its receipt, are as they were written.
+
+    Raises:
+        DecisionNotFoundError: There is none with this id.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store cannot be read.
+    """
+    return check(decision_id).ok
+
+
+def check(decision_id: str) -> Verification:
+    """Check a decision's history and receipt, and name the first event that was changed.
+
+    Raises:
+        DecisionNotFoundError: There is none with this id.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store cannot be read.
+    """
+    return deciding_or_raise("decisions.check()").library.check(decision_id)
+
+
+def erase(decision_id: str, *, by: str, reason: str | None = None) -> Decision:
+    """Erase what people and agents wrote in a decision; that it happened stays, and verifies.
+
+    Args:
+        decision_id: The decision, in whatever state.
+        by: Who erases it.
+        reason: Why; this is kept.
+
+    Raises:
+        DecisionNotFoundError: There is none with this id.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store does not take it.
+    """
+    return deciding_or_raise("decisions.erase()").library.erase(decision_id, by=by, reason=reason)

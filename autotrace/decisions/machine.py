@@ -281,7 +281,7 @@ def claim(state: State, *, tool_name: str, arguments_sha256: str) -> list[Draft]
         raise ApprovalRefused(state.decision_id, "changed", why)
     check_not_refused(state)
     if state.status != "approved":
-        raise ApprovalPending(state.decision_id)
+        raise ApprovalPending(state.decision_id)  # or nobody was asked, which is no yes either
     return [Draft(CLAIMED, {"tool_name": tool_name, "arguments_sha256": arguments_sha256})]
 
 
@@ -315,6 +315,16 @@ def check_not_refused(state: State) -> None:
         reason = (closed.content or {}).get("reason")
         why = "it was aborted" + (f": {reason}" if reason else "")
         raise ApprovalRefused(state.decision_id, "aborted", why)
+
+
+def check_not_pending(state: State) -> None:
+    """Pass a decision that waits for no answer.
+
+    Raises:
+        ApprovalPending: It does.
+    """
+    if state.status == "needs_approval":
+        raise ApprovalPending(state.decision_id)
 
 
 def is_spent(state: State) -> bool:

@@ -22,7 +22,7 @@ names every decision that waits, and now and then one that does not; the log say
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -190,6 +190,11 @@ def receipt_id(decision_id: str, event_id: str) -> str:
 def signer_id(key_id: str) -> str:
     """Return the record id of a public key."""
     return f"signer/{key_id}"
+
+
+def put(log: Collection, record_id: str, document: Any, *, over: bool = False) -> None:
+    """Add a document to the log unless its id exists; with `over`, replace it."""
+    (schema.upsert if over else schema.add)(log, {record_id: document})
 
 
 def get(log: Collection, record_ids: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,389 @@
+"""The book of decisions: opens, changes and reads them in a store.
+
+Every change reads the events, asks the state machine what follows, and appends that under the next
+number; who finds the number taken reads again. So whatever processes race, each transition has one
+winner, and all see the same history. Nothing is changed when anything raises.
+
+What is stored is redacted first; what policies see, and what an approval is bound to, is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Protocol
+
+from autotrace.decisions import chain, machine
+from autotrace.decisions.machine import Draft, State
+from autotrace.errors import (
+    DecisionNotFoundError,
+    DecisionStateError,
+    InvalidArgumentError,
+    StoreUnavailableError,
+)
+from autotrace.semconv import DECISION_ID_PREFIX
+from autotrace.store import decisions as store
+from autotrace.store import slots
+from autotrace.store.connection import Connection
+from autotrace.store.decisions import DecisionCollections
+from autotrace.store.slots import Appender
+
+_MAX_ATTEMPTS: Final = 50
+_LOOK_EVERY_S: Final = 0.1
+"""How often who waits looks whether anybody has written: one small file of an embedded store."""
+_ASK_SERVER_EVERY_S: Final = 0.5
+_READ_EVERY_S: Final = 2.0
+"""How often the decision itself is read at least."""
+
+
+class Recording(Protocol):
+    """What the book needs of capture: values that may be kept, and spans."""
+
+    def value(self, value: Any, path: str) -> Any:
+        """Return what may be kept of a value: redacted, bounded JSON."""
+        ...
+
+    def text(self, value: Any, path: str) -> str:
+        """Return what may be kept of a text."""
+        ...
+
+    def place(self) -> Place:
+        """Return where in a trace the caller is."""
+        ...
+
+    def event(self, happened: Happened) -> None:
+        """Make the span of an event. Never raises."""
+        ...
+
+
+class Place(NamedTuple):
+    """Where in a trace a decision was opened."""
+
+    trace_id: str | None = None
+    otel: tuple[str, str] | None = None
+    """OpenTelemetry's trace and span id, in hex."""
+
+
+NOWHERE: Final = Place()
+"""Outside of any trace."""
+
+
+@dataclass(frozen=True)
+class Happened:
+    """An event that was appended."""
+
+    decision_id: str
+    intent: str
+    status: str
+    event: chain.StoredEvent
+    otel: tuple[str, str] | None
+    """Where the decision was opened."""
+
+
+@dataclass
+class Log:
+    """A decision as it lies in the store."""
+
+    decision_id: str
+    changes: list[list[chain.StoredEvent]]
+    state: State = field(init=False)
+
+    def __post_init__(self) -> None:
+        events = [chain.to_event(event) for event in self.events]
+        self.state = machine.fold(self.decision_id, events)
+
+    @property
+    def events(self) -> list[chain.StoredEvent]:
+        """All events, oldest first."""
+        return [event for change in self.changes for event in change]
+
+
+Command = Callable[[State], list[Draft]]
+
+
+class DecisionBook:
+    """The decisions of one store. Any thread may use it.
+
+    Args:
+        connection: The store.
+        recording: Makes values fit to be kept, and spans of events.
+        sign: Makes the receipt of an end, from a log and its closing event; None: none is made.
+        clock_ns: Tells the time.
+    """
+
+    def __init__(
+        self,
+        connection: Connection[DecisionCollections],
+        recording: Recording,
+        *,
+        sign: Callable[[Log], Mapping[str, Any]] | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.connection = connection
+        self.recording = recording
+        self._sign = sign
+        self.now_ns = clock_ns
+        self._writer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+    # --- opening
+
+    def create(
+        self,
+        facts: Mapping[str, Any],
+        content: Mapping[str, Any] | None = None,
+        *,
+        place: Place = NOWHERE,
+        key: str | None = None,
+        then: Sequence[Draft] = (),
+        supersedes: str | None = None,
+    ) -> Log:
+        """Open a decision; with a key that was used before, find the one it has opened.
+
+        Args:
+            facts: `intent`, `automation_mode`, `actor`, and more that rules and filters look at.
+            content: What people and agents wrote.
+            place: Where in a trace this happens.
+            key: Idempotency key, for this actor.
+            then: Events that follow at once.
+            supersedes: The decision in whose place this one comes.
+
+        Raises:
+            InvalidArgumentError: The key has opened a decision with another intent.
+            DecisionNotFoundError: What it supersedes does not exist.
+            DecisionStateError: That is superseded already.
+            StoreUnavailableError: The store does not answer.
+        """
+        decision_id = DECISION_ID_PREFIX + secrets.token_hex(16)
+        if key is not None:
+            decision_id = f"{DECISION_ID_PREFIX}{_hashed('key', facts['actor'], key)}"
+        with self.connection.writing() as collections:
+            log = self._find(collections, decision_id) if key is not None else None
+            is_new = log is None
+            if log is None:
+                if supersedes is not None:
+                    self._supersede(collections, supersedes, decision_id)
+                facts = {**facts, "key": key, "trace_id": place.trace_id, "otel": place.otel}
+                draft = Draft(machine.CREATED, facts, dict(content or {}))
+                log, is_new = self._begin(collections, decision_id, [draft, *then])
+        if log.state.created.facts["intent"] != facts["intent"]:
+            intent = log.state.created.facts["intent"]
+            allowed = f"a key of its own: this one has opened {decision_id} with intent {intent!r}"
+            raise InvalidArgumentError("key", key, allowed)
+        if is_new:
+            self._tell(log, log.events)
+        return log
+
+    def open_call(self, facts: Mapping[str, Any], *, place: Place = NOWHERE) -> Log:
+        """Return the decision on a call of a tool: the one under way, or a new one.
+
+        Args:
+            facts: As for `create`, with `tool`: its `name` and `arguments_sha256`.
+            place: Where in a trace this happens.
+
+        Raises:
+            StoreUnavailableError: The store does not answer.
+        """
+        tool = facts["tool"]
+        call = _hashed("call", facts["actor"], tool["name"], tool["arguments_sha256"])
+        name = f"call/{call}"
+        with self.connection.writing() as collections:
+            number = slots.lengths(collections.lists, [name])[name]
+            if number and (log := self._find(collections, _call_id(call, number - 1))) is not None:
+                if not machine.is_spent(log.state):
+                    return log
+                facts = {**facts, "previous_decision_id": log.decision_id}
+            facts = {**facts, "trace_id": place.trace_id, "otel": place.otel}
+            draft = Draft(machine.CREATED, facts, {})
+            log, is_new = self._begin(collections, _call_id(call, number), [draft])
+            appender = Appender(self._writer, 0, self.connection.exclusive, collections.max_batch)
+            appender.append(collections.lists, {name: [(log.decision_id,)]})
+        if is_new:
+            self._tell(log, log.events)
+        return log
+
+    def _supersede(self, collections: DecisionCollections, old_id: str, new_id: str) -> None:
+        old = self._read(collections, old_id)
+        record_id = store.superseded_id(old_id)
+        store.put(collections.log, record_id, {"by": new_id})
+        first = store.get(collections.log, [record_id])[record_id]["by"]
+        if first != new_id and self._find(collections, first) is not None:
+            raise DecisionStateError(
+                old_id, old.state.status, "supersede", f"{first} has superseded it"
+            )
+        if first != new_id:  # whoever it was has died before there was a decision
+            store.put(collections.log, record_id, {"by": new_id}, over=True)
+
+    def _begin(
+        self, collections: DecisionCollections, decision_id: str, drafts: Sequence[Draft]
+    ) -> tuple[Log, bool]:
+        """Append the first change; return the log, and whether it was this one that began it."""
+        now_ns = self.now_ns()
+        actor: str = drafts[0].facts["actor"]
+        events = chain.link(decision_id, None, drafts, by=actor, at_ns=now_ns)
+        exclusive = self.connection.exclusive
+        # First, so that whatever dies in between, no decision is left out of the lists.
+        store.enter(collections, now_ns, decision_id, self._writer, exclusive)
+        log = Log(decision_id, [events])
+        if store.append(collections, decision_id, 0, events, also=self._receipt(log)):
+            return log, True
+        return self._read(collections, decision_id), False
+
+    # --- changing
+
+    def change(self, decision_id: str, by: str, command: Command) -> Log:
+        """Append what follows from a command; return the log with it.
+
+        Args:
+            decision_id: The decision.
+            by: Who does it.
+            command: Returns the events that follow from a state, or raises.
+
+        Raises:
+            DecisionNotFoundError: There is none with this id.
+            StoreUnavailableError: The store does not answer, or others always came first.
+            AutotraceError: What the command raises.
+        """
+        appended: list[tuple[Log, list[chain.StoredEvent]]] = []
+        try:
+            with self.connection.writing() as collections:
+                for _ in range(_MAX_ATTEMPTS):
+                    log = self._read(collections, decision_id)
+                    now_ns = self.now_ns()
+                    ended = machine.expire(log.state, now_ns)
+                    drafts = ended or command(log.state)
+                    if not drafts:
+                        return log
+                    events = chain.link(decision_id, log.events[-1], drafts, by=by, at_ns=now_ns)
+                    after = self._append(collections, log, events)
+                    if after is None:
+                        continue
+                    appended.append((after, events))
+                    if not ended:
+                        return after
+            msg = f"{decision_id} is contended; try again"
+            raise StoreUnavailableError(msg)
+        finally:
+            for after, events in appended:
+                self._tell(after, events)
+
+    def _append(
+        self, collections: DecisionCollections, log: Log, events: list[chain.StoredEvent]
+    ) -> Log | None:
+        after = Log(log.decision_id, [*log.changes, events])
+        waits, waited = (at.state.status == "needs_approval" for at in (after, log))
+        if waits and not waited:
+            store.set_waiting(collections, log.decision_id, waits=True)
+        number = len(log.changes)
+        also = self._receipt(after)
+        if not store.append(collections, log.decision_id, number, events, also=also):
+            return None
+        if waited and not waits:
+            store.set_waiting(collections, log.decision_id, waits=False)
+        return after
+
+    def _receipt(self, log: Log) -> dict[str, Any]:
+        closed = log.state.closed
+        if self._sign is None or closed is None or closed not in log.state.events[-1:]:
+            return {}
+        return {store.receipt_id(log.decision_id, closed.event_id): self._sign(log)}
+
+    def _tell(self, log: Log, events: Sequence[chain.StoredEvent]) -> None:
+        facts = log.state.created.facts
+        otel = facts.get("otel")
+        for event in events:
+            self.recording.event(
+                Happened(
+                    log.decision_id,
+                    facts["intent"],
+                    log.state.status,
+                    event,
+                    None if otel is None else (otel[0], otel[1]),
+                )
+            )
+
+    # --- reading
+
+    def read(self, decision_id: str) -> Log:
+        """Return a decision as it stands; one whose time is over is ended by that.
+
+        Raises:
+            DecisionNotFoundError: There is none with this id.
+            StoreError: The store cannot be read.
+        """
+        with self.connection.reading() as collections:
+            log = self._read(collections, decision_id)
+        if machine.expire(log.state, self.now_ns()):
+            return self.change(decision_id, log.state.actor, lambda _: [])
+        return log
+
+    def read_all(self, decision_ids: Sequence[str]) -> dict[str, Log]:
+        """Return those of some decisions that exist, as they stand."""
+        with self.connection.reading() as collections:
+            found = store.read_logs(collections.log, decision_ids)
+        logs = {name: Log(name, changes) for name, changes in found.items() if changes}
+        now_ns = self.now_ns()
+        over = [name for name, log in logs.items() if machine.expire(log.state, now_ns)]
+        return logs | {name: self.read(name) for name in over}
+
+    def _find(self, collections: DecisionCollections, decision_id: str) -> Log | None:
+        changes = store.read_logs(collections.log, [decision_id])[decision_id]
+        return Log(decision_id, changes) if changes else None
+
+    def _read(self, collections: DecisionCollections, decision_id: str) -> Log:
+        log = self._find(collections, decision_id)
+        if log is None:
+            raise DecisionNotFoundError(decision_id, self.connection.name)
+        return log
+
+    def until_answered(
+        self, decision_id: str, timeout_s: float | None
+    ) -> Generator[float, None, Log]:
+        """Follow a decision until its request is answered, or ends, or the time is over.
+
+        Yields:
+            How long to sleep before the next look, in seconds.
+
+        Returns:
+            The decision as it stands then.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        is_file = self.connection.exclusive
+        while True:
+            mark = self.connection.generation()
+            log = self.read(decision_id)
+            read_at_s = time.monotonic()
+            if log.state.status != "needs_approval":
+                return log
+            read_again_s = read_at_s + self._pause_s(log.state)
+            while (now_s := time.monotonic()) < read_again_s:
+                if deadline is not None and now_s >= deadline:
+                    return self.read(decision_id)
+                left_s = read_again_s - now_s
+                if deadline is not None:
+                    left_s = min(left_s, deadline - now_s)
+                yield min(left_s, _LOOK_EVERY_S) if is_file else left_s
+                if is_file and self.connection.generation() != mark:
+                    break
+
+    def _pause_s(self, state: State) -> float:
+        """Return how long the decision itself may go unread: until it expires, or a while."""
+        pause_s = _READ_EVERY_S if self.connection.exclusive else _ASK_SERVER_EVERY_S
+        expires_at_ns = state.request.expires_at_ns if state.request is not None else None
+        if expires_at_ns is None:
+            return pause_s
+        return min(pause_s, max(0.0, (expires_at_ns - self.now_ns()) / 1e9) + 0.001)
+
+
+def _hashed(*parts: str) -> str:
+    """Return one id for several texts; their boundaries count."""
+    lengths = "".join(f"{len(part)}:{part}" for part in parts)
+    return hashlib.blake2b(lengths.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _call_id(call: str, number: int) -> str:
+    return f"{DECISION_ID_PREFIX}{_hashed(call, str(number))}"

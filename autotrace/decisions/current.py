@@ -1,0 +1,39 @@
+"""The decisions in use: set by `autotrace.configure()`, looked up by each call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from autotrace.errors import NotConfiguredError
+
+if TYPE_CHECKING:
+    from autotrace.decisions.library import DecisionLibrary
+    from autotrace.decisions.service import DecisionService
+
+
+class Deciding:
+    """What one configuration has set up for decisions."""
+
+    def __init__(self, service: DecisionService, library: DecisionLibrary, actor: str) -> None:
+        self.service = service
+        self.library = library
+        self.actor = actor
+        """Who asks where nobody is named."""
+
+
+class _Current:
+    deciding: Deciding | None = None
+
+
+current: Final = _Current()
+
+
+def deciding_or_raise(what: str) -> Deciding:
+    """Return the decisions in use.
+
+    Raises:
+        NotConfiguredError: `autotrace.configure()` was not called; names what was asked for.
+    """
+    if current.deciding is None:
+        raise NotConfiguredError(what)
+    return current.deciding

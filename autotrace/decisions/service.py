@@ -1,0 +1,448 @@
+"""What can be done to a decision: each call checked, kept fit to be stored, and answered.
+
+The library, the command line and the servers all come here. The rules are the state machine's
+(machine.py), who wins a race is the book's (book.py); here arguments become events, and what was
+asked for is told to whom it concerns.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol, get_args
+
+from autotrace.decisions import given, machine, views
+from autotrace.decisions.book import NOWHERE, DecisionBook, Log, Place
+from autotrace.decisions.given import Given
+from autotrace.decisions.machine import Draft, State
+from autotrace.errors import InvalidArgumentError
+from autotrace.models import (
+    Approval,
+    ApprovalRequest,
+    AutomationMode,
+    Decision,
+    DecisionCategory,
+    DecisionEvent,
+    PolicyOutcome,
+)
+from autotrace.semconv import APPROVAL_ID_PREFIX
+
+_MAX_TOOL_CALLS: Final = 1000
+RECORD_INTENT: Final = "decision.record"
+
+Report = Callable[[str, str, int], None]
+"""Told once how a delivery went: `delivered` or `failed`, a note, and after how many attempts."""
+Send = Callable[[Mapping[str, Any], Report], None]
+"""Begins to deliver a notice; never raises."""
+
+
+class Evaluated(Protocol):
+    """What a policy says."""
+
+    policy_id: str
+    version: str
+    outcome: PolicyOutcome
+    rationale: dict[str, Any]
+
+
+class DecisionService:
+    """Opens, changes and ends decisions.
+
+    Args:
+        book: Where they lie.
+        evaluate: Asks a policy, by its id, about inputs.
+        route: Returns what notifies approvers, by name; None for the default, which may be nobody.
+        enforce_modes: Whether `propose` and `approve` need an approval before a commit.
+    """
+
+    def __init__(
+        self,
+        book: DecisionBook,
+        *,
+        evaluate: Callable[[str, Any], Evaluated],
+        route: Callable[[str | None], Send | None],
+        enforce_modes: bool = False,
+    ) -> None:
+        self.book = book
+        self._given = Given(book.recording)
+        self._evaluate = evaluate
+        self._route = route
+        self._enforce_modes = enforce_modes
+
+    # --- opening
+
+    def create(
+        self,
+        intent: str,
+        automation_mode: AutomationMode = "propose",
+        *,
+        actor: str,
+        instance: str | None = None,
+        version: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        place: Place = NOWHERE,
+    ) -> Decision:
+        """Open a decision; with a key that was used before, find the one it has opened.
+
+        Args:
+            intent: What is to be decided, as a label such as `customer.order.create`.
+            automation_mode: How much may be done unasked.
+            actor: Who asks.
+            instance: Which run of the actor.
+            version: Which version of it.
+            metadata: Anything to be kept with it.
+            key: Idempotency key, for this actor.
+            place: Where in a trace this happens.
+
+        Raises:
+            InvalidArgumentError: An argument has a value that is not allowed.
+            StoreError: The store does not take it.
+        """
+        facts = self._facts(intent, automation_mode, actor)
+        facts |= {
+            "instance": given.optional_name("instance", instance),
+            "version": given.optional_name("version", version),
+        }
+        key = given.optional_name("key", key)
+        content = {"metadata": self._given.object("metadata", metadata or {})}
+        return self._view(self.book.create(facts, content, place=place, key=key))
+
+    def open_call(
+        self,
+        intent: str,
+        automation_mode: AutomationMode,
+        *,
+        actor: str,
+        tool_name: str,
+        arguments_sha256: str,
+        place: Place = NOWHERE,
+    ) -> Decision:
+        """Return the decision on a call of a tool: the one under way, or a new one.
+
+        Raises:
+            InvalidArgumentError: An argument has a value that is not allowed.
+            StoreError: The store does not take it.
+        """
+        facts = self._facts(intent, automation_mode, actor)
+        tool = {"name": tool_name, "arguments_sha256": arguments_sha256}
+        return self._view(self.book.open_call(facts | {"tool": tool}, place=place))
+
+    def record(
+        self,
+        *,
+        title: str,
+        category: DecisionCategory,
+        context: str,
+        decision: str,
+        rationale: str,
+        alternatives_considered: Iterable[Mapping[str, str]] = (),
+        tags: Iterable[str] = (),
+        constraints: Iterable[str] = (),
+        consequences: Iterable[str] = (),
+        supersedes: str | None = None,
+        actor: str,
+        place: Place = NOWHERE,
+    ) -> Decision:
+        """Open, fill and commit a decision in one call.
+
+        Raises:
+            InvalidArgumentError: An argument has a value that is not allowed.
+            DecisionNotFoundError: What it supersedes does not exist.
+            DecisionStateError: That is superseded already.
+            StoreError: The store does not take it.
+        """
+        if category not in get_args(DecisionCategory):
+            raise InvalidArgumentError("category", category, get_args(DecisionCategory))
+        facts = self._facts(RECORD_INTENT, "autonomous", actor)
+        facts |= {
+            "category": category,
+            "tags": self._given.texts("tags", tags),
+            "supersedes": supersedes,
+        }
+        named = {"title": title, "context": context, "decision": decision, "rationale": rationale}
+        content: dict[str, Any] = {
+            name: self._given.text(name, text) for name, text in named.items()
+        }
+        content |= {
+            "alternatives_considered": self._given.alternatives(alternatives_considered),
+            "constraints": self._given.texts("constraints", constraints),
+            "consequences": self._given.texts("consequences", consequences),
+        }
+        end = Draft(machine.CLOSED, {"action": "commit"})
+        return self._view(
+            self.book.create(facts, content, place=place, then=[end], supersedes=supersedes)
+        )
+
+    # --- while it is open
+
+    def add_context(
+        self, decision_id: str, context: Mapping[str, Any], *, summary: str | None = None, by: str
+    ) -> DecisionEvent:
+        """Add what is known.
+
+        Args:
+            decision_id: The decision.
+            context: An object that is not empty.
+            summary: It in words.
+            by: Who adds it.
+
+        Raises:
+            InvalidArgumentError: `context` is no object, or empty.
+            DecisionNotFoundError: There is no such decision.
+            DecisionStateError: It is closed.
+        """
+        if not context:
+            raise InvalidArgumentError("context", context, "an object that is not empty")
+        content: dict[str, Any] = {"context": self._given.object("context", context)}
+        if summary is not None:
+            content["summary"] = self._given.text("summary", summary)
+        draft = Draft(machine.CONTEXT_ADDED, {}, content)
+        return self._last_event(
+            self.book.change(decision_id, by, lambda state: machine.add(state, draft))
+        )
+
+    def evaluate(
+        self,
+        decision_id: str,
+        policy_id: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        inputs_ref: str | None = None,
+        by: str,
+    ) -> DecisionEvent:
+        """Ask a policy.
+
+        Args:
+            decision_id: The decision.
+            policy_id: The policy.
+            inputs: What it is to look at.
+            inputs_ref: In their place: id of an earlier event, whose context or inputs to take.
+            by: Who asks.
+
+        Returns:
+            The event, with `policy_id`, `version`, `outcome` and `rationale`.
+
+        Raises:
+            InvalidArgumentError: Inputs are missing, or no object, or both are given.
+            PolicyNotFoundError: No such policy is registered.
+            PolicyError: It gave no outcome.
+            DecisionNotFoundError: There is no such decision.
+            DecisionStateError: It is closed.
+        """
+        if (inputs is None) == (inputs_ref is None):
+            raise InvalidArgumentError("inputs", inputs, "given, or else inputs_ref: one of both")
+        log = self.book.read(decision_id)
+        machine.add(log.state, Draft(machine.POLICY_EVALUATED))  # before a policy runs for nothing
+        if inputs_ref is not None:
+            inputs = _content_of(log, inputs_ref)
+        answer = self._evaluate(policy_id, inputs)
+        facts = {
+            "policy_id": answer.policy_id,
+            "version": answer.version,
+            "outcome": answer.outcome,
+            "inputs_ref": inputs_ref,
+        }
+        content = {"rationale": self._given.object("rationale", answer.rationale)}
+        if inputs_ref is None:
+            content["inputs"] = self._given.object("inputs", inputs)
+        draft = Draft(machine.POLICY_EVALUATED, facts, content)
+        return self._last_event(
+            self.book.change(decision_id, by, lambda state: machine.add(state, draft))
+        )
+
+    def request_approval(
+        self, decision_id: str, request: ApprovalRequest, *, requester: str
+    ) -> Approval:
+        """Ask for approval, and notify whom the route names; an earlier request that waits stays.
+
+        Raises:
+            InvalidArgumentError: There is no such route.
+            DecisionNotFoundError: There is no such decision.
+            DecisionStateError: It is not open.
+        """
+        send = self._route(request.route)
+        approval_id = APPROVAL_ID_PREFIX + secrets.token_hex(8)
+        seconds = request.expires_in_seconds
+        content = {
+            name: self._given.text(name, text)
+            for name, text in (("title", request.title), ("message", request.message))
+            if text is not None
+        }
+        if request.arguments is not None:
+            content["arguments"] = request.arguments
+
+        def command(state: State) -> list[Draft]:
+            now_ns = self.book.now_ns()
+            facts = {
+                "approval_id": approval_id,
+                "requester": requester,
+                "require_rationale": request.require_rationale,
+                "approvals_needed": request.approvals_needed,
+                "expires_at_ns": None if seconds is None else now_ns + int(seconds * 1e9),
+                "route": request.route,
+                "notifies": send is not None,
+            }
+            draft = Draft(machine.APPROVAL_REQUESTED, facts, content)
+            return machine.request_approval(state, draft)
+
+        log = self.book.change(decision_id, requester, command)
+        asked = log.state.request
+        if asked is None:  # the machine never returns such a state
+            raise AssertionError(decision_id)
+        if send is not None and asked.event.facts["approval_id"] == approval_id:
+            self._notify(send, log)
+        return views.to_approval(asked)
+
+    def _notify(self, send: Send, log: Log) -> None:
+        decision_id = log.decision_id
+
+        def report(status: str, note: str, attempts: int) -> None:
+            facts = {"status": status, "attempts": attempts}
+            draft = Draft(machine.APPROVAL_DELIVERY, facts, {"note": note})
+            self.book.change(decision_id, "autotrace", lambda _: [draft])
+
+        send(views.notice_of(log), report)
+
+    def resolve(
+        self, decision_id: str, *, granted: bool, approver: str, rationale: str | None = None
+    ) -> Decision:
+        """Answer a request for approval.
+
+        Raises:
+            InvalidArgumentError: No approver is named, or the request wants a rationale.
+            DecisionNotFoundError: There is no such decision.
+            DecisionStateError: No request waits, or this approver has answered already.
+            ApprovalRefused: The approver is who asks.
+        """
+        name = given.name("approver", approver)
+        why = (
+            None
+            if rationale is None
+            else self._given.text("rationale", rationale, may_be_empty=True)
+        )
+        log = self.book.change(
+            decision_id,
+            name,
+            lambda state: machine.resolve(state, granted=granted, approver=name, rationale=why),
+        )
+        return self._view(log)
+
+    def claim(
+        self, decision_id: str, *, tool_name: str, arguments_sha256: str, by: str
+    ) -> Decision:
+        """Use an approval up for one run, which is the caller's if this returns.
+
+        Raises:
+            ApprovalPending: It has not been approved yet.
+            ApprovalRefused: It may not run: says why.
+            DecisionNotFoundError: There is no such decision.
+        """
+        log = self.book.change(
+            decision_id,
+            by,
+            lambda state: machine.claim(
+                state, tool_name=tool_name, arguments_sha256=arguments_sha256
+            ),
+        )
+        return self._view(log)
+
+    def check_answer(self, decision_id: str, *, by: str) -> Decision:
+        """Return a decision that is approved, or open; a refusal of a tool call counts as told.
+
+        Raises:
+            ApprovalPending: Nobody has answered yet.
+            ApprovalRefused: It was refused, or is used up: says why.
+            DecisionNotFoundError: There is no such decision.
+        """
+        log = self.book.read(decision_id)
+        try:
+            machine.check_not_refused(log.state)
+        except Exception:
+            if log.state.tool is not None and log.state.is_closed and not log.state.told:
+                told = Draft(machine.REFUSAL_TOLD)
+                self.book.change(decision_id, by, lambda s: [] if s.told else [told])
+            raise
+        machine.check_not_pending(log.state)
+        return self._view(log)
+
+    # --- the end
+
+    def close(
+        self,
+        decision_id: str,
+        action: str,
+        *,
+        by: str,
+        summary: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+        tool_calls: Sequence[Mapping[str, Any]] = (),
+    ) -> Decision:
+        """End a decision.
+
+        Args:
+            decision_id: The decision.
+            action: `commit`, or `abort`; `rollback` means abort.
+            by: Who ends it.
+            summary: What came of it.
+            reason: Why.
+            tool_calls: Calls made inside it: `tool_name`, `tool_call_id`, `status`, `duration_ms`.
+
+        Raises:
+            InvalidArgumentError: The action is another.
+            DecisionNotFoundError: There is no such decision.
+            DecisionStateError: Its state does not allow it, or another call has ended it.
+        """
+        action = "abort" if action == "rollback" else action
+        if action not in ("commit", "abort"):
+            raise InvalidArgumentError("action", action, ("commit", "abort", "rollback"))
+        kept_summary = None if summary is None else self._given.object("summary", summary)
+        kept_reason = (
+            None if reason is None else self._given.text("reason", reason, may_be_empty=True)
+        )
+        calls = [Draft(machine.TOOL_CALLED, dict(call)) for call in tool_calls[:_MAX_TOOL_CALLS]]
+        if (left_out := len(tool_calls) - len(calls)) > 0:
+            calls.append(Draft(machine.TOOL_CALLED, {"left_out": left_out}))
+
+        def command(state: State) -> list[Draft]:
+            return machine.close(
+                state,
+                action,
+                summary=kept_summary,
+                reason=kept_reason,
+                enforce_modes=self._enforce_modes,
+                before=calls,
+            )
+
+        return self._view(self.book.change(decision_id, by, command))
+
+    def _facts(self, intent: Any, mode: Any, actor: Any) -> dict[str, Any]:
+        if mode not in get_args(AutomationMode):
+            raise InvalidArgumentError("automation_mode", mode, get_args(AutomationMode))
+        return {
+            "intent": given.name("intent", intent),
+            "automation_mode": mode,
+            "actor": given.name("actor", actor),
+        }
+
+    # --- what is answered
+
+    def _view(self, log: Log) -> Decision:
+        return views.to_decision(log.state)
+
+    def _last_event(self, log: Log) -> DecisionEvent:
+        return views.to_event(log.events[-1])
+
+
+def _content_of(log: Log, event_id: str) -> Mapping[str, Any]:
+    for event in log.events:
+        if event["event_id"] == event_id:
+            content = event["content"] or {}
+            found: Any = content.get("context", content.get("inputs"))
+            if found is not None:
+                return found
+            raise InvalidArgumentError(
+                "inputs_ref", event_id, "an event with context or inputs that are not erased"
+            )
+    known = [event["event_id"] for event in log.events if event["content"]]
+    raise InvalidArgumentError("inputs_ref", event_id, known)

@@ -1,0 +1,183 @@
+"""Decisions as users see them: models made from states. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from autotrace.decisions import machine
+from autotrace.decisions.book import Log
+from autotrace.decisions.chain import StoredEvent
+from autotrace.decisions.machine import Event, Request, State
+from autotrace.models import (
+    Approval,
+    Decision,
+    DecisionEvent,
+    Delivery,
+    Evaluation,
+    Execution,
+    Vote,
+)
+from autotrace.store.times import utc
+
+_NOT_NOTIFIED: Final = "no approval route is set up: nobody was notified"
+
+
+def to_decision(state: State, superseded_by: str | None = None) -> Decision:
+    """Make the model of a decision as it stands."""
+    created = state.created
+    facts, content = created.facts, created.content or {}
+    closed = state.closed
+    ending: Mapping[str, Any] = (closed.content or {}) if closed is not None else {}
+    return Decision(
+        decision_id=state.decision_id,
+        intent=facts["intent"],
+        status=state.status,
+        automation_mode=state.mode,
+        created_at=utc(created.at_ns),
+        approval_required=state.status == "needs_approval",
+        closed_at=None if closed is None else utc(closed.at_ns),
+        approval=None if state.request is None else to_approval(state.request),
+        trace_id=facts.get("trace_id"),
+        actor=state.actor,
+        instance=facts.get("instance"),
+        version=facts.get("version"),
+        key=facts.get("key"),
+        evaluations=[_evaluation(event) for event in state.evaluations],
+        execution=_execution(state),
+        reason=ending.get("reason") if state.status == "aborted" else None,
+        summary=ending.get("summary"),
+        category=facts.get("category"),
+        tags=facts.get("tags", []),
+        supersedes=facts.get("supersedes"),
+        superseded_by=superseded_by,
+        **content,
+    )
+
+
+def to_approval(request: Request) -> Approval:
+    """Make the model of a request for approval and its answer."""
+    asked, facts, content = request.event, request.event.facts, request.event.content or {}
+    answer = request.resolved_by
+    votes = [
+        Vote(
+            approver=vote.approver,
+            rationale=(vote.event.content or {}).get("rationale"),
+            at=utc(vote.event.at_ns),
+        )
+        for vote in request.votes
+    ]
+    expires_at_ns = request.expires_at_ns
+    return Approval(
+        id=facts["approval_id"],
+        status=request.status,
+        title=content.get("title"),
+        message=content.get("message"),
+        requester=facts["requester"],
+        requested_at=utc(asked.at_ns),
+        expires_at=None if expires_at_ns is None else utc(expires_at_ns),
+        resolved_at=None if answer is None else utc(answer.at_ns),
+        approver=None if answer is None else answer.facts.get("approver"),
+        rationale=None if answer is None else (answer.content or {}).get("rationale"),
+        require_rationale=facts["require_rationale"],
+        approvals_needed=request.needed,
+        votes=votes,
+        route=facts["route"],
+        delivery=_delivery(request),
+    )
+
+
+def _delivery(request: Request) -> Delivery:
+    told = request.delivery
+    if told is not None:
+        return Delivery(status=told.facts["status"], note=(told.content or {}).get("note", ""))
+    notifies = request.event.facts["notifies"]
+    return Delivery(status="pending", note="" if notifies else _NOT_NOTIFIED)
+
+
+def _evaluation(event: Event) -> Evaluation:
+    return Evaluation(
+        event_id=event.event_id,
+        policy_id=event.facts["policy_id"],
+        version=event.facts["version"],
+        outcome=event.facts["outcome"],
+        rationale=(event.content or {}).get("rationale", {}),
+        at=utc(event.at_ns),
+    )
+
+
+def _execution(state: State) -> Execution | None:
+    claim, closed = state.claim, state.closed
+    if claim is None:
+        return None
+    ended = {"committed": "succeeded", "aborted": "failed"}
+    return Execution(
+        status=ended.get(state.status, "claimed"),  # pyright: ignore[reportArgumentType] - of three values
+        tool_name=claim.facts["tool_name"],
+        arguments_sha256=claim.facts["arguments_sha256"],
+        claimed_at=utc(claim.at_ns),
+        claimed_by=claim.by,
+        finished_at=None if closed is None else utc(closed.at_ns),
+    )
+
+
+def to_event(stored: StoredEvent) -> DecisionEvent:
+    """Make the model of one event, with what its type carries beside the common fields."""
+    carried = {**stored["facts"], **(stored["content"] or {})}
+    carried.pop("otel", None)
+    if (expires_at_ns := carried.pop("expires_at_ns", None)) is not None:
+        carried["expires_at"] = utc(expires_at_ns)
+    return DecisionEvent.model_validate(
+        carried
+        | {
+            "event_id": stored["event_id"],
+            "type": stored["type"],
+            "timestamp": utc(stored["at_ns"]),
+            "sequence": stored["sequence"],
+            "by": stored["by"],
+            "hash": stored["hash"],
+            "erased": stored["content"] is None and stored["content_sha256"] is not None,
+        }
+    )
+
+
+def notice_of(log: Log) -> dict[str, Any]:
+    """Return what approvers are told when approval is asked for."""
+    decision = to_decision(log.state)
+    approval = decision.approval
+    asked = log.state.request
+    content = (asked.event.content or {}) if asked is not None else {}
+    told = {} if approval is None else approval.model_dump(mode="json", exclude={"votes"})
+    return {
+        "type": "approval.requested",
+        "decision_id": decision.decision_id,
+        "approval_id": told.get("id"),
+        "intent": decision.intent,
+        "automation_mode": decision.automation_mode,
+        "actor": decision.actor,
+        "trace_id": decision.trace_id,
+        "arguments": content.get("arguments"),
+    } | {
+        name: told.get(name)
+        for name in (
+            *("title", "message", "requester", "requested_at", "expires_at"),
+            *("approvals_needed", "require_rationale"),
+        )
+    }
+
+
+def text_of(events: list[StoredEvent]) -> str:
+    """Return the words by which a decision is found: what was asked, why, and what came of it."""
+    words: list[Any] = []
+    for event in events:
+        content = event["content"] or {}
+        if event["type"] == machine.CREATED:
+            words.append(event["facts"]["intent"].replace(".", " ").replace("_", " "))
+            words += [content.get(name) for name in ("title", "decision", "context", "rationale")]
+        elif event["type"] == machine.APPROVAL_REQUESTED:
+            words += [content.get("title"), content.get("message")]
+        elif event["type"] == machine.CONTEXT_ADDED:
+            words.append(content.get("summary"))
+        elif event["type"] == machine.APPROVAL_REJECTED:
+            words.append(content.get("rationale"))
+    return "\n".join(word for word in words if word)

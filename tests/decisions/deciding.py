@@ -52,7 +52,6 @@ def open_deciding(settings: Mapping[str, Any], **options: Any) -> Deciding:
         Kept(),
         space=embedder.space,
         embed=lambda text: embedder.embed([text])[0],
-        route=lambda name: None,
         count=lambda name: None,
         note=lambda kind, message, error: failures.append(error),
     )

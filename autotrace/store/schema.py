@@ -98,7 +98,6 @@ class Collection(Protocol):
         *,
         query_embeddings: Any,
         n_results: int,
-        where: Any = None,
         include: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Find the nearest records."""

@@ -19,7 +19,11 @@ HIDDEN = "(not shown)"
 """Stands for a value that may be a secret in an error."""
 HTTP_URL = "an http(s) URL with a host, such as https://hooks.example.com/approvals"
 _SECRETS = (
-    *("chroma_headers", "approval_webhook_url", "approval_webhook_secret", "approval_slack_url"),
+    "chroma_headers",
+    "receipt_key",
+    "approval_webhook_url",
+    "approval_webhook_secret",
+    "approval_slack_url",
 )
 
 
@@ -62,6 +66,11 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = None
     """Base URL of an OTLP/HTTP collector that gets the same spans. Without it the stock variables
     OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT are honoured."""
+    enforce_modes: bool = False
+    """Whether decisions of mode `propose` or `approve` need an approval before a commit."""
+    receipt_key: str | None = Field(default=None, repr=False)
+    """Ed25519 private key that signs receipts: PEM, or base64 of its 32 bytes. Default: one of the
+    store's own, made when first needed, in a file that only its owner can read."""
     agent: str | None = None
     """Agent of tasks that name none."""
     capture_arguments: bool = True
@@ -120,6 +129,12 @@ class Settings(BaseSettings):
         host = urlsplit(self.store).netloc.rpartition("@")[2]
         name = "".join(c if c.isalnum() else "-" for c in host)
         return Path(DEFAULT_STORE).resolve() / f"spool-{name}"
+
+    @property
+    def receipt_key_path(self) -> Path:
+        """The file of the key that signs receipts, if none is given by setting."""
+        place = self.store_path if self.is_embedded else self.spool_path
+        return place / "receipt.key"
 
     def resolved(self) -> Settings:
         """Return the same settings with each place in its one spelling, as seen from here."""

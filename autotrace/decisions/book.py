@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from autotrace.decisions import chain, machine
 from autotrace.decisions.machine import Draft, State
@@ -26,6 +26,7 @@ from autotrace.errors import (
     InvalidArgumentError,
     StoreUnavailableError,
 )
+from autotrace.models import NOWHERE, Place
 from autotrace.semconv import DECISION_ID_PREFIX
 from autotrace.store import decisions as store
 from autotrace.store import slots
@@ -59,18 +60,6 @@ class Recording(Protocol):
     def event(self, happened: Happened) -> None:
         """Make the span of an event. Never raises."""
         ...
-
-
-class Place(NamedTuple):
-    """Where in a trace a decision was opened."""
-
-    trace_id: str | None = None
-    otel: tuple[str, str] | None = None
-    """OpenTelemetry's trace and span id, in hex."""
-
-
-NOWHERE: Final = Place()
-"""Outside of any trace."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +101,7 @@ class DecisionBook:
     Args:
         connection: The store.
         recording: Makes values fit to be kept, and spans of events.
-        sign: Makes the receipt of an end, from a log and its closing event; None: none is made.
+        sign: Makes the receipt of an end; what it cannot sign ends without.
         clock_ns: Tells the time.
     """
 
@@ -121,7 +110,7 @@ class DecisionBook:
         connection: Connection[DecisionCollections],
         recording: Recording,
         *,
-        sign: Callable[[Log], Mapping[str, Any]] | None = None,
+        sign: Callable[[Log], Mapping[str, Any] | None] | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.connection = connection
@@ -290,7 +279,9 @@ class DecisionBook:
         closed = log.state.closed
         if self._sign is None or closed is None or closed not in log.state.events[-1:]:
             return {}
-        return {store.receipt_id(log.decision_id, closed.event_id): self._sign(log)}
+        receipt = self._sign(log)
+        record_id = store.receipt_id(log.decision_id, closed.event_id)
+        return {} if receipt is None else {record_id: receipt}
 
     def _tell(self, log: Log, events: Sequence[chain.StoredEvent]) -> None:
         facts = log.state.created.facts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, get_args
 
 from autotrace.decisions import chain, machine, views
@@ -282,8 +282,13 @@ class DecisionLibrary:
         """
         return self.check(decision_id).ok
 
-    def check(self, decision_id: str) -> Verification:
+    def check(self, decision_id: str, receipt: Receipt | None = None) -> Verification:
         """Check a decision's history and receipt.
+
+        Args:
+            decision_id: The decision.
+            receipt: One that was kept elsewhere, which shows if the end was exchanged; None: the
+                one in the store.
 
         Returns:
             What was found; the first event that is not as it was written, if any.
@@ -307,26 +312,25 @@ class DecisionLibrary:
                 problem=bad.problem,
             )
         log = Log(decision_id, changes)
-        problem = self._receipt_problem(log)
-        has_receipt = self._stored_receipt(log) is not None
+        claims = self._stored_receipt(log) if receipt is None else receipt.model_dump()
+        problem = None if claims is None else self._receipt_problem(log, claims)
         return Verification(
             decision_id=decision_id,
             ok=problem is None,
             events=len(events),
             erased_events=sum(event.erased for event in log.state.events),
             problem=problem,
-            receipt="invalid" if problem else "valid" if has_receipt else "none",
+            receipt="none" if claims is None else "invalid" if problem else "valid",
         )
 
-    def _receipt_problem(self, log: Log) -> str | None:
-        receipt = self._stored_receipt(log)
-        if receipt is None:
-            return None
+    def _receipt_problem(self, log: Log, receipt: Mapping[str, Any]) -> str | None:
         data: dict[str, Any] = receipt["receipt_data"]
         own = self._signer()
         public_key = own.public_key if receipt["key_id"] == own.key_id else receipt["public_key"]
         if not self._is_signed(public_key, data, receipt["signature"]):
             return "the receipt's signature is not that of its data"
+        if log.state.closed is None:
+            return "the receipt says that it has ended, and it has not"
         expected = self.sign(log)["receipt_data"]
         wrong = [name for name, value in expected.items() if data.get(name) != value]
         return f"the receipt says another {', '.join(wrong)}" if wrong else None

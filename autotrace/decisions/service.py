@@ -8,21 +8,25 @@ asked for is told to whom it concerns.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol, get_args
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Final, get_args
 
 from autotrace.decisions import given, machine, views
-from autotrace.decisions.book import NOWHERE, DecisionBook, Log, Place
+from autotrace.decisions.book import DecisionBook, Log
 from autotrace.decisions.given import Given
 from autotrace.decisions.machine import Draft, State
+from autotrace.decisions.policies import Evaluated
+from autotrace.decisions.routes import approval_notice
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import (
+    NOWHERE,
     Approval,
     ApprovalRequest,
     AutomationMode,
     Decision,
     DecisionCategory,
     DecisionEvent,
+    Place,
     PolicyOutcome,
 )
 from autotrace.semconv import APPROVAL_ID_PREFIX
@@ -34,15 +38,6 @@ Report = Callable[[str, str, int], None]
 """Told once how a delivery went: `delivered` or `failed`, a note, and after how many attempts."""
 Send = Callable[[Mapping[str, Any], Report], None]
 """Begins to deliver a notice; never raises."""
-
-
-class Evaluated(Protocol):
-    """What a policy says."""
-
-    policy_id: str
-    version: str
-    outcome: PolicyOutcome
-    rationale: dict[str, Any]
 
 
 class DecisionService:
@@ -174,6 +169,38 @@ class DecisionService:
             self.book.create(facts, content, place=place, then=[end], supersedes=supersedes)
         )
 
+    # --- looking
+
+    def get(self, decision_id: str) -> Decision:
+        """Return a decision as it stands.
+
+        Raises:
+            DecisionNotFoundError: There is no such decision.
+        """
+        return self._view(self.book.read(decision_id))
+
+    def until_answered(
+        self, decision_id: str, timeout_s: float | None
+    ) -> Generator[float, None, Decision]:
+        """Follow a decision until its request is answered, or ends, or the time is over.
+
+        Yields:
+            How long to sleep before the next look, in seconds.
+
+        Returns:
+            The decision as it stands then.
+        """
+        return self._view((yield from self.book.until_answered(decision_id, timeout_s)))
+
+    def outcome_of(self, policy_id: str, inputs: Mapping[str, Any]) -> PolicyOutcome:
+        """Ask a policy before there is a decision; nothing is kept.
+
+        Raises:
+            PolicyNotFoundError: No such policy is registered.
+            PolicyError: It gave no outcome.
+        """
+        return self._evaluate(policy_id, inputs).outcome
+
     # --- while it is open
 
     def add_context(
@@ -209,6 +236,7 @@ class DecisionService:
         inputs: Mapping[str, Any] | None = None,
         *,
         inputs_ref: str | None = None,
+        shown: Mapping[str, Any] | None = None,
         by: str,
     ) -> DecisionEvent:
         """Ask a policy.
@@ -218,6 +246,7 @@ class DecisionService:
             policy_id: The policy.
             inputs: What it is to look at.
             inputs_ref: In their place: id of an earlier event, whose context or inputs to take.
+            shown: What is to be kept in place of the inputs. Default: the inputs.
             by: Who asks.
 
         Returns:
@@ -245,11 +274,11 @@ class DecisionService:
         }
         content = {"rationale": self._given.object("rationale", answer.rationale)}
         if inputs_ref is None:
-            content["inputs"] = self._given.object("inputs", inputs)
+            content["inputs"] = self._given.object("inputs", inputs if shown is None else shown)
         draft = Draft(machine.POLICY_EVALUATED, facts, content)
-        return self._last_event(
-            self.book.change(decision_id, by, lambda state: machine.add(state, draft))
-        )
+        log = self.book.change(decision_id, by, lambda state: machine.evaluate(state, draft))
+        said = machine.evaluation(log.state, draft)
+        return self._last_event(log) if said is None else views.to_event(log.events[said.sequence])
 
     def request_approval(
         self, decision_id: str, request: ApprovalRequest, *, requester: str
@@ -263,7 +292,15 @@ class DecisionService:
         """
         send = self._route(request.route)
         approval_id = APPROVAL_ID_PREFIX + secrets.token_hex(8)
-        seconds = request.expires_in_seconds
+        facts = {
+            "approval_id": approval_id,
+            "requester": requester,
+            "require_rationale": request.require_rationale,
+            "approvals_needed": request.approvals_needed,
+            "expires_in_seconds": request.expires_in_seconds,
+            "route": request.route,
+            "notifies": send is not None,
+        }
         content = {
             name: self._given.text(name, text)
             for name, text in (("title", request.title), ("message", request.message))
@@ -272,21 +309,10 @@ class DecisionService:
         if request.arguments is not None:
             content["arguments"] = request.arguments
 
-        def command(state: State) -> list[Draft]:
-            now_ns = self.book.now_ns()
-            facts = {
-                "approval_id": approval_id,
-                "requester": requester,
-                "require_rationale": request.require_rationale,
-                "approvals_needed": request.approvals_needed,
-                "expires_at_ns": None if seconds is None else now_ns + int(seconds * 1e9),
-                "route": request.route,
-                "notifies": send is not None,
-            }
-            draft = Draft(machine.APPROVAL_REQUESTED, facts, content)
-            return machine.request_approval(state, draft)
-
-        log = self.book.change(decision_id, requester, command)
+        draft = Draft(machine.APPROVAL_REQUESTED, facts, content)
+        log = self.book.change(
+            decision_id, requester, lambda state: machine.request_approval(state, draft)
+        )
         asked = log.state.request
         if asked is None:  # the machine never returns such a state
             raise AssertionError(decision_id)
@@ -302,7 +328,10 @@ class DecisionService:
             draft = Draft(machine.APPROVAL_DELIVERY, facts, {"note": note})
             self.book.change(decision_id, "autotrace", lambda _: [draft])
 
-        send(views.notice_of(log), report)
+        asked = log.state.request
+        if asked is not None:
+            arguments = (asked.event.content or {}).get("arguments")
+            send(approval_notice(self._view(log), views.to_approval(asked), arguments), report)
 
     def resolve(
         self, decision_id: str, *, granted: bool, approver: str, rationale: str | None = None
@@ -327,6 +356,19 @@ class DecisionService:
             lambda state: machine.resolve(state, granted=granted, approver=name, rationale=why),
         )
         return self._view(log)
+
+    def check_call(self, decision_id: str, *, tool_name: str, arguments_sha256: str) -> None:
+        """Pass the call of a tool for which a decision was opened, and no other.
+
+        Raises:
+            ApprovalRefused: It was opened for another one, or for none.
+            DecisionNotFoundError: There is no such decision.
+        """
+        machine.check_call(
+            self.book.read(decision_id).state,
+            tool_name=tool_name,
+            arguments_sha256=arguments_sha256,
+        )
 
     def claim(
         self, decision_id: str, *, tool_name: str, arguments_sha256: str, by: str

@@ -23,16 +23,7 @@ if TYPE_CHECKING:
 
 def open_connection(settings: Settings, space: str | None) -> Connection:
     """Make the connection that settings name; nothing is opened yet."""
-    return connect(
-        settings.store,
-        space=space,
-        server=ServerOptions(
-            headers=settings.chroma_headers,
-            tenant=settings.chroma_tenant,
-            database=settings.chroma_database,
-            timeout_s=settings.chroma_timeout_ms / 1000,
-        ),
-    )
+    return connect(settings.store, space=space, server=ServerOptions.of(settings))
 
 
 def choose_embedding(settings: Settings, embedder: Any = None) -> Embedding:

@@ -160,7 +160,7 @@ def test_a_full_queue_is_a_failed_delivery_with_a_note() -> None:
     assert reports.seen == [("delivered", "done", 1)] * 2
 
 
-@pytest.mark.parametrize("notice", [{"a": object()}, {("a",): 1}], ids=repr)
+@pytest.mark.parametrize("notice", [{"a": object()}, {("a",): 1}], ids=["value", "key"])
 def test_a_notice_that_is_no_json_is_a_failed_delivery(notice: Any) -> None:
     status, note, attempts = told(Scripted(lambda *_: DONE), notice)
 

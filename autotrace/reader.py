@@ -6,9 +6,15 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, get_args
 
-from autotrace.errors import AutotraceError, InvalidArgumentError, TraceNotFoundError
-from autotrace.export.assemble import Tree, build_trace, trace_id_of
-from autotrace.models import RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
+from autotrace.errors import (
+    AutotraceError,
+    InvalidArgumentError,
+    StoreError,
+    TraceNotFoundError,
+)
+from autotrace.export.assemble import Tree, build_trace, decisions_of
+from autotrace.export.roles import trace_id_of
+from autotrace.models import Decision, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.retrieval import search
 from autotrace.store import stats, traces
 from autotrace.store.connection import Connection
@@ -30,14 +36,24 @@ class Reader:
     Args:
         connection: The store.
         embedder: Makes the vectors of queries; must be of the store's embedding space.
+        decisions: Returns those of some decisions that exist, oldest first. Without it traces
+            have none.
     """
 
-    def __init__(self, connection: Connection, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        embedder: Embedder,
+        decisions: Callable[[Sequence[str]], list[Decision]] | None = None,
+    ) -> None:
         self._connection = connection
         self._embedder = embedder
+        self._decisions = decisions
 
     def get_trace(self, trace_id: str) -> Trace:
-        """Return a trace with its steps and tool calls.
+        """Return a trace with its steps, its tool calls, and its decisions as they stand now.
+
+        That the decisions cannot be read is no error: `decisions_error` says so.
 
         Raises:
             TraceNotFoundError: There is none with this id.
@@ -49,8 +65,18 @@ class Reader:
             tree = Tree(self._read(lambda c: read_records(c.log, otel_trace)))
             for task in tree.tasks:
                 if trace_id_of(task) == trace_id:
-                    return build_trace(tree, task)
+                    trace = build_trace(tree, task)
+                    ids = decisions_of(tree, task)
+                    return self._with_decisions(trace, ids) if ids else trace
         raise TraceNotFoundError(trace_id, self._connection.name)
+
+    def _with_decisions(self, trace: Trace, decision_ids: Sequence[str]) -> Trace:
+        if self._decisions is None:
+            return trace
+        try:
+            return trace.model_copy(update={"decisions": self._decisions(decision_ids)})
+        except StoreError as error:
+            return trace.model_copy(update={"decisions_error": str(error)})
 
     def list_traces(
         self,

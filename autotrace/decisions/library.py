@@ -76,6 +76,15 @@ class DecisionLibrary:
         """
         return self._views([self._book.read(decision_id)])[0]
 
+    def existing(self, decision_ids: Sequence[str]) -> list[Decision]:
+        """Return those of some decisions that exist, oldest first.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        logs = self._book.read_all(decision_ids).values()
+        return self._views(sorted(logs, key=lambda log: log.state.created.at_ns))
+
     def trace(self, decision_id: str) -> DecisionTrace:
         """Return a decision with its history.
 

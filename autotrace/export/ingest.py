@@ -25,15 +25,14 @@ import orjson
 
 from autotrace import semconv
 from autotrace.errors import StoreUnavailableError
-from autotrace.export.assemble import (
-    Tree,
+from autotrace.export.assemble import Tree, summarize
+from autotrace.export.records import SpanRecord, record_key
+from autotrace.export.roles import (
     duration_ms_of,
-    summarize,
     tool_name_of,
     tool_status_of,
     trace_id_of,
 )
-from autotrace.export.records import SpanRecord, record_key
 from autotrace.export.vectors import TaskVectors
 from autotrace.store import schema, texts, timeline, traces
 from autotrace.store.connection import Connection

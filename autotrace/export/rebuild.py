@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from autotrace.errors import AutotraceError, StoreError
-from autotrace.export.assemble import Tree, summarize, trace_id_of
+from autotrace.export.assemble import Tree, summarize
 from autotrace.export.cursor import load_cursor
 from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, no_drainer
 from autotrace.export.ingest import call_of, enter_completed
 from autotrace.export.records import record_key
+from autotrace.export.roles import trace_id_of
 from autotrace.export.vectors import TaskVectors
 from autotrace.store import rebuild as repair
 from autotrace.store import timeline, traces

@@ -16,6 +16,7 @@ from typing import Any, Generic
 from typing_extensions import TypeVar
 
 from autotrace.errors import InvalidArgumentError
+from autotrace.settings import Settings
 from autotrace.store.schema import Collections, Opened, open_collections
 
 C = TypeVar("C", bound=Opened, default=Collections)
@@ -32,6 +33,16 @@ class ServerOptions:
     tenant: str = "default_tenant"
     database: str = "default_database"
     timeout_s: float = 30.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> ServerOptions:
+        """Return the options that settings name."""
+        return cls(
+            headers=settings.chroma_headers,
+            tenant=settings.chroma_tenant,
+            database=settings.chroma_database,
+            timeout_s=settings.chroma_timeout_ms / 1000,
+        )
 
 
 class Connection(ABC, Generic[C]):

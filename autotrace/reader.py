@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from autotrace.errors import (
-    AutotraceError,
     InvalidArgumentError,
     StoreError,
     TraceNotFoundError,
@@ -22,8 +21,6 @@ from autotrace.store.embedder import Embedder, text_key
 from autotrace.store.log import read_records
 from autotrace.store.schema import Collections
 from autotrace.store.timeline import Entry
-
-R = TypeVar("R")
 
 MAX_RECALL = 50
 MAX_PAGE = 1000
@@ -62,7 +59,7 @@ class Reader:
         ids = _TRACE_ID.fullmatch(str(trace_id))
         if ids is not None:
             otel_trace = ids[1]
-            tree = Tree(self._read(lambda c: read_records(c.log, otel_trace)))
+            tree = Tree(self._connection.read(lambda c: read_records(c.log, otel_trace)))
             for task in tree.tasks:
                 if trace_id_of(task) == trace_id:
                     trace = build_trace(tree, task)
@@ -115,7 +112,9 @@ class Reader:
                 before=None if after is None else self._entry(collections, after),
             )
 
-        return [traces.to_model(trace_id, summary) for trace_id, summary in self._read(read)]
+        return [
+            traces.to_model(trace_id, summary) for trace_id, summary in self._connection.read(read)
+        ]
 
     def _entry(self, collections: Collections, trace_id: str) -> Entry:
         summary = traces.get_summaries(collections, [trace_id]).get(trace_id)
@@ -167,19 +166,7 @@ class Reader:
                 where=where,
             )
 
-        return [search.to_model(found) for found in self._read(find, fresh=True)]
-
-    def _read(self, read: Callable[[Collections], R], *, fresh: bool = False) -> R:
-        """Read; once more with a new client if another process changed what this one has open."""
-        try:
-            with self._connection.reading(fresh=fresh) as collections:
-                return read(collections)
-        except AutotraceError:
-            raise
-        except Exception:  # noqa: BLE001 - what it is shows in the second attempt
-            self._connection.expire()
-        with self._connection.reading(fresh=True) as collections:
-            return read(collections)
+        return [search.to_model(found) for found in self._connection.read(find, fresh=True)]
 
     def tool_stats(self) -> list[ToolStats]:
         """Return the statistics of every tool, most used first.
@@ -187,7 +174,7 @@ class Reader:
         Raises:
             StoreError: The store cannot be read.
         """
-        return self._read(lambda collections: stats.read_stats(collections.state))
+        return self._connection.read(lambda collections: stats.read_stats(collections.state))
 
 
 def _check_limit(limit: Any, maximum: int) -> None:

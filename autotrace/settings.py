@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = None
     """Base URL of an OTLP/HTTP collector that gets the same spans. Without it the stock variables
     OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT are honoured."""
+    enforce_modes: bool = False
+    """Whether decisions of mode `propose` or `approve` need an approval before a commit."""
+    receipt_key: str | None = Field(default=None, repr=False)
+    """Ed25519 private key that signs receipts: PEM, or base64 of its 32 bytes. Default: one of the
+    store's own, made when first needed, in a file that only its owner can read."""
     agent: str | None = None
     """Agent of tasks that name none."""
     capture_arguments: bool = True
@@ -89,6 +94,12 @@ class Settings(BaseSettings):
         name = "".join(c if c.isalnum() else "-" for c in host)
         return Path(DEFAULT_STORE).resolve() / f"spool-{name}"
 
+    @property
+    def receipt_key_path(self) -> Path:
+        """The file of the key that signs receipts, if none is given by setting."""
+        place = self.store_path if self.is_embedded else self.spool_path
+        return place / "receipt.key"
+
     def resolved(self) -> Settings:
         """Return the same settings with each place in its one spelling, as seen from here."""
         store = str(self.store_path) if self.is_embedded else self.store.lower().rstrip("/")
@@ -114,7 +125,8 @@ def load_settings(**arguments: Any) -> Settings:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "settings"
         source = field if field in given else f"{ENV_PREFIX}{field.upper()}"
-        value = HIDDEN if field.startswith("chroma_headers") else first.get("input")
+        is_secret = field.startswith(("chroma_headers", "receipt_key"))
+        value = HIDDEN if is_secret else first.get("input")
         raise InvalidArgumentError(source, value, _allowed(first)) from None
     if settings.is_embedded:
         _check_path(settings)

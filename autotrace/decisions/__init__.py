@@ -281,15 +281,20 @@ def verify(decision_id: str) -> bool:
     return check(decision_id).ok
 
 
-def check(decision_id: str) -> Verification:
+def check(decision_id: str, receipt: Receipt | None = None) -> Verification:
     """Check a decision's history and receipt, and name the first event that was changed.
+
+    Args:
+        decision_id: The decision.
+        receipt: One that was kept elsewhere, which shows if the end was exchanged; None: the one
+            in the store.
 
     Raises:
         DecisionNotFoundError: There is none with this id.
         NotConfiguredError: `autotrace.configure()` was not called.
         StoreError: The store cannot be read.
     """
-    return deciding_or_raise("decisions.check()").library.check(decision_id)
+    return deciding_or_raise("decisions.check()").library.check(decision_id, receipt)
 
 
 def erase(decision_id: str, *, by: str, reason: str | None = None) -> Decision:

@@ -112,7 +112,7 @@ class DecisionBook:
     Args:
         connection: The store.
         recording: Makes values fit to be kept, and spans of events.
-        sign: Makes the receipt of an end, from a log and its closing event; None: none is made.
+        sign: Makes the receipt of an end; what it cannot sign ends without.
         clock_ns: Tells the time.
     """
 
@@ -121,7 +121,7 @@ class DecisionBook:
         connection: Connection[DecisionCollections],
         recording: Recording,
         *,
-        sign: Callable[[Log], Mapping[str, Any]] | None = None,
+        sign: Callable[[Log], Mapping[str, Any] | None] | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.connection = connection
@@ -290,7 +290,9 @@ class DecisionBook:
         closed = log.state.closed
         if self._sign is None or closed is None or closed not in log.state.events[-1:]:
             return {}
-        return {store.receipt_id(log.decision_id, closed.event_id): self._sign(log)}
+        receipt = self._sign(log)
+        record_id = store.receipt_id(log.decision_id, closed.event_id)
+        return {} if receipt is None else {record_id: receipt}
 
     def _tell(self, log: Log, events: Sequence[chain.StoredEvent]) -> None:
         facts = log.state.created.facts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, get_args
 
 from autotrace.decisions import chain, machine, views
@@ -180,14 +180,18 @@ class DecisionLibrary:
         vector = self._embed(query)
         wanted = limit
         while True:
-            with self._book.connection.reading(fresh=True) as collections:
-                near = store.nearest(collections, vector, wanted)
+            near = self._nearest(vector, wanted)
             logs = self._book.read_all([name for name, _ in near])
             found = [(log, s) for n, s in near if (log := logs.get(n)) and matches(log.state)]
             if len(found) >= limit or len(near) < wanted or wanted >= _MAX_NEAREST:
                 decisions = self._views([log for log, _ in found[:limit]])
                 return [_found(d, s) for d, (_, s) in zip(decisions, found, strict=False)]
             wanted *= _WIDENING
+
+    def _nearest(self, vector: Any, number: int) -> Sequence[tuple[str, float]]:
+        return self._book.connection.read(
+            lambda collections: store.nearest(collections, vector, number), fresh=True
+        )
 
     def _newest_first(self, after: str | None) -> Iterator[list[Log]]:
         """Yield groups of decisions, newest first."""
@@ -291,8 +295,13 @@ class DecisionLibrary:
         """
         return self.check(decision_id).ok
 
-    def check(self, decision_id: str) -> Verification:
+    def check(self, decision_id: str, receipt: Receipt | None = None) -> Verification:
         """Check a decision's history and receipt.
+
+        Args:
+            decision_id: The decision.
+            receipt: One that was kept elsewhere, which shows if the end was exchanged; None: the
+                one in the store.
 
         Returns:
             What was found; the first event that is not as it was written, if any.
@@ -316,26 +325,25 @@ class DecisionLibrary:
                 problem=bad.problem,
             )
         log = Log(decision_id, changes)
-        problem = self._receipt_problem(log)
-        has_receipt = self._stored_receipt(log) is not None
+        claims = self._stored_receipt(log) if receipt is None else receipt.model_dump()
+        problem = None if claims is None else self._receipt_problem(log, claims)
         return Verification(
             decision_id=decision_id,
             ok=problem is None,
             events=len(events),
             erased_events=sum(event.erased for event in log.state.events),
             problem=problem,
-            receipt="invalid" if problem else "valid" if has_receipt else "none",
+            receipt="none" if claims is None else "invalid" if problem else "valid",
         )
 
-    def _receipt_problem(self, log: Log) -> str | None:
-        receipt = self._stored_receipt(log)
-        if receipt is None:
-            return None
+    def _receipt_problem(self, log: Log, receipt: Mapping[str, Any]) -> str | None:
         data: dict[str, Any] = receipt["receipt_data"]
         own = self._signer()
         public_key = own.public_key if receipt["key_id"] == own.key_id else receipt["public_key"]
         if not self._is_signed(public_key, data, receipt["signature"]):
             return "the receipt's signature is not that of its data"
+        if log.state.closed is None:
+            return "the receipt says that it has ended, and it has not"
         expected = self.sign(log)["receipt_data"]
         wrong = [name for name, value in expected.items() if data.get(name) != value]
         return f"the receipt says another {', '.join(wrong)}" if wrong else None

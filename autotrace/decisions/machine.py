@@ -105,7 +105,8 @@ class Request:
     @property
     def expires_at_ns(self) -> int | None:
         """When it ends unanswered."""
-        return self.event.facts["expires_at_ns"]
+        seconds = self.event.facts["expires_in_seconds"]
+        return None if seconds is None else self.event.at_ns + int(seconds * 1e9)
 
 
 @dataclass

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol, get_args
+from typing import Any, Final, get_args
 
 from autotrace.decisions import given, machine, views
 from autotrace.decisions.book import NOWHERE, DecisionBook, Log, Place
 from autotrace.decisions.given import Given
 from autotrace.decisions.machine import Draft, State
+from autotrace.decisions.policies import Evaluated
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import (
     Approval,
@@ -23,7 +24,6 @@ from autotrace.models import (
     Decision,
     DecisionCategory,
     DecisionEvent,
-    PolicyOutcome,
 )
 from autotrace.semconv import APPROVAL_ID_PREFIX
 
@@ -34,15 +34,6 @@ Report = Callable[[str, str, int], None]
 """Told once how a delivery went: `delivered` or `failed`, a note, and after how many attempts."""
 Send = Callable[[Mapping[str, Any], Report], None]
 """Begins to deliver a notice; never raises."""
-
-
-class Evaluated(Protocol):
-    """What a policy says."""
-
-    policy_id: str
-    version: str
-    outcome: PolicyOutcome
-    rationale: dict[str, Any]
 
 
 class DecisionService:
@@ -263,7 +254,15 @@ class DecisionService:
         """
         send = self._route(request.route)
         approval_id = APPROVAL_ID_PREFIX + secrets.token_hex(8)
-        seconds = request.expires_in_seconds
+        facts = {
+            "approval_id": approval_id,
+            "requester": requester,
+            "require_rationale": request.require_rationale,
+            "approvals_needed": request.approvals_needed,
+            "expires_in_seconds": request.expires_in_seconds,
+            "route": request.route,
+            "notifies": send is not None,
+        }
         content = {
             name: self._given.text(name, text)
             for name, text in (("title", request.title), ("message", request.message))
@@ -272,21 +271,10 @@ class DecisionService:
         if request.arguments is not None:
             content["arguments"] = request.arguments
 
-        def command(state: State) -> list[Draft]:
-            now_ns = self.book.now_ns()
-            facts = {
-                "approval_id": approval_id,
-                "requester": requester,
-                "require_rationale": request.require_rationale,
-                "approvals_needed": request.approvals_needed,
-                "expires_at_ns": None if seconds is None else now_ns + int(seconds * 1e9),
-                "route": request.route,
-                "notifies": send is not None,
-            }
-            draft = Draft(machine.APPROVAL_REQUESTED, facts, content)
-            return machine.request_approval(state, draft)
-
-        log = self.book.change(decision_id, requester, command)
+        draft = Draft(machine.APPROVAL_REQUESTED, facts, content)
+        log = self.book.change(
+            decision_id, requester, lambda state: machine.request_approval(state, draft)
+        )
         asked = log.state.request
         if asked is None:  # the machine never returns such a state
             raise AssertionError(decision_id)

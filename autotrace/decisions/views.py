@@ -125,8 +125,6 @@ def to_event(stored: StoredEvent) -> DecisionEvent:
     """Make the model of one event, with what its type carries beside the common fields."""
     carried = {**stored["facts"], **(stored["content"] or {})}
     carried.pop("otel", None)
-    if (expires_at_ns := carried.pop("expires_at_ns", None)) is not None:
-        carried["expires_at"] = utc(expires_at_ns)
     return DecisionEvent.model_validate(
         carried
         | {

@@ -96,13 +96,10 @@ class DecisionIndex:
 
     def _read(self, decision_ids: Sequence[str]) -> dict[str, list[list[Any]]]:
         try:
-            # The write that follows opens the client anew all the same if others have written.
-            with self._connection.reading(fresh=True) as collections:
-                return store.read_logs(collections.log, decision_ids)
+            return self._connection.read(lambda c: store.read_logs(c.log, decision_ids))
         except AutotraceError:
             raise
         except Exception as error:
-            self._connection.expire()
             msg = f"the decisions of {self._connection.name} cannot be read: {error}"
             raise StoreUnavailableError(msg) from error
 

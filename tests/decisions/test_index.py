@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from autotrace.decisions.book import NOWHERE, DecisionBook, Happened, Place
-from autotrace.decisions.library import DecisionLibrary
-from autotrace.decisions.service import DecisionService
 from autotrace.errors import EmbeddingSpaceError, StoreError, StoreUnavailableError
 from autotrace.export.counters import Counters
 from autotrace.export.exporter import open_connection, open_decision_index
@@ -23,29 +20,9 @@ from autotrace.models import ApprovalRequest
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
 from autotrace.store import decisions
-from autotrace.store.connection import ServerOptions
-from autotrace.store.decisions import connect_decisions
+from tests.decisions.deciding import Kept, open_deciding
 from tests.embedders import HashEmbedder, SmallEmbedder
 from tests.export.strategies import decision_record, task_record, tool_record
-
-
-class Kept:
-    """Keeps everything as it is, and the events in a list."""
-
-    def __init__(self) -> None:
-        self.happened: list[Happened] = []
-
-    def value(self, value: Any, path: str) -> Any:
-        return value
-
-    def text(self, value: Any, path: str) -> str:
-        return str(value)
-
-    def place(self) -> Place:
-        return NOWHERE
-
-    def event(self, happened: Happened) -> None:
-        self.happened.append(happened)
 
 
 @dataclass
@@ -57,26 +34,12 @@ class Agent:
     counters: Counters = field(default_factory=Counters)
 
     def __post_init__(self) -> None:
-        self.told = Kept()
+        deciding = open_deciding(self.settings.model_dump(), self.embedder)
+        self.service, self.library = deciding.service, deciding.library
+        self.connection = deciding.service.book.connection
+        self.told = cast("Kept", deciding.service.book.recording)
         space = self.embedder.space
-        self.connection = connect_decisions(
-            self.settings.store, space=space, server=ServerOptions.of(self.settings)
-        )
-        self.book = DecisionBook(self.connection, self.told)
-
-        def no_policy(policy_id: str, inputs: Any) -> Any:
-            raise AssertionError(policy_id, inputs)
-
-        self.service = DecisionService(self.book, evaluate=no_policy, route=lambda _: None)
-        self.library = DecisionLibrary(
-            self.book,
-            embed=lambda text: self.embedder.embed([text])[0],
-            signer=lambda: pytest.fail("nothing is signed here"),
-            is_signed=lambda *_: False,
-        )
-        self.index = open_decision_index(
-            self.settings, self.embedder, self.counters.add, self.embedder.space
-        )
+        self.index = open_decision_index(self.settings, self.embedder, self.counters.add, space)
         self.traces = open_connection(self.settings, space)
         self.ingestor = Ingestor(self.traces, self.embedder, self.counters.add, self.index)
         self.batch = 0
@@ -91,7 +54,7 @@ class Agent:
         """Return the spans of what has happened, below a task."""
         spans = [
             decision_record(n, 1, n, n, h.decision_id, h.event["type"])
-            for n, h in enumerate(self.told.happened, start=2)
+            for n, h in enumerate(self.told.events, start=2)
         ]
         return [task_record(1, None, 0, 1000), *spans]
 

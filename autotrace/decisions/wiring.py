@@ -1,0 +1,66 @@
+"""How settings become the decisions of a store."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from autotrace.decisions import policies
+from autotrace.decisions.book import DecisionBook, Log, Recording
+from autotrace.decisions.current import Deciding
+from autotrace.decisions.library import DecisionLibrary
+from autotrace.decisions.receipts import Signer, verify_signature
+from autotrace.decisions.service import DecisionService, Send
+from autotrace.settings import Settings
+from autotrace.store.connection import ServerOptions
+from autotrace.store.decisions import connect_decisions
+
+DEFAULT_ACTOR: Final = "agent"
+Note = Callable[[str, str, BaseException], None]
+
+
+def make_deciding(
+    settings: Settings,
+    recording: Recording,
+    *,
+    space: str | None,
+    embed: Callable[[str], Any],
+    route: Callable[[str | None], Send | None],
+    count: Callable[[str], None],
+    note: Note,
+) -> Deciding:
+    """Make the decisions of the store that settings name; nothing is opened yet.
+
+    Args:
+        settings: Names the store.
+        recording: Makes values fit to be kept, and spans of events.
+        space: The embedding space of the store; None accepts any.
+        embed: Makes the vector of a text.
+        route: Returns what notifies approvers, by name.
+        count: Counts by name.
+        note: Keeps and logs a failure.
+    """
+    connection = connect_decisions(settings.store, space=space, server=ServerOptions.of(settings))
+    signer = functools.cache(lambda: _signer(settings))
+
+    def sign(log: Log) -> Mapping[str, Any] | None:
+        try:
+            return library.sign(log)
+        except Exception as error:  # noqa: BLE001 - a decision ends with or without a receipt
+            count("unsigned_decisions")
+            note("receipt", f"a decision has ended without a receipt: {error}", error)
+            return None
+
+    book = DecisionBook(connection, recording, sign=sign)
+    library = DecisionLibrary(book, embed=embed, signer=signer, is_signed=verify_signature)
+    service = DecisionService(
+        book, evaluate=policies.evaluate, route=route, enforce_modes=settings.enforce_modes
+    )
+    return Deciding(service, library, settings.agent or DEFAULT_ACTOR)
+
+
+def _signer(settings: Settings) -> Signer:
+    if settings.receipt_key is not None:
+        return Signer.from_setting(settings.receipt_key)
+    return Signer.load_or_create(settings.receipt_key_path)

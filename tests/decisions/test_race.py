@@ -1,0 +1,123 @@
+"""Processes that race for the same decisions: one outcome each, and all agree."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from autotrace.errors import AutotraceError
+from autotrace.models import ApprovalRequest
+from tests.decisions.deciding import open_deciding
+
+ROOT = Path(__file__).parents[2]
+PROCESSES = 8
+DECISIONS = 6
+
+
+def race(settings: dict[str, str], number: int, decision_ids: list[str]) -> None:
+    """Try everything on every decision, in an order of its own; tell what went through."""
+    deciding = open_deciding(settings)
+    service, order = deciding.service, random.Random(number)
+    name = f"person {number}"
+    attempts = {
+        "approve": lambda d: service.resolve(d, granted=True, approver=name),
+        "reject": lambda d: service.resolve(d, granted=False, approver=name, rationale=name),
+        "claim": lambda d: service.claim(d, tool_name="pay", arguments_sha256="00", by=name),
+        "commit": lambda d: service.close(d, "commit", by=name, summary={"by": name}),
+        "abort": lambda d: service.close(d, "abort", by=name, reason=name),
+    }
+    deciding.library.list()  # Chroma is open, and its threads are at work
+    print("ready", flush=True)
+    sys.stdin.readline()
+    won: list[tuple[str, str, str]] = []
+    turns = [(d, what) for d in decision_ids for what in [*attempts, "claim", "commit"]]
+    order.shuffle(turns)
+    turns.sort(key=lambda turn: turn[0])  # all at the same decision at about the same time
+    for decision_id, what in turns:
+        try:
+            attempts[what](decision_id)
+        except AutotraceError:
+            continue
+        won.append((decision_id, what, name))
+    print(json.dumps(won), flush=True)
+    sys.stdin.readline()
+    print(json.dumps([deciding.library.trace(d).model_dump_json() for d in decision_ids]))
+
+
+def test_eight_processes_that_race_agree_on_one_outcome_of_each_decision(
+    store_settings: dict[str, str],
+) -> None:
+    deciding = open_deciding(store_settings)
+    ids: list[str] = []
+    for number in range(DECISIONS):
+        made = deciding.service.open_call(
+            "tool.pay", "approve", actor=f"bot {number}", tool_name="pay", arguments_sha256="00"
+        )
+        deciding.service.request_approval(
+            made.decision_id, ApprovalRequest(), requester=f"bot {number}"
+        )
+        ids.append(made.decision_id)
+    code = (
+        "import json, sys; from tests.decisions.test_race import race; "
+        "race(*json.loads(sys.argv[1]))"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps([store_settings, number, ids])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        for number in range(PROCESSES)
+    ]
+    try:
+        told = [_line(process) for process in processes]
+        assert told == ["ready"] * PROCESSES
+        for process in processes:
+            _go(process)
+        told = [_line(process) for process in processes]
+        for process in processes:
+            _go(process)
+        seen = {process.communicate(timeout=100)[0] for process in processes}
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+    won = {tuple(each) for of_one in told for each in json.loads(of_one)}
+    traces = [deciding.library.trace(decision_id) for decision_id in ids]
+    assert [json.loads(each) for each in seen] == [[t.model_dump_json() for t in traces]]
+    for decision_id, trace in zip(ids, traces, strict=True):
+        types = [event.type for event in trace.events]
+        ended = [event for event in trace.events if event.type in ("closed", "approval_rejected")]
+        assert trace.status in ("committed", "aborted")
+        assert len(ended) == 1
+        assert types.count("claimed") <= 1
+        assert types.count("approval_granted") <= 1
+        happened = {
+            "approval_granted": "approve",
+            "approval_rejected": "reject",
+            "claimed": "claim",
+        }
+        history = [
+            (decision_id, happened.get(event.type) or str(event.model_extra["action"]), event.by)  # type: ignore[index]
+            for event in trace.events[2:]
+        ]
+        assert sorted(w for w in won if w[0] == decision_id) == sorted(history)
+        assert deciding.library.verify(decision_id)
+    deciding.service.book.connection.close()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def _go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()

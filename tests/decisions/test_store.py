@@ -1,0 +1,529 @@
+"""What decisions must do in every store, through the service and the library."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from autotrace.decisions.current import Deciding
+from autotrace.errors import (
+    ApprovalPending,
+    ApprovalRefused,
+    AutotraceError,
+    DecisionNotFoundError,
+    DecisionStateError,
+    InvalidArgumentError,
+    StoreVersionError,
+)
+from autotrace.models import ApprovalRequest, Decision
+from autotrace.store import decisions as store
+from autotrace.store import schema
+from tests.decisions.deciding import Clock, Kept, open_deciding
+
+
+@pytest.fixture
+def deciding(store_settings: dict[str, str]) -> Iterator[Deciding]:
+    opened = open_deciding(store_settings)
+    yield opened
+    opened.service.book.connection.close()
+
+
+@pytest.fixture
+def clock(deciding: Deciding) -> Clock:
+    made = Clock()
+    deciding.service.book.now_ns = made
+    return made
+
+
+def opened(deciding: Deciding, **options: Any) -> Decision:
+    given: dict[str, Any] = {"automation_mode": "approve", "actor": "bot"} | options
+    return deciding.service.create("customer.order.create", **given)
+
+
+def asked(deciding: Deciding, **request: Any) -> str:
+    decision_id = opened(deciding).decision_id
+    deciding.service.request_approval(decision_id, ApprovalRequest(**request), requester="bot")
+    return decision_id
+
+
+def test_a_decision_is_read_back_whole(deciding: Deciding) -> None:
+    service = deciding.service
+    made = opened(deciding, instance="i-1", version="2.0", metadata={"order": 7}, key="order-7")
+    context = service.add_context(made.decision_id, {"risk": 0.12}, summary="low risk", by="bot")
+    request = ApprovalRequest(
+        title="25 % discount", message="for a good customer", expires_in_seconds=60
+    )
+    approval = service.request_approval(made.decision_id, request, requester="bot")
+    service.resolve(made.decision_id, granted=True, approver="ada", rationale="within budget")
+    calls = [{"tool_name": "pay", "tool_call_id": "call-1", "status": "success", "duration_ms": 3}]
+    service.close(made.decision_id, "commit", by="bot", summary={"order": "o-1"}, tool_calls=calls)
+
+    trace = deciding.library.trace(made.decision_id)
+
+    assert trace.model_dump(exclude={"created_at", "closed_at", "approval", "events"}) == {
+        "decision_id": made.decision_id,
+        "intent": "customer.order.create",
+        "status": "committed",
+        "automation_mode": "approve",
+        "approval_required": False,
+        "trace_id": None,
+        "actor": "bot",
+        "instance": "i-1",
+        "version": "2.0",
+        "metadata": {"order": 7},
+        "key": "order-7",
+        "evaluations": [],
+        "execution": None,
+        "reason": None,
+        "summary": {"order": "o-1"},
+        "title": None,
+        "category": None,
+        "context": None,
+        "decision": None,
+        "rationale": None,
+        "alternatives_considered": [],
+        "tags": [],
+        "constraints": [],
+        "consequences": [],
+        "supersedes": None,
+        "superseded_by": None,
+    }
+    assert trace.approval is not None
+    assert trace.approval.expires_at == trace.approval.requested_at + timedelta(seconds=60)
+    assert trace.approval.model_dump(
+        exclude={"requested_at", "expires_at", "resolved_at", "votes"}
+    ) == {
+        "id": approval.id,
+        "status": "approved",
+        "title": "25 % discount",
+        "message": "for a good customer",
+        "requester": "bot",
+        "approver": "ada",
+        "rationale": "within budget",
+        "require_rationale": False,
+        "approvals_needed": 1,
+        "route": None,
+        "delivery": {
+            "status": "pending",
+            "note": "no approval route is set up: nobody was notified",
+        },
+    }
+    assert [event.type for event in trace.events] == [
+        "created",
+        "context_added",
+        "approval_requested",
+        "approval_granted",
+        "tool_called",
+        "closed",
+    ]
+    assert trace.events[1] == context
+    assert context.model_extra == {"context": {"risk": 0.12}, "summary": "low risk"}
+    assert trace.events[4].model_extra == calls[0]
+    assert deciding.library.get(made.decision_id).model_dump() == trace.model_dump(
+        exclude={"events"}
+    )
+
+
+def test_an_open_decision_says_no_time_of_closing(deciding: Deciding) -> None:
+    assert "closed_at" not in opened(deciding).model_dump(mode="json")
+
+
+def test_a_key_finds_the_decision_it_has_opened_in_any_process(
+    deciding: Deciding, store_settings: dict[str, str]
+) -> None:
+    first = opened(deciding, key="order-1")
+    other = open_deciding(store_settings)
+
+    assert opened(other, key="order-1") == first
+    assert opened(other, key="order-1", actor="another").decision_id != first.decision_id
+    with pytest.raises(InvalidArgumentError, match="has opened"):
+        deciding.service.create("another.intent", actor="bot", key="order-1")
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"intent": " "}, "intent"),
+        ({"intent": "x" * 257}, "intent"),
+        ({"automation_mode": "yolo"}, "automation_mode"),
+        ({"actor": ""}, "actor"),
+        ({"metadata": ["a list"]}, "metadata"),
+        ({"key": ""}, "key"),
+    ],
+)
+def test_what_cannot_be_opened_names_the_field_and_changes_nothing(
+    deciding: Deciding, given: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"^{named}="):
+        deciding.service.create(**{"intent": "a.b", "actor": "bot"} | given)
+
+    assert deciding.library.list() == []
+
+
+def test_what_is_asked_of_no_decision_says_so(deciding: Deciding) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: deciding.library.get("decision-none"),
+        lambda: deciding.library.trace("decision-none"),
+        lambda: deciding.library.receipt("decision-none"),
+        lambda: deciding.library.verify("decision-none"),
+        lambda: deciding.library.list(after="decision-none"),
+        lambda: deciding.service.close("decision-none", "commit", by="bot"),
+        lambda: deciding.service.add_context("decision-none", {"a": 1}, by="bot"),
+    ]
+    for call in calls:
+        with pytest.raises(DecisionNotFoundError, match="decision-none"):
+            call()
+
+
+def test_what_waits_is_pending_until_it_is_answered(deciding: Deciding) -> None:
+    first, second, third = (asked(deciding) for _ in range(3))
+    opened(deciding)
+    deciding.service.resolve(second, granted=False, approver="ada", rationale="no")
+
+    assert [d.decision_id for d in deciding.library.pending()] == [first, third]
+
+
+def test_a_request_that_has_expired_is_seen_so_by_whoever_looks(
+    deciding: Deciding, clock: Clock
+) -> None:
+    looked_at, resolved, listed, pending = (
+        asked(deciding, expires_in_seconds=60) for _ in range(4)
+    )
+    clock.ahead_s = 61
+
+    decision = deciding.library.get(looked_at)
+    with pytest.raises(DecisionStateError, match="has expired"):
+        deciding.service.resolve(resolved, granted=True, approver="ada")
+
+    assert (decision.status, decision.approval and decision.approval.status) == (
+        "aborted",
+        "expired",
+    )
+    assert deciding.library.pending() == []
+    assert {d.decision_id: d.status for d in deciding.library.list()} == dict.fromkeys(
+        [looked_at, resolved, listed, pending], "aborted"
+    )
+    clock.ahead_s = 0  # whatever another machine's clock says: it has happened
+    assert deciding.library.get(looked_at) == decision
+
+
+def test_lists_are_newest_first_by_page_and_filter(deciding: Deciding, clock: Clock) -> None:
+    ids: list[str] = []
+    for number in range(7):
+        clock.ahead_s = 20 * number  # each in a bucket of its own
+        ids.append(opened(deciding, actor=f"bot-{number % 2}").decision_id)
+    deciding.service.close(ids[3], "commit", by="bot")
+    listed = deciding.library.list
+
+    assert [d.decision_id for d in listed()] == ids[::-1]
+    assert [d.decision_id for d in listed(limit=2)] == ids[:4:-1]
+    assert [d.decision_id for d in listed(limit=2, after=ids[5])] == [ids[4], ids[3]]
+    assert [d.decision_id for d in listed(status="committed")] == [ids[3]]
+    assert [d.decision_id for d in listed(actor="bot-1")] == [ids[5], ids[3], ids[1]]
+    for options, named in (
+        ({"limit": 0}, "limit"),
+        ({"status": "done"}, "status"),
+        ({"category": "x"}, "category"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=f"^{named}="):
+            listed(**options)  # type: ignore[arg-type]
+
+
+RECORD: dict[str, Any] = {
+    "title": "Use a queue",
+    "category": "architecture",
+    "context": "orders come in bursts",
+    "decision": "put a queue before the shop",
+    "rationale": "bursts must not lose orders",
+    "alternatives_considered": [{"option": "more servers", "rejected_because": "too dear"}],
+    "tags": ["orders", "load"],
+    "constraints": ["one team"],
+    "consequences": ["orders are late by seconds"],
+    "actor": "ada",
+}
+
+
+def test_a_decision_is_recorded_in_one_call(deciding: Deciding) -> None:
+    recorded = deciding.service.record(**RECORD)
+
+    assert recorded.status == "committed"
+    assert {name: getattr(recorded, name) for name in RECORD} | {
+        "alternatives_considered": [a.model_dump() for a in recorded.alternatives_considered]
+    } == RECORD
+    assert deciding.library.list(category="architecture") == [recorded]
+    assert deciding.library.verify(recorded.decision_id)
+    for name, value in (
+        ("category", "poetry"),
+        ("title", ""),
+        ("tags", "orders"),
+        ("alternatives_considered", [{"rejected_because": "x"}]),
+    ):
+        with pytest.raises(InvalidArgumentError, match=f"^{name}="):
+            deciding.service.record(**RECORD | {name: value})
+
+
+def test_a_decision_is_superseded_once_and_both_say_so(deciding: Deciding) -> None:
+    old = deciding.service.record(**RECORD).decision_id
+    new = deciding.service.record(**RECORD, supersedes=old).decision_id
+
+    assert deciding.library.get(old).superseded_by == new
+    assert deciding.library.get(new).supersedes == old
+    with pytest.raises(DecisionStateError, match=new):
+        deciding.service.record(**RECORD, supersedes=old)
+    with pytest.raises(DecisionNotFoundError):
+        deciding.service.record(**RECORD, supersedes="decision-none")
+    assert len(deciding.library.list()) == 2
+
+
+def test_what_died_before_it_superseded_leaves_room_for_another(deciding: Deciding) -> None:
+    old = deciding.service.record(**RECORD).decision_id
+    with deciding.service.book.connection.writing() as collections:
+        store.put(collections.log, store.superseded_id(old), {"by": "decision-died"})
+
+    assert deciding.library.get(old).superseded_by is None
+    new = deciding.service.record(**RECORD, supersedes=old).decision_id
+    assert deciding.library.get(old).superseded_by == new
+
+
+def test_searching_goes_by_meaning_and_filter(deciding: Deciding) -> None:
+    found: dict[str, str] = {}
+    for title, tags in (("cache the menu", ["speed"]), ("cache the prices", ["speed", "money"])):
+        made = deciding.service.record(**RECORD | {"title": title, "tags": tags})
+        found[title] = made.decision_id
+        with deciding.service.book.connection.writing() as collections:
+            store.put_search(collections, {made.decision_id: deciding.library._embed(title)})  # pyright: ignore[reportPrivateUsage] - the exporter's part
+    search = deciding.library.search
+
+    assert [f.decision_id for f in search("cache the prices")] == [
+        found["cache the prices"],
+        found["cache the menu"],
+    ]
+    assert search("cache the prices", limit=1)[0].similarity == 1
+    assert [f.decision_id for f in search("cache", tags=["money"])] == [found["cache the prices"]]
+    assert [f.decision_id for f in search(category="architecture", limit=1)] == [
+        found["cache the prices"]
+    ]
+    assert search("cache", status="aborted") == []
+    for options, named in (({"query": " "}, "query"), ({"limit": 101}, "limit")):
+        with pytest.raises(InvalidArgumentError, match=f"^{named}="):
+            search(**options)  # type: ignore[arg-type]
+
+
+def test_a_call_has_one_decision_at_a_time_and_a_new_one_after_it_was_used(
+    deciding: Deciding,
+) -> None:
+    call: dict[str, Any] = {"actor": "bot", "tool_name": "pay", "arguments_sha256": "00"}
+    claim: dict[str, Any] = {"tool_name": "pay", "arguments_sha256": "00", "by": "bot"}
+    service = deciding.service
+
+    def open_call(**other: Any) -> str:
+        return service.open_call("tool.pay", "approve", **call | other).decision_id
+
+    first = open_call()
+    assert open_call() == first
+    assert open_call(arguments_sha256="11") != first
+    assert open_call(actor="another") != first
+    service.request_approval(first, ApprovalRequest(), requester="bot")
+    with pytest.raises(ApprovalPending):
+        service.check_answer(first, by="bot")
+    service.resolve(first, granted=True, approver="ada")
+    service.claim(first, **claim)
+    assert open_call() == first, "claimed and not finished"
+    with pytest.raises(ApprovalRefused):
+        service.claim(first, **claim)
+    service.close(first, "commit", by="bot")
+
+    second = open_call()
+    assert second != first
+    service.request_approval(second, ApprovalRequest(), requester="bot")
+    service.resolve(second, granted=False, approver="ada", rationale="not twice")
+    assert open_call() == second, "the refusal has not been told"
+    with pytest.raises(ApprovalRefused, match="not twice"):
+        service.check_answer(second, by="bot")
+    assert open_call() not in (first, second)
+
+
+def test_a_receipt_is_signed_and_stays_the_same(deciding: Deciding) -> None:
+    decision_id = opened(deciding).decision_id
+    with pytest.raises(DecisionStateError, match="has not"):
+        deciding.library.receipt(decision_id)
+    deciding.service.close(decision_id, "commit", by="bot")
+
+    receipt = deciding.library.receipt(decision_id)
+
+    assert deciding.library.receipt(decision_id) == receipt
+    closed = deciding.library.trace(decision_id).events[-1]
+    assert receipt.receipt_data | {"created_at": "", "closed_at": ""} == {
+        "decision_id": decision_id,
+        "intent": "customer.order.create",
+        "status": "committed",
+        "created_at": "",
+        "closed_at": "",
+        "agent_id": "bot",
+        "events": 2,
+        "head": closed.hash,
+    }
+    assert deciding.library.check(decision_id).receipt == "valid"
+
+
+def test_a_changed_receipt_is_not_valid(deciding: Deciding) -> None:
+    decision_id = opened(deciding).decision_id
+    deciding.service.close(decision_id, "commit", by="bot")
+    receipt = deciding.library.receipt(decision_id)
+
+    for changed in (
+        receipt.model_copy(update={"signature": "AAAA"}),
+        receipt.model_copy(update={"receipt_data": receipt.receipt_data | {"status": "aborted"}}),
+    ):
+        assert deciding.library.check(decision_id, changed).problem == (
+            "the receipt's signature is not that of its data"
+        )
+
+
+def test_a_changed_event_is_named(deciding: Deciding) -> None:
+    decision_id = asked(deciding, title="small")
+    deciding.service.resolve(decision_id, granted=True, approver="ada")
+    assert deciding.library.verify(decision_id)
+    connection = deciding.service.book.connection
+    with connection.writing() as collections:
+        (event,) = schema.documents(collections.log, [f"{decision_id}/1"]).values()
+        event[0]["content"]["title"] = "large"
+        schema.upsert(collections.log, {f"{decision_id}/1": event})
+
+    found = deciding.library.check(decision_id)
+
+    assert (found.ok, found.first_bad_event) == (False, event[0]["event_id"])
+    assert found.problem == "its content was changed"
+    assert not deciding.library.verify(decision_id)
+
+
+def test_an_end_that_was_exchanged_shows_by_a_receipt_kept_elsewhere(deciding: Deciding) -> None:
+    decision_id = opened(deciding).decision_id
+    deciding.service.close(decision_id, "abort", by="bot", reason="no")
+    receipt = deciding.library.receipt(decision_id)
+    with deciding.service.book.connection.writing() as collections:
+        collections.log.delete([f"{decision_id}/1"])
+    still_open = deciding.library.check(decision_id, receipt)
+    deciding.service.close(decision_id, "commit", by="eve")
+    exchanged = deciding.library.check(decision_id, receipt)
+
+    assert deciding.library.verify(decision_id), "by itself the history is whole"
+    assert (still_open.ok, still_open.receipt) == (False, "invalid")
+    assert exchanged.problem == "the receipt says another status, closed_at, head"
+
+
+def test_erased_content_is_gone_and_the_history_still_verifies(deciding: Deciding) -> None:
+    decision_id = opened(deciding, metadata={"name": "Grace"}).decision_id
+    deciding.service.add_context(decision_id, {"address": "secret street"}, by="bot")
+    deciding.service.close(decision_id, "commit", by="bot", summary={"to": "Grace"})
+    before = deciding.library.receipt(decision_id)
+
+    after = deciding.library.erase(decision_id, by="ada", reason="asked to")
+
+    assert (after.status, after.metadata, after.summary) == ("committed", {}, None)
+    trace = deciding.library.trace(decision_id)
+    assert "Grace" not in trace.model_dump_json()
+    assert "street" not in trace.model_dump_json()
+    assert [event.erased for event in trace.events] == [True, True, True, False]
+    found = deciding.library.check(decision_id)
+    assert (found.ok, found.erased_events, found.receipt) == (True, 3, "valid")
+    assert deciding.library.receipt(decision_id) == before
+    assert deciding.library.erase(decision_id, by="ada").model_dump() == after.model_dump()
+
+
+def test_an_erasure_that_was_broken_off_is_finished_by_the_next(
+    deciding: Deciding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decision_id = opened(deciding, metadata={"name": "Grace"}).decision_id
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "replace", dies)
+        with pytest.raises(KeyboardInterrupt):
+            deciding.library.erase(decision_id, by="ada")
+    assert deciding.library.get(decision_id).metadata == {"name": "Grace"}
+
+    assert deciding.library.erase(decision_id, by="ada").metadata == {}
+    assert deciding.library.verify(decision_id)
+
+
+def test_threads_that_race_have_one_winner(deciding: Deciding) -> None:
+    decision_id = asked(deciding)
+    barrier = threading.Barrier(8)
+    won: list[str] = []
+
+    def answer(number: int) -> None:
+        barrier.wait()
+        try:
+            deciding.service.resolve(
+                decision_id, granted=number % 2 == 0, approver=f"person {number}"
+            )
+        except DecisionStateError:
+            return
+        won.append(f"person {number}")
+
+    threads = [threading.Thread(target=answer, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    decision = deciding.library.get(decision_id)
+    assert decision.approval is not None
+    assert won == [decision.approval.approver]
+    assert len(deciding.library.trace(decision_id).events) == 3
+
+
+def test_a_failed_change_leaves_everything_as_it_was(deciding: Deciding) -> None:
+    decision_id = asked(deciding)
+    before = deciding.library.trace(decision_id)
+    attempts: list[Callable[[], object]] = [
+        lambda: deciding.service.close(decision_id, "commit", by="bot"),
+        lambda: deciding.service.close(decision_id, "explode", by="bot"),
+        lambda: deciding.service.add_context(decision_id, {}, by="bot"),
+        lambda: deciding.service.resolve(decision_id, granted=True, approver="bot"),
+        lambda: deciding.service.resolve(decision_id, granted=True, approver=" "),
+        lambda: deciding.service.evaluate(decision_id, "none", {}, by="bot"),
+        lambda: deciding.service.evaluate(decision_id, "none", by="bot"),
+        lambda: deciding.service.evaluate(decision_id, "none", inputs_ref="event-0", by="bot"),
+        lambda: deciding.service.claim(decision_id, tool_name="x", arguments_sha256="00", by="bot"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(AutotraceError):
+            attempt()
+
+    assert deciding.library.trace(decision_id) == before
+
+
+def test_every_event_is_told_once_and_says_the_state_after_it(deciding: Deciding) -> None:
+    decision_id = asked(deciding)
+    deciding.service.request_approval(decision_id, ApprovalRequest(), requester="bot")
+    deciding.service.resolve(decision_id, granted=True, approver="ada")
+
+    kept = deciding.service.book.recording
+    assert isinstance(kept, Kept)
+    assert [(h.event["type"], h.status) for h in kept.events] == [
+        ("created", "open"),
+        ("approval_requested", "needs_approval"),
+        ("approval_granted", "approved"),
+    ]
+
+
+def test_decisions_of_a_newer_version_are_refused_and_not_touched(
+    deciding: Deciding, store_settings: dict[str, str]
+) -> None:
+    opened(deciding)
+    connection = deciding.service.book.connection
+    with connection.writing() as collections:
+        (known,) = schema.documents(collections.state, ["store"]).values()
+        schema.upsert(collections.state, {"store": known | {"schema_version": 99}})
+    connection.close()
+
+    with pytest.raises(StoreVersionError, match="version 99"):
+        deciding.library.list()

@@ -14,25 +14,26 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 import autotrace
-from autotrace.cli import views
+from autotrace.cli import decisions, views
 from autotrace.cli.command import (
     EmbedderOption,
     JsonOption,
     StoreOption,
     command_of,
+    complete_id,
     print_list,
 )
 from autotrace.cli.opening import chosen_embedding, existing_store, named_embedding, open_reader
 from autotrace.cli.terminal import Screen, busy, complain, print_json, progress
-from autotrace.errors import InvalidArgumentError
 from autotrace.reader import MAX_PAGE, MAX_RECALL, Reader
+from autotrace.semconv import TRACE_ID_PREFIX
 from autotrace.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from autotrace.export.set_aside import Retried
     from autotrace.store.embedder import Embedder
 
-_ID_LENGTH: Final = len("trace-") + 32 + 1 + 16
+_ID_LENGTH: Final = len(TRACE_ID_PREFIX) + 32 + 1 + 16
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 
 
+app.add_typer(decisions.app, name="decisions")
 _command = command_of(app)
 
 
@@ -182,19 +184,10 @@ def show(
 
 
 def _full_id(reader: Reader, given: str) -> str:
-    """Complete the beginning of an id, if it is one, from the newest traces."""
-    start = given if given.startswith("trace-") else f"trace-{given}"
-    if len(start) >= _ID_LENGTH:
-        return start
-    newest = [trace.trace_id for trace in reader.list_traces(limit=MAX_PAGE)]
-    matching = [trace_id for trace_id in newest if trace_id.startswith(start)]
-    if not matching:
-        return given
-    if len(matching) > 1:
-        some = ", ".join(matching[:4]) + (", ..." if len(matching) > 4 else "")
-        allowed = f"longer, as {len(matching)} ids begin with it: {some}"
-        raise InvalidArgumentError("ID", given, allowed)
-    return matching[0]
+    def newest() -> list[str]:
+        return [trace.trace_id for trace in reader.list_traces(limit=MAX_PAGE)]
+
+    return complete_id(given, TRACE_ID_PREFIX, _ID_LENGTH, newest)
 
 
 @_command

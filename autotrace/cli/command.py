@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from autotrace.cli import BROKEN_PIPE_CODE
 from autotrace.cli.terminal import complain, print_json
-from autotrace.errors import AutotraceError
+from autotrace.errors import AutotraceError, InvalidArgumentError
 
 _log = logging.getLogger("autotrace.cli")
 
@@ -71,6 +71,31 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from None
 
     return run
+
+
+def complete_id(given: str, prefix: str, length: int, newest: Callable[[], Sequence[str]]) -> str:
+    """Complete the beginning of an id, with or without its prefix, if it is one.
+
+    Args:
+        given: What was typed.
+        prefix: How all ids of this kind begin.
+        length: How long a whole one is.
+        newest: Returns the newest ids, among which it is looked for.
+
+    Raises:
+        InvalidArgumentError: Several begin so; names some.
+    """
+    start = given if given.startswith(prefix) else prefix + given
+    if len(start) >= length:
+        return start
+    matching = [whole for whole in newest() if whole.startswith(start)]
+    if not matching:
+        return given
+    if len(matching) > 1:
+        some = ", ".join(matching[:4]) + (", ..." if len(matching) > 4 else "")
+        allowed = f"longer, as {len(matching)} ids begin with it: {some}"
+        raise InvalidArgumentError("ID", given, allowed)
+    return matching[0]
 
 
 def print_list(name: str, models: Sequence[BaseModel]) -> None:

@@ -129,6 +129,16 @@ class DecisionLibrary:
                 break
         return self._views(found[:limit])
 
+    def newest_ids(self, limit: int) -> Sequence[str]:
+        """Return the ids of the newest decisions, the newest first.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self._book.connection.reading() as collections:
+            entries = timeline.newest_first(collections.lists)
+            return [entry.trace_id for entry in _first(limit, entries)]
+
     def pending(self) -> list[Decision]:
         """Return every decision that waits for an answer, the oldest first.
 
@@ -347,6 +357,22 @@ class DecisionLibrary:
         expected = self.sign(log)["receipt_data"]
         wrong = [name for name, value in expected.items() if data.get(name) != value]
         return f"the receipt says another {', '.join(wrong)}" if wrong else None
+
+    def check_all(self) -> Iterator[Verification]:
+        """Check every decision of which anything is left.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self._book.connection.reading() as collections:
+            decision_ids = store.logged(collections.log)
+        for decision_id in decision_ids:
+            try:
+                yield self.check(decision_id)
+            except DecisionNotFoundError:
+                yield Verification(
+                    decision_id=decision_id, ok=False, events=0, problem="its first events are gone"
+                )
 
     # --- forgetting
 

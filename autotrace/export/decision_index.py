@@ -68,7 +68,7 @@ class DecisionIndex:
         """
         self._connection.drop_broken_indexes()
         with self._connection.reading() as collections:
-            logged = repair.logged_decisions(collections.log)
+            logged = store.logged(collections.log)
         vectors = {i: v for ids in groups(logged, _AT_ONCE) for i, v in self._vectors(ids).items()}
         with self._connection.writing() as collections:
             space = self._embedder.space

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+from autotrace.semconv import DECISION_ID_PREFIX
 from autotrace.store import schema, timeline
 from autotrace.store.connection import Connection, ServerOptions, connect_to
 from autotrace.store.embedded import CHROMA_DIRECTORY
@@ -39,6 +40,7 @@ FOLDER: Final = "decisions"
 SCHEMA_VERSION: Final = 1
 _FIRST_LOOK: Final = 8
 _IDS_AT_ONCE: Final = 512
+_PAGE: Final = 5_000
 _WAITING: Final = "waiting"
 _PREFIX: Final = "autotrace-decision-"
 
@@ -133,6 +135,17 @@ def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[li
                     unfinished.append(decision_id)
         pending, width = unfinished, width * 4
     return changes
+
+
+def logged(log: Collection) -> list[str]:
+    """Return the id of every decision of which the log holds anything, in any order."""
+    found: dict[str, None] = {}
+    seen = 0
+    while ids := log.get(limit=_PAGE, offset=seen, include=[])["ids"]:
+        seen += len(ids)
+        names = (record_id.partition("/")[0] for record_id in ids)
+        found.update((name, None) for name in names if name.startswith(DECISION_ID_PREFIX))
+    return list(found)
 
 
 def append(

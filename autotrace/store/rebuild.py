@@ -95,17 +95,6 @@ def logged_traces(log: Collection) -> list[str]:
     return list(traces)
 
 
-def logged_decisions(log: Collection) -> list[str]:
-    """Return the id of every decision in the log of decisions."""
-    found: list[str] = []
-    seen = 0
-    while ids := log.get(limit=_PAGE, offset=seen, include=[])["ids"]:
-        seen += len(ids)
-        # Each has a first change; other records have no number, or are of another kind.
-        found += [i.removesuffix("/0") for i in ids if i.endswith("/0") and i.count("/") == 1]
-    return found
-
-
 def replace_stats(collections: Collections, counters: Mapping[str, Mapping[str, Counters]]) -> None:
     """Make these the statistics: counters by writer and tool, and no others.
 

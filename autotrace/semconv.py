@@ -82,3 +82,13 @@ TOOL_CALL_ID_PREFIX: Final = "call-"
 DECISION_ID_PREFIX: Final = "decision-"
 EVENT_ID_PREFIX: Final = "event-"
 APPROVAL_ID_PREFIX: Final = "approval-"
+
+# --- notices of approvals that are wanted
+APPROVAL_REQUESTED: Final = "approval.requested"
+"""The `type` of a notice."""
+WEBHOOK_TIMESTAMP_HEADER: Final = "X-Autotrace-Timestamp"
+"""When the request was made, in whole seconds since 1970."""
+WEBHOOK_SIGNATURE_HEADER: Final = "X-Autotrace-Signature"
+"""`sha256=` and the HMAC-SHA256 of `{timestamp}.{body}` in hex."""
+WEBHOOK_DELIVERY_HEADER: Final = "X-Autotrace-Delivery"
+"""Id of the delivery: the same however often it is tried."""

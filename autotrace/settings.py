@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from autotrace.errors import InvalidArgumentError
@@ -17,6 +17,28 @@ DEFAULT_STORE = "./.autotrace"
 DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 HIDDEN = "(not shown)"
 """Stands for a value that may be a secret in an error."""
+HTTP_URL = "an http(s) URL with a host, such as https://hooks.example.com/approvals"
+_SECRETS = (
+    "chroma_headers",
+    "receipt_key",
+    "approval_webhook_url",
+    "approval_webhook_secret",
+    "approval_slack_url",
+)
+
+
+def is_http_url(url: str) -> bool:
+    """Tell whether this is an absolute http(s) URL."""
+    try:
+        parts = urlsplit(url)
+        return bool(
+            parts.scheme in ("http", "https")
+            and parts.hostname
+            and (parts.port is None or parts.port)
+            and not re.search(r"[\s\x00-\x1f\x7f]", url)
+        )
+    except ValueError:  # a port that is no number, or a host that is no address
+        return False
 
 
 class Settings(BaseSettings):
@@ -71,6 +93,20 @@ class Settings(BaseSettings):
     """How long the end of the program may be delayed to store what is left."""
     max_spool_bytes: int = Field(default=4 * 1024**3, ge=1024**2)
     """How much one process may keep on disk while the store does not take it."""
+    approval_webhook_url: str | None = Field(default=None, repr=False)
+    """Where approvals that are wanted are announced, unless a route is named; it may hold a
+    token."""
+    approval_webhook_secret: str | None = Field(default=None, repr=False)
+    """Signs what is sent to approval_webhook_url."""
+    approval_slack_url: str | None = Field(default=None, repr=False)
+    """The same as approval_webhook_url, for a Slack-compatible webhook."""
+
+    @field_validator("approval_webhook_url", "approval_slack_url")
+    @classmethod
+    def _is_http_url(cls, url: str | None) -> str | None:
+        if url is not None and not is_http_url(url):
+            raise ValueError(HTTP_URL)
+        return url
 
     @property
     def is_embedded(self) -> bool:
@@ -125,9 +161,11 @@ def load_settings(**arguments: Any) -> Settings:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "settings"
         source = field if field in given else f"{ENV_PREFIX}{field.upper()}"
-        is_secret = field.startswith(("chroma_headers", "receipt_key"))
-        value = HIDDEN if is_secret else first.get("input")
+        value = HIDDEN if field.startswith(_SECRETS) else first.get("input")
         raise InvalidArgumentError(source, value, _allowed(first)) from None
+    if settings.approval_webhook_url and settings.approval_slack_url:
+        allowed = "left out beside approval_webhook_url: one of them is the default route"
+        raise InvalidArgumentError("approval_slack_url", HIDDEN, allowed)
     if settings.is_embedded:
         _check_path(settings)
     return settings

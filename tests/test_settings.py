@@ -96,5 +96,46 @@ def test_a_secret_is_not_shown_when_it_is_refused(monkeypatch: pytest.MonkeyPatc
     assert "abcdef" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("approval_webhook_url", "hooks.example.com/TOKEN"),
+        ("approval_slack_url", "ftp://hooks.example.com/TOKEN"),
+        ("approval_webhook_url", {"url": "TOKEN"}),
+        ("approval_webhook_secret", ["TOKEN"]),
+    ],
+)
+def test_a_route_that_is_refused_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        load_settings(**{name: value})
+    assert caught.value.field == name
+    assert "TOKEN" not in str(caught.value)
+
+    if isinstance(value, str):
+        monkeypatch.setenv(f"AUTOTRACE_{name.upper()}", value)
+        with pytest.raises(InvalidArgumentError, match=f"AUTOTRACE_{name.upper()}") as caught:
+            load_settings()
+        assert "TOKEN" not in str(caught.value)
+
+
+def test_routes_for_approval_are_not_shown() -> None:
+    url = "https://me:TOKEN@hooks.example.com/TOKEN"
+    webhook = load_settings(approval_webhook_url=url, approval_webhook_secret="TOKEN")
+    slack = load_settings(approval_slack_url=url)
+
+    assert webhook.approval_webhook_url == slack.approval_slack_url == url
+    assert "TOKEN" not in repr(webhook) + repr(slack)
+
+
+def test_there_is_one_default_route() -> None:
+    url = "https://hooks.example.com/TOKEN"
+
+    with pytest.raises(InvalidArgumentError, match="beside approval_webhook_url") as caught:
+        load_settings(approval_webhook_url=url, approval_slack_url=url)
+    assert "TOKEN" not in str(caught.value)
+
+
 def test_a_password_in_the_url_names_no_folder() -> None:
     assert "geheim" not in str(load_settings(store="http://me:geheim@db:8000").spool_path)

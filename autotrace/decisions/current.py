@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from autotrace.errors import NotConfiguredError
 
 if TYPE_CHECKING:
+    from autotrace.decisions.delivery import Deliveries
     from autotrace.decisions.library import DecisionLibrary
     from autotrace.decisions.service import DecisionService
 
@@ -14,11 +15,28 @@ if TYPE_CHECKING:
 class Deciding:
     """What one configuration has set up for decisions."""
 
-    def __init__(self, service: DecisionService, library: DecisionLibrary, actor: str) -> None:
+    def __init__(
+        self,
+        service: DecisionService,
+        library: DecisionLibrary,
+        deliveries: Deliveries,
+        actor: str,
+    ) -> None:
         self.service = service
         self.library = library
         self.actor = actor
         """Who asks where nobody is named."""
+        self._deliveries = deliveries
+
+    def close(self, timeout_s: float) -> bool:
+        """Finish what is being delivered, and let go of the store; a later use opens it again.
+
+        Returns:
+            Whether everything was delivered, or has failed for good.
+        """
+        done = self._deliveries.drain(timeout_s)
+        self.service.book.connection.close()
+        return done
 
 
 class _Current:

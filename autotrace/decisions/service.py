@@ -16,6 +16,7 @@ from autotrace.decisions.book import NOWHERE, DecisionBook, Log, Place
 from autotrace.decisions.given import Given
 from autotrace.decisions.machine import Draft, State
 from autotrace.decisions.policies import Evaluated
+from autotrace.decisions.routes import approval_notice
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import (
     Approval,
@@ -290,7 +291,10 @@ class DecisionService:
             draft = Draft(machine.APPROVAL_DELIVERY, facts, {"note": note})
             self.book.change(decision_id, "autotrace", lambda _: [draft])
 
-        send(views.notice_of(log), report)
+        asked = log.state.request
+        if asked is not None:
+            arguments = (asked.event.content or {}).get("arguments")
+            send(approval_notice(self._view(log), views.to_approval(asked), arguments), report)
 
     def resolve(
         self, decision_id: str, *, granted: bool, approver: str, rationale: str | None = None

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from autotrace.decisions import machine
-from autotrace.decisions.book import Log
 from autotrace.decisions.chain import StoredEvent
 from autotrace.decisions.machine import Event, Request, State
 from autotrace.models import (
@@ -137,31 +136,6 @@ def to_event(stored: StoredEvent) -> DecisionEvent:
             "erased": stored["content"] is None and stored["content_sha256"] is not None,
         }
     )
-
-
-def notice_of(log: Log) -> dict[str, Any]:
-    """Return what approvers are told when approval is asked for."""
-    decision = to_decision(log.state)
-    approval = decision.approval
-    asked = log.state.request
-    content = (asked.event.content or {}) if asked is not None else {}
-    told = {} if approval is None else approval.model_dump(mode="json", exclude={"votes"})
-    return {
-        "type": "approval.requested",
-        "decision_id": decision.decision_id,
-        "approval_id": told.get("id"),
-        "intent": decision.intent,
-        "automation_mode": decision.automation_mode,
-        "actor": decision.actor,
-        "trace_id": decision.trace_id,
-        "arguments": content.get("arguments"),
-    } | {
-        name: told.get(name)
-        for name in (
-            *("title", "message", "requester", "requested_at", "expires_at"),
-            *("approvals_needed", "require_rationale"),
-        )
-    }
 
 
 def text_of(events: list[StoredEvent]) -> str:

@@ -9,8 +9,10 @@ from typing import Any, Final
 from autotrace.decisions import policies
 from autotrace.decisions.book import DecisionBook, Log, Recording
 from autotrace.decisions.current import Deciding
+from autotrace.decisions.delivery import Deliveries
 from autotrace.decisions.library import DecisionLibrary
 from autotrace.decisions.receipts import Signer, verify_signature
+from autotrace.decisions.routes import route_named
 from autotrace.decisions.service import DecisionService, Send
 from autotrace.settings import Settings
 from autotrace.store.connection import ServerOptions
@@ -26,7 +28,6 @@ def make_deciding(
     *,
     space: str | None,
     embed: Callable[[str], Any],
-    route: Callable[[str | None], Send | None],
     count: Callable[[str], None],
     note: Note,
 ) -> Deciding:
@@ -37,7 +38,6 @@ def make_deciding(
         recording: Makes values fit to be kept, and spans of events.
         space: The embedding space of the store; None accepts any.
         embed: Makes the vector of a text.
-        route: Returns what notifies approvers, by name.
         count: Counts by name.
         note: Keeps and logs a failure.
     """
@@ -52,12 +52,18 @@ def make_deciding(
             note("receipt", f"a decision has ended without a receipt: {error}", error)
             return None
 
+    deliveries = Deliveries(count=count)
+
+    def route(name: str | None) -> Send | None:
+        sender = route_named(name, settings)
+        return None if sender is None else functools.partial(deliveries.deliver, sender)
+
     book = DecisionBook(connection, recording, sign=sign)
     library = DecisionLibrary(book, embed=embed, signer=signer, is_signed=verify_signature)
     service = DecisionService(
         book, evaluate=policies.evaluate, route=route, enforce_modes=settings.enforce_modes
     )
-    return Deciding(service, library, settings.agent or DEFAULT_ACTOR)
+    return Deciding(service, library, deliveries, settings.agent or DEFAULT_ACTOR)
 
 
 def _signer(settings: Settings) -> Signer:

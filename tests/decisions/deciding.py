@@ -54,7 +54,6 @@ def open_deciding(
         Kept(),
         space=embedder.space,
         embed=lambda text: embedder.embed([text])[0],
-        route=lambda name: None,
         count=lambda name: None,
         note=lambda kind, message, error: failures.append(error),
     )

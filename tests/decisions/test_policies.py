@@ -100,7 +100,7 @@ def test_the_function_stays_what_it_was() -> None:
         *(("allow",), ("allow", "why", "more"), ("allow", None), ("allow", {"at": object()})),
         *(("allow", {1: "one"}), ("allow", float("nan")), ("allow", {"x": float("nan")})),
     ],
-    ids=repr,
+    ids=range(15),
 )
 def test_what_is_no_outcome_is_an_error_that_names_the_policy(junk: Any) -> None:
     with pytest.raises(PolicyError) as caught:
@@ -314,7 +314,7 @@ def _generating() -> Any:
         *(_asynchronous(), _generating(), lambda: "allow", lambda a, b: "allow"),
         *(lambda *, inputs: "allow", print, functools.partial(lambda a, b: "allow", 1), dict, None),
     ],
-    ids=repr,
+    ids=range(9),
 )
 def test_only_a_plain_function_of_one_argument_is_a_policy(function: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="plain function"):

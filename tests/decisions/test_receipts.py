@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import pickle
 import stat
@@ -48,7 +49,9 @@ def test_a_signature_holds_for_what_was_signed_however_it_is_spelled() -> None:
 
     assert verify_signature(signer.public_key, dict(reversed(DATA.items())), signature)
     assert signer.sign(DATA) == signature
-    assert len(base64.b64decode(signer.public_key)) == 32
+    public = base64.b64decode(signer.public_key)
+    assert len(public) == 32
+    assert signer.key_id == hashlib.sha256(public).hexdigest()[:16]
     assert len(base64.b64decode(signature)) == 64
     assert not verify_signature(signer.public_key, DATA | {"status": "aborted"}, signature)
     assert not verify_signature(signer.public_key, DATA, signer.sign({}))

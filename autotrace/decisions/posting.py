@@ -1,0 +1,303 @@
+"""Posting to another server, once: bounded in time, never redirected into a private network.
+
+What is said of an attempt names the host alone: the rest of a URL may be a secret. For the same
+reason requests go through httpx's transport and not through its client, which logs URLs.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import email.utils
+import ipaddress
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+from autotrace.decisions.delivery import Attempt
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_REDIRECTS: Final = 3
+MAX_READ_BYTES: Final = 65_536
+"""How much of an answer is read, so that the other side can finish; nothing is done with it."""
+_FOLLOWED: Final = (307, 308)
+"""Redirects that keep method and body; the others mean: fetch something else."""
+_TRY_AGAIN: Final = (408, 425, 429)
+
+
+@dataclass(frozen=True)
+class Post:
+    """What is to be posted.
+
+    Args:
+        url: An http(s) URL; may hold a name and password.
+        body: The content.
+        headers: Headers that go wherever the request goes.
+        own_headers: Headers for this server alone; a redirect elsewhere leaves them out.
+        timeout_ms: How long it may take in all, redirects included.
+        allow_private_redirects: Whether a redirect may lead to a private address.
+    """
+
+    url: str
+    body: bytes
+    headers: Mapping[str, str]
+    own_headers: Mapping[str, str]
+    timeout_ms: int
+    allow_private_redirects: bool = False
+
+
+class _RefusedError(Exception):
+    """A redirect that is not followed; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Hop:
+    """One request of a post.
+
+    Args:
+        url: Where it goes.
+        address: The address to connect to; None: any that the host has.
+        headers: All headers but Host.
+    """
+
+    url: httpx.URL
+    address: str | None
+    headers: Mapping[str, str]
+
+
+def post(what: Post) -> Attempt:
+    """Post once. Failures are told, not raised."""
+    import httpx
+
+    url = httpx.URL(what.url)
+    headers = {**what.own_headers, **_authorization(url), **what.headers}
+    hop = _Hop(url.copy_with(userinfo=b"", fragment=None), None, headers)
+    host, status = _host(hop.url), 0
+    with _Deadline(what.timeout_ms / 1000) as deadline:
+        try:
+            for _ in range(MAX_REDIRECTS + 1):
+                status, answered = _send(hop, what, deadline)
+                if status not in _FOLLOWED or "location" not in answered:
+                    return _judge(host, status, answered.get("retry-after"))
+                hop = _next(hop, answered["location"], what)
+                host = _host(hop.url)
+        except _RefusedError as error:
+            return Attempt("failed", f"{host} answered {status} with a redirect {error}")
+        except (httpx.TimeoutException, httpx.TransportError, OSError) as error:
+            if deadline.is_over or isinstance(error, httpx.TimeoutException | TimeoutError):
+                return Attempt("retry", f"{host} did not answer within {what.timeout_ms} ms")
+            return Attempt("retry", f"{host} could not be reached ({type(error).__name__})")
+    return Attempt("failed", f"more than {MAX_REDIRECTS} redirects, the last by {host}")
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an address is one of the public internet: of anybody's server, that is.
+
+    Args:
+        address: IPv4 or IPv6, perhaps with a zone.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if inner is not None:
+            return is_public(str(inner))
+        if ip.is_site_local:
+            return False
+    return ip.is_global and not (
+        ip.is_private
+        or ip.is_loopback
+        or ip.is_link_local
+        or ip.is_multicast
+        or ip.is_reserved
+        or ip.is_unspecified
+    )
+
+
+def _send(hop: _Hop, what: Post, deadline: _Deadline) -> tuple[int, Mapping[str, str]]:
+    """Make one request.
+
+    Returns:
+        The status and the headers of the answer.
+
+    Raises:
+        httpx.TransportError: No answer came.
+    """
+    import httpx
+
+    left_s = deadline.left_s()
+    if left_s <= 0:
+        msg = "no time is left"
+        raise httpx.ReadTimeout(msg)
+    url, extensions = hop.url, dict[str, Any](timeout=httpx.Timeout(left_s).as_dict())
+    extensions["trace"] = deadline.trace
+    if hop.address is not None:
+        extensions["sni_hostname"] = hop.url.host
+        url = hop.url.copy_with(host=hop.address)
+    request = httpx.Request(
+        "POST",
+        url,
+        headers={"Host": hop.url.netloc.decode("ascii"), **hop.headers},
+        content=what.body,
+        extensions=extensions,
+    )
+    with httpx.HTTPTransport(proxy=_proxy(hop.url)) as transport:
+        response = transport.handle_request(request)
+        try:
+            _read_some(response)
+        finally:
+            response.close()
+    return response.status_code, response.headers
+
+
+def _read_some(response: httpx.Response) -> None:
+    import httpx
+
+    read = 0
+    with contextlib.suppress(httpx.TransportError):  # the status is known, and is what counts
+        for chunk in response.iter_raw():
+            read += len(chunk)
+            if read >= MAX_READ_BYTES:
+                return
+
+
+def _next(hop: _Hop, location: str, what: Post) -> _Hop:
+    """Find out where a redirect leads.
+
+    Raises:
+        _RefusedError: There it must not go.
+        OSError: The name was not found.
+    """
+    import httpx
+
+    try:
+        url = hop.url.join(location)
+    except (httpx.InvalidURL, ValueError):
+        msg = "to what is no URL"
+        raise _RefusedError(msg) from None
+    if url.scheme not in ("http", "https") or not url.host:
+        msg = "to what is no http(s) URL"
+        raise _RefusedError(msg)
+    if hop.url.scheme == "https" and url.scheme == "http":
+        msg = f"from https to http, at {_host(url)}"
+        raise _RefusedError(msg)
+    addresses = _addresses(url)
+    if not what.allow_private_redirects and not all(map(is_public, addresses)):
+        msg = f"to a private address, at {_host(url)} (allow_private_redirects would allow it)"
+        raise _RefusedError(msg)
+    same = (url.scheme, url.host, _port(url)) == (hop.url.scheme, hop.url.host, _port(hop.url))
+    # The first of all that were checked, and not the name: it could mean another one by then.
+    return replace(
+        hop,
+        url=url.copy_with(userinfo=b"", fragment=None),
+        address=addresses[0],
+        headers=hop.headers if same else what.headers,
+    )
+
+
+def _addresses(url: httpx.URL) -> list[str]:
+    found = socket.getaddrinfo(url.host, _port(url), type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _host(url: httpx.URL) -> str:
+    return url.netloc.decode("ascii", "replace")
+
+
+def _authorization(url: httpx.URL) -> dict[str, str]:
+    """Spell a name and password in a URL as the header that they mean."""
+    if not url.userinfo:
+        return {}
+    plain = unquote(url.userinfo.decode("ascii"))
+    if ":" not in plain:
+        plain += ":"
+    return {"Authorization": "Basic " + base64.b64encode(plain.encode()).decode("ascii")}
+
+
+def _proxy(url: httpx.URL) -> str | None:
+    """Return the proxy that the environment names for a host."""
+    if urllib.request.proxy_bypass(url.host):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(url.scheme) or proxies.get("all")
+
+
+def _judge(host: str, status: int, retry_after: str | None) -> Attempt:
+    note = f"{host} answered {status}"
+    if 200 <= status < 300:
+        return Attempt("delivered", note)
+    if status in _TRY_AGAIN or status >= 500:
+        return Attempt("retry", note, _seconds(retry_after))
+    return Attempt("failed", note)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Read a Retry-After header: seconds, or a date."""
+    if retry_after is None:
+        return None
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:9])  # more digits than that are for ever, too
+    try:
+        until = email.utils.parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+
+
+class _Deadline:
+    """The end of all patience: cuts the connection even of a server that sends a byte at times.
+
+    Timeouts of a connection begin anew with everything that comes.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._ends_at_s = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        self.is_over = False
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def left_s(self) -> float:
+        """Return how much time is left, in seconds."""
+        return self._ends_at_s - time.monotonic()
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Learn of the connection: httpx calls this with every event of a request."""
+        get_extra_info = getattr(info.get("return_value"), "get_extra_info", None)
+        if event.endswith(".complete") and get_extra_info is not None:
+            with self._lock:
+                self._socket = get_extra_info("socket")
+                if self.is_over:
+                    self._shut_down()
+
+    def _cut(self) -> None:
+        with self._lock:
+            self.is_over = True
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        if self._socket is not None:
+            # Of the socket below TLS: this wakes up who reads from it, and sends nothing.
+            with contextlib.suppress(OSError):  # it is closed already
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

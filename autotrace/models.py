@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -78,6 +78,18 @@ class Step(_Model):
     parent_step_id: str | None = None
     created_at: datetime
     completed_at: datetime | None = None
+
+
+class Place(NamedTuple):
+    """Where in a trace a decision is opened."""
+
+    trace_id: str | None = None
+    otel: tuple[str, str] | None = None
+    """OpenTelemetry's trace and span id, in hex."""
+
+
+NOWHERE: Final = Place()
+"""Outside of any trace."""
 
 
 @dataclass(frozen=True)

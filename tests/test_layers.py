@@ -9,13 +9,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "autotrace"
 
-BASE = {"settings", "errors", "models", "semconv", "signals"}
+BASE = {"settings", "errors", "models", "semconv", "signals", "canonical"}
 ALLOWED: dict[str, set[str]] = {
     "settings": {"errors", "semconv"},
     "errors": set(),
     "models": {"errors"},
     "semconv": set(),
     "signals": set(),
+    "canonical": set(),
     "capture": BASE,
     "store": BASE,
     "decisions": BASE | {"store"},

@@ -28,7 +28,7 @@ from inspect import (
     unwrap,
 )
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from autotrace.capture.function import target_of, wrap
 from autotrace.capture.operation import Operation
@@ -39,6 +39,21 @@ if TYPE_CHECKING:
 
 MakeOperation = Callable[[Recorder, Any, tuple[Any, ...], dict[str, Any]], Operation]
 """Makes the operation of one call from recorder, instance, args, kwargs. May raise Exceptions."""
+
+
+class Tracing(Protocol):
+    """Calls a function, so that the call is an operation."""
+
+    def __call__(
+        self,
+        wrapped: Any,
+        instance: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        make: MakeOperation = ...,
+    ) -> Any:
+        """Call `wrapped`; `make` makes the operation of this call."""
+        ...
 
 
 def traced(
@@ -58,11 +73,33 @@ def traced(
     Returns:
         A `Traced`.
     """
-    target = target_of(function)
-    starts_later = _kind_of(target) is not None
-    handed_out = frozenset({CoroutineType, _kind_of(_innermost(target))})
+    return wrap(function, tracing(function, make, not_configured), decorator)
 
-    def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+
+def stages_of(function: Any) -> tuple[bool, frozenset[type | None]]:
+    """Tell when the body of a function runs.
+
+    Returns:
+        Whether a call only makes what will run it; and what else a call may return that will.
+    """
+    target = target_of(function)
+    handed_out = frozenset({CoroutineType, _kind_of(_innermost(target))})
+    return _kind_of(target) is not None, handed_out
+
+
+def tracing(
+    function: Any, make: MakeOperation, not_configured: Callable[[], None] | None = None
+) -> Tracing:
+    """Return what calls a function so that each call is an operation; see `traced`."""
+    starts_later, handed_out = stages_of(function)
+
+    def call(
+        wrapped: Any,
+        instance: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        make: MakeOperation = make,
+    ) -> Any:
         recorder = current.recorder
         if recorder is None:
             if not_configured is not None:
@@ -92,11 +129,11 @@ def traced(
                 operation.streams()
             elif sys.getrefcount(result) <= 2:  # nobody else has it: ours to close if it is dropped
                 operation.unstarted = result
-            return _drive(operation, result)
+            return driven_by(_DRIVERS, operation, result)
         operation.succeed(result)
         return result
 
-    return wrap(function, call, decorator)
+    return call
 
 
 def _innermost(function: Any) -> Any:
@@ -129,18 +166,26 @@ def _driven(
         raise
     if type(body) is CoroutineType:
         operation.unstarted = body
-    return _drive(operation, body)
+    return driven_by(_DRIVERS, operation, body)
 
 
-def _drive(operation: Operation, body: Any) -> Any:
+class Drivers(NamedTuple):
+    """What drives a body, given what it is driven for and the body: one for each kind."""
+
+    generator: Callable[[Any, Any], Any]
+    async_generator: Callable[[Any, Any], Any]
+    coroutine: Callable[[Any, Any], Any]
+
+
+def driven_by(drivers: Drivers, driven_for: Any, body: Any) -> Any:
+    """Return the driver for what a call has returned, under the name of what it drives."""
     kind = cast("Any", type(body))
-    driver: Any
     if kind is GeneratorType and not body.gi_code.co_flags & CO_ITERABLE_COROUTINE:
-        driver = _drive_generator(operation, body)
+        driver = drivers.generator(driven_for, body)
     elif kind is AsyncGeneratorType:
-        driver = _drive_async_generator(operation, body)
+        driver = drivers.async_generator(driven_for, body)
     else:
-        driver = _drive_coroutine(operation, body)
+        driver = drivers.coroutine(driven_for, body)
         if kind is not CoroutineType and kind is not GeneratorType:
             return driver  # what a foreign compiler makes of a coroutine; it may have no name
     driver.__name__, driver.__qualname__ = body.__name__, body.__qualname__
@@ -204,7 +249,7 @@ async def _drive_async_generator(
     operation.start()
     operation.streams()
     _ending = _Ending(operation)
-    step: Any = _first_step(generator)
+    step: Any = first_step(generator)
     closing = False
     body: Context | None = None
     passing: list[Any] = []
@@ -249,7 +294,7 @@ class _Ending:
         self.operation.close_early()
 
 
-def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
+def first_step(generator: AsyncGenerator[Any, Any]) -> Any:
     """Begin an async generator without the event loop's knowledge.
 
     The loop closes the generators that it knows of when it shuts down, all at once. It knows of
@@ -268,3 +313,6 @@ def _end_of_stream(operation: Operation, error: BaseException, *, closing: bool)
         operation.close_early()
     else:
         operation.fail(error)
+
+
+_DRIVERS: Final = Drivers(_drive_generator, _drive_async_generator, _drive_coroutine)

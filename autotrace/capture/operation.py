@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 OPERATION_KEY: Final = otel_context.create_key("autotrace-operation")
 """Context key of the innermost operation."""
+DECISION_KEY: Final = otel_context.create_key("autotrace-decision")
+"""Context key of the `Envelope` of the innermost open decision."""
 
 
 _NOTHING: Final = Context()
@@ -115,12 +117,18 @@ class Operation:
         # processors take would be between, and a span could end before its own children do.
         started_ns = time.time_ns()
         self.clock_ns = started_ns - time.perf_counter_ns()
+        envelope = outside.get(DECISION_KEY)
+        if envelope is not None:
+            self.enclosed(envelope)
         self.span = span = self.recorder.tracer.start_span(
             self.name, outside, attributes=self.attributes, start_time=started_ns
         )
         if not span.is_recording():
             self.recorder.count("not_sampled")
         return span
+
+    def enclosed(self, envelope: Any) -> None:
+        """Take note of the open decision inside which this starts."""
 
     def enter(self) -> None:
         """Start the span and make it the current one."""

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from autotrace import semconv
 from autotrace.capture.arguments import ArgumentNames
-from autotrace.capture.drive import traced
-from autotrace.capture.function import F, Traced, check_is_function, decorator_of, name_of
+from autotrace.capture.drive import traced, tracing
+from autotrace.capture.function import F, Traced, check_is_function, decorator_of, name_of, wrap
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
+from autotrace.capture.requirement import (
+    NOTHING,
+    Requirement,
+    RequiresApproval,
+    requirement_of,
+)
 from autotrace.capture.tool_operation import MAX_NAME_CHARS, ToolOperation
 from autotrace.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from autotrace.models import ApprovalRequest
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class ToolDecorator:
     secret_keys: frozenset[str]
     capture_arguments: bool | None
     capture_result: bool | None
+    requirement: Requirement = NOTHING
 
     def __call__(self, function: F) -> F:
         """Record each call of a function as a tool call.
@@ -35,9 +45,25 @@ class ToolDecorator:
         inner = _decorator_of(function)
         if inner is not None:
             # Twice on one function is still one call: the outer decorator says, where it says
-            # anything, and what either one keeps secret stays secret.
+            # anything; what either one keeps secret stays secret, and what either one requires
+            # stays required.
             return self._over(inner)(function.__wrapped__)  # type: ignore[union-attr]
-        return traced(function, self._maker(function), self)
+        make = self._maker(function)
+        if not self.requirement.asks:
+            return traced(function, make, self)
+        # Imported here: most tools ask nobody.
+        from autotrace.capture.approval import Gate
+        from autotrace.capture.gated import gated
+
+        gate = Gate(
+            function,
+            self.name or name_of(function),
+            self.requirement,
+            secret_keys=self.secret_keys,
+            capture_arguments=self.capture_arguments,
+            make=make,
+        )
+        return wrap(function, gated(function, gate, tracing(function, make)), self)
 
     def _over(self, inner: ToolDecorator) -> ToolDecorator:
         return ToolDecorator(
@@ -45,6 +71,7 @@ class ToolDecorator:
             self.secret_keys | inner.secret_keys,
             inner.capture_arguments if self.capture_arguments is None else self.capture_arguments,
             inner.capture_result if self.capture_result is None else self.capture_result,
+            self.requirement.over(inner.requirement),
         )
 
     def _maker(self, function: Any) -> Callable[..., Operation]:
@@ -103,6 +130,9 @@ def tool(
     redact: Iterable[str] = (),
     capture_arguments: bool | None = None,
     capture_result: bool | None = None,
+    requires_approval: RequiresApproval = False,
+    wait: bool | float | None = None,
+    approval: ApprovalRequest | None = None,
 ) -> ToolDecorator: ...
 def tool(
     function: Any = None,
@@ -112,12 +142,28 @@ def tool(
     redact: Iterable[str] = (),
     capture_arguments: bool | None = None,
     capture_result: bool | None = None,
+    requires_approval: RequiresApproval = False,
+    wait: bool | float | None = None,
+    approval: ApprovalRequest | None = None,
 ) -> Any:
     """Record each call of a function as a tool call.
 
     Works on sync and async functions, generators and async generators, methods, class methods and
     static methods (above or below their decorators), partials and callable objects. What the
     function does, returns, raises and tells of itself stays as it is.
+
+    With `requires_approval`, the body does not run before a person has approved exactly these
+    arguments, and runs once for each approval. Such a call may raise, and then has not run:
+    ApprovalRefused (rejected, expired, denied by a policy, changed, used up), ApprovalPending
+    (nobody has answered yet: call again with the same arguments), NotConfiguredError,
+    InvalidArgumentError (an argument whose content cannot be told, such as an open file),
+    PolicyNotFoundError, PolicyError or StoreError. An async function waits without blocking its
+    event loop; a generator asks when its body would begin.
+
+    ```python
+    @tool(requires_approval=lambda arguments: arguments["amount"] > 100, wait=False)
+    def refund(order: str, amount: float) -> str: ...
+    ```
 
     Args:
         function: The function, when used bare.
@@ -126,17 +172,27 @@ def tool(
             be recorded; in addition to the keys that are redacted anyway.
         capture_arguments: Whether to record the arguments. Default: the setting of that name.
         capture_result: Whether to record the result. Default: the setting of that name.
+        requires_approval: Whether each call needs an approval; or a function of the dict of
+            arguments that tells (it gets a copy); or the id of a policy, which allows a call,
+            denies it, or requires an exception: an approval.
+        wait: Whether to wait for the answer, or for how many seconds at most; False: raise
+            ApprovalPending at once. Default: until it is answered or expires.
+        approval: What approvers are asked, and how. Default: to run this tool with these
+            arguments, as far as they may be recorded.
 
     Returns:
         The function, recording; or a decorator, when used with arguments.
 
     Raises:
-        InvalidArgumentError: `name` is empty, `redact` is a single string, or what is decorated is
-            no function.
+        InvalidArgumentError: `name` is empty, `redact` is a single string, what is decorated is no
+            function, or what is said of approval is not allowed.
     """
     if isinstance(redact, str):
         raise InvalidArgumentError("redact", redact, "a list of names, such as ['card_number']")
     if name is not None and not name.strip():
         raise InvalidArgumentError("name", name, "a name that is not empty")
-    decorator = ToolDecorator(name, frozenset(redact), capture_arguments, capture_result)
+    requirement = requirement_of(requires_approval, wait, approval)
+    decorator = ToolDecorator(
+        name, frozenset(redact), capture_arguments, capture_result, requirement
+    )
     return decorator if function is None else decorator(function)

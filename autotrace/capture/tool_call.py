@@ -80,7 +80,7 @@ class tool_call:
             return
         self._failed = True
         try:
-            operation.set({semconv.TOOL_STATUS: "timeout" if timeout else "error"})
+            operation.set_status("timeout" if timeout else "error")
             text = operation.recorder.encoder.text(message, path="error.message")
             operation.set_error(str(error_type), text)
         except Exception as error:  # noqa: BLE001 - the guard of this package

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from autotrace import semconv
 from autotrace.capture._leaves import container_marker
+from autotrace.capture.envelope import Envelope
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
+
+if TYPE_CHECKING:
+    from autotrace.models import ToolStatus
 
 MAX_NAME_CHARS: Final = 256
 """How much of a tool's name is kept; where it is cut, it is counted as truncated."""
@@ -22,7 +27,18 @@ _MARKER_BYTES: Final = 128
 class ToolOperation(Operation):
     """One call of a tool."""
 
-    __slots__ = ("capture_result", "items", "redacted", "secret_keys")
+    __slots__ = (
+        "capture_result",
+        "enclosed_ns",
+        "envelope",
+        "items",
+        "redacted",
+        "secret_keys",
+        "status",
+    )
+
+    enclosed_ns: int
+    """When it started, by `time.perf_counter_ns`; set with the envelope."""
 
     def __init__(
         self,
@@ -39,6 +55,35 @@ class ToolOperation(Operation):
         self.secret_keys = secret_keys
         self.redacted = redacted
         self.items: _Items | None = None
+        self.status: ToolStatus = "success"
+        self.envelope: Envelope | None = None
+
+    def enclosed(self, envelope: Envelope) -> None:
+        """Belong to an open decision; a call that a decision of its own allows names that one."""
+        if not envelope.ended:
+            self.envelope, self.enclosed_ns = envelope, time.perf_counter_ns()
+            self.attributes.setdefault(semconv.DECISION_ID, envelope.decision_id)
+
+    def end(self, end_ns: int | None = None) -> None:
+        """End the span, and tell the decision inside which the call was made."""
+        is_over = self.ended
+        super().end(end_ns)
+        if self.envelope is None or is_over:
+            return
+        ids = self.ids()
+        self.envelope.called(
+            {
+                "tool_name": self.attributes[semconv.GEN_AI_TOOL_NAME],
+                "tool_call_id": None if ids is None else semconv.TOOL_CALL_ID_PREFIX + ids[1],
+                "status": self.status,
+                "duration_ms": (time.perf_counter_ns() - self.enclosed_ns) // 1_000_000,
+            }
+        )
+
+    def set_status(self, status: ToolStatus) -> None:
+        """Say that the call has failed."""
+        self.status = status
+        self.set({semconv.TOOL_STATUS: status})
 
     def streams(self) -> None:
         """Take what is yielded for the result."""
@@ -85,7 +130,7 @@ class ToolOperation(Operation):
 
     def describe_error(self, error: BaseException) -> None:
         """Say error or timeout, what went wrong, and what a generator had yielded until then."""
-        self.set({semconv.TOOL_STATUS: "timeout" if is_timeout(error) else "error"})
+        self.set_status("timeout" if is_timeout(error) else "error")
         super().describe_error(error)
         if self.items is not None:
             self.describe_result(None)

@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from autotrace.decisions import chain, machine
 from autotrace.decisions.machine import Draft, State
@@ -26,6 +26,7 @@ from autotrace.errors import (
     InvalidArgumentError,
     StoreUnavailableError,
 )
+from autotrace.models import NOWHERE, Place
 from autotrace.semconv import DECISION_ID_PREFIX
 from autotrace.store import decisions as store
 from autotrace.store import slots
@@ -59,18 +60,6 @@ class Recording(Protocol):
     def event(self, happened: Happened) -> None:
         """Make the span of an event. Never raises."""
         ...
-
-
-class Place(NamedTuple):
-    """Where in a trace a decision was opened."""
-
-    trace_id: str | None = None
-    otel: tuple[str, str] | None = None
-    """OpenTelemetry's trace and span id, in hex."""
-
-
-NOWHERE: Final = Place()
-"""Outside of any trace."""
 
 
 @dataclass(frozen=True)

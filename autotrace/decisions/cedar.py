@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from autotrace.decisions.canonical import sha256_of
+from autotrace.canonical import sha256_of
 from autotrace.decisions.policies import Policy, add_policy, check_policy_id
 from autotrace.errors import InvalidArgumentError, MissingExtraError, PolicyError
 

@@ -23,7 +23,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypedDict
 
-from autotrace.decisions.canonical import canonical, sha256_of
+from autotrace.canonical import canonical, sha256_of
 from autotrace.decisions.machine import CONTENT_ERASED, Draft, Event
 from autotrace.semconv import EVENT_ID_PREFIX
 

@@ -8,7 +8,7 @@ import textwrap
 from types import CellType, CodeType, FunctionType
 from typing import Any, Final, cast
 
-from autotrace.decisions.canonical import sha256_of
+from autotrace.canonical import sha256_of
 from autotrace.decisions.plain import plain_object
 
 _MAX_DEPTH: Final = 20

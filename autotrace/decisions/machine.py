@@ -216,6 +216,28 @@ def add(state: State, draft: Draft) -> list[Draft]:
     return [draft]
 
 
+def evaluate(state: State, draft: Draft) -> list[Draft]:
+    """Add what a policy said; nothing is left to do if an approval has come after the same words.
+
+    So an agent that starts again, and finds its decision approved meanwhile, may ask its policies
+    again without taking the approval's ground away.
+
+    Raises:
+        DecisionStateError: It is closed, or has too many events.
+    """
+    drafts = add(state, draft)
+    return [] if state.status == "approved" and evaluation(state, draft) else drafts
+
+
+def evaluation(state: State, draft: Draft) -> Event | None:
+    """Return the latest event that says what a draft says, of the same policy and inputs."""
+    said = (dict(draft.facts), dict(draft.content or {}))
+    for event in reversed(state.evaluations):
+        if (dict(event.facts), dict(event.content or {})) == said:
+            return event
+    return None
+
+
 def request_approval(state: State, draft: Draft) -> list[Draft]:
     """Ask for approval; nothing is left to do while an earlier request waits for its answer.
 
@@ -275,15 +297,29 @@ def claim(state: State, *, tool_name: str, arguments_sha256: str) -> list[Draft]
         ApprovalPending: It has not been approved yet.
         ApprovalRefused: It may not run: names why.
     """
-    bound = {"name": tool_name, "arguments_sha256": arguments_sha256}
-    if state.tool is not None and dict(state.tool) != bound:
-        differs = "tool" if state.tool["name"] != tool_name else "arguments"
-        why = f"the {differs} differ from what was to be approved"
-        raise ApprovalRefused(state.decision_id, "changed", why)
+    if state.tool is not None:
+        check_call(state, tool_name=tool_name, arguments_sha256=arguments_sha256)
     check_not_refused(state)
     if state.status != "approved":
         raise ApprovalPending(state.decision_id)  # or nobody was asked, which is no yes either
     return [Draft(CLAIMED, {"tool_name": tool_name, "arguments_sha256": arguments_sha256})]
+
+
+def check_call(state: State, *, tool_name: str, arguments_sha256: str) -> None:
+    """Pass the call of a tool for which a decision was opened.
+
+    Raises:
+        ApprovalRefused: It was opened for another one, or for none.
+    """
+    tool = state.tool
+    if tool is None:
+        why = "it was opened for no call of a tool"
+        raise ApprovalRefused(state.decision_id, "changed", why)
+    if dict(tool) != {"name": tool_name, "arguments_sha256": arguments_sha256}:
+        differs = "tool" if tool["name"] != tool_name else "arguments"
+        verb = "differs" if differs == "tool" else "differ"
+        why = f"the {differs} {verb} from what was to be approved"
+        raise ApprovalRefused(state.decision_id, "changed", why)
 
 
 def check_not_refused(state: State) -> None:

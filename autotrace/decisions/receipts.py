@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from autotrace.decisions.canonical import canonical
+from autotrace.canonical import canonical
 from autotrace.errors import InvalidArgumentError, SigningKeyError
 from autotrace.store.folder import private_directory
 

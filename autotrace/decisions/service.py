@@ -8,23 +8,26 @@ asked for is told to whom it concerns.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, get_args
 
 from autotrace.decisions import given, machine, views
-from autotrace.decisions.book import NOWHERE, DecisionBook, Log, Place
+from autotrace.decisions.book import DecisionBook, Log
 from autotrace.decisions.given import Given
 from autotrace.decisions.machine import Draft, State
 from autotrace.decisions.policies import Evaluated
 from autotrace.decisions.routes import approval_notice
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import (
+    NOWHERE,
     Approval,
     ApprovalRequest,
     AutomationMode,
     Decision,
     DecisionCategory,
     DecisionEvent,
+    Place,
+    PolicyOutcome,
 )
 from autotrace.semconv import APPROVAL_ID_PREFIX
 
@@ -166,6 +169,38 @@ class DecisionService:
             self.book.create(facts, content, place=place, then=[end], supersedes=supersedes)
         )
 
+    # --- looking
+
+    def get(self, decision_id: str) -> Decision:
+        """Return a decision as it stands.
+
+        Raises:
+            DecisionNotFoundError: There is no such decision.
+        """
+        return self._view(self.book.read(decision_id))
+
+    def until_answered(
+        self, decision_id: str, timeout_s: float | None
+    ) -> Generator[float, None, Decision]:
+        """Follow a decision until its request is answered, or ends, or the time is over.
+
+        Yields:
+            How long to sleep before the next look, in seconds.
+
+        Returns:
+            The decision as it stands then.
+        """
+        return self._view((yield from self.book.until_answered(decision_id, timeout_s)))
+
+    def outcome_of(self, policy_id: str, inputs: Mapping[str, Any]) -> PolicyOutcome:
+        """Ask a policy before there is a decision; nothing is kept.
+
+        Raises:
+            PolicyNotFoundError: No such policy is registered.
+            PolicyError: It gave no outcome.
+        """
+        return self._evaluate(policy_id, inputs).outcome
+
     # --- while it is open
 
     def add_context(
@@ -201,6 +236,7 @@ class DecisionService:
         inputs: Mapping[str, Any] | None = None,
         *,
         inputs_ref: str | None = None,
+        shown: Mapping[str, Any] | None = None,
         by: str,
     ) -> DecisionEvent:
         """Ask a policy.
@@ -210,6 +246,7 @@ class DecisionService:
             policy_id: The policy.
             inputs: What it is to look at.
             inputs_ref: In their place: id of an earlier event, whose context or inputs to take.
+            shown: What is to be kept in place of the inputs. Default: the inputs.
             by: Who asks.
 
         Returns:
@@ -237,11 +274,11 @@ class DecisionService:
         }
         content = {"rationale": self._given.object("rationale", answer.rationale)}
         if inputs_ref is None:
-            content["inputs"] = self._given.object("inputs", inputs)
+            content["inputs"] = self._given.object("inputs", inputs if shown is None else shown)
         draft = Draft(machine.POLICY_EVALUATED, facts, content)
-        return self._last_event(
-            self.book.change(decision_id, by, lambda state: machine.add(state, draft))
-        )
+        log = self.book.change(decision_id, by, lambda state: machine.evaluate(state, draft))
+        said = machine.evaluation(log.state, draft)
+        return self._last_event(log) if said is None else views.to_event(log.events[said.sequence])
 
     def request_approval(
         self, decision_id: str, request: ApprovalRequest, *, requester: str
@@ -319,6 +356,19 @@ class DecisionService:
             lambda state: machine.resolve(state, granted=granted, approver=name, rationale=why),
         )
         return self._view(log)
+
+    def check_call(self, decision_id: str, *, tool_name: str, arguments_sha256: str) -> None:
+        """Pass the call of a tool for which a decision was opened, and no other.
+
+        Raises:
+            ApprovalRefused: It was opened for another one, or for none.
+            DecisionNotFoundError: There is no such decision.
+        """
+        machine.check_call(
+            self.book.read(decision_id).state,
+            tool_name=tool_name,
+            arguments_sha256=arguments_sha256,
+        )
 
     def claim(
         self, decision_id: str, *, tool_name: str, arguments_sha256: str, by: str

@@ -9,8 +9,8 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autotrace.canonical import canonical
 from autotrace.decisions import chain
-from autotrace.decisions.canonical import canonical
 from autotrace.decisions.chain import StoredEvent
 from autotrace.decisions.machine import Draft
 

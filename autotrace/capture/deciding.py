@@ -1,0 +1,176 @@
+"""What capture needs of decisions, and the holder through which it gets it.
+
+`current.service` is None until `autotrace.configure()`. Unlike recording, a decision that cannot be
+made is not left out: what asks for one raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from autotrace.capture.envelope import current_envelope
+from autotrace.capture.recorder import current as recording
+from autotrace.capture.task_operation import current_frame
+from autotrace.errors import NotConfiguredError
+
+if TYPE_CHECKING:
+    from autotrace.models import (
+        Approval,
+        ApprovalRequest,
+        AutomationMode,
+        Decision,
+        DecisionEvent,
+        Place,
+        PolicyOutcome,
+    )
+
+_NOBODY: Final = "agent"
+"""Who asks where neither the code nor the settings name an agent."""
+
+
+class Service(Protocol):
+    """What can be done to decisions: see `autotrace.decisions.service`."""
+
+    def create(
+        self,
+        intent: str,
+        automation_mode: AutomationMode = "propose",
+        *,
+        actor: str,
+        instance: str | None = None,
+        version: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        place: Place = ...,
+    ) -> Decision:
+        """Open a decision, or find the one that a key has opened."""
+        ...
+
+    def open_call(
+        self,
+        intent: str,
+        automation_mode: AutomationMode,
+        *,
+        actor: str,
+        tool_name: str,
+        arguments_sha256: str,
+        place: Place = ...,
+    ) -> Decision:
+        """Return the decision on a call of a tool: the one under way, or a new one."""
+        ...
+
+    def get(self, decision_id: str) -> Decision:
+        """Return a decision as it stands."""
+        ...
+
+    def until_answered(
+        self, decision_id: str, timeout_s: float | None
+    ) -> Generator[float, None, Decision]:
+        """Follow a decision until its request is answered; yields how long to sleep."""
+        ...
+
+    def outcome_of(self, policy_id: str, inputs: Mapping[str, Any]) -> PolicyOutcome:
+        """Ask a policy before there is a decision."""
+        ...
+
+    def add_context(
+        self, decision_id: str, context: Mapping[str, Any], *, summary: str | None = None, by: str
+    ) -> DecisionEvent:
+        """Add what is known."""
+        ...
+
+    def evaluate(
+        self,
+        decision_id: str,
+        policy_id: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        inputs_ref: str | None = None,
+        shown: Mapping[str, Any] | None = None,
+        by: str,
+    ) -> DecisionEvent:
+        """Ask a policy."""
+        ...
+
+    def request_approval(
+        self, decision_id: str, request: ApprovalRequest, *, requester: str
+    ) -> Approval:
+        """Ask for approval."""
+        ...
+
+    def check_answer(self, decision_id: str, *, by: str) -> Decision:
+        """Return a decision that is approved, or open; raise if it is not."""
+        ...
+
+    def check_call(self, decision_id: str, *, tool_name: str, arguments_sha256: str) -> None:
+        """Pass the call of a tool for which a decision was opened, and no other."""
+        ...
+
+    def claim(
+        self, decision_id: str, *, tool_name: str, arguments_sha256: str, by: str
+    ) -> Decision:
+        """Use an approval up for one run."""
+        ...
+
+    def close(
+        self,
+        decision_id: str,
+        action: str,
+        *,
+        by: str,
+        summary: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+        tool_calls: Sequence[Mapping[str, Any]] = (),
+    ) -> Decision:
+        """End a decision."""
+        ...
+
+
+class Current:
+    """Holds the decisions in use."""
+
+    __slots__ = ("service",)
+
+    def __init__(self) -> None:
+        self.service: Service | None = None
+
+
+current: Final = Current()
+
+
+def service_or_raise(what: str) -> Service:
+    """Return the decisions in use.
+
+    Raises:
+        NotConfiguredError: There are none; names what was asked for.
+    """
+    if current.service is None:
+        raise NotConfiguredError(what)
+    return current.service
+
+
+def actor_here() -> str:
+    """Return who asks: that of the open decision, or else the task's agent, or the settings'."""
+    envelope = current_envelope()
+    if envelope is not None:
+        return envelope.actor
+    frame = current_frame()
+    if frame is not None and frame.agent:
+        return frame.agent
+    recorder = recording.recorder
+    return (recorder.agent if recorder is not None else None) or _NOBODY
+
+
+def reason_of(error: BaseException, secrets: Sequence[str] = ()) -> str:
+    """Return an exception as the reason for which something was given up, without secrets.
+
+    Args:
+        error: The exception.
+        secrets: Further texts to take out.
+    """
+    recorder = recording.recorder
+    if recorder is None:
+        return type(error).__qualname__
+    kind, message, _ = recorder.encoder.error(error, secrets)
+    return f"{kind}: {message}" if message else kind

@@ -1,0 +1,84 @@
+"""Blocks that make no span, and are found by what runs inside them: open decisions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from opentelemetry import context as otel_context
+
+from autotrace.capture.operation import DECISION_KEY, OPERATION_KEY, Operation, surroundings
+
+if TYPE_CHECKING:
+    from autotrace.capture.recorder import Recorder
+
+_MAX_CALLS: Final = 1000
+"""How many tool calls of one decision are kept; of further ones, how many there were."""
+
+
+class Enclosure(Operation):
+    """A place in the context without a span.
+
+    Args:
+        recorder: What failures are told to.
+        key: Context key under which this is found inside.
+    """
+
+    __slots__ = ("key",)
+
+    def __init__(self, recorder: Recorder | None, key: str) -> None:
+        super().__init__(cast("Recorder", recorder), "", {})
+        self.key = key
+
+    def enter(self) -> None:
+        """Be found by what runs from now on, until `leave`."""
+        inside = otel_context.set_value(self.key, self, surroundings())
+        inside = otel_context.set_value(OPERATION_KEY, self, inside)
+        self.token = otel_context.attach(inside)
+
+    def leave(self) -> None:
+        """Be found no longer."""
+        self.detach()
+        self.ended = True
+
+
+class Envelope(Enclosure):
+    """An open decision, as what runs inside it sees it.
+
+    Args:
+        recorder: What failures are told to.
+        decision_id: The decision.
+        actor: Who asks.
+    """
+
+    __slots__ = ("_calls", "_lock", "_total", "actor", "decision_id")
+
+    def __init__(self, recorder: Recorder | None, decision_id: str, actor: str) -> None:
+        super().__init__(recorder, DECISION_KEY)
+        self.decision_id = decision_id
+        self.actor = actor
+        self._calls: list[Mapping[str, Any]] = []
+        self._total = 0
+        self._lock = threading.Lock()
+
+    def called(self, call: Mapping[str, Any]) -> None:
+        """Take note of a tool call; any thread may."""
+        with self._lock:
+            self._total += 1
+            if len(self._calls) < _MAX_CALLS:
+                self._calls.append(call)
+
+    def calls(self) -> list[Mapping[str, Any]]:
+        """Return the tool calls so far; the last entry says how many were left out, if any."""
+        with self._lock:
+            if self._total <= _MAX_CALLS:
+                return list(self._calls)
+            kept = self._calls[: _MAX_CALLS - 1]
+            return [*kept, {"left_out": self._total - len(kept)}]
+
+
+def current_envelope() -> Envelope | None:
+    """Return the innermost open decision that encloses the caller, or None outside any."""
+    found = surroundings().get(DECISION_KEY)
+    return found if isinstance(found, Envelope) and not found.ended else None

@@ -1,0 +1,162 @@
+"""Running functions behind a gate: plain, async, generators, async generators.
+
+The gate lies outside of the tool's operation, so that waiting for people is no part of the call's
+duration. A body that runs later than the call meets the gate when it would begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from typing import Any, Final, NoReturn
+
+from autotrace.capture.approval import Gate, Run
+from autotrace.capture.drive import Drivers, Tracing, driven_by, first_step, stages_of
+from autotrace.capture.function import Call
+from autotrace.capture.offload import in_thread, run_through, run_through_async
+
+Steps = Generator[float, None, Run | None]
+_CANCELLED: Final = "cancelled before it ran"
+
+
+def gated(function: Any, gate: Gate, call: Tracing) -> Call:
+    """Return what calls a function once the gate is passed.
+
+    Args:
+        function: Any callable, or a classmethod or staticmethod object.
+        gate: What each call has to pass.
+        call: Calls the function.
+    """
+    starts_later, handed_out = stages_of(function)
+
+    def gated_call(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            passage = gate.passage(instance, args, kwargs)
+        except TypeError as error:
+            return call(_raising(error), instance, args, kwargs)
+        if starts_later:
+            body = call(wrapped, instance, args, kwargs, passage.make)
+            return driven_by(_DRIVERS, passage.steps(), body)
+        run = run_through(passage.steps())
+        if run is None:
+            return call(wrapped, instance, args, kwargs)
+        try:
+            result = call(wrapped, instance, args, kwargs, passage.make)
+        except BaseException as error:
+            run.fail(error)
+            raise
+        if type(result) in handed_out:  # what it stands for is still to run: see drive.py
+            return driven_by(_DRIVERS, _passed(run), result)
+        run.succeed()
+        return result
+
+    return gated_call
+
+
+def _raising(error: TypeError) -> Any:
+    """Return a function that is called wrongly, however it is called."""
+
+    def wrongly_called(*_: Any, **__: Any) -> NoReturn:
+        raise error
+
+    return wrongly_called
+
+
+def _passed(run: Run) -> Steps:
+    yield from ()
+    return run
+
+
+def _give_up(run: Run | None) -> None:
+    if run is not None:
+        run.give_up(_CANCELLED)
+
+
+def _drive_generator(steps: Steps, body: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    run = run_through(steps)
+    if run is None:
+        return (yield from body)
+    try:
+        result = yield from body
+    except GeneratorExit:  # the consumer has had enough: no failure
+        run.succeed()
+        raise
+    except BaseException as error:
+        run.fail(error)
+        raise
+    run.succeed()
+    return result
+
+
+class _Unstarted:
+    """Closes a coroutine that is not awaited, so that Python warns of the one around it only."""
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, coroutine: Any) -> None:
+        self.coroutine = coroutine
+
+    def take(self) -> Any:
+        coroutine, self.coroutine = self.coroutine, None
+        return coroutine
+
+    def __del__(self) -> None:
+        close = getattr(self.coroutine, "close", None)
+        if close is not None:
+            close()
+
+
+def _drive_coroutine(steps: Steps, body: Any) -> Any:
+    return _await(steps, _Unstarted(body))
+
+
+async def _await(steps: Steps, unstarted: _Unstarted) -> Any:
+    run = await run_through_async(steps, undo=_give_up)
+    if run is None:
+        return await unstarted.take()
+    try:
+        result = await unstarted.take()
+    except GeneratorExit as error:  # what is being closed cannot await
+        run.fail(error)
+        raise
+    except BaseException as error:
+        await in_thread(run.fail, error)
+        raise
+    await in_thread(run.succeed)
+    return result
+
+
+async def _drive_async_generator(
+    steps: Steps, body: AsyncGenerator[Any, Any]
+) -> AsyncGenerator[Any, Any]:
+    run = await run_through_async(steps, undo=_give_up)
+    step: Any = first_step(body)
+    closing = False
+    passing: list[Any] = []
+    try:
+        while True:
+            try:
+                passing.append(await step)
+            finally:
+                step = None
+            try:
+                step = body.asend((yield passing.pop()))
+                closing = False
+            except BaseException as error:  # noqa: BLE001 - handed on to the body
+                step = body.athrow(error)
+                closing = isinstance(error, GeneratorExit)
+    except StopAsyncIteration:
+        if run is not None:
+            await in_thread(run.succeed)
+    except GeneratorExit as error:
+        if run is not None:
+            run.succeed() if closing else run.fail(error)
+        raise
+    except BaseException as error:
+        if run is not None:
+            await in_thread(run.fail, error)
+        raise
+
+
+_DRIVERS: Final = Drivers(_drive_generator, _drive_async_generator, _drive_coroutine)

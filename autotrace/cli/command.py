@@ -59,7 +59,7 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(130) from None
         except BrokenPipeError:
             raise typer.Exit(BROKEN_PIPE_CODE) from None
-        except (typer.Exit, typer.Abort):
+        except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except AutotraceError as error:
             _log.debug("what failed:", exc_info=True)

@@ -79,6 +79,11 @@ def _show_short(screen: Screen, decision: Decision) -> None:
     screen.cut(Text.assemble(head, (_title(decision), "bold")))
     screen.whole(decision.decision_id, indent=_INDENT)
     screen.facts(_facts(decision), indent=_INDENT)
+    approval = decision.approval
+    if approval is not None and approval.status in ("approved", "rejected"):
+        why = f": {t.one_line(approval.rationale)}" if approval.rationale else ""
+        answer = f"{approval.status} by {t.one_line(approval.approver or '')}{why}"
+        screen.line(answer, indent=_INDENT)
 
 
 def _facts(decision: Decision) -> list[str | None]:

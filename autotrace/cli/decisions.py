@@ -20,7 +20,7 @@ from autotrace.cli.command import (
     guarded,
     print_list,
 )
-from autotrace.cli.deciding import open_deciding, open_search
+from autotrace.cli.opening import open_deciding, open_search
 from autotrace.cli.terminal import Screen, print_json
 from autotrace.decisions.current import Deciding
 from autotrace.decisions.library import MAX_FOUND, MAX_PAGE

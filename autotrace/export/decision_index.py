@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from autotrace.decisions.views import text_of
 from autotrace.errors import AutotraceError, StoreUnavailableError
 from autotrace.export.vectors import TextVectors
 from autotrace.store import decisions as store
@@ -79,6 +78,9 @@ class DecisionIndex:
         return len(vectors)
 
     def _vectors(self, decision_ids: Sequence[str]) -> dict[str, Any]:
+        # Not needed before anything is decided, so not loaded.
+        from autotrace.decisions.views import text_of
+
         texts: dict[str, str] = {}
         for decision_id, changes in self._read(decision_ids).items():
             events = [event for change in changes for event in change]

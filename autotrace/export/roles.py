@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from autotrace import semconv
-from autotrace.decisions.machine import APPROVAL_REJECTED
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 from autotrace.models import ToolStatus
 
@@ -74,4 +73,4 @@ def decision_id_of(record: SpanRecord) -> str:
 
 def is_rejection(record: SpanRecord) -> bool:
     """Tell whether an event of a decision is that a person has rejected it."""
-    return record.get("attributes", {}).get(semconv.DECISION_EVENT) == APPROVAL_REJECTED
+    return record.get("attributes", {}).get(semconv.DECISION_EVENT) == semconv.APPROVAL_REJECTED

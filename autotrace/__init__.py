@@ -15,14 +15,20 @@ from autotrace.capture.task import current_task, task
 from autotrace.capture.tool import tool
 from autotrace.capture.tool_call import tool_call
 from autotrace.errors import (
+    ApprovalPending,
+    ApprovalRefused,
     AutotraceError,
     AutotraceWarning,
+    DecisionNotFoundError,
+    DecisionStateError,
     EmbedderUnavailableError,
     EmbeddingSpaceError,
     InvalidArgumentError,
     MissingExtraError,
     NotConfiguredError,
     NotConfiguredWarning,
+    PolicyError,
+    PolicyNotFoundError,
     StoreError,
     StoreUnavailableError,
     StoreVersionError,
@@ -30,8 +36,15 @@ from autotrace.errors import (
 )
 
 if TYPE_CHECKING:
+    from autotrace import decisions
+    from autotrace.capture.approval import use_decision
+    from autotrace.capture.decision import decision
+    from autotrace.decisions.cedar import cedar_policy
+    from autotrace.decisions.policies import policy
     from autotrace.export.exporter import ChromaSpanExporter
     from autotrace.models import (
+        ApprovalRequest,
+        Decision,
         Health,
         RecallResult,
         Step,
@@ -54,8 +67,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES_OF_NAMES = {
+    "autotrace.capture.approval": ("use_decision",),
+    "autotrace.capture.decision": ("decision",),
+    "autotrace.decisions.cedar": ("cedar_policy",),
+    "autotrace.decisions.policies": ("policy",),
     "autotrace.export.exporter": ("ChromaSpanExporter",),
     "autotrace.models": (
+        *("ApprovalRequest", "Decision"),
         *("Health", "RecallResult", "Step", "ToolCall", "ToolStats", "Trace", "TraceSummary"),
     ),
     "autotrace.runtime": (
@@ -67,9 +85,15 @@ _LAZY = {name: module for module, names in _MODULES_OF_NAMES.items() for name in
 """Names whose modules are loaded when first used: a library that only decorates needs none."""
 
 __all__ = [
+    "ApprovalPending",
+    "ApprovalRefused",
+    "ApprovalRequest",
     "AutotraceError",
     "AutotraceWarning",
     "ChromaSpanExporter",
+    "Decision",
+    "DecisionNotFoundError",
+    "DecisionStateError",
     "EmbedderUnavailableError",
     "EmbeddingSpaceError",
     "Health",
@@ -77,6 +101,8 @@ __all__ = [
     "MissingExtraError",
     "NotConfiguredError",
     "NotConfiguredWarning",
+    "PolicyError",
+    "PolicyNotFoundError",
     "RecallResult",
     "Step",
     "StepHandle",
@@ -90,13 +116,17 @@ __all__ = [
     "TraceNotFoundError",
     "TraceSummary",
     "attach",
+    "cedar_policy",
     "configure",
     "current_task",
+    "decision",
+    "decisions",
     "flush",
     "get_trace",
     "health",
     "inject",
     "list_traces",
+    "policy",
     "recall",
     "shutdown",
     "step",
@@ -104,16 +134,19 @@ __all__ = [
     "tool",
     "tool_call",
     "tool_stats",
+    "use_decision",
 ]
 
 
 def __getattr__(name: str) -> Any:
     module = _LAZY.get(name)
-    if module is None:
+    if module is None and name != "decisions":
         msg = f"module 'autotrace' has no attribute {name!r}"
         raise AttributeError(msg)
     import importlib
 
+    if module is None:
+        return importlib.import_module("autotrace.decisions")
     value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value

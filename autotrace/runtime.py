@@ -14,7 +14,9 @@ from weakref import WeakKeyDictionary
 from opentelemetry import trace as otel_trace
 
 from autotrace import semconv
+from autotrace.capture import deciding as capture_deciding
 from autotrace.capture.recorder import current, make_recorder
+from autotrace.decisions.current import current as current_decisions
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
 from autotrace.export.collector import add_processor, exports_otlp, otlp_processor
 from autotrace.export.counters import Counters
@@ -28,6 +30,7 @@ from autotrace.export.local import LocalSpan, LocalTracerProvider, id_generator
 from autotrace.export.processor import SpoolSpanProcessor, guarded_append
 from autotrace.export.set_aside import count_set_aside, set_aside_problem
 from autotrace.export.storekeeper import is_storekeeper
+from autotrace.export.threads import instrument_threads, leave_threads_alone
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
@@ -36,6 +39,8 @@ from autotrace.store.embedding import Embedding
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+
+    from autotrace.decisions.current import Deciding
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,41 @@ class Runtime:
             note=self.counters.note,
             redact=configuration.redact,
         )
+        self._deciding: Deciding | None = None
+        self._deciding_lock = threading.Lock()
+
+    def deciding(self) -> Deciding:
+        """Return the decisions of the store; made when first asked for, as few programs do."""
+        with self._deciding_lock:
+            if self._deciding is None:
+                from autotrace.capture.decision_span import DecisionRecording
+                from autotrace.decisions.wiring import make_deciding
+
+                embedding = self.configuration.embedding
+                self._deciding = make_deciding(
+                    self.settings,
+                    DecisionRecording(self.recorder),
+                    space=embedding.space,
+                    embed=lambda text: embedding.embedder.embed([text])[0],
+                    count=self.counters.add,
+                    note=self.counters.note,
+                )
+            return self._deciding
+
+    def _stop_deciding(self, timeout_s: float) -> None:
+        """Let go of decisions, before recording ends: how a delivery went is an event."""
+        if current_decisions.open == self.deciding:
+            current_decisions.open = capture_deciding.current.open = None
+        if self._deciding is not None:
+            self._deciding.close(timeout_s)
 
     def start(self) -> None:
         """Begin to record, and store what dead processes have left."""
         if self.settings.propagate_threads:
-            self._instrumented_threads = _instrument_threads(self.counters)
+            self._instrumented_threads = instrument_threads(self.counters)
         current.recorder = self.recorder
+        current_decisions.open = self.deciding
+        capture_deciding.current.open = lambda: self.deciding().service
         self.pipeline.recover()
 
     def _first_provider(self, given: TracerProvider | None) -> otel_trace.TracerProvider:
@@ -157,6 +191,8 @@ class Runtime:
 
         Spans under way are still recorded when they end, and stored by who opens the store next.
         """
+        deadline = time.monotonic() + timeout_s
+        self._stop_deciding(timeout_s)
         with _attached_lock:
             for processor in _attached.values():
                 if processor.pipeline is self.pipeline:
@@ -165,9 +201,8 @@ class Runtime:
             current.recorder = None
         if self._instrumented_threads:
             self._instrumented_threads = False
-            _leave_threads_alone(self.counters)
-        deadline = time.monotonic() + timeout_s
-        done = self.pipeline.close(timeout_s)
+            leave_threads_alone(self.counters)
+        done = self.pipeline.close(_ms_until(deadline) / 1000)
         self._stopped = True
         if self._otlp is not None:
             self._otlp.shutdown(_ms_until(deadline))
@@ -181,6 +216,8 @@ class Runtime:
         """
         cold = self.settings.is_embedded and not self.pipeline.is_warm
         deadline = time.monotonic() + self.settings.exit_timeout_ms / 1000
+        if self._deciding is not None:
+            self._deciding.close(_ms_until(deadline) / 1000)
         # Functions called at exit after this one, and daemon threads, go on recording to the end.
         self.pipeline.close(_ms_until(deadline) / 1000, flush=not cold, at_exit=True)
         self._stopped = True
@@ -204,32 +241,6 @@ def tracer_of(provider: otel_trace.TracerProvider) -> otel_trace.Tracer:
     if type(getattr(tracer, "id_generator", None)).__name__ == "RandomIdGenerator":
         tracer.id_generator = id_generator
     return tracer
-
-
-def _instrument_threads(counters: Counters) -> bool:
-    """Let threads and executors inherit context; return whether it was not so before."""
-    from opentelemetry.instrumentation.threading import ThreadingInstrumentor
-
-    try:
-        instrumentor = ThreadingInstrumentor()
-        if instrumentor.is_instrumented_by_opentelemetry:
-            return False
-        instrumentor.instrument()
-    except Exception as error:  # noqa: BLE001 - recording goes on, with threads apart
-        counters.add("capture_errors")
-        counters.note("threads", f"threads do not inherit the current task: {error}", error)
-        return False
-    return True
-
-
-def _leave_threads_alone(counters: Counters) -> None:
-    from opentelemetry.instrumentation.threading import ThreadingInstrumentor
-
-    try:
-        ThreadingInstrumentor().uninstrument()
-    except Exception as error:  # noqa: BLE001 - the program is stopping us, and must not fail by it
-        counters.add("capture_errors")
-        counters.note("threads", f"threads still inherit context: {error}", error)
 
 
 _counters = Counters()

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "retrieval": BASE | {"store"},
     "reader": BASE | {"store", "export", "retrieval"},
     "runtime": BASE | {"capture", "decisions", "store", "export", "retrieval", "reader"},
-    "__init__": BASE | {"capture", "export", "runtime"},
+    "__init__": BASE | {"capture", "decisions", "export", "runtime"},
 }
 """What each part may import of the others; parts not named here may import everything."""
 

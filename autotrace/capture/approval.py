@@ -336,7 +336,7 @@ def _use_here() -> _Use | None:
 
 
 @contextlib.contextmanager
-def use(decision_id: str) -> Generator[None]:
+def use_decision(decision_id: str) -> Generator[None]:
     """Run, inside the block, the very call for which a decision was opened.
 
     ```python
@@ -345,7 +345,7 @@ def use(decision_id: str) -> Generator[None]:
     except ApprovalPending as pending:
         save(pending.decision_id)
     ...
-    with autotrace.decisions.use(decision_id):   # later, in any process
+    with autotrace.use_decision(decision_id):   # later, in any process
         place_order(items)
     ```
 

@@ -1,12 +1,12 @@
 """What capture needs of decisions, and the holder through which it gets it.
 
-`current.service` is None until `autotrace.configure()`. Unlike recording, a decision that cannot be
+`current.open` is None until `autotrace.configure()`. Unlike recording, a decision that cannot be
 made is not left out: what asks for one raises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from autotrace.capture.envelope import current_envelope
@@ -128,12 +128,12 @@ class Service(Protocol):
 
 
 class Current:
-    """Holds the decisions in use."""
+    """Holds what opens the decisions in use: many a program never decides anything."""
 
-    __slots__ = ("service",)
+    __slots__ = ("open",)
 
     def __init__(self) -> None:
-        self.service: Service | None = None
+        self.open: Callable[[], Service] | None = None
 
 
 current: Final = Current()
@@ -145,9 +145,9 @@ def service_or_raise(what: str) -> Service:
     Raises:
         NotConfiguredError: There are none; names what was asked for.
     """
-    if current.service is None:
+    if current.open is None:
         raise NotConfiguredError(what)
-    return current.service
+    return current.open()
 
 
 def actor_here() -> str:

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autotrace.decisions.current import deciding_or_raise
 
 if TYPE_CHECKING:
+    from autotrace.decisions.routes import add_route, remove_route
+    from autotrace.decisions.webhooks import SlackWebhook, Webhook, verify_webhook
     from autotrace.models import (
         Decision,
         DecisionCategory,
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "SlackWebhook",
+    "Webhook",
+    "add_route",
     "approve",
     "check",
     "close",
@@ -39,10 +44,31 @@ __all__ = [
     "receipt",
     "record",
     "reject",
+    "remove_route",
     "search",
     "trace",
     "verify",
+    "verify_webhook",
 ]
+
+_LAZY = {
+    "SlackWebhook": "webhooks",
+    "Webhook": "webhooks",
+    "add_route": "routes",
+    "remove_route": "routes",
+    "verify_webhook": "webhooks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        msg = f"module 'autotrace.decisions' has no attribute {name!r}"
+        raise AttributeError(msg)
+    import importlib
+
+    value = getattr(importlib.import_module(f"autotrace.decisions.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def get(decision_id: str) -> Decision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from autotrace.errors import NotConfiguredError
@@ -40,7 +41,8 @@ class Deciding:
 
 
 class _Current:
-    deciding: Deciding | None = None
+    open: Callable[[], Deciding] | None = None
+    """Makes them at first use."""
 
 
 current: Final = _Current()
@@ -52,6 +54,6 @@ def deciding_or_raise(what: str) -> Deciding:
     Raises:
         NotConfiguredError: `autotrace.configure()` was not called; names what was asked for.
     """
-    if current.deciding is None:
+    if current.open is None:
         raise NotConfiguredError(what)
-    return current.deciding
+    return current.open()

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from autotrace.store import schema, timeline
 from autotrace.store.connection import Connection, ServerOptions, connect_to
@@ -43,6 +43,8 @@ _WAITING: Final = "waiting"
 @dataclass(frozen=True)
 class DecisionCollections:
     """The collections of decisions of one open store."""
+
+    indexes: ClassVar[Mapping[str, str]] = {"search": "d"}
 
     log: Collection
     state: Collection

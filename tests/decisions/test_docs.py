@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["policies.md", "approval-routes.md"])
+@pytest.mark.parametrize("name", ["policies.md", "approval-routes.md", "decisions.md"])
 def test_the_code_of_the_page_runs(name: str, tmp_path: Path) -> None:
     blocks = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs" / name).read_text("utf-8"), re.DOTALL

@@ -22,6 +22,7 @@ names every decision that waits, and now and then one that does not; the log say
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,10 @@ def delete_search(collections: DecisionCollections) -> None:
 
 
 def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[list[Any]]]:
-    """Return the changes of decisions, in order, each a list of events; none for an unknown one."""
+    """Return the changes of decisions, in order, each a list of events; none for an unknown one.
+
+    In place of what is no event, because somebody changed it, stands an empty object.
+    """
     changes: dict[str, list[list[Any]]] = {decision_id: [] for decision_id in decision_ids}
     pending, width = list(changes), _FIRST_LOOK
     while pending:
@@ -129,7 +133,7 @@ def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[li
                 ]
                 for decision_id in group
             }
-            found = documents(log, [record_id for ids in wanted.values() for record_id in ids])
+            found = _changes(log, [record_id for ids in wanted.values() for record_id in ids])
             for decision_id, ids in wanted.items():
                 present = [found[record_id] for record_id in ids if record_id in found]
                 changes[decision_id] += present
@@ -137,6 +141,24 @@ def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[li
                     unfinished.append(decision_id)
         pending, width = unfinished, width * 4
     return changes
+
+
+def _changes(log: Collection, record_ids: Sequence[str]) -> dict[str, list[Any]]:
+    found = log.get(ids=list(record_ids), include=["metadatas"])
+    return {
+        record_id: _events(metadata)
+        for record_id, metadata in zip(found["ids"], found["metadatas"], strict=True)
+    }
+
+
+def _events(metadata: Any) -> list[Any]:
+    try:
+        events = schema.document_of(metadata)
+    except (AttributeError, KeyError, TypeError, ValueError, zlib.error):
+        events = None
+    if not isinstance(events, list) or not events:
+        return [{}]
+    return [event if isinstance(event, dict) else {} for event in cast("list[Any]", events)]
 
 
 def logged(log: Collection) -> list[str]:

@@ -12,7 +12,7 @@ another process wrote after it was opened. So an embedded connection
 
 Threads: any thread may use a connection. A client in use is never closed under its user's feet;
 opening anew waits until nobody uses it. After a fork the child leaves the parent's client alone
-(closing it would wait for threads that did not survive) and opens its own.
+(closing it would wait for threads that did not survive), and cannot open one of its own.
 """
 
 from __future__ import annotations
@@ -277,6 +277,13 @@ class EmbeddedConnection(Connection[C]):
         if self._view is not None and current == self._seen:
             return self._view
         self._close_client()
+        if _inherited_clients:
+            # Chroma would hang, and hold the lock that every other process waits for.
+            msg = (
+                f"the store {self.name} cannot be used in a process that was forked from one that "
+                "had a store open: start it with spawn or forkserver, or fork before"
+            )
+            raise StoreUnavailableError(msg)
         import_whole("chromadb")
         import chromadb
         from chromadb.config import Settings

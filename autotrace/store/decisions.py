@@ -5,7 +5,6 @@
 | log | `{decision id}/{n}` | none | the events of one change of a decision; the truth |
 | log | `superseded/{decision id}` | none | which decision has superseded it |
 | log | `receipt/{decision id}/{event id}` | none | the receipt of its end by that event |
-| log | `signer/{key id}` | none | public keys of those who have signed receipts |
 | state | `store` | none | schema version and embedding space |
 | lists | `t…` | none | the timeline: which decision was opened when (see timeline.py) |
 | waiting | decision id | none | whether a request may be waiting for its answer |
@@ -241,11 +240,6 @@ def superseded_id(decision_id: str) -> str:
 def receipt_id(decision_id: str, event_id: str) -> str:
     """Return the record id of the receipt of an end."""
     return f"receipt/{decision_id}/{event_id}"
-
-
-def signer_id(key_id: str) -> str:
-    """Return the record id of a public key."""
-    return f"signer/{key_id}"
 
 
 def put(log: Collection, record_id: str, document: Any, *, over: bool = False) -> None:

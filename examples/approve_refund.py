@@ -12,20 +12,21 @@ import getpass
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import autotrace
 from autotrace import ApprovalRefused, ApprovalRequest, policy, task, tool
 
 CLI = Path(sys.executable).with_name("autotrace")
 WAIT_S = 600
+Outcome = Literal["allow", "deny", "requires_exception"]
 
 
 @policy("refund_cap_v1")  # It sees its inputs and nothing else; its source is kept as its version.
-def refund_cap(inputs: dict[str, Any]) -> str | tuple[str, str]:
-    """Say whether so much may be paid back."""
+def refund_cap(inputs: dict[str, Any]) -> tuple[Outcome, str]:
+    """Say whether so much may be paid back, and why."""
     if inputs["amount"] <= 50:
-        return "allow"
+        return "allow", "so little needs nobody"
     if inputs["amount"] > 500:
         return "deny", "nobody gets more than 500 back"
     return "requires_exception", "more than 50: a person decides"

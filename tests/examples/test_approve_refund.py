@@ -32,9 +32,8 @@ def test_the_agent_goes_on_as_soon_as_it_is_answered(answer: str, tmp_path: Path
     assert ("not this time" in middle["outcome"]) is (answer == "reject")
     assert (large["success"], "more than 500" in large["outcome"]) == (False, True)
     paid = [trace["steps"][0]["tool_calls"] for trace in (small, middle, large) if trace["steps"]]
-    assert [calls[0]["arguments"]["amount"] for calls in paid] == [20, 120][
-        : 1 + (answer == "approve")
-    ]
+    amounts = [call["arguments"]["amount"] for calls in paid for call in calls]
+    assert amounts == ([20, 120] if answer == "approve" else [20])
     assert [trace["decisions"][0]["status"] for trace in (small, middle, large)] == [
         "committed", "committed" if answer == "approve" else "aborted", "aborted",
     ]  # fmt: skip

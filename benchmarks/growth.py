@@ -13,6 +13,7 @@ time stands beside it.
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import sys
 import time
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, pairwise
 from math import log10
+from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from statistics import mean, median
 from tempfile import TemporaryDirectory
@@ -50,6 +52,7 @@ COSTS: Final = {
     "write_one": f"storing one trace of {SPANS} spans",
     "recall": f"recall of {LIMIT}, without embedding",
     "recall_after_others": "the same, first since another process has written",
+    "recall_reopened": "the same, when the index must be opened anew",
     "get_trace": "get_trace()",
     "list_traces": f"list_traces(limit={PAGE})",
     "tool_stats": "tool_stats()",
@@ -72,10 +75,14 @@ class GrowingStore:
         connection: The store; the same one that `configure` has opened.
         drainer: Stores what is recorded. It has the drainer's role, so that nothing else does.
         embedder: Knows the vectors of the texts in use.
+        other: To another process that stores what it is sent (see `_store_what_comes`).
     """
 
-    def __init__(self, connection: Connection, drainer: Drainer, embedder: LookupEmbedder) -> None:
+    def __init__(
+        self, connection: Connection, drainer: Drainer, embedder: LookupEmbedder, other: Pipe
+    ) -> None:
         self._connection = connection
+        self._other = other
         self._drainer = drainer
         self._embedder = embedder
         self._fill = Ingestor(connection, embedder, lambda _name: None)
@@ -134,8 +141,31 @@ class GrowingStore:
 
     def recall_after_others(self) -> Sample:
         """Time the recall that finds that another process has written."""
+        (text,) = self._new_texts(1)
+        trace_id, spans = stored_spans(len(self.filled), text, self._fill_from_ns)
+        self.filled.append(trace_id)
+        self._other.send((spans, text, self._embedder.embed([text])[0]))
+        self._other.recv()
+        return self.recall()
+
+    def recall_reopened(self) -> Sample:
+        """Time the recall that finds that what others have written must be read from the index."""
         self._connection.expire()
         return self.recall()
+
+
+def _store_what_comes(pipe: Pipe, store: str) -> None:
+    """In another process: store each trace that is sent, until there is nothing more."""
+    embedder = LookupEmbedder()
+    ingestor = Ingestor(connect(store, space=embedder.space), embedder, lambda _name: None)
+    for batch in count(1):
+        try:
+            spans, text, vector = pipe.recv()
+        except EOFError:
+            return
+        embedder.know({text: vector})
+        ingestor.ingest(spans, writer="other", batch=batch)
+        pipe.send(None)
 
 
 def timed(work: Callable[[], object]) -> Sample:
@@ -162,9 +192,14 @@ def growing_store() -> Generator[GrowingStore]:
         drainer = Drainer(spool, Ingestor(connection, embedder, note), note)
         if not drainer.acquire():
             raise RuntimeError(f"somebody else drains {spool}")
+        spawn = multiprocessing.get_context("spawn")
+        pipe, its_end = spawn.Pipe()
+        other = spawn.Process(target=_store_what_comes, args=(its_end, str(store)))
+        other.start()
+        its_end.close()
         try:
             autotrace.configure(store, embedder=embedder)
-            yield GrowingStore(connection, drainer, embedder)
+            yield GrowingStore(connection, drainer, embedder, pipe)
             failures += autotrace.health().counters
             if failures:
                 raise RuntimeError(f"something was dropped or failed: {failures}")
@@ -172,6 +207,8 @@ def growing_store() -> Generator[GrowingStore]:
             autotrace.shutdown(timeout=0)
             drainer.release()
             connection.close()
+            pipe.close()
+            other.join()
 
 
 def measured(store: GrowingStore, size: Size) -> dict[str, list[Sample]]:
@@ -184,9 +221,12 @@ def measured(store: GrowingStore, size: Size) -> dict[str, list[Sample]]:
         "tool_stats": lambda: timed(autotrace.tool_stats),
     }
     store.write(BATCH)  # warms up
+    store.recall()
     samples = {
-        "recall_after_others": [store.recall_after_others() for _ in range(size.growth_reopenings)]
+        "recall_after_others": [store.recall_after_others() for _ in range(size.growth_reopenings)],
+        "recall_reopened": [store.recall_reopened() for _ in range(size.growth_reopenings)],
     }
+    store.write(1)  # opens the index anew, since another process has written
     for read in reads.values():
         read()
     for name, read in reads.items():

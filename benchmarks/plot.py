@@ -22,7 +22,10 @@ WIDTH: Final = 800
 HEIGHT: Final = 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 190, 20, 50
 _LABEL_HEIGHT: Final = 16
-_COLOURS: Final = ("#1f77b4", "#17a2b8", "#d62728", "#ff7f0e", "#2ca02c", "#9467bd", "#8c7b6b")
+_COLOURS: Final = (
+    *("#1f77b4", "#17a2b8", "#d62728", "#ff7f0e"),
+    *("#bcbd22", "#2ca02c", "#9467bd", "#8c7b6b"),
+)
 _STYLE: Final = """
 text { font: 12px system-ui, sans-serif; fill: #333 }
 .grid { stroke: #ddd }

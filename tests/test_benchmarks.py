@@ -192,7 +192,7 @@ def test_growth_is_drawn_as_svg_with_a_line_and_a_row_for_each_cost(
     assert done.returncode == 0, done.stderr
     costs = [f for f in results["figures"] if f["name"].startswith("growth.")]
     lines = [element for element in ElementTree.parse(svg).iter() if "polyline" in element.tag]
-    assert len(lines) == len(costs) == 7
+    assert len(lines) == len(costs) == 8
     rows = done.stdout.splitlines()[2:]
     assert [row.split(" | ")[-2] for row in rows] == [f"{cost['ratio']:.2f}" for cost in costs]
 

@@ -288,9 +288,9 @@ def opened(settings: Settings) -> Iterator[schema.Collections]:
 def test_a_vector_that_is_another_than_the_embedder_makes_is_an_error(
     opened: schema.Collections,
 ) -> None:
-    (key, *_) = opened.succeeded.get()["ids"]
-    any_collection: Any = opened.succeeded
-    any_collection.update([key], embeddings=HashEmbedder().embed(["something else"]))
+    got = opened.succeeded.get(limit=1, include=["metadatas"])
+    other = HashEmbedder().embed(["something else"])
+    opened.succeeded.upsert(got["ids"], embeddings=other, metadatas=got["metadatas"])
 
     check = contents.check_index(opened, HashEmbedder(), "rebuild")
 

@@ -142,6 +142,7 @@ class Passage:
     def __init__(self, gate: Gate, arguments: dict[str, Any]) -> None:
         self._gate = gate
         self._arguments = arguments
+        self._must_ask = True
         self._secrets: list[str] = []
         self._shown: Any = None
         """The arguments as people may see them; None if they may not."""
@@ -161,14 +162,25 @@ class Passage:
         if self._operation is not None and self._decision_id is not None:
             self._operation.attributes[semconv.DECISION_ID] = self._decision_id
 
-    def steps(self) -> Generator[float, None, Run | None]:
-        """Go through.
+    def is_closed(self) -> bool:
+        """Tell whether anything is required of this call.
+
+        Raises:
+            InvalidArgumentError: A function did not say whether to ask.
+            Exception: What such a function raises.
+        """
+        requirement = self._gate.requirement
+        self._must_ask = requirement.must_ask(self._arguments)
+        return self._must_ask or bool(requirement.policies)
+
+    def steps(self) -> Generator[float, None, Run]:
+        """Go through, after `is_closed` has said that it must be.
 
         Yields:
             How long to sleep before the next look, in seconds.
 
         Returns:
-            The run to begin now, or None if nothing is required of this call.
+            The run to begin now.
 
         Raises:
             ApprovalRefused: The call must not run: says why.
@@ -177,21 +189,18 @@ class Passage:
             NotConfiguredError: `autotrace.configure()` was not called.
             StoreError: The store does not answer.
         """
-        requirement = self._gate.requirement
-        must_ask = requirement.must_ask(self._arguments)
-        if not must_ask and not requirement.policies:
-            return None
+        policies = self._gate.requirement.policies
         self._fingerprint()  # what cannot be bound is refused before anything is asked
         service = service_or_raise(f"the tool {self._gate.tool_name!r}, which requires approval,")
         actor = actor_here()
         self._show()
         inputs: dict[str, Any] = {}
-        if requirement.policies:
+        if policies:
             from autotrace.capture.spelling import plain_arguments
 
             inputs = plain_arguments(self._arguments)
-        said = [service.outcome_of(policy, inputs) for policy in requirement.policies]
-        if "deny" in said or not (must_ask or "requires_exception" in said):
+        said = [service.outcome_of(policy, inputs) for policy in policies]
+        if "deny" in said or not (self._must_ask or "requires_exception" in said):
             run = self._decide_by_policies(service, actor, inputs)
         else:
             run = yield from self._ask(service, actor, inputs)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, Final, NoReturn
 
-from autotrace.capture.approval import Gate, Run
+from autotrace.capture.approval import Gate, Passage, Run
 from autotrace.capture.drive import Drivers, Tracing, driven_by, first_step, stages_of
 from autotrace.capture.function import Call
 from autotrace.capture.offload import in_thread, run_through, run_through_async
 
-Steps = Generator[float, None, Run | None]
 _CANCELLED: Final = "cancelled before it ran"
 
 
@@ -37,17 +36,17 @@ def gated(function: Any, gate: Gate, call: Tracing) -> Call:
             return call(_raising(error), instance, args, kwargs)
         if starts_later:
             body = call(wrapped, instance, args, kwargs, passage.make)
-            return driven_by(_DRIVERS, passage.steps(), body)
-        run = run_through(passage.steps())
-        if run is None:
+            return driven_by(_DRIVERS, passage, body)
+        if not passage.is_closed():
             return call(wrapped, instance, args, kwargs)
+        run = run_through(passage.steps())
         try:
             result = call(wrapped, instance, args, kwargs, passage.make)
         except BaseException as error:
             run.fail(error)
             raise
         if type(result) in handed_out:  # what it stands for is still to run: see drive.py
-            return driven_by(_DRIVERS, _passed(run), result)
+            return driven_by(_DRIVERS, _Passed(run), result)
         run.succeed()
         return result
 
@@ -63,20 +62,31 @@ def _raising(error: TypeError) -> Any:
     return wrongly_called
 
 
-def _passed(run: Run) -> Steps:
-    yield from ()
-    return run
+class _Passed:
+    """A passage that was gone through before its body could begin."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def is_closed(self) -> bool:
+        return True
+
+    def steps(self) -> Generator[float, None, Run]:
+        yield from ()
+        return self._run
 
 
-def _give_up(run: Run | None) -> None:
-    if run is not None:
-        run.give_up(_CANCELLED)
+_Way = Passage | _Passed
 
 
-def _drive_generator(steps: Steps, body: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    run = run_through(steps)
-    if run is None:
+def _give_up(run: Run) -> None:
+    run.give_up(_CANCELLED)
+
+
+def _drive_generator(way: _Way, body: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    if not way.is_closed():
         return (yield from body)
+    run = run_through(way.steps())
     try:
         result = yield from body
     except GeneratorExit:  # the consumer has had enough: no failure
@@ -107,14 +117,14 @@ class _Unstarted:
             close()
 
 
-def _drive_coroutine(steps: Steps, body: Any) -> Any:
-    return _await(steps, _Unstarted(body))
+def _drive_coroutine(way: _Way, body: Any) -> Any:
+    return _await(way, _Unstarted(body))
 
 
-async def _await(steps: Steps, unstarted: _Unstarted) -> Any:
-    run = await run_through_async(steps, undo=_give_up)
-    if run is None:
+async def _await(way: _Way, unstarted: _Unstarted) -> Any:
+    if not way.is_closed():
         return await unstarted.take()
+    run = await run_through_async(way.steps(), undo=_give_up)
     try:
         result = await unstarted.take()
     except GeneratorExit as error:  # what is being closed cannot await
@@ -128,9 +138,9 @@ async def _await(steps: Steps, unstarted: _Unstarted) -> Any:
 
 
 async def _drive_async_generator(
-    steps: Steps, body: AsyncGenerator[Any, Any]
+    way: _Way, body: AsyncGenerator[Any, Any]
 ) -> AsyncGenerator[Any, Any]:
-    run = await run_through_async(steps, undo=_give_up)
+    run = await run_through_async(way.steps(), undo=_give_up) if way.is_closed() else None
     step: Any = first_step(body)
     closing = False
     passing: list[Any] = []

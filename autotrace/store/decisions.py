@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from autotrace.semconv import DECISION_ID_PREFIX
 from autotrace.store import schema, timeline
@@ -48,6 +48,8 @@ _PREFIX: Final = "autotrace-decision-"
 @dataclass(frozen=True)
 class DecisionCollections:
     """The collections of decisions of one open store."""
+
+    indexes: ClassVar[Mapping[str, str]] = {"search": "d"}
 
     log: Collection
     state: Collection

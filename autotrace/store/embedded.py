@@ -5,8 +5,10 @@ another process wrote after it was opened. So an embedded connection
 
 * takes an inter-process lock around every write,
 * keeps a generation beside the lock: who wrote last, and how often anybody has,
-* opens its client anew before it writes, or answers a query, after another process has written;
-  for queries at most once a second, or a tenth of the time, as that reads the whole index.
+* opens its client anew before it writes after another process has written,
+* and answers queries from its index and from what others have written down since (recent.py). Only
+  where that is not all does it open its client anew, at most once a second, or a tenth of the time,
+  as it reads the whole index.
 
 Threads: any thread may use a connection. A client in use is never closed under its user's feet;
 opening anew waits until nobody uses it. After a fork the child leaves the parent's client alone
@@ -34,6 +36,8 @@ from autotrace.errors import StoreError, StoreUnavailableError
 from autotrace.store.connection import C, Connection, Opener
 from autotrace.store.failures import is_failure_of_chroma
 from autotrace.store.folder import private_directory
+from autotrace.store.journal import Journal
+from autotrace.store.recent import View
 from autotrace.store.rows import import_whole
 
 LOCK_FILE: Final = "store.lock"
@@ -121,7 +125,7 @@ class EmbeddedConnection(Connection[C]):
         self._file_lock = FileLock(self.path / LOCK_FILE, thread_local=False, mode=0o600)
         self._lease = _Lease()
         self._client: Any = None
-        self._collections: C | None = None
+        self._view: View[C] | None = None
         self._seen = ""
         self._opened_at_s = -math.inf
         self._reopen_after_s = REOPEN_INTERVAL_S
@@ -157,28 +161,38 @@ class EmbeddedConnection(Connection[C]):
     @contextlib.contextmanager
     def reading(self, *, fresh: bool = False) -> Generator[C]:
         self._after_fork()
-        if self._collections is not None and not (fresh and self._is_stale()):
+        if self._view is not None and not (fresh and self._must_load()):
             with self._lease.use():
                 # Another thread may have closed the client just before this one came in.
-                collections = cast("C | None", self._collections)
-                if collections is not None:
-                    yield collections
+                view = cast("View[C] | None", self._view)
+                if view is not None:
+                    yield view.collections
                     return
-        with self._locked():
-            began_s = time.monotonic()
-            # The first queries load the index from files that a writer might be changing.
-            with self._lease.change():
-                collections = self._open_if_changed()
-            with self._lease.use():
-                yield collections
-            took_s = time.monotonic() - began_s
-            self._reopen_after_s = max(REOPEN_INTERVAL_S, _REOPEN_REST * took_s)
+        with contextlib.ExitStack() as used:
+            with self._locked():
+                began_s = time.monotonic()
+                with self._lease.change():
+                    view = self._open_if_changed()
+                    if fresh:
+                        # Here, since a writer might be changing the files that this reads.
+                        view.load()
+                took_s = time.monotonic() - began_s
+                self._reopen_after_s = max(REOPEN_INTERVAL_S, _REOPEN_REST * took_s)
+                used.enter_context(self._lease.use())
+            yield view.collections
 
-    def _is_stale(self) -> bool:
-        return (
-            self.generation() != self._seen
-            and time.monotonic() - self._opened_at_s >= self._reopen_after_s
-        )
+    def _must_load(self) -> bool:
+        """Tell whether a query needs an index that is not loaded yet, or loaded anew."""
+        view = self._view
+        if view is None or not view.is_loaded:
+            return True
+        generation = self.generation()
+        if generation == self._seen:
+            return False
+        epoch = _epoch_of(generation)
+        if epoch == _epoch_of(self._seen) and view.follow(epoch):
+            return False
+        return time.monotonic() - self._opened_at_s >= self._reopen_after_s
 
     @override
     @contextlib.contextmanager
@@ -186,11 +200,12 @@ class EmbeddedConnection(Connection[C]):
         self._after_fork()
         with self._locked():
             with self._lease.change():
-                collections = self._open_if_changed()
-            self._advance()
+                view = self._open_if_changed()
+            view.journal.ensure()
+            self._advance(view)
             try:
                 with self._lease.use():
-                    yield collections
+                    yield view.collections
             except Exception as error:
                 if not is_failure_of_chroma(error):
                     raise
@@ -200,7 +215,7 @@ class EmbeddedConnection(Connection[C]):
                 msg = f"the Chroma database of {self.name} cannot be written: {error}"
                 raise StoreUnavailableError(msg) from error
             finally:
-                self._advance()
+                self._advance(view)
 
     @override
     def generation(self) -> str:
@@ -212,7 +227,7 @@ class EmbeddedConnection(Connection[C]):
     @property
     @override
     def is_open(self) -> bool:
-        return self._collections is not None
+        return self._view is not None
 
     @override
     def expire(self) -> None:
@@ -221,6 +236,9 @@ class EmbeddedConnection(Connection[C]):
 
     @override
     def drop_broken_indexes(self) -> None:
+        with self._locked():
+            # What a rebuild stores is not written down.
+            self._write_mark(self.generation(), "")
         try:
             with self.reading() as collections:
                 collections.state.get(limit=1)
@@ -240,20 +258,24 @@ class EmbeddedConnection(Connection[C]):
     def catch_up(self) -> None:
         self._opened_at_s = -math.inf
 
-    def _advance(self) -> None:
-        number, _, _ = self._seen.partition(" ")
-        self._seen = f"{int(number) + 1 if number.isdigit() else 1} {self._id}"
+    def _advance(self, view: View[C]) -> None:
+        self._seen = self._write_mark(self._seen, view.journal.epoch)
+
+    def _write_mark(self, before: str, epoch: str) -> str:
+        number, _, _ = before.partition(" ")
+        mark = f"{int(number) + 1 if number.isdigit() else 1} {self._id} {epoch}".rstrip()
         # In place, one short write: a reader sees the old or the new one.
         descriptor = os.open(self.path / GENERATION_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            os.write(descriptor, self._seen.ljust(63).encode("ascii") + b"\n")
+            os.write(descriptor, mark.ljust(63).encode("ascii") + b"\n")
         finally:
             os.close(descriptor)
+        return mark
 
-    def _open_if_changed(self) -> C:
+    def _open_if_changed(self) -> View[C]:
         current = self.generation()
-        if self._collections is not None and current == self._seen:
-            return self._collections
+        if self._view is not None and current == self._seen:
+            return self._view
         self._close_client()
         import_whole("chromadb")
         import chromadb
@@ -265,7 +287,7 @@ class EmbeddedConnection(Connection[C]):
             self._client = chromadb.PersistentClient(
                 str(path), settings=Settings(anonymized_telemetry=False)
             )
-            self._collections = self._opener(self._client, self.name, self.space)
+            opened = self._opener(self._client, self.name, self.space)
         except StoreError:
             self._close_client()
             raise
@@ -273,12 +295,13 @@ class EmbeddedConnection(Connection[C]):
             self._close_client()
             msg = f"the Chroma database of {self.name} cannot be opened: {error}"
             raise StoreUnavailableError(msg) from error
+        self._view = View(opened, Journal(self.path, _epoch_of(current)))
         self._seen = current
         self._opened_at_s = time.monotonic()
-        return self._collections
+        return self._view
 
     def _close_client(self) -> None:
-        client, self._client, self._collections = self._client, None, None
+        client, self._client, self._view = self._client, None, None
         if client is not None:
             client.close()
             # Somebody else's client of this path must not hand us its old view.
@@ -290,6 +313,11 @@ class EmbeddedConnection(Connection[C]):
             return
         with self._lease.change():
             self._close_client()
+
+
+def _epoch_of(generation: str) -> str:
+    """Return the epoch that a mark names (see recent.py): the third word, if there is one."""
+    return generation.split(" ")[2] if generation.count(" ") >= 2 else ""
 
 
 def _forget_system(client: Any) -> None:

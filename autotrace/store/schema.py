@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Final, Protocol, TypeVar, cast
 
 import orjson
 
@@ -98,7 +98,6 @@ class Collection(Protocol):
         *,
         query_embeddings: Any,
         n_results: int,
-        where: Any = None,
         include: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Find the nearest records."""
@@ -116,6 +115,9 @@ class Collection(Protocol):
 class Opened(Protocol):
     """What every kind of store has when it is open."""
 
+    indexes: ClassVar[Mapping[str, str]]
+    """The collections that are searched by meaning, each with its letter in the journal."""
+
     @property
     def log(self) -> Collection:
         """The truth of which all else is a projection."""
@@ -130,6 +132,8 @@ class Opened(Protocol):
 @dataclass(frozen=True)
 class Collections:
     """The collections of one open store."""
+
+    indexes: ClassVar[Mapping[str, str]] = {"succeeded": "s", "failed": "f"}
 
     log: Collection
     state: Collection

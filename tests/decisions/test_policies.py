@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotrace.decisions.policies import (
@@ -150,6 +150,7 @@ def test_an_unknown_policy_is_named_with_those_there_are() -> None:
 # --- the inputs
 
 
+@settings(max_examples=40)
 @given(OBJECTS)
 def test_a_policy_sees_its_inputs_and_can_change_nothing_of_the_callers(
     inputs: dict[str, Any],

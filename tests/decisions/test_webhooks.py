@@ -183,21 +183,20 @@ def test_slack_gets_a_message_it_takes(server: Receiver) -> None:
     assert "X-Autotrace-Signature" not in got.headers
 
 
-@given(
-    st.fixed_dictionaries(
-        {
-            "title": st.none() | st.text(max_size=300),
-            "message": st.none() | st.text(min_size=0, max_size=9000),
-            "arguments": st.none() | st.dictionaries(st.text(), st.text(max_size=4000)),
-        }
-    )
-)
-def test_slack_never_gets_more_than_it_takes(fields: dict[str, Any]) -> None:
-    message = slack_message(NOTICE | fields)
+@given(*[st.tuples(st.sampled_from("x<&\n"), st.integers(0, 4_000)) for _ in range(3)])
+def test_slack_never_gets_more_than_it_takes(
+    title: tuple[str, int], message: tuple[str, int], argument: tuple[str, int]
+) -> None:
+    texts = [character * times for character, times in (title, message, argument)]
+    fields = {"title": texts[0], "message": texts[1], "arguments": {"text": texts[2]}}
 
-    lengths = [(block["type"], len(block["text"]["text"])) for block in message["blocks"]]
+    found = slack_message(NOTICE | fields)
+
+    lengths = [(block["type"], len(block["text"]["text"])) for block in found["blocks"]]
     assert all(0 < n <= (150 if kind == "header" else 3000) for kind, n in lengths)
-    assert len(message["text"]) <= 3000
+    assert len(found["text"]) <= 3000
+    texts = [block["text"]["text"] for block in found["blocks"]]
+    assert [text.endswith("```") for text in texts] == [text.startswith("```") for text in texts]
 
 
 # --- what counts as told

@@ -1,0 +1,94 @@
+"""A gated function behaves as the undecorated one, to whoever calls it, once it may run.
+
+The scripts of the conformance matrix, with a gate that asks nobody, and with one that everybody has
+approved: a stand-in for decisions, as these are about functions and not about stores.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator, Iterator
+from types import SimpleNamespace
+from typing import Any, Final
+
+import pytest
+
+from autotrace import step, task, tool
+from autotrace.capture import deciding, offload
+from autotrace.capture.approval import Passage
+from tests.capture.scripts import SCRIPTS, is_thrown_into_unstarted
+from tests.capture.spans import Spans
+from tests.capture.subjects import HOSTS, KINDS, foreign, hosted, plain
+from tests.capture.test_conformance_matrix import name_of, run
+
+MODES: Final[dict[str, Any]] = {"asks nobody": lambda arguments: False, "approved": True}
+STACKS: Final[dict[str, Callable[[Any], Any]]] = {
+    "bare": lambda gate: gate,
+    "above a foreign decorator": lambda gate: lambda f: gate(foreign(f)),
+    "below a foreign decorator": lambda gate: lambda f: foreign(gate(f)),
+    "above step": lambda gate: lambda f: gate(step(f)),
+    "below a tool": lambda gate: lambda f: tool(gate(f)),
+}
+
+
+class Approved:
+    """Decisions that are all approved."""
+
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+
+    def open_call(self, *_: Any, **__: Any) -> Any:
+        return SimpleNamespace(decision_id="d", status="approved")
+
+    def until_answered(self, *_: Any) -> Generator[float, None, None]:
+        yield from ()
+
+    def check_answer(self, *_: Any, **__: Any) -> None: ...
+
+    def claim(self, *_: Any, **__: Any) -> None:
+        self.ends.append("claimed")
+
+    def close(self, decision_id: str, action: str, **_: Any) -> None:
+        self.ends.append(action)
+
+
+@pytest.fixture
+def approved(monkeypatch: pytest.MonkeyPatch) -> Approved:
+    # In place, so that a script that counts the turns of its event loop counts the same; and of
+    # any arguments, as scripts pass exceptions to be raised.
+    monkeypatch.setattr(offload, "_in_asyncio", lambda: False)
+    monkeypatch.setattr(Passage, "_fingerprint", lambda self: "00")
+    monkeypatch.setattr(deciding.current, "service", made := Approved())
+    return made
+
+
+def cases() -> Iterator[Any]:
+    for kind, host, stack in itertools.product(KINDS, HOSTS, STACKS):
+        for script, mode in itertools.product(SCRIPTS[kind], MODES):
+            is_wrong = script.__name__.startswith("is_called_wrongly")  # says so in other words
+            keeps = stack == "above a foreign decorator" and script is is_thrown_into_unstarted
+            if not is_wrong and not keeps:
+                yield kind, host, stack, script, mode
+
+
+@pytest.mark.parametrize(("kind", "host", "stack", "script", "mode"), list(cases()), ids=name_of)
+def test_a_gated_function_behaves_as_without(
+    kind: str,
+    host: str,
+    stack: str,
+    script: Callable[[Any], Any],
+    mode: str,
+    spans: Spans,
+    approved: Approved,
+) -> None:
+    wrap, gate = STACKS[stack], tool(name="subject", requires_approval=MODES[mode])
+    with task("outer"):
+        expected = run(script, hosted(kind, host, wrap(plain)), "here")
+        seen = run(script, hosted(kind, host, wrap(gate)), "here")
+    assert seen == expected
+    recorded = SCRIPTS[kind][script]
+    ran = mode == "approved" and (recorded is not None or stack == "above a foreign decorator")
+    assert approved.ends[:1] == (["claimed"] if ran else [])
+    if ran and recorded is not None:
+        failed = recorded.status is not None
+        assert approved.ends[1:] == ["abort" if failed else "commit"]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from autotrace.models import ApprovalRequest, DecisionEvent
 
 _USE_KEY: Final = otel_context.create_key("autotrace-use")
-"""Context key of the innermost `use` block."""
+"""Context key of the innermost `use_decision` block."""
 _MAX_INTENT_CHARS: Final = 256
 
 
@@ -84,7 +84,7 @@ class Run:
         decision_id: The decision.
         actor: Who asked.
         secrets: Texts to take out of an error.
-        used: The `use` block that named the decision, if one did.
+        used: The `use_decision` block that named the decision, if one did.
     """
 
     def __init__(

@@ -82,6 +82,10 @@ class Agent:
     """How often the test has made something of ours fail."""
     people: list[threading.Thread] = field(default_factory=list[threading.Thread])
 
+    def deciding_by(self, service: Any) -> None:
+        """Have another service in place of the real one."""
+        capture_deciding.current.open = lambda: service
+
     def when_asked(self, answer: Answer) -> None:
         """Have people answer each request, in a thread of their own."""
 
@@ -120,12 +124,12 @@ def agent_in(
 ) -> Iterator[Agent]:
     """Be an agent of this name, whose spans are kept in memory."""
     with recording(agent=name, **options) as recorded:
-        capture_deciding.current.service = deciding.service
+        capture_deciding.current.open = lambda: deciding.service
         agent = Agent(name, deciding, recorded, told, store)
         try:
             yield agent
         finally:
-            capture_deciding.current.service = None
+            capture_deciding.current.open = None
             told.asked = None
             told.happened.clear()
             for person in agent.people:

@@ -18,7 +18,6 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 
 from autotrace import semconv, step, task, tool, tool_call
-from autotrace.capture import deciding as capture_deciding
 from autotrace.capture.decision import decision
 from autotrace.decisions.policies import policy
 from autotrace.errors import (
@@ -388,7 +387,7 @@ def test_what_is_not_allowed_is_refused_on_entering(
 
 
 def test_a_store_that_fails_never_masks_the_error_of_the_block(agent: Agent) -> None:
-    capture_deciding.current.service = Failing(agent.deciding.service)
+    agent.deciding_by(Failing(agent.deciding.service))
     with pytest.raises(KeyError), decision("order.create"):
         raise KeyError
     agent.failures = 1

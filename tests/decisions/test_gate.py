@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from autotrace import semconv, task, tool
-from autotrace.capture import deciding as capture_deciding
 from autotrace.capture.recorder import SUPPRESSED
 from autotrace.decisions.policies import policy
 from autotrace.errors import (
@@ -206,9 +205,9 @@ def test_the_result_is_returned_if_the_end_cannot_be_written(
 ) -> None:
     decision_id = pending(lambda: pay(7))
     agent.approve(decision_id)
-    capture_deciding.current.service = Failing(agent.deciding.service)
+    agent.deciding_by(Failing(agent.deciding.service))
     assert pay(7) == "paid 7"
-    capture_deciding.current.service = agent.deciding.service
+    agent.deciding_by(agent.deciding.service)
     agent.failures = 1
     assert refused(lambda: pay(7)) == "claimed"
     execution = agent.deciding.service.get(decision_id).execution
@@ -232,7 +231,7 @@ def test_nothing_runs_if_the_store_fails(agent: Agent, pay: Callable[..., str], 
         def open_call(self, *_: Any, **__: Any) -> Any:
             raise StoreUnavailableError("gone")
 
-    capture_deciding.current.service = Gone(agent.deciding.service)
+    agent.deciding_by(Gone(agent.deciding.service))
     with pytest.raises(StoreUnavailableError):
         pay(7)
     assert ran == []

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from autotrace import step, tool
-from autotrace.capture import deciding as capture_deciding
 from autotrace.decisions.policies import policy
 from autotrace.errors import (
     InvalidArgumentError,
@@ -261,7 +260,7 @@ def test_a_call_cancelled_while_it_is_claimed_ends_and_does_not_run(agent: Agent
     loop: Any = None
     running: list[Any] = []
     agent.when_asked(agent.approve)
-    capture_deciding.current.service = Cancelling(agent.deciding.service)
+    agent.deciding_by(Cancelling(agent.deciding.service))
     asyncio.run(run())
     assert (ran, agent.decision.status) == ([], "aborted")
     assert agent.decision.reason == "cancelled before it ran"

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from autotrace import tool
-from autotrace.capture import deciding as capture_deciding
-from autotrace.capture.approval import use
+from autotrace.capture.approval import use_decision
 from autotrace.capture.decision import decision
 from autotrace.errors import (
     ApprovalPending,
@@ -55,7 +54,7 @@ def test_of_threads_that_race_for_one_approval_exactly_one_runs(
 PAY = """
 import os, signal, sys
 from autotrace import tool
-from autotrace.capture.approval import use
+from autotrace.capture.approval import use_decision
 from autotrace.errors import ApprovalPending
 from tests.decisions.agents import agent_in, open_store
 
@@ -111,7 +110,7 @@ def test_use_runs_the_call_a_decision_was_opened_for_and_no_other(
     agent: Agent, pay: Callable[..., str], ran: Ran
 ) -> None:
     decision_id = pending(lambda: pay(7))
-    with use(decision_id):
+    with use_decision(decision_id):
         assert pending(lambda: pay(7)) == decision_id
         agent.approve(decision_id)
         assert refused(lambda: pay(8)) == "changed"
@@ -126,7 +125,7 @@ def test_use_of_a_rejected_decision_says_why_every_time(
 ) -> None:
     decision_id = pending(lambda: pay(7))
     agent.reject(decision_id)
-    with use(decision_id):
+    with use_decision(decision_id):
         assert [refused(lambda: pay(7)), refused(lambda: pay(7))] == ["rejected", "rejected"]
 
 
@@ -136,7 +135,7 @@ def test_use_of_a_decision_on_something_else_runs_nothing(
     with decision("order.create") as d:
         d.request_approval()
         agent.approve(d.decision_id)
-        with use(d.decision_id):
+        with use_decision(d.decision_id):
             assert refused(lambda: pay(7)) == "changed"
     assert ran == []
 
@@ -150,7 +149,7 @@ def test_what_a_used_call_calls_in_turn_asks_for_itself(
 
     decision_id = pending(order)
     agent.approve(decision_id)
-    with use(decision_id):
+    with use_decision(decision_id):
         assert order() != decision_id
     assert ran == []
 
@@ -195,7 +194,7 @@ def test_a_second_caller_of_the_same_call_does_not_ask_twice(agent: Agent, ran: 
     def pay() -> None:
         ran.append(1)
 
-    capture_deciding.current.service = Late(service)
+    agent.deciding_by(Late(service))
     pay()
     assert ran == [1]
 

@@ -9,7 +9,6 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from autotrace import semconv, step, task
-from autotrace.capture import deciding as capture_deciding
 from autotrace.capture.decision import decision
 from autotrace.capture.decision_span import DecisionRecording, place
 from autotrace.capture.propagation import attach, inject
@@ -132,4 +131,3 @@ def test_without_a_recorder_values_are_still_redacted() -> None:
     alone = DecisionRecording()
     assert alone.value({"password": "x", "n": 1}, "context") == {"password": "[REDACTED]", "n": 1}
     assert alone.text("token=abcdef123456", "title") == "token=[REDACTED]"
-    assert capture_deciding.current.service is None

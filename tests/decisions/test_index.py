@@ -19,7 +19,7 @@ from autotrace.export.records import SpanRecord
 from autotrace.models import ApprovalRequest
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
-from autotrace.store import decisions
+from autotrace.store import decisions, embedded
 from tests.decisions.deciding import Kept, open_deciding
 from tests.embedders import HashEmbedder, SmallEmbedder
 from tests.export.strategies import decision_record, task_record, tool_record
@@ -264,6 +264,19 @@ def test_a_rebuild_moves_decisions_to_another_embedder(agents: Agents) -> None:
     assert moved.found("order place Buy paper for the printer") == [order]
     with pytest.raises(EmbeddingSpaceError):
         agent.found("a broken kettle")
+
+
+def test_a_search_goes_on_while_a_rebuild_replaces_the_index(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "REOPEN_INTERVAL_S", 3600.0)
+    refund = agent.ask("refund.grant", "Give the money back for the broken kettle")
+    agent.store()
+    assert agent.found("a broken kettle") == [refund]
+
+    assert rebuilt(agent, agent.embedder).decisions == 1
+
+    assert agent.found("a broken kettle") == [refund]
 
 
 def test_a_rebuild_finds_what_the_index_has_lost(agent: Agent) -> None:

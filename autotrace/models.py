@@ -322,6 +322,8 @@ class Trace(_Model):
     triggered_by_memory_id: str | None = None
     decisions: list[Decision] = Field(default_factory=list[Decision])
     """Decisions made while the task ran, oldest first, as they stand now."""
+    decisions_error: str | None = None
+    """Why the decisions could not be read just now, if they could not."""
 
     @property
     def tool_calls(self) -> list[ToolCall]:
@@ -347,6 +349,8 @@ class TraceSummary(_Model):
     agent: str | None = None
     parent_trace_id: str | None = None
     triggered_by_memory_id: str | None = None
+    rejected_decisions: list[str] = Field(default_factory=list[str])
+    """Ids of decisions that a person rejected while the task ran: the first 50."""
 
 
 class RecallResult(_Model):
@@ -362,6 +366,8 @@ class RecallResult(_Model):
     created_at: datetime
     session_id: str | None = None
     agent: str | None = None
+    rejected_decisions: list[str] = Field(default_factory=list[str])
+    """Ids of decisions that a person rejected while the task ran: `decisions.get` says why."""
 
 
 class ToolStats(_Model):

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
-from autotrace.errors import AutotraceError, InvalidArgumentError, TraceNotFoundError
-from autotrace.export.assemble import Tree, build_trace, trace_id_of
-from autotrace.models import RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
+from autotrace.errors import (
+    InvalidArgumentError,
+    StoreError,
+    TraceNotFoundError,
+)
+from autotrace.export.assemble import Tree, build_trace, decisions_of
+from autotrace.export.roles import trace_id_of
+from autotrace.models import Decision, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.retrieval import search
 from autotrace.store import stats, traces
 from autotrace.store.connection import Connection
@@ -16,8 +21,6 @@ from autotrace.store.embedder import Embedder, text_key
 from autotrace.store.log import read_records
 from autotrace.store.schema import Collections
 from autotrace.store.timeline import Entry
-
-R = TypeVar("R")
 
 MAX_RECALL = 50
 MAX_PAGE = 1000
@@ -30,14 +33,24 @@ class Reader:
     Args:
         connection: The store.
         embedder: Makes the vectors of queries; must be of the store's embedding space.
+        decisions: Returns those of some decisions that exist, oldest first. Without it traces
+            have none.
     """
 
-    def __init__(self, connection: Connection, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        embedder: Embedder,
+        decisions: Callable[[Sequence[str]], list[Decision]] | None = None,
+    ) -> None:
         self._connection = connection
         self._embedder = embedder
+        self._decisions = decisions
 
     def get_trace(self, trace_id: str) -> Trace:
-        """Return a trace with its steps and tool calls.
+        """Return a trace with its steps, its tool calls, and its decisions as they stand now.
+
+        That the decisions cannot be read is no error: `decisions_error` says so.
 
         Raises:
             TraceNotFoundError: There is none with this id.
@@ -46,11 +59,21 @@ class Reader:
         ids = _TRACE_ID.fullmatch(str(trace_id))
         if ids is not None:
             otel_trace = ids[1]
-            tree = Tree(self._read(lambda c: read_records(c.log, otel_trace)))
+            tree = Tree(self._connection.read(lambda c: read_records(c.log, otel_trace)))
             for task in tree.tasks:
                 if trace_id_of(task) == trace_id:
-                    return build_trace(tree, task)
+                    trace = build_trace(tree, task)
+                    ids = decisions_of(tree, task)
+                    return self._with_decisions(trace, ids) if ids else trace
         raise TraceNotFoundError(trace_id, self._connection.name)
+
+    def _with_decisions(self, trace: Trace, decision_ids: Sequence[str]) -> Trace:
+        if self._decisions is None:
+            return trace
+        try:
+            return trace.model_copy(update={"decisions": self._decisions(decision_ids)})
+        except StoreError as error:
+            return trace.model_copy(update={"decisions_error": str(error)})
 
     def list_traces(
         self,
@@ -89,7 +112,9 @@ class Reader:
                 before=None if after is None else self._entry(collections, after),
             )
 
-        return [traces.to_model(trace_id, summary) for trace_id, summary in self._read(read)]
+        return [
+            traces.to_model(trace_id, summary) for trace_id, summary in self._connection.read(read)
+        ]
 
     def _entry(self, collections: Collections, trace_id: str) -> Entry:
         summary = traces.get_summaries(collections, [trace_id]).get(trace_id)
@@ -141,19 +166,7 @@ class Reader:
                 where=where,
             )
 
-        return [search.to_model(found) for found in self._read(find, fresh=True)]
-
-    def _read(self, read: Callable[[Collections], R], *, fresh: bool = False) -> R:
-        """Read; once more with a new client if another process changed what this one has open."""
-        try:
-            with self._connection.reading(fresh=fresh) as collections:
-                return read(collections)
-        except AutotraceError:
-            raise
-        except Exception:  # noqa: BLE001 - what it is shows in the second attempt
-            self._connection.expire()
-        with self._connection.reading(fresh=True) as collections:
-            return read(collections)
+        return [search.to_model(found) for found in self._connection.read(find, fresh=True)]
 
     def tool_stats(self) -> list[ToolStats]:
         """Return the statistics of every tool, most used first.
@@ -161,7 +174,7 @@ class Reader:
         Raises:
             StoreError: The store cannot be read.
         """
-        return self._read(lambda collections: stats.read_stats(collections.state))
+        return self._connection.read(lambda collections: stats.read_stats(collections.state))
 
 
 def _check_limit(limit: Any, maximum: int) -> None:

@@ -66,7 +66,9 @@ class Runtime:
         self.counters = _counters
         embedder = configuration.embedding.embedder
         self.connection = open_connection(settings, configuration.embedding.space)
-        self.reader = Reader(self.connection, embedder)
+        self.reader = Reader(
+            self.connection, embedder, lambda ids: self.deciding().library.existing(ids)
+        )
         self.pipeline = open_pipeline(
             settings,
             self.connection,

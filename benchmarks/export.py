@@ -19,9 +19,9 @@ from typing import Any
 import orjson
 
 import autotrace
-from autotrace.export.assemble import role_of
 from autotrace.export.drain import Drainer
 from autotrace.export.ingest import Ingestor
+from autotrace.export.roles import role_of
 from autotrace.export.spool import processes_in, read_chunk, segments_of
 from autotrace.export.storekeeper_main import spare_the_collector
 from autotrace.semconv import TASK

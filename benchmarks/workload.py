@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autotrace import semconv
-from autotrace.export.assemble import trace_id_of
 from autotrace.export.records import SpanRecord
+from autotrace.export.roles import trace_id_of
 from autotrace.store.embedder import default_embedder
 
 Vectors = npt.NDArray[np.float32]

@@ -15,17 +15,20 @@ from filelock import FileLock
 
 import autotrace
 from autotrace import task, tool_call
+from autotrace.decisions.current import Deciding
 from autotrace.doctor import Check, contents, diagnose, diagnosis
-from autotrace.export.exporter import open_connection
+from autotrace.export.exporter import open_connection, open_decision_index
 from autotrace.export.rebuild import rebuild
 from autotrace.export.spool import SPOOL_VERSION, SpoolWriter, encode_line
+from autotrace.models import ApprovalRequest
 from autotrace.settings import Settings, load_settings
-from autotrace.store import schema
+from autotrace.store import decisions, schema
+from tests.decisions.deciding import open_deciding
 from tests.embedders import HashEmbedder
 
 NAMES = [
     "versions", "embedder", "folder", "disk", "spool", "cursor", "set aside",
-    "store", "schema", "records", "timeline", "index", "query",
+    "store", "schema", "records", "timeline", "index", "query", "decisions",
 ]  # fmt: skip
 
 
@@ -334,4 +337,54 @@ def test_a_lost_summary_is_an_error_whose_fix_works(settings: Settings) -> None:
     assert (wrong.name, wrong.status) == ("timeline", "error")
     assert wrong.detail == "1 of the newest 6 traces cannot be listed or recalled"
     assert wrong.fix == f"autotrace rebuild --store {settings.store}"
+    assert {check.status for check in look(settings).values()} == {"ok"}
+
+
+@pytest.fixture
+def asked(settings: Settings) -> Iterator[tuple[Deciding, str]]:
+    """A decision of the store that waits for its answer."""
+    deciding = open_deciding(settings.model_dump())
+    decision_id = deciding.service.create("refund.grant", "approve", actor="bot").decision_id
+    deciding.service.request_approval(decision_id, ApprovalRequest(), requester="bot")
+    yield deciding, decision_id
+    deciding.service.book.connection.close()
+
+
+def test_decisions_that_wait_are_counted(settings: Settings, asked: tuple[Deciding, str]) -> None:
+    found = look(settings)["decisions"]
+
+    assert (found.status, found.detail) == ("ok", "1 wait for an answer; 1 of 1 histories verify")
+
+
+def test_a_decision_whose_history_was_changed_is_an_error(
+    settings: Settings, asked: tuple[Deciding, str]
+) -> None:
+    deciding, decision_id = asked
+    with deciding.service.book.connection.writing() as collections:
+        (change,) = decisions.get(collections.log, [f"{decision_id}/0"]).values()
+        change[0]["by"] = "somebody else"
+        decisions.put(collections.log, f"{decision_id}/0", change, over=True)
+
+    wrong = only_wrong(look(settings))
+
+    assert (wrong.name, wrong.status) == ("decisions", "error")
+    assert decision_id in wrong.detail
+    assert "autotrace decisions verify" in (wrong.fix or "")
+
+
+def test_decisions_of_another_space_are_an_error_that_a_rebuild_mends(
+    settings: Settings, asked: tuple[Deciding, str]
+) -> None:
+    deciding, _ = asked
+    with deciding.service.book.connection.writing() as collections:
+        record = {"schema_version": decisions.SCHEMA_VERSION, "space": "another"}
+        schema.upsert(collections.state, {schema.STORE_RECORD_ID: record})
+    wrong = only_wrong(look(settings))
+    assert (wrong.name, wrong.status) == ("decisions", "error")
+    assert "another" in wrong.detail
+
+    embedder = HashEmbedder()
+    index = open_decision_index(settings, embedder, lambda _: None)
+    rebuild(open_connection(settings, None), embedder, settings.spool_path, decisions=index)
+
     assert {check.status for check in look(settings).values()} == {"ok"}

@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "capture": BASE,
     "store": BASE,
     "decisions": BASE | {"store"},
-    "export": BASE | {"store"},
+    "export": BASE | {"store", "decisions"},
     "retrieval": BASE | {"store"},
     "reader": BASE | {"store", "export", "retrieval"},
     "runtime": BASE | {"capture", "decisions", "store", "export", "retrieval", "reader"},

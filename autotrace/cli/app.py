@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import secrets
 import tempfile
-from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 import autotrace
-from autotrace.cli import BROKEN_PIPE_CODE, views
+from autotrace.cli import decisions, views
+from autotrace.cli.command import (
+    EmbedderOption,
+    JsonOption,
+    StoreOption,
+    command_of,
+    complete_id,
+    print_list,
+)
 from autotrace.cli.opening import chosen_embedding, existing_store, named_embedding, open_reader
 from autotrace.cli.terminal import Screen, busy, complain, print_json, progress
-from autotrace.errors import AutotraceError, InvalidArgumentError
 from autotrace.reader import MAX_PAGE, MAX_RECALL, Reader
+from autotrace.semconv import TRACE_ID_PREFIX
 from autotrace.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from autotrace.export.set_aside import Retried
     from autotrace.store.embedder import Embedder
 
-_log = logging.getLogger("autotrace.cli")
-_ID_LENGTH: Final = len("trace-") + 32 + 1 + 16
+_ID_LENGTH: Final = len(TRACE_ID_PREFIX) + 32 + 1 + 16
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,6 +45,10 @@ app = typer.Typer(
 )
 
 
+app.add_typer(decisions.app, name="decisions")
+_command = command_of(app)
+
+
 class Status(StrEnum):
     """What `--status` takes."""
 
@@ -48,58 +57,12 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="PATH|URL",
-        help="The store: a folder, or http(s)://host:port of a Chroma server. "
-        "Default: AUTOTRACE_STORE, else ./.autotrace.",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer with a JSON document.")]
-EmbedderOption = Annotated[
-    str | None,
-    typer.Option(
-        "--embedder",
-        metavar="MODULE:NAME",
-        help="The embedder that the application configures. Default: AUTOTRACE_EMBEDDER, "
-        "else the default one.",
-        show_default=False,
-    ),
-]
 AgentOption = Annotated[
     str | None, typer.Option("--agent", help="Only traces of this agent.", show_default=False)
 ]
 SessionOption = Annotated[
     str | None, typer.Option("--session", help="Only traces of this session.", show_default=False)
 ]
-
-
-def _command(function: Callable[..., None]) -> None:
-    """Add a command whose failures are one line and an exit code."""
-
-    @functools.wraps(function)
-    def guarded(*args: Any, **kwargs: Any) -> None:
-        try:
-            function(*args, **kwargs)
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-        except BrokenPipeError:
-            raise typer.Exit(BROKEN_PIPE_CODE) from None
-        except (typer.Exit, typer.Abort):
-            raise
-        except AutotraceError as error:
-            _log.debug("what failed:", exc_info=True)
-            complain("error", str(error))
-            raise typer.Exit(1) from None
-        except Exception as error:  # noqa: BLE001 - a person at a terminal wants a line, not a stack
-            _log.debug("what failed:", exc_info=True)
-            complain("error", f"{type(error).__name__}: {error} (where: autotrace --debug ...)")
-            raise typer.Exit(1) from None
-
-    app.command(name=function.__name__.strip("_"))(guarded)
 
 
 def _version(wanted: bool) -> None:
@@ -124,11 +87,6 @@ def _options(  # pyright: ignore[reportUnusedFunction] - typer calls it
     else:
         # What matters of it is said in a line of its own.
         logger.addHandler(logging.NullHandler())
-
-
-def _print_list(name: str, models: Sequence[BaseModel]) -> None:
-    items = [model.model_dump(mode="json") for model in models]
-    print_json({name: items, "count": len(items)})
 
 
 @_command
@@ -197,7 +155,7 @@ def traces(
             after=None if after is None else _full_id(reader, after),
         )
     if as_json:
-        _print_list("traces", found)
+        print_list("traces", found)
         return
     screen = Screen()
     views.show_traces(screen, found)
@@ -226,19 +184,10 @@ def show(
 
 
 def _full_id(reader: Reader, given: str) -> str:
-    """Complete the beginning of an id, if it is one, from the newest traces."""
-    start = given if given.startswith("trace-") else f"trace-{given}"
-    if len(start) >= _ID_LENGTH:
-        return start
-    newest = [trace.trace_id for trace in reader.list_traces(limit=MAX_PAGE)]
-    matching = [trace_id for trace_id in newest if trace_id.startswith(start)]
-    if not matching:
-        return given
-    if len(matching) > 1:
-        some = ", ".join(matching[:4]) + (", ..." if len(matching) > 4 else "")
-        allowed = f"longer, as {len(matching)} ids begin with it: {some}"
-        raise InvalidArgumentError("ID", given, allowed)
-    return matching[0]
+    def newest() -> list[str]:
+        return [trace.trace_id for trace in reader.list_traces(limit=MAX_PAGE)]
+
+    return complete_id(given, TRACE_ID_PREFIX, _ID_LENGTH, newest)
 
 
 @_command
@@ -275,7 +224,7 @@ def recall(
             tools=tool,
         )
     if as_json:
-        _print_list("results", found)
+        print_list("results", found)
     else:
         views.show_recall(Screen(), found)
 
@@ -288,7 +237,7 @@ def tools(
     with open_reader(store, embedder) as reader:
         found = reader.tool_stats()
     if as_json:
-        _print_list("tool_stats", found)
+        print_list("tool_stats", found)
     else:
         views.show_tools(Screen(), found)
 
@@ -315,7 +264,7 @@ def doctor(
         if not as_json:
             views.show_check(screen, check)
     if as_json:
-        _print_list("checks", checks)
+        print_list("checks", checks)
     if not healthy:
         raise typer.Exit(1)
 
@@ -331,14 +280,22 @@ def rebuild(
     simply run again.
     """
     from autotrace.export import rebuild as rebuilding
-    from autotrace.export.exporter import open_connection
+    from autotrace.export.counters import Counters
+    from autotrace.export.exporter import open_connection, open_decision_index
+    from autotrace.store.decisions import exist
 
     settings = existing_store(store)
     chosen = chosen_embedding(settings, embedder).embedder
     connection = open_connection(settings, None)
+    counters = Counters()
     try:
         with progress(f"rebuilding {settings.store}") as report:
-            done = rebuilding.rebuild(connection, chosen, settings.spool_path, progress=report)
+            index = None
+            if exist(settings.store):
+                index = open_decision_index(settings, chosen, counters.add)
+            done = rebuilding.rebuild(
+                connection, chosen, settings.spool_path, decisions=index, progress=report
+            )
     except KeyboardInterrupt:
         complain("note", "not finished: run it again")
         raise
@@ -357,10 +314,12 @@ def rebuild(
         return
     Screen().line(
         f"{connection.name} is rebuilt: {done.traces:,} traces, {done.tool_calls:,} tool calls, "
-        f"embedding space {done.space}"
+        f"{done.decisions:,} decisions, embedding space {done.space}"
     )
     if done.refused_texts:
         complain("note", f"the embedder refused {done.refused_texts:,} task texts: not recalled")
+    if left_out := counters.snapshot().get("unindexed_decisions", 0):
+        complain("note", f"{left_out:,} decisions are damaged or refused: not found by meaning")
     if retried.stored:
         Screen().line(f"{retried.stored:,} records that had been set aside are stored")
 
@@ -368,14 +327,16 @@ def rebuild(
 def _retry_set_aside(settings: Settings, embedder: Embedder) -> Retried:
     """Store what the store refused before, now that what was wrong may be right."""
     from autotrace.export.counters import Counters
-    from autotrace.export.exporter import open_connection
+    from autotrace.export.exporter import open_connection, open_decision_index
     from autotrace.export.ingest import Ingestor
     from autotrace.export.set_aside import retry_set_aside
 
     connection = open_connection(settings, embedder.space)
     try:
         with busy("storing what was set aside"):
-            ingestor = Ingestor(connection, embedder, Counters().add)
+            count = Counters().add
+            index = open_decision_index(settings, embedder, count, embedder.space)
+            ingestor = Ingestor(connection, embedder, count, index)
             retried = retry_set_aside(settings.spool_path, ingestor)
     finally:
         connection.close()

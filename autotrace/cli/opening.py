@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
+from autotrace import semconv
 from autotrace.cli.terminal import busy, complain
 from autotrace.doctor import store_exists
-from autotrace.errors import EmbeddingSpaceError, StoreUnavailableError
+from autotrace.errors import EmbeddingSpaceError, StoreError, StoreUnavailableError
 from autotrace.export.counters import Counters
 from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
+from autotrace.export.local import LocalTracerProvider
 from autotrace.export.pipeline import Pipeline
+from autotrace.export.spool import SpoolWriter
 from autotrace.reader import Reader
 from autotrace.settings import DEFAULT_EMBEDDER, Settings, load_settings
 from autotrace.store.embedding import Embedding, import_embedding
+
+if TYPE_CHECKING:
+    from autotrace.decisions.current import Deciding
+    from autotrace.models import Decision
+    from autotrace.store.embedder import Embedder
 
 INTAKE_TIMEOUT_S: Final = 30.0
 """How long a command takes in what others have recorded before it answers with what there is."""
@@ -95,12 +104,17 @@ def open_reader(
             else:
                 _take_in(pipeline, counters, say)
             say("reading")
-            yield Reader(read_from, chosen)
+            yield Reader(read_from, chosen, functools.partial(_decisions, settings))
         finally:
             if read_from is not connection:
                 read_from.close()
             # It closes its connection unless it still stores; that is not waited for.
             pipeline.close(_CLOSE_TIMEOUT_S, flush=False)
+
+
+def _decisions(settings: Settings, decision_ids: Sequence[str]) -> list[Decision]:
+    with _deciding(settings, None) as deciding:
+        return deciding.library.existing(decision_ids)
 
 
 def _take_in(pipeline: Pipeline, counters: Counters, say: Callable[[str], None]) -> None:
@@ -115,3 +129,89 @@ def _take_in(pipeline: Pipeline, counters: Counters, say: Callable[[str], None])
             complain("warning", f"{left_bytes:,} bytes are recorded and not stored yet: {reason}")
             return
         say(f"taking in what was recorded: {left_bytes:,} bytes left")
+
+
+@contextmanager
+def open_deciding(store: str | None) -> Generator[Deciding]:
+    """Open the decisions of a store, to read and to answer, while the agent that asks waits.
+
+    No embedder is loaded and no process started, so that an answer takes no longer than the store
+    does. What happens is also a span, which lies in the spool when the command ends: what stores
+    for the waiting agent takes it in, or the next command that reads traces.
+
+    Args:
+        store: Path or URL; None for the default.
+
+    Raises:
+        StoreUnavailableError: The store is not there.
+    """
+    settings = existing_store(store)
+    with busy(f"opening {settings.store}"), _deciding(settings, None) as deciding:
+        yield deciding
+
+
+@contextmanager
+def open_search(store: str | None, embedder: str | None) -> Generator[Deciding]:
+    """Open the decisions of a store to find some by meaning, with what waits taken in.
+
+    Args:
+        store: Path or URL; None for the default.
+        embedder: `module:name` of another embedder than the default.
+
+    Raises:
+        AutotraceError: The store is not there, or holds vectors of another embedder.
+    """
+    with open_reader(store, embedder, recalls=True):
+        pass  # what is not stored is not found
+    settings = existing_store(store)
+    with busy("searching"):
+        chosen = chosen_embedding(settings, embedder).embedder
+        with _deciding(settings, chosen) as deciding:
+            yield deciding
+
+
+@contextmanager
+def _deciding(settings: Settings, embedder: Embedder | None) -> Generator[Deciding]:
+    # Not needed by the other commands, so not loaded by them.
+    from autotrace.capture.decision_span import DecisionRecording
+    from autotrace.capture.recorder import make_recorder
+    from autotrace.decisions.wiring import make_deciding
+
+    counters = Counters()
+    writer = SpoolWriter(
+        settings.spool_path,
+        count=counters.add,
+        max_total_bytes=settings.max_spool_bytes,
+        on_error=lambda error: counters.note("spool", f"not recorded in the trace: {error}"),
+    )
+
+    def append(record: Any) -> None:
+        writer.append(record)
+
+    recorder = make_recorder(
+        settings,
+        LocalTracerProvider(append).get_tracer(semconv.SCOPE),
+        count=counters.add,
+        note=counters.note,
+    )
+
+    def embed(text: str) -> Any:
+        if embedder is None:
+            raise StoreError("no embedder was opened")
+        return embedder.embed([text])[0]
+
+    deciding = make_deciding(
+        settings,
+        DecisionRecording(recorder),
+        space=None if embedder is None else embedder.space,
+        embed=embed,
+        count=counters.add,
+        note=counters.note,
+    )
+    try:
+        yield deciding
+    finally:
+        writer.close()
+        deciding.service.book.connection.close()
+        if counters.last_error is not None:
+            complain("warning", counters.last_error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from autotrace.cli import text as t
+from autotrace.cli.decision_views import show_decisions
 from autotrace.cli.terminal import Node, Screen
 from autotrace.doctor import Check
 from autotrace.models import RecallResult, Step, ToolCall, ToolStats, Trace, TraceSummary
@@ -57,9 +58,15 @@ def show_traces(screen: Screen, traces: Sequence[TraceSummary]) -> None:
             t.between(trace.created_at, trace.completed_at),
             t.count(trace.step_count, "step"),
             t.count(trace.tool_call_count, "call"),
+            _rejected(trace),
             *_origin(trace),
         ]
         screen.facts(facts, indent=_INDENT)
+
+
+def _rejected(trace: TraceSummary | RecallResult) -> str | None:
+    number = len(trace.rejected_decisions)
+    return t.count(number, "rejected decision") if number else None
 
 
 def show_trace(screen: Screen, trace: Trace) -> None:
@@ -83,6 +90,11 @@ def show_trace(screen: Screen, trace: Trace) -> None:
     if trace.steps:
         screen.line()
         screen.tree(_steps(trace))
+    if trace.decisions:
+        screen.line()
+        show_decisions(screen, trace.decisions)
+    if trace.decisions_error:
+        screen.line(f"decisions cannot be read: {t.one_line(trace.decisions_error)}", style="red")
 
 
 def _steps(trace: Trace) -> list[Node]:
@@ -151,7 +163,8 @@ def show_recall(screen: Screen, results: Sequence[RecallResult]) -> None:
         if found.tool_sequence:
             screen.line(t.tools(found.tool_sequence), indent=6)
         screen.whole(found.trace_id, indent=6)
-        screen.facts([t.local_time(found.created_at), *_origin(found)], indent=6)
+        facts = [t.local_time(found.created_at), _rejected(found), *_origin(found)]
+        screen.facts(facts, indent=6)
 
 
 def show_tools(screen: Screen, tools: Sequence[ToolStats]) -> None:

@@ -76,6 +76,15 @@ class DecisionLibrary:
         """
         return self._views([self._book.read(decision_id)])[0]
 
+    def existing(self, decision_ids: Sequence[str]) -> list[Decision]:
+        """Return those of some decisions that exist, oldest first.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        logs = self._book.read_all(decision_ids).values()
+        return self._views(sorted(logs, key=lambda log: log.state.created.at_ns))
+
     def trace(self, decision_id: str) -> DecisionTrace:
         """Return a decision with its history.
 
@@ -119,6 +128,16 @@ class DecisionLibrary:
             if len(found) >= limit:
                 break
         return self._views(found[:limit])
+
+    def newest_ids(self, limit: int) -> Sequence[str]:
+        """Return the ids of the newest decisions, the newest first.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self._book.connection.reading() as collections:
+            entries = timeline.newest_first(collections.lists)
+            return [entry.trace_id for entry in _first(limit, entries)]
 
     def pending(self) -> list[Decision]:
         """Return every decision that waits for an answer, the oldest first.
@@ -171,14 +190,18 @@ class DecisionLibrary:
         vector = self._embed(query)
         wanted = limit
         while True:
-            with self._book.connection.reading(fresh=True) as collections:
-                near = store.nearest(collections, vector, wanted)
+            near = self._nearest(vector, wanted)
             logs = self._book.read_all([name for name, _ in near])
             found = [(log, s) for n, s in near if (log := logs.get(n)) and matches(log.state)]
             if len(found) >= limit or len(near) < wanted or wanted >= _MAX_NEAREST:
                 decisions = self._views([log for log, _ in found[:limit]])
                 return [_found(d, s) for d, (_, s) in zip(decisions, found, strict=False)]
             wanted *= _WIDENING
+
+    def _nearest(self, vector: Any, number: int) -> Sequence[tuple[str, float]]:
+        return self._book.connection.read(
+            lambda collections: store.nearest(collections, vector, number), fresh=True
+        )
 
     def _newest_first(self, after: str | None) -> Iterator[list[Log]]:
         """Yield groups of decisions, newest first."""
@@ -334,6 +357,22 @@ class DecisionLibrary:
         expected = self.sign(log)["receipt_data"]
         wrong = [name for name, value in expected.items() if data.get(name) != value]
         return f"the receipt says another {', '.join(wrong)}" if wrong else None
+
+    def check_all(self) -> Iterator[Verification]:
+        """Check every decision of which anything is left.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self._book.connection.reading() as collections:
+            decision_ids = store.logged(collections.log)
+        for decision_id in decision_ids:
+            try:
+                yield self.check(decision_id)
+            except DecisionNotFoundError:
+                yield Verification(
+                    decision_id=decision_id, ok=False, events=0, problem="its first events are gone"
+                )
 
     # --- forgetting
 

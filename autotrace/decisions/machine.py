@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from autotrace import semconv
 from autotrace.errors import (
     ApprovalPending,
     ApprovalRefused,
@@ -40,7 +41,7 @@ POLICY_EVALUATED: Final = "policy_evaluated"
 APPROVAL_REQUESTED: Final = "approval_requested"
 APPROVAL_DELIVERY: Final = "approval_delivery"
 APPROVAL_GRANTED: Final = "approval_granted"
-APPROVAL_REJECTED: Final = "approval_rejected"
+APPROVAL_REJECTED: Final = semconv.APPROVAL_REJECTED
 APPROVAL_EXPIRED: Final = "approval_expired"
 CLAIMED: Final = "claimed"
 TOOL_CALLED: Final = "tool_called"

@@ -10,6 +10,7 @@ from typing import Any, Final
 from autotrace.doctor import surroundings
 from autotrace.doctor.check import Check, guarded
 from autotrace.doctor.contents import check_contents
+from autotrace.doctor.decisions import check_decisions
 from autotrace.doctor.locks import lock_holder
 from autotrace.errors import StoreVersionError
 from autotrace.export.exporter import open_connection
@@ -77,12 +78,14 @@ def check_store(settings: Settings, embedder: Embedder | None) -> Iterator[Check
                 fix="wait if it is a rebuild; else end that process",
             )
             return
+    rebuild = f"autotrace rebuild --store {store}"
     connection = open_connection(settings, None)
     try:
         with connection.reading(fresh=True) as collections:
             kind = "embedded at" if settings.is_embedded else "a Chroma server at"
             yield Check(name="store", status="ok", detail=f"{kind} {connection.name}")
-            yield from check_contents(collections, embedder, f"autotrace rebuild --store {store}")
+            yield from check_contents(collections, embedder, rebuild)
+        yield guarded("decisions", lambda: check_decisions(settings, embedder, rebuild), rebuild)
     except StoreVersionError as error:
         fix = "pip install -U autotrace-agents"
         yield Check(name="schema", status="error", detail=str(error), fix=fix)

@@ -11,79 +11,38 @@ Rules:
 * A span whose parent is unknown (its process did not export it) belongs to the task that was
   running when it started, the innermost of those; if none was, to the first root task.
 * A span that neither is nor lies below a task is in no trace (statistics still count it).
+* The decisions of a trace are those of which any event happened in its task's share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 
 from autotrace import semconv
 from autotrace.export.records import STATUS_ERROR, SpanRecord
-from autotrace.models import Step, ToolCall, ToolStatus, Trace, TraceStatus
+from autotrace.export.roles import (
+    Role,
+    decision_id_of,
+    duration_ms_of,
+    is_rejection,
+    role_of,
+    step_id_of,
+    tool_name_of,
+    tool_status_of,
+    trace_id_of,
+)
+from autotrace.models import Step, ToolCall, Trace, TraceStatus
 from autotrace.store.times import utc
 from autotrace.store.traces import Summary
 
 MAX_TOOL_SEQUENCE: Final = 200
 """How many tool names a summary holds; the trace itself has them all."""
-
-
-Role = Literal["task", "step", "tool", "other"]
-
-
-def role_of(record: SpanRecord) -> Role:
-    """Tell what a span is about."""
-    attributes = record.get("attributes")
-    if not attributes:
-        return "other"
-    kind = attributes.get(semconv.KIND)
-    if kind == semconv.KIND_TASK:
-        return "task"
-    if kind == semconv.KIND_STEP:
-        return "step"
-    operation = attributes.get(semconv.GEN_AI_OPERATION_NAME)
-    if operation == semconv.EXECUTE_TOOL and "end_ns" in record:
-        return "tool"
-    return "other"
-
-
-def trace_id_of(record: SpanRecord) -> str:
-    """Return the public id of the trace that this task span opens."""
-    return f"{semconv.TRACE_ID_PREFIX}{record['trace']}-{record['id']}"
-
-
-def step_id_of(record: SpanRecord) -> str:
-    """Return the public id of the step that this span is."""
-    return f"{semconv.STEP_ID_PREFIX}{record['trace']}-{record['id']}"
-
-
-def tool_status_of(record: SpanRecord) -> ToolStatus:
-    """Return how a tool call ended."""
-    attributes = record.get("attributes", {})
-    status = attributes.get(semconv.TOOL_STATUS)
-    if status == "timeout":
-        return "timeout"
-    if (
-        status == "error"
-        or record.get("status") == STATUS_ERROR
-        or semconv.ERROR_TYPE in attributes
-    ):
-        return "error"
-    return "success"
-
-
-def duration_ms_of(record: SpanRecord) -> int:
-    """Return the duration of an ended span, rounded to whole milliseconds, never negative."""
-    return max(0, round((record.get("end_ns", 0) - record.get("start_ns", 0)) / 1e6))
-
-
-def tool_name_of(record: SpanRecord) -> str:
-    """Return the name of the tool that a tool span called."""
-    name = record.get("attributes", {}).get(semconv.GEN_AI_TOOL_NAME)
-    return str(name) if name else record.get("name", "").removeprefix(semconv.EXECUTE_TOOL).strip()
+MAX_REJECTED: Final = 50
+"""How many rejected decisions a summary names; the trace itself has them all."""
 
 
 def assemble(records: Iterable[SpanRecord]) -> list[Trace]:
@@ -113,10 +72,16 @@ class Tree:
         self.guessed = False
         """Whether the task of any span had to be guessed."""
         self.members: dict[str, list[SpanRecord]] = {task["id"]: [] for task in self.tasks}
+        """Steps and tool calls of each task, in order."""
+        self.events: dict[str, list[SpanRecord]] = {}
+        """Events of decisions, in order, of each task that has any."""
         for record in ordered:
-            if self.roles[record["id"]] in ("step", "tool"):
+            role = self.roles[record["id"]]
+            if role in ("step", "tool", "decision"):
                 owner = self.task_above(record)
-                if owner is not None:
+                if owner is not None and role == "decision":
+                    self.events.setdefault(owner, []).append(record)
+                elif owner is not None:
                     self.members[owner].append(record)
 
     def _merge(self, record: SpanRecord) -> None:
@@ -219,6 +184,18 @@ def build_trace(tree: Tree, task: SpanRecord) -> Trace:
         parent_trace_id=None if parent is None else trace_id_of(parent),
         triggered_by_memory_id=_text(attributes.get(semconv.TRIGGERED_BY_MEMORY_ID)),
     )
+
+
+def decisions_of(tree: Tree, task: SpanRecord) -> list[str]:
+    """Return the ids of the decisions of one task's trace, in the order of their first events."""
+    events = tree.events.get(task["id"], ())
+    return list(dict.fromkeys(decision_id_of(record) for record in events))
+
+
+def _rejected(tree: Tree, task: SpanRecord) -> list[str]:
+    events = tree.events.get(task["id"], ())
+    ids = dict.fromkeys(decision_id_of(record) for record in events if is_rejection(record))
+    return list(ids)[:MAX_REJECTED]
 
 
 def _completion(
@@ -391,4 +368,5 @@ def summarize(tree: Tree, task: SpanRecord) -> Summary:
         "agent": _text(attributes.get(semconv.GEN_AI_AGENT_NAME)),
         "parent_trace_id": None if parent is None else trace_id_of(parent),
         "triggered_by_memory_id": _text(attributes.get(semconv.TRIGGERED_BY_MEMORY_ID)),
+        "rejected_decisions": _rejected(tree, task),
     }

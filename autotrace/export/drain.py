@@ -27,10 +27,10 @@ import orjson
 from filelock import FileLock, Timeout
 
 from autotrace.errors import StoreUnavailableError
-from autotrace.export.assemble import role_of
 from autotrace.export.cursor import START, Cursor, Place, Process, Range, load_cursor, save_cursor
 from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord
+from autotrace.export.roles import role_of
 from autotrace.export.spool import (
     BAD_DIRECTORY,
     owner_is_alive,

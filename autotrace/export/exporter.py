@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotrace.export.counters import Counters
+from autotrace.export.decision_index import DecisionIndex
 from autotrace.export.pipeline import Pipeline
 from autotrace.export.processor import PipelineExporter
 from autotrace.export.storekeeper import Storekeeper
 from autotrace.semconv import ENV_PREFIX
 from autotrace.settings import DEFAULT_EMBEDDER, Settings, load_settings
 from autotrace.store.connection import Connection, ServerOptions, connect
+from autotrace.store.decisions import connect_decisions
 from autotrace.store.embedder import default_embedder
 from autotrace.store.embedding import Embedding, embedding_of, import_embedding
 
@@ -24,6 +27,21 @@ if TYPE_CHECKING:
 def open_connection(settings: Settings, space: str | None) -> Connection:
     """Make the connection that settings name; nothing is opened yet."""
     return connect(settings.store, space=space, server=ServerOptions.of(settings))
+
+
+def open_decision_index(
+    settings: Settings, embedder: Embedder, count: Callable[[str], None], space: str | None = None
+) -> DecisionIndex:
+    """Make what finds the decisions of a store by meaning; nothing is opened yet.
+
+    Args:
+        settings: Name the store.
+        embedder: Makes the vectors of decisions.
+        count: Called with a counter's name when a decision is left out.
+        space: The embedding space that the store must hold; None accepts any, for a rebuild.
+    """
+    connection = connect_decisions(settings.store, space=space, server=ServerOptions.of(settings))
+    return DecisionIndex(connection, embedder, count)
 
 
 def choose_embedding(settings: Settings, embedder: Any = None) -> Embedding:
@@ -64,6 +82,7 @@ def open_pipeline(
         flush_interval_ms=settings.flush_interval_ms,
         max_spool_bytes=settings.max_spool_bytes,
         storekeeper=storekeeper,
+        decisions=open_decision_index(settings, embedder, counters.add, embedder.space),
     )
 
 

@@ -5,6 +5,7 @@ The order of the writes is what makes a batch safe to store again after a crash 
 1. The records not yet in the log are appended to it, in parts that name the writer and the batch.
 2. The projections follow: timeline, summaries, statistics. Each is the same when written twice;
    statistics are totals that name the last batch counted.
+3. Decisions of which the batch holds an event are embedded as they stand (decision_index.py).
 
 When a batch is stored again, its records are found in the log in parts that bear its own name, and
 count as new for step 2. A record found in any other part is a repeat, and changes nothing.
@@ -25,16 +26,18 @@ import orjson
 
 from autotrace import semconv
 from autotrace.errors import StoreUnavailableError
-from autotrace.export.assemble import (
-    Tree,
+from autotrace.export.assemble import Tree, summarize
+from autotrace.export.decision_index import DecisionIndex
+from autotrace.export.records import SpanRecord, record_key
+from autotrace.export.roles import (
+    decision_id_of,
     duration_ms_of,
-    summarize,
+    role_of,
     tool_name_of,
     tool_status_of,
     trace_id_of,
 )
-from autotrace.export.records import SpanRecord, record_key
-from autotrace.export.vectors import TaskVectors
+from autotrace.export.vectors import TextVectors
 from autotrace.store import schema, texts, timeline, traces
 from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder
@@ -103,14 +106,20 @@ class Ingestor:
         connection: The store.
         embedder: Makes the vectors of task texts.
         count: Called with a counter's name when something is left out.
+        decisions: Makes the decisions of which a batch holds events found by meaning.
     """
 
     def __init__(
-        self, connection: Connection, embedder: Embedder, count: Callable[[str], None]
+        self,
+        connection: Connection,
+        embedder: Embedder,
+        count: Callable[[str], None],
+        decisions: DecisionIndex | None = None,
     ) -> None:
         self._connection = connection
         self._embedder = embedder
         self._count = count
+        self._decisions = decisions
         self._states: OrderedDict[str, _TraceState] = OrderedDict()
         self._generation = ""
         self._counters: dict[str, Counters] | None = None
@@ -131,7 +140,7 @@ class Ingestor:
         Raises:
             StoreError: Nothing or a part is stored; store the batch again.
         """
-        vectors = TaskVectors(self._embedder, self._count)
+        vectors = TextVectors(self._embedder, lambda: self._count("unembedded_tasks"))
         # Before the lock is taken: it takes longer than the write.
         vectors.add(_texts_of_ended_tasks(records))
         try:
@@ -148,6 +157,8 @@ class Ingestor:
                     self._write(collections, projections, vectors, writer, batch)
                     changed = self._overtaken(collections, states, writer, batch)
             self._generation = self._connection.generation()
+            if self._decisions is not None:
+                self._decisions.update(_decisions_in(records))
         except BaseException:
             self.forget()
             raise
@@ -239,7 +250,7 @@ class Ingestor:
         self,
         collections: Collections,
         projections: _Projections,
-        vectors: TaskVectors,
+        vectors: TextVectors,
         writer: str,
         batch: int,
     ) -> None:
@@ -312,7 +323,7 @@ def _new_parts(
 def enter_completed(
     collections: Collections,
     summaries: Mapping[str, traces.Summary],
-    vectors: TaskVectors,
+    vectors: TextVectors,
     appender: Appender,
 ) -> None:
     """Have completed traces found by meaning; one whose text the embedder refuses is listed only.
@@ -329,6 +340,11 @@ def enter_completed(
             and (key := vectors.key(summary["task"])) is not None
         }
         texts.enter(collections, keys, vectors.by_key, success=success, appender=appender)
+
+
+def _decisions_in(records: Iterable[SpanRecord]) -> list[str]:
+    """Return the ids of the decisions of which anything has happened."""
+    return list({decision_id_of(r): None for r in records if role_of(r) == "decision"})
 
 
 def _texts_of_ended_tasks(records: Iterable[SpanRecord]) -> Iterator[str]:

@@ -196,7 +196,8 @@ class LocalSpan(otel_trace.Span):
         if attributes:
             for key, value in attributes.items():
                 self.attributes[key] = value if type(value) in _SCALARS else _clean(value)
-            if semconv.KIND in attributes:
+            # An event of a decision begins and ends at once.
+            if attributes.get(semconv.KIND, semconv.KIND_DECISION) != semconv.KIND_DECISION:
                 record = self._record()
                 record["open"] = True
                 tracer.provider.append(record)

@@ -31,6 +31,7 @@ from opentelemetry import context as otel_context
 from typing_extensions import override
 
 from autotrace.export.counters import Counters
+from autotrace.export.decision_index import DecisionIndex
 from autotrace.export.drain import (
     LARGE_BATCHES,
     SMALL_BATCHES,
@@ -67,6 +68,7 @@ class Pipeline:
         flush_interval_ms: How long a record may wait for others to be stored with it.
         max_spool_bytes: How much this process may keep on disk before it drops records.
         storekeeper: Starts the process that stores; None: this process stores by itself.
+        decisions: Makes decisions found by meaning.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Pipeline:
         flush_interval_ms: int = 500,
         max_spool_bytes: int = 4 * 1024**3,
         storekeeper: Storekeeper | None = None,
+        decisions: DecisionIndex | None = None,
     ) -> None:
         self._connection = connection
         self._embedder = embedder
@@ -87,6 +90,7 @@ class Pipeline:
         self._flush_interval_s = flush_interval_ms / 1000
         self._max_spool_bytes = max_spool_bytes
         self._storekeeper = storekeeper
+        self._decisions = decisions
         self._start_anew()
         if hasattr(os, "register_at_fork"):
             this = weakref.ref(self)
@@ -100,8 +104,9 @@ class Pipeline:
 
     def _start_anew(self) -> None:
         self._writer = self._new_writer()
-        ingestor = Ingestor(self._connection, self._embedder, self._counters.add)
-        self._drainer = Drainer(self._spool, ingestor, self._counters.add)
+        count = self._counters.add
+        ingestor = Ingestor(self._connection, self._embedder, count, self._decisions)
+        self._drainer = Drainer(self._spool, ingestor, count)
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
         self._asleep = True
@@ -185,6 +190,8 @@ class Pipeline:
                 self._deletions_told = self._deletions
             if self._storekeeper is not None:
                 self._connection.catch_up()  # what another process wrote for this one is its own
+                if self._decisions is not None:
+                    self._decisions.catch_up()
         return done and self._set_aside <= told and self._deletions <= deletions_told
 
     def _wait_until_stored(self, target: Place, deadline: float) -> bool:
@@ -226,6 +233,8 @@ class Pipeline:
             thread.join(max(0.0, deadline - time.monotonic()))
         if thread is None or not thread.is_alive():
             self._connection.close()
+            if self._decisions is not None:
+                self._decisions.close()
         # At exit it is left to store what is recorded to the very end, which shows in the pipes.
         if self._storekeeper is not None and not at_exit:
             self._storekeeper.stop(max(0.0, deadline - time.monotonic()))

@@ -74,7 +74,9 @@ class SpoolSpanProcessor(SpanProcessor):
                 begun.popitem(last=False)
             if span.name.startswith(semconv.EXECUTE_TOOL):
                 return  # most spans are tool calls, and to ask for attributes costs more
-            if semconv.KIND in attributes_of(span):
+            # An event of a decision begins and ends at once.
+            kind = attributes_of(span).get(semconv.KIND, semconv.KIND_DECISION)
+            if kind != semconv.KIND_DECISION:
                 pipeline.append(open_record(span))
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
             _count_dropped(self._counters, error)

@@ -10,6 +10,8 @@ What keeps it safe:
   and stores them once the rebuild is over.
 * From the first deletion to the last write the store's record says so, and the store is not opened.
   Interrupted at any point, a rebuild is run again from the start; the log is only ever added to.
+* Decisions come last. Their log, too, is only read; agents go on deciding meanwhile, but for the
+  moment in which the new vectors are written.
 * Statistics are recounted for each writer apart, with the last batch counted, just as the writer
   would have left them. A batch that was under way when its drainer died is left out: it is stored
   again by the next drainer, which counts it.
@@ -23,12 +25,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from autotrace.errors import AutotraceError, StoreError
-from autotrace.export.assemble import Tree, summarize, trace_id_of
+from autotrace.export.assemble import Tree, summarize
 from autotrace.export.cursor import load_cursor
+from autotrace.export.decision_index import DecisionIndex
 from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, no_drainer
 from autotrace.export.ingest import call_of, enter_completed
 from autotrace.export.records import record_key
-from autotrace.export.vectors import TaskVectors
+from autotrace.export.roles import trace_id_of
+from autotrace.export.vectors import TextVectors
 from autotrace.store import rebuild as repair
 from autotrace.store import timeline, traces
 from autotrace.store.connection import Connection
@@ -56,6 +60,8 @@ class Rebuilt(NamedTuple):
     """The embedding space that the store holds from now on."""
     refused_texts: int
     """Task texts that the embedder refused: their traces are listed, and not recalled."""
+    decisions: int = 0
+    """Decisions that are found by meaning."""
 
 
 @dataclass
@@ -80,6 +86,7 @@ def rebuild(
     embedder: Embedder,
     spool: Path,
     *,
+    decisions: DecisionIndex | None = None,
     progress: Callable[[int, int], None] | None = None,
     lock_timeout_s: float = DRAIN_LOCK_TIMEOUT_S,
 ) -> Rebuilt:
@@ -89,6 +96,7 @@ def rebuild(
         connection: The store, connected with `space=None`, as it may hold another space.
         embedder: Makes the vectors of task texts.
         spool: The spool directory of the store on this machine.
+        decisions: Embeds the decisions of the store anew; None: there are none.
         progress: Called with the number of OpenTelemetry traces done and of all.
         lock_timeout_s: How long to wait for a process that is storing, in seconds.
 
@@ -105,7 +113,9 @@ def rebuild(
         with no_drainer(spool, lock_timeout_s):
             connection.drop_broken_indexes()
             with connection.writing() as collections:
-                return _Rebuild(connection, embedder, spool, progress).run(collections)
+                rebuilt = _Rebuild(connection, embedder, spool, progress).run(collections)
+            number = 0 if decisions is None else decisions.rebuild()
+            return rebuilt._replace(decisions=number)
     finally:
         connection.close()  # its collections are gone, and so is what it knows of them
 
@@ -182,11 +192,11 @@ class _Rebuild:
         timeline.enter(collections.lists, pending.entries, appender)
         traces.put(collections, pending.summaries)
         completed = {t: s for t, s in pending.summaries.items() if s["status"] == "completed"}
-        vectors = TaskVectors(self._embedder, self._count_refused)
+        vectors = TextVectors(self._embedder, self._count_refused)
         enter_completed(collections, completed, vectors, appender)
         self._traces += len(pending.summaries)
 
-    def _count_refused(self, _: str) -> None:
+    def _count_refused(self) -> None:
         self._refused_texts += 1
 
 

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from autotrace.export.counters import Counters
 from autotrace.export.drain import LARGE_BATCHES, BatchLimits, Drainer, asked_to_give_way_ns
-from autotrace.export.exporter import choose_embedding, open_connection
+from autotrace.export.exporter import choose_embedding, open_connection, open_decision_index
 from autotrace.export.ingest import Ingestor
 from autotrace.export.storekeeper import (
     DONE,
@@ -79,7 +79,9 @@ def _store(order: dict[str, Any], say: Callable[[bytes], None]) -> None:
     os.nice(_NICENESS)  # what people wait for comes first
     counters = _ToldCounters(spool, order["id"])
     connection = open_connection(settings, embedding.space)
-    ingestor = Ingestor(connection, embedding.embedder, counters.add)
+    embedder = embedding.embedder
+    decisions = open_decision_index(settings, embedder, counters.add, embedding.space)
+    ingestor = Ingestor(connection, embedder, counters.add, decisions)
     loop = _Loop(Drainer(spool, ingestor, counters.add), counters, settings, say)
     if not _acquire(loop.drainer):
         return
@@ -89,6 +91,7 @@ def _store(order: dict[str, Any], say: Callable[[bytes], None]) -> None:
         loop.run()
     loop.drainer.release()
     connection.close()
+    decisions.close()
 
 
 def _end_if_it_hangs() -> None:

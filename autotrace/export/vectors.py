@@ -1,4 +1,4 @@
-"""Vectors of task texts, from an embedder that may be down or may refuse a text."""
+"""Vectors of texts, from an embedder that may be down or may refuse a text."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _PROBE: Final = "Is the embedder there?"
 """Tells an embedder that refuses a text from one that is down: for the second we wait."""
 
 
-class TaskVectors:
+class TextVectors:
     """The vectors that storing one batch needs.
 
     Args:
         embedder: Makes them.
-        count: Called with a counter's name when a text is left out.
+        refused: Called for each text that is left out.
     """
 
-    def __init__(self, embedder: Embedder, count: Callable[[str], None]) -> None:
+    def __init__(self, embedder: Embedder, refused: Callable[[], None]) -> None:
         self._embedder = embedder
-        self._count = count
+        self._refused = refused
         self._keys: dict[str, str | None] = {}
         self.by_key: dict[str, Any] = {}
         """A vector per key of a text."""
@@ -63,5 +63,5 @@ class TaskVectors:
         try:
             return self._embedder.embed([text])[0]
         except Exception:  # noqa: BLE001 - an application's embedder may raise anything
-            self._count("unembedded_tasks")
+            self._refused()
             return None

@@ -216,4 +216,5 @@ def to_model(found: Found) -> RecallResult:
         created_at=utc(summary["created_ns"]),
         session_id=summary["session_id"],
         agent=summary["agent"],
+        rejected_decisions=summary["rejected_decisions"],
     )

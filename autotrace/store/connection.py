@@ -15,12 +15,13 @@ from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
-from autotrace.errors import InvalidArgumentError
+from autotrace.errors import AutotraceError, InvalidArgumentError
 from autotrace.settings import Settings
 from autotrace.store.schema import Collections, Opened, open_collections
 
 C = TypeVar("C", bound=Opened, default=Collections)
 """What a connection opens: the collections of traces, or those of decisions."""
+R = TypeVar("R")
 Opener = Callable[[Any, str, "str | None"], C]
 """Opens, or makes, the collections of a Chroma client; given the store's name and its space."""
 
@@ -67,6 +68,26 @@ class Connection(ABC, Generic[C]):
         Raises:
             StoreUnavailableError: Chroma cannot be opened or does not answer.
         """
+
+    def read(self, read: Callable[[C], R], *, fresh: bool = False) -> R:
+        """Read; once more with a new client if another process changed what this one has open.
+
+        Args:
+            read: Returns the answer; may be called twice.
+            fresh: See `reading`.
+
+        Raises:
+            StoreUnavailableError: Chroma cannot be opened or does not answer.
+        """
+        try:
+            with self.reading(fresh=fresh) as collections:
+                return read(collections)
+        except AutotraceError:
+            raise
+        except Exception:  # noqa: BLE001 - what it is shows in the second attempt
+            self.expire()
+        with self.reading(fresh=True) as collections:
+            return read(collections)
 
     @abstractmethod
     def writing(self) -> contextlib.AbstractContextManager[C]:

@@ -24,10 +24,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Final, cast
 
+from autotrace.semconv import DECISION_ID_PREFIX
 from autotrace.store import schema, timeline
 from autotrace.store.connection import Connection, ServerOptions, connect_to
+from autotrace.store.embedded import CHROMA_DIRECTORY
 from autotrace.store.schema import NO_VECTOR, Collection, documents, groups
 from autotrace.store.slots import Appender
 from autotrace.store.timeline import Entry
@@ -37,7 +40,9 @@ FOLDER: Final = "decisions"
 SCHEMA_VERSION: Final = 1
 _FIRST_LOOK: Final = 8
 _IDS_AT_ONCE: Final = 512
+_PAGE: Final = 5_000
 _WAITING: Final = "waiting"
+_PREFIX: Final = "autotrace-decision-"
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,14 @@ class DecisionCollections:
     search: Collection
     max_batch: int
     """How many records Chroma takes in one call."""
+    client: Any
+    """Chroma's client, for the repair that makes collections anew."""
+
+
+def exist(store: str) -> bool:
+    """Tell whether there may be decisions: of an embedded store whether any was ever opened."""
+    database = Path(store).expanduser() / FOLDER / CHROMA_DIRECTORY / "chroma.sqlite3"
+    return "://" in store or database.is_file()
 
 
 def connect_decisions(
@@ -64,10 +77,10 @@ def connect_decisions(
         InvalidArgumentError: The store is neither a path nor a URL.
     """
     place = store if "://" in store else f"{store}/{FOLDER}"
-    return connect_to(place, _open, space=space, server=server)
+    return connect_to(place, open_decisions, space=space, server=server)
 
 
-def _open(client: Any, store: str, space: str | None) -> DecisionCollections:
+def open_decisions(client: Any, store: str, space: str | None) -> DecisionCollections:
     """Open, or make, the collections.
 
     Raises:
@@ -79,7 +92,7 @@ def _open(client: Any, store: str, space: str | None) -> DecisionCollections:
         return cast(
             "Collection",
             client.get_or_create_collection(
-                f"autotrace-decision-{name}", configuration=configuration, embedding_function=None
+                f"{_PREFIX}{name}", configuration=configuration, embedding_function=None
             ),
         )
 
@@ -92,7 +105,15 @@ def _open(client: Any, store: str, space: str | None) -> DecisionCollections:
         waiting=collection("waiting", schema.LOOKUP),
         search=collection("search", schema.SEARCH),
         max_batch=min(client.get_max_batch_size(), 5000),
+        client=client,
     )
+
+
+def delete_search(collections: DecisionCollections) -> None:
+    """Delete what finds decisions by meaning, to make it anew: in another dimension, or whole."""
+    client = collections.client
+    if f"{_PREFIX}search" in {collection.name for collection in client.list_collections()}:
+        client.delete_collection(f"{_PREFIX}search")
 
 
 def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[list[Any]]]:
@@ -116,6 +137,17 @@ def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[li
                     unfinished.append(decision_id)
         pending, width = unfinished, width * 4
     return changes
+
+
+def logged(log: Collection) -> list[str]:
+    """Return the id of every decision of which the log holds anything, in any order."""
+    found: dict[str, None] = {}
+    seen = 0
+    while ids := log.get(limit=_PAGE, offset=seen, include=[])["ids"]:
+        seen += len(ids)
+        names = (record_id.partition("/")[0] for record_id in ids)
+        found.update((name, None) for name in names if name.startswith(DECISION_ID_PREFIX))
+    return list(found)
 
 
 def append(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from autotrace.store import schema
+from autotrace.store import decisions, schema
+from autotrace.store.decisions import DecisionCollections
 from autotrace.store.schema import (
     SCHEMA_VERSION,
     STORE_RECORD_ID,
@@ -38,7 +39,7 @@ def begin(collections: Collections, store: str, space: str) -> Collections:
     Returns:
         The collections to use in place of those given.
     """
-    _put_record(collections.state, space, rebuilding=True)
+    _put_record(collections.state, SCHEMA_VERSION, space, rebuilding=True)
     client = collections.client
     existing = {collection.name for collection in client.list_collections()}
     for name in _PROJECTIONS + _OF_SCHEMA_1:
@@ -49,11 +50,34 @@ def begin(collections: Collections, store: str, space: str) -> Collections:
 
 def finish(collections: Collections, space: str) -> None:
     """Let the store be opened again."""
-    _put_record(collections.state, space, rebuilding=False)
+    _put_record(collections.state, SCHEMA_VERSION, space, rebuilding=False)
 
 
-def _put_record(state: Collection, space: str, *, rebuilding: bool) -> None:
-    record: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "space": space}
+def begin_decisions(
+    collections: DecisionCollections, store: str, space: str
+) -> DecisionCollections:
+    """Mark the decisions' store as being rebuilt and empty what finds them by meaning.
+
+    Args:
+        collections: The open store.
+        store: Its name, for errors.
+        space: Name of the embedding space that it is to hold from now on.
+
+    Returns:
+        The collections to use in place of those given.
+    """
+    _put_record(collections.state, decisions.SCHEMA_VERSION, space, rebuilding=True)
+    decisions.delete_search(collections)
+    return decisions.open_decisions(collections.client, store, None)
+
+
+def finish_decisions(collections: DecisionCollections, space: str) -> None:
+    """Let the decisions' store be opened again."""
+    _put_record(collections.state, decisions.SCHEMA_VERSION, space, rebuilding=False)
+
+
+def _put_record(state: Collection, version: int, space: str, *, rebuilding: bool) -> None:
+    record: dict[str, Any] = {"schema_version": version, "space": space}
     schema.upsert(state, {STORE_RECORD_ID: record | ({"rebuilding": True} if rebuilding else {})})
 
 

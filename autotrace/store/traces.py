@@ -36,12 +36,17 @@ class Summary(TypedDict):
     agent: str | None
     parent_trace_id: str | None
     triggered_by_memory_id: str | None
+    rejected_decisions: list[str]
 
 
 _FIELDS: Final = tuple(Summary.__annotations__)
 _OWN_KEY: Final = {"session_id": "session", "agent": "agent"}
 """Fields that have a metadata key of their own, by which Chroma looks traces up."""
-_IN_JSON: Final = tuple(field for field in _FIELDS if field not in _OWN_KEY)
+_RARE_KEY: Final = "rejected"
+"""The metadata key of the rejected decisions, as JSON, of those few traces that have any."""
+_IN_JSON: Final = tuple(
+    field for field in _FIELDS if field not in _OWN_KEY and field != "rejected_decisions"
+)
 """The others are one list, in this order: Chroma keeps and indexes every byte three times over."""
 
 
@@ -158,6 +163,7 @@ def _summary(metadata: Mapping[str, Any]) -> Summary:
     fields = dict(zip(_IN_JSON, orjson.loads(metadata[JSON_KEY]), strict=True))
     for field, key in _OWN_KEY.items():
         fields[field] = metadata.get(key)
+    fields["rejected_decisions"] = orjson.loads(metadata.get(_RARE_KEY) or "[]")
     return cast("Summary", fields)
 
 
@@ -170,4 +176,6 @@ def _metadata(summary: Summary) -> dict[str, Any]:
     for field, key in _OWN_KEY.items():
         if summary[field] is not None:
             metadata[key] = summary[field]
+    if summary["rejected_decisions"]:
+        metadata[_RARE_KEY] = orjson.dumps(summary["rejected_decisions"]).decode()
     return metadata

@@ -330,7 +330,7 @@ def test_rebuild_says_what_it_rebuilt(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout) == {
         "store": str(store), "traces": 1, "tool_calls": 1, "space": "test-hash",
-        "refused_texts": 0, "retried": 0, "set_aside": 0,
+        "refused_texts": 0, "decisions": 0, "retried": 0, "set_aside": 0,
     }  # fmt: skip
     found = process("recall", "embedded", "--json", "--store", str(store), *EMBEDDER)
     assert json.loads(found.stdout)["count"] == 1

@@ -44,8 +44,10 @@ class Clock:
         return time.time_ns() + int(self.ahead_s * 1e9)
 
 
-def open_deciding(settings: Mapping[str, Any], **options: Any) -> Deciding:
-    embedder = HashEmbedder()
+def open_deciding(
+    settings: Mapping[str, Any], embedder: HashEmbedder | None = None, **options: Any
+) -> Deciding:
+    embedder = embedder or HashEmbedder()
     failures: list[BaseException] = []
     deciding = make_deciding(
         load_settings(**{**settings, **options}),

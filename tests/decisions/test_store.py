@@ -142,6 +142,7 @@ def test_a_key_finds_the_decision_it_has_opened_in_any_process(
     assert opened(other, key="order-1", actor="another").decision_id != first.decision_id
     with pytest.raises(InvalidArgumentError, match="has opened"):
         deciding.service.create("another.intent", actor="bot", key="order-1")
+    other.close(0)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,34 @@ def tool_record(
     return _record(span, parent, start, end, attributes | more)
 
 
+def decision_record(
+    span: int,
+    parent: int | None,
+    start: int,
+    end: int,
+    decision: str = "decision-1",
+    event: str = "created",
+) -> SpanRecord:
+    attributes = {
+        semconv.KIND: semconv.KIND_DECISION,
+        semconv.DECISION_ID: decision,
+        semconv.DECISION_EVENT: event,
+    }
+    return _record(span, parent, start, end, attributes)
+
+
+def skeleton_of(record: SpanRecord) -> SpanRecord:
+    """Return a record as if its span were not about agents."""
+    return SpanRecord(
+        trace=record["trace"],
+        id=record["id"],
+        parent=record.get("parent"),
+        start_ns=record["start_ns"],
+        end_ns=record.get("end_ns", record["start_ns"]),
+        skeleton=True,
+    )
+
+
 def _record(
     span: int, parent: int | None, start: int, end: int | None, attributes: dict[str, Any]
 ) -> SpanRecord:
@@ -57,13 +85,14 @@ def _record(
 
 @st.composite
 def span_trees(draw: st.DrawFn) -> list[SpanRecord]:
-    """Trees with nested tasks, missing parents, open spans, skeletons and cycles of damage."""
+    """Trees with nested tasks, missing parents, open spans, events of decisions, skeletons and
+    cycles of damage."""
     records: list[SpanRecord] = []
     for span in range(1, draw(st.integers(1, 14)) + 1):
         parent = draw(st.none() | st.integers(1, span + 2).filter(lambda p, s=span: p != s))
         start = draw(st.integers(0, 40))
         end = start + draw(st.integers(0, 40))
-        kind = draw(st.sampled_from(["task", "step", "tool", "tool", "skeleton"]))
+        kind = draw(st.sampled_from(["task", "step", "tool", "tool", "decision", "skeleton"]))
         if kind == "task":
             records.append(task_record(span, parent, start, None))
             if draw(st.booleans()):
@@ -83,14 +112,9 @@ def span_trees(draw: st.DrawFn) -> list[SpanRecord]:
             records.append(step_record(span, parent, start, draw(st.sampled_from([None, end]))))
         elif kind == "tool":
             records.append(tool_record(span, parent, start, end, f"tool{span % 3}"))
+        elif kind == "decision":
+            event = draw(st.sampled_from(["created", "approval_rejected"]))
+            records.append(decision_record(span, parent, start, end, f"decision-{span % 3}", event))
         else:
-            skeleton = SpanRecord(
-                trace=OTEL_TRACE,
-                id=f"{span:016x}",
-                parent=None if parent is None else f"{parent:016x}",
-                start_ns=start * 1_000_000,
-                end_ns=end * 1_000_000,
-                skeleton=True,
-            )
-            records.append(skeleton)
+            records.append(skeleton_of(tool_record(span, parent, start, end)))
     return records

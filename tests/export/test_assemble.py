@@ -9,9 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotrace import semconv
-from autotrace.export.assemble import Tree, assemble, summarize
+from autotrace.export.assemble import MAX_REJECTED, Tree, assemble, decisions_of, summarize
 from autotrace.export.records import SpanRecord
-from tests.export.strategies import OTEL_TRACE, span_trees, step_record, task_record, tool_record
+from autotrace.export.roles import role_of
+from tests.export.strategies import (
+    OTEL_TRACE,
+    decision_record,
+    skeleton_of,
+    span_trees,
+    step_record,
+    task_record,
+    tool_record,
+)
 
 
 def trace_id(span: int) -> str:
@@ -62,6 +71,86 @@ def test_a_summary_says_what_the_trace_says(records: list[SpanRecord]) -> None:
         sum(not step.implicit for step in t.steps) for t in traces
     ]
     assert [s["parent_trace_id"] for s in summaries] == [t.parent_trace_id for t in traces]
+
+
+@given(records=span_trees(), data=st.data())
+def test_the_decisions_of_a_trace_do_not_depend_on_the_order_of_spans(
+    records: list[SpanRecord], data: st.DataObject
+) -> None:
+    def decisions(of: list[SpanRecord]) -> list[tuple[str, list[str], list[str]]]:
+        tree = Tree(of)
+        return [
+            (task["id"], decisions_of(tree, task), summarize(tree, task)["rejected_decisions"])
+            for task in tree.tasks
+        ]
+
+    shuffled = data.draw(st.permutations(records + data.draw(st.lists(st.sampled_from(records)))))
+
+    assert decisions(shuffled) == decisions(records)
+
+
+@given(records=span_trees())
+def test_events_of_decisions_change_nothing_else_in_a_trace(records: list[SpanRecord]) -> None:
+    without = [skeleton_of(r) if role_of(r) == "decision" else r for r in records]
+    tree, tree_without = Tree(records), Tree(without)
+
+    def summaries(of: Tree) -> list[dict[str, Any]]:
+        return [{**summarize(of, task), "rejected_decisions": None} for task in of.tasks]
+
+    assert assemble(records) == assemble(without)
+    assert summaries(tree) == summaries(tree_without)
+
+
+@given(records=span_trees())
+def test_every_event_of_a_decision_below_a_task_is_in_exactly_one_trace(
+    records: list[SpanRecord],
+) -> None:
+    tree = Tree(records)
+
+    events = [r["id"] for of_task in tree.events.values() for r in of_task]
+    assert sorted(events) == sorted(
+        r["id"]
+        for r in tree.spans.values()
+        if tree.roles[r["id"]] == "decision" and tree.task_above(r) is not None
+    )
+
+
+def test_a_decision_is_that_of_the_task_in_which_an_event_of_it_happened() -> None:
+    tree = Tree(
+        [
+            task_record(1, None, 0, 100),
+            decision_record(2, 1, 5, 5, "decision-outer"),
+            task_record(3, 1, 10, 50),
+            tool_record(4, 3, 20, 40),
+            decision_record(5, 4, 30, 30, "decision-inner"),
+            decision_record(6, 1, 60, 60, "decision-late"),
+            decision_record(7, 1, 70, 70, "decision-outer", "closed"),
+            decision_record(8, None, 80, 80, "decision-of-no-task"),
+        ]
+    )
+
+    assert [decisions_of(tree, task) for task in tree.tasks] == [
+        ["decision-outer", "decision-late"],
+        ["decision-inner"],
+    ]
+
+
+def test_a_summary_names_the_decisions_that_were_rejected() -> None:
+    events = [
+        decision_record(2, 1, 5, 5, "decision-a", "approval_requested"),
+        decision_record(3, 1, 6, 6, "decision-a", "approval_rejected"),
+        decision_record(4, 1, 7, 7, "decision-b", "approval_granted"),
+        decision_record(5, 1, 8, 8, "decision-c", "approval_expired"),
+    ]
+    many = [decision_record(n, 1, n, n, f"decision-{n}", "approval_rejected") for n in range(2, 99)]
+
+    def rejected(records: list[SpanRecord]) -> list[str]:
+        tree = Tree([task_record(1, None, 0, 1000), *records])
+        return summarize(tree, tree.tasks[0])["rejected_decisions"]
+
+    assert rejected([]) == []
+    assert rejected(events) == ["decision-a"]
+    assert rejected(many) == [f"decision-{n}" for n in range(2, 2 + MAX_REJECTED)]
 
 
 def test_a_summary_of_many_calls_names_each_tool_once() -> None:
@@ -151,6 +240,7 @@ def test_a_whole_trace() -> None:
         "parent_trace_id": None,
         "triggered_by_memory_id": "mem_1",
         "decisions": [],
+        "decisions_error": None,
     }
 
 

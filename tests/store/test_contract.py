@@ -81,6 +81,7 @@ def test_what_was_recorded_is_read_back_whole(settings: dict[str, Any]) -> None:
         "parent_trace_id": None,
         "triggered_by_memory_id": "m1",
         "decisions": [],
+        "decisions_error": None,
         "steps": [
             {
                 "step_id": s.step_id,

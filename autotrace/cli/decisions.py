@@ -1,0 +1,358 @@
+"""`autotrace decisions`: see what agents ask for, answer, and prove what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from pydantic import ValidationError
+
+from autotrace.cli import decision_views as views
+from autotrace.cli.command import (
+    EmbedderOption,
+    JsonOption,
+    StoreOption,
+    command_of,
+    complete_id,
+    guarded,
+    print_list,
+)
+from autotrace.cli.opening import open_deciding, open_search
+from autotrace.cli.terminal import Screen, print_json
+from autotrace.decisions.current import Deciding
+from autotrace.decisions.library import MAX_FOUND, MAX_PAGE
+from autotrace.errors import InvalidArgumentError
+from autotrace.models import Decision, Receipt
+from autotrace.semconv import DECISION_ID_PREFIX
+
+_ID_LENGTH: Final = len(DECISION_ID_PREFIX) + 32
+
+app = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    help="List decisions, the newest first; or look at one, answer it, end it, prove it.",
+)
+_command = command_of(app)
+
+
+class Status(StrEnum):
+    """What `--status` takes."""
+
+    OPEN = "open"
+    NEEDS_APPROVAL = "needs_approval"
+    APPROVED = "approved"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+
+
+class Category(StrEnum):
+    """What `--category` takes."""
+
+    ARCHITECTURE = "architecture"
+    DEPENDENCY = "dependency"
+    SCHEMA = "schema"
+    API_DESIGN = "api_design"
+    INFRA = "infra"
+    TRADEOFF = "tradeoff"
+    CONVENTION = "convention"
+    OTHER = "other"
+
+
+IdArgument = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="Id of the decision, or how it begins if that says which."),
+]
+StatusOption = Annotated[
+    Status | None, typer.Option("--status", help="Only decisions of this status.")
+]
+CategoryOption = Annotated[
+    Category | None, typer.Option("--category", help="Only those recorded in this category.")
+]
+WhyOption = Annotated[str | None, typer.Option("--why", metavar="TEXT", help="The reason.")]
+
+
+def _named(name: str | None) -> str:
+    """Require the name of who answers.
+
+    Raises:
+        BadParameter: There is none.
+    """
+    if name is None or not name.strip():
+        raise typer.BadParameter(
+            "name who does this: it is kept with the decision for good, and who asks for "
+            "approval cannot give it",
+            param_hint="--by",
+        )
+    return name
+
+
+ByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--by", metavar="NAME", help="Who does this. Required.", callback=_named, show_default=False
+    ),
+]
+
+
+@app.callback()
+@guarded
+def _list(  # pyright: ignore[reportUnusedFunction] - typer calls it
+    context: typer.Context,
+    pending: Annotated[
+        bool, typer.Option("--pending", help="Only those that wait for an answer, oldest first.")
+    ] = False,
+    status: StatusOption = None,
+    category: CategoryOption = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=MAX_PAGE, help="How many at most.")
+    ] = 20,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after", metavar="ID", help="Go on after this decision, the last of the page before."
+        ),
+    ] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    if context.invoked_subcommand is not None:
+        return
+    if pending and (status is not None or category is not None or after is not None):
+        hint = "without --status, --category and --after"
+        raise typer.BadParameter("lists all that wait", param_hint=f"--pending ({hint})")
+    with open_deciding(store) as deciding:
+        library = deciding.library
+        if pending:
+            found = library.pending()[:limit]
+        else:
+            found = library.list(
+                status=None if status is None else status.value,
+                category=None if category is None else category.value,
+                limit=limit,
+                after=None if after is None else _full_id(deciding, after),
+            )
+    if as_json:
+        print_list("decisions", found)
+        return
+    screen = Screen()
+    views.show_decisions(screen, found)
+    if len(found) == limit and screen.bounded and not pending:
+        screen.line("older ones: the same command with", style="dim")
+        screen.whole(f"--after {found[-1].decision_id}", style="dim")
+
+
+def _full_id(deciding: Deciding, given: str) -> str:
+    newest = deciding.library.newest_ids
+    return complete_id(given, DECISION_ID_PREFIX, _ID_LENGTH, lambda: newest(MAX_PAGE))
+
+
+@_command
+def show(decision_id: IdArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Show one decision: what is asked, the arguments, the answer, and its history."""
+    with open_deciding(store) as deciding:
+        found = deciding.library.trace(_full_id(deciding, decision_id))
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        views.show_decision(Screen(), found)
+
+
+@_command
+def approve(
+    decision_id: IdArgument,
+    by: ByOption = None,
+    why: WhyOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Approve what a decision asks for; the agent that waits goes on."""
+    _answer(store, decision_id, granted=True, by=by, why=why, as_json=as_json)
+
+
+@_command
+def reject(
+    decision_id: IdArgument,
+    by: ByOption = None,
+    why: WhyOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Reject what a decision asks for; the agent is told why."""
+    _answer(store, decision_id, granted=False, by=by, why=why, as_json=as_json)
+
+
+def _answer(
+    store: str | None,
+    decision_id: str,
+    *,
+    granted: bool,
+    by: str | None,
+    why: str | None,
+    as_json: bool,
+) -> None:
+    def answer(deciding: Deciding, full_id: str) -> Decision:
+        return deciding.service.resolve(
+            full_id, granted=granted, approver=_named(by), rationale=why
+        )
+
+    _change(store, decision_id, answer, as_json=as_json)
+
+
+@_command
+def commit(
+    decision_id: IdArgument,
+    by: ByOption = None,
+    why: WhyOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End a decision whose agent has died, as one that took effect."""
+    _close(store, decision_id, "commit", by=by, why=why, as_json=as_json)
+
+
+@_command
+def abort(
+    decision_id: IdArgument,
+    by: ByOption = None,
+    why: WhyOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End a decision whose agent has died, as one that came to nothing."""
+    _close(store, decision_id, "abort", by=by, why=why, as_json=as_json)
+
+
+def _close(
+    store: str | None,
+    decision_id: str,
+    action: str,
+    *,
+    by: str | None,
+    why: str | None,
+    as_json: bool,
+) -> None:
+    def close(deciding: Deciding, full_id: str) -> Decision:
+        return deciding.service.close(full_id, action, by=_named(by), reason=why)
+
+    _change(store, decision_id, close, as_json=as_json)
+
+
+@_command
+def erase(
+    decision_id: IdArgument,
+    by: ByOption = None,
+    why: WhyOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Erase what was written in a decision; that it happened stays, and verifies."""
+
+    def erase(deciding: Deciding, full_id: str) -> Decision:
+        return deciding.library.erase(full_id, by=_named(by), reason=why)
+
+    _change(store, decision_id, erase, as_json=as_json)
+
+
+def _change(
+    store: str | None,
+    decision_id: str,
+    change: Callable[[Deciding, str], Decision],
+    *,
+    as_json: bool,
+) -> None:
+    with open_deciding(store) as deciding:
+        changed = change(deciding, _full_id(deciding, decision_id))
+    if as_json:
+        print_json(changed.model_dump(mode="json"))
+    else:
+        views.show_changed(Screen(), changed)
+
+
+@_command
+def search(
+    query: Annotated[str, typer.Argument(metavar="WORDS", help="What it is about.")],
+    category: CategoryOption = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", help="Only those with this tag; more than once: all of them."),
+    ] = None,
+    status: StatusOption = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=MAX_FOUND, help="How many at most.")
+    ] = 20,
+    store: StoreOption = None,
+    embedder: EmbedderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find decisions that mean something similar."""
+    with open_search(store, embedder) as deciding:
+        found = deciding.library.search(
+            query,
+            category=None if category is None else category.value,
+            tags=tag or (),
+            status=None if status is None else status.value,
+            limit=limit,
+        )
+    if as_json:
+        print_list("decisions", found)
+    else:
+        views.show_found(Screen(), found)
+
+
+@_command
+def verify(
+    decision_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The decision. Default: all of them.")
+    ] = None,
+    receipt_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--receipt",
+            metavar="FILE",
+            help="A receipt kept elsewhere, as `receipt ID --json` printed it.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that no event was changed or dropped, and that the receipts are right."""
+    if receipt_file is not None and decision_id is None:
+        raise typer.BadParameter("belongs to one decision: name its ID", param_hint="--receipt")
+    kept = None if receipt_file is None else _receipt_in(receipt_file)
+    with open_deciding(store) as deciding:
+        if decision_id is None:
+            checked = list(deciding.library.check_all())
+        else:
+            checked = [deciding.library.check(_full_id(deciding, decision_id), kept)]
+    if as_json:
+        print_list("verifications", checked)
+    else:
+        views.show_verifications(Screen(), checked)
+    if not all(verification.ok for verification in checked):
+        raise typer.Exit(1)
+
+
+def _receipt_in(path: Path) -> Receipt:
+    try:
+        return Receipt.model_validate_json(path.read_bytes())
+    except ValidationError:
+        allowed = "a receipt as `autotrace decisions receipt ID --json` prints it"
+        raise InvalidArgumentError("--receipt", str(path), allowed) from None
+
+
+@_command
+def receipt(
+    decision_id: IdArgument, store: StoreOption = None, as_json: JsonOption = False
+) -> None:
+    """Print the signed statement of how a decision has ended."""
+    with open_deciding(store) as deciding:
+        signed = deciding.library.receipt(_full_id(deciding, decision_id))
+    if as_json:
+        print_json(signed.model_dump(mode="json"))
+    else:
+        views.show_receipt(Screen(), signed)

@@ -1,0 +1,76 @@
+"""What a span is about: read from its attributes alone. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from autotrace import semconv
+from autotrace.export.records import STATUS_ERROR, SpanRecord
+from autotrace.models import ToolStatus
+
+Role = Literal["task", "step", "tool", "decision", "other"]
+"""`decision` is an event of a decision: a decision has several spans."""
+
+
+def role_of(record: SpanRecord) -> Role:
+    """Tell what a span is about."""
+    attributes = record.get("attributes")
+    if not attributes:
+        return "other"
+    kind = attributes.get(semconv.KIND)
+    if kind == semconv.KIND_TASK:
+        return "task"
+    if kind == semconv.KIND_STEP:
+        return "step"
+    if kind == semconv.KIND_DECISION and semconv.DECISION_ID in attributes:
+        return "decision"
+    operation = attributes.get(semconv.GEN_AI_OPERATION_NAME)
+    if operation == semconv.EXECUTE_TOOL and "end_ns" in record:
+        return "tool"
+    return "other"
+
+
+def trace_id_of(record: SpanRecord) -> str:
+    """Return the public id of the trace that this task span opens."""
+    return f"{semconv.TRACE_ID_PREFIX}{record['trace']}-{record['id']}"
+
+
+def step_id_of(record: SpanRecord) -> str:
+    """Return the public id of the step that this span is."""
+    return f"{semconv.STEP_ID_PREFIX}{record['trace']}-{record['id']}"
+
+
+def tool_status_of(record: SpanRecord) -> ToolStatus:
+    """Return how a tool call ended."""
+    attributes = record.get("attributes", {})
+    status = attributes.get(semconv.TOOL_STATUS)
+    if status == "timeout":
+        return "timeout"
+    if (
+        status == "error"
+        or record.get("status") == STATUS_ERROR
+        or semconv.ERROR_TYPE in attributes
+    ):
+        return "error"
+    return "success"
+
+
+def duration_ms_of(record: SpanRecord) -> int:
+    """Return the duration of an ended span, rounded to whole milliseconds, never negative."""
+    return max(0, round((record.get("end_ns", 0) - record.get("start_ns", 0)) / 1e6))
+
+
+def tool_name_of(record: SpanRecord) -> str:
+    """Return the name of the tool that a tool span called."""
+    name = record.get("attributes", {}).get(semconv.GEN_AI_TOOL_NAME)
+    return str(name) if name else record.get("name", "").removeprefix(semconv.EXECUTE_TOOL).strip()
+
+
+def decision_id_of(record: SpanRecord) -> str:
+    """Return the id of the decision of which this span is an event."""
+    return str(record.get("attributes", {}).get(semconv.DECISION_ID))
+
+
+def is_rejection(record: SpanRecord) -> bool:
+    """Tell whether an event of a decision is that a person has rejected it."""
+    return record.get("attributes", {}).get(semconv.DECISION_EVENT) == semconv.APPROVAL_REJECTED

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 import autotrace
 from autotrace import decision, decisions, recall, step, task, tool
@@ -71,6 +72,27 @@ def test_a_rejection_stays_on_the_trace_for_the_next_attempt() -> None:
     assert rejected.approval is not None
     assert rejected.approval.rationale == "elephants are grey"
     assert decisions.search("grey elephants", limit=1)[0].decision_id == waiting
+
+
+def test_an_event_is_one_record_which_holds_nothing_that_was_written(
+    configure: Configure, provider: TracerProvider
+) -> None:
+    for options in ({}, {"tracer_provider": provider}):
+        store = configure(storing="thread", flush_interval_ms=60_000, **options)
+        before = spooled(store)
+        with decision("order.create", actor="bot", metadata={"note": "secret"}) as d:
+            d.add_context({"why": "secret"}, summary="secret")
+        lines = [line for line in spooled(store) if line not in before]
+
+        assert len([line for line in lines if d.decision_id in line]) == 3
+        assert not [line for line in lines if "secret" in line]
+
+
+def spooled(store: Path) -> list[str]:
+    """Return every line that waits in the spool."""
+    return [
+        line for path in (store / "spool").rglob("*.log") for line in path.read_text().splitlines()
+    ]
 
 
 @pytest.mark.usefixtures("stored_by")

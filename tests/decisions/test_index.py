@@ -135,6 +135,24 @@ def test_a_rejection_is_found_by_its_rationale(agent: Agent) -> None:
     assert {f.decision_id for f in agent.library.search("elephants")} == {refund, order}
 
 
+def test_what_was_erased_finds_nothing_even_while_it_is_being_erased(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise StoreUnavailableError("between the event and the erasure")
+
+    asked = agent.ask("refund.grant", "Jane Doe wants money")
+    with monkeypatch.context() as patch:
+        patch.setattr(decisions, "replace", die)
+        with pytest.raises(StoreUnavailableError):
+            agent.library.erase(asked, by="ada")
+    agent.store()
+
+    (found,) = agent.library.search("refund grant")
+    assert found.similarity is not None
+    assert found.similarity > 0.99
+
+
 def test_a_batch_without_events_of_decisions_does_not_touch_their_store(agent: Agent) -> None:
     agent.store([task_record(1, None, 0, 10), tool_record(2, 1, 3, 4)])
 

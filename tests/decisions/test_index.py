@@ -35,7 +35,7 @@ class Agent:
 
     def __post_init__(self) -> None:
         deciding = open_deciding(self.settings.model_dump(), self.embedder)
-        self.service, self.library = deciding.service, deciding.library
+        self.service, self.library, self.proof = deciding.service, deciding.library, deciding.proof
         self.connection = deciding.service.book.connection
         self.told = cast("Kept", deciding.service.book.recording)
         space = self.embedder.space
@@ -145,7 +145,7 @@ def test_what_was_erased_finds_nothing_even_while_it_is_being_erased(
     with monkeypatch.context() as patch:
         patch.setattr(decisions, "replace", die)
         with pytest.raises(StoreUnavailableError):
-            agent.library.erase(asked, by="ada")
+            agent.proof.erase(asked, by="ada")
     agent.store()
 
     (found,) = agent.library.search("refund grant")

@@ -50,6 +50,8 @@ def _plain(value: Any) -> Any:
             if not isinstance(key, str):
                 msg = f"the key {key!r} is no string"
                 raise ValueError(msg)
-        return {key: _plain(item) for key, item in items}
+        plain = {key: _plain(item) for key, item in items}
+        # An object that looks like a tagged number is tagged as well, and is no text.
+        return {_TAG: plain} if _TAG in plain else plain
     msg = f"a value of type {type(value).__qualname__} has no canonical JSON"
     raise ValueError(msg)

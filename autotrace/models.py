@@ -292,7 +292,8 @@ class Verification(_Model):
     erased_events: int = 0
     first_bad_event: str | None = None
     problem: str | None = None
-    receipt: Literal["valid", "invalid", "none"] = "none"
+    receipt: Literal["valid", "unknown_key", "invalid", "none"] = "none"
+    """`unknown_key`: it fits, and is signed with another key than this store's on this machine."""
 
 
 class FoundDecision(_Model):

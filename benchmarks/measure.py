@@ -98,6 +98,11 @@ class Size:
     """How long spans are recorded at a steady rate."""
     footprint_rounds: int
     footprint_spans: int
+    decision_rounds: int
+    decisions: int
+    """Decisions of one round."""
+    decision_waits: int
+    """How often an agent waits for an answer."""
 
 
 SIZES = {
@@ -122,6 +127,9 @@ SIZES = {
             paced_s=60.0,
             footprint_rounds=5,
             footprint_spans=100_000,
+            decision_rounds=15,
+            decisions=20,
+            decision_waits=20,
         ),
         Size(
             name="quick",
@@ -142,6 +150,9 @@ SIZES = {
             paced_s=10.0,
             footprint_rounds=2,
             footprint_spans=20_000,
+            decision_rounds=5,
+            decisions=10,
+            decision_waits=5,
         ),
         Size(  # only shows that the code runs
             name="tiny",
@@ -162,6 +173,9 @@ SIZES = {
             paced_s=0.5,
             footprint_rounds=1,
             footprint_spans=200,
+            decision_rounds=1,
+            decisions=2,
+            decision_waits=1,
         ),
     )
 }

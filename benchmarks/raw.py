@@ -29,6 +29,26 @@ def raw_collection(folder: Path) -> Generator[RawCollection]:
         "Any",
         chromadb.PersistentClient(str(folder), settings=Settings(anonymized_telemetry=False)),
     )
+    with _opened(client) as opened:
+        yield opened
+
+
+@contextmanager
+def raw_server_collection(port: int) -> Generator[RawCollection]:
+    """Open, or make, the collection on a Chroma server of this machine."""
+    import chromadb
+    from chromadb.config import Settings
+
+    client = cast(
+        "Any",
+        chromadb.HttpClient("127.0.0.1", port, settings=Settings(anonymized_telemetry=False)),
+    )
+    with _opened(client) as opened:
+        yield opened
+
+
+@contextmanager
+def _opened(client: Any) -> Generator[RawCollection]:
     try:
         collection = client.get_or_create_collection(
             "raw", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None

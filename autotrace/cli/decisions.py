@@ -251,7 +251,8 @@ def erase(
     """Erase what was written in a decision; that it happened stays, and verifies."""
 
     def erase(deciding: Deciding, full_id: str) -> Decision:
-        return deciding.library.erase(full_id, by=_named(by), reason=why)
+        deciding.proof.erase(full_id, by=_named(by), reason=why)
+        return deciding.library.get(full_id)
 
     _change(store, decision_id, erase, as_json=as_json)
 
@@ -326,9 +327,9 @@ def verify(
     kept = None if receipt_file is None else _receipt_in(receipt_file)
     with open_deciding(store) as deciding:
         if decision_id is None:
-            checked = list(deciding.library.check_all())
+            checked = list(deciding.proof.check_all())
         else:
-            checked = [deciding.library.check(_full_id(deciding, decision_id), kept)]
+            checked = [deciding.proof.check(_full_id(deciding, decision_id), kept)]
     if as_json:
         print_list("verifications", checked)
     else:
@@ -351,7 +352,7 @@ def receipt(
 ) -> None:
     """Print the signed statement of how a decision has ended."""
     with open_deciding(store) as deciding:
-        signed = deciding.library.receipt(_full_id(deciding, decision_id))
+        signed = deciding.proof.receipt(_full_id(deciding, decision_id))
     if as_json:
         print_json(signed.model_dump(mode="json"))
     else:

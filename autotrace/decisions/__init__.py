@@ -293,7 +293,7 @@ def receipt(decision_id: str) -> Receipt:
         NotConfiguredError: `autotrace.configure()` was not called.
         StoreError: The store cannot be read, or the signing key.
     """
-    return deciding_or_raise("decisions.receipt()").library.receipt(decision_id)
+    return deciding_or_raise("decisions.receipt()").proof.receipt(decision_id)
 
 
 def verify(decision_id: str) -> bool:
@@ -320,7 +320,7 @@ def check(decision_id: str, receipt: Receipt | None = None) -> Verification:
         NotConfiguredError: `autotrace.configure()` was not called.
         StoreError: The store cannot be read.
     """
-    return deciding_or_raise("decisions.check()").library.check(decision_id, receipt)
+    return deciding_or_raise("decisions.check()").proof.check(decision_id, receipt)
 
 
 def erase(decision_id: str, *, by: str, reason: str | None = None) -> Decision:
@@ -336,4 +336,6 @@ def erase(decision_id: str, *, by: str, reason: str | None = None) -> Decision:
         NotConfiguredError: `autotrace.configure()` was not called.
         StoreError: The store does not take it.
     """
-    return deciding_or_raise("decisions.erase()").library.erase(decision_id, by=by, reason=reason)
+    deciding = deciding_or_raise("decisions.erase()")
+    deciding.proof.erase(decision_id, by=by, reason=reason)
+    return deciding.library.get(decision_id)

@@ -10,6 +10,7 @@ from autotrace.errors import NotConfiguredError
 if TYPE_CHECKING:
     from autotrace.decisions.delivery import Deliveries
     from autotrace.decisions.library import DecisionLibrary
+    from autotrace.decisions.proof import DecisionProof
     from autotrace.decisions.service import DecisionService
 
 
@@ -20,11 +21,13 @@ class Deciding:
         self,
         service: DecisionService,
         library: DecisionLibrary,
+        proof: DecisionProof,
         deliveries: Deliveries,
         actor: str,
     ) -> None:
         self.service = service
         self.library = library
+        self.proof = proof
         self.actor = actor
         """Who asks where nobody is named."""
         self._deliveries = deliveries

@@ -141,8 +141,10 @@ def to_event(stored: StoredEvent) -> DecisionEvent:
 def text_of(events: list[StoredEvent]) -> str:
     """Return the words by which a decision is found: what was asked, why, and what came of it."""
     words: list[Any] = []
+    # What is said to be erased may be there for another moment.
+    said = {number for event in events for number in event["facts"].get("sequences", ())}
     for event in events:
-        content = event["content"] or {}
+        content = (event["content"] if event["sequence"] not in said else None) or {}
         if event["type"] == machine.CREATED:
             words.append(event["facts"]["intent"].replace(".", " ").replace("_", " "))
             words += [content.get(name) for name in ("title", "decision", "context", "rationale")]

@@ -11,6 +11,7 @@ from autotrace.decisions.book import DecisionBook, Log, Recording
 from autotrace.decisions.current import Deciding
 from autotrace.decisions.delivery import Deliveries
 from autotrace.decisions.library import DecisionLibrary
+from autotrace.decisions.proof import DecisionProof
 from autotrace.decisions.receipts import Signer, verify_signature
 from autotrace.decisions.routes import route_named
 from autotrace.decisions.service import DecisionService, Send
@@ -46,7 +47,7 @@ def make_deciding(
 
     def sign(log: Log) -> Mapping[str, Any] | None:
         try:
-            return library.sign(log)
+            return proof.sign(log)
         except Exception as error:  # noqa: BLE001 - a decision ends with or without a receipt
             count("unsigned_decisions")
             note("receipt", f"a decision has ended without a receipt: {error}", error)
@@ -59,11 +60,12 @@ def make_deciding(
         return None if sender is None else functools.partial(deliveries.deliver, sender)
 
     book = DecisionBook(connection, recording, sign=sign)
-    library = DecisionLibrary(book, embed=embed, signer=signer, is_signed=verify_signature)
+    library = DecisionLibrary(book, embed=embed)
+    proof = DecisionProof(book, signer=signer, is_signed=verify_signature)
     service = DecisionService(
         book, evaluate=policies.evaluate, route=route, enforce_modes=settings.enforce_modes
     )
-    return Deciding(service, library, deliveries, settings.agent or DEFAULT_ACTOR)
+    return Deciding(service, library, proof, deliveries, settings.agent or DEFAULT_ACTOR)
 
 
 def _signer(settings: Settings) -> Signer:

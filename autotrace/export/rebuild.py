@@ -118,6 +118,8 @@ def rebuild(
             return rebuilt._replace(decisions=number)
     finally:
         connection.close()  # its collections are gone, and so is what it knows of them
+        if decisions is not None:
+            decisions.close()
 
 
 class _Rebuild:

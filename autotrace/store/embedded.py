@@ -12,7 +12,8 @@ another process wrote after it was opened. So an embedded connection
 
 Threads: any thread may use a connection. A client in use is never closed under its user's feet;
 opening anew waits until nobody uses it. After a fork the child leaves the parent's client alone
-(closing it would wait for threads that did not survive), and cannot open one of its own.
+(closing it would wait for threads that did not survive) and opens its own, in another process, as
+Chroma hangs in this one (forked.py, remote.py).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from autotrace.errors import StoreError, StoreUnavailableError
 from autotrace.store.connection import C, Connection, Opener
 from autotrace.store.failures import is_failure_of_chroma
 from autotrace.store.folder import private_directory
+from autotrace.store.forked import hangs_here, will_open
 from autotrace.store.journal import Journal
 from autotrace.store.recent import View
 from autotrace.store.rows import import_whole
@@ -134,7 +136,7 @@ class EmbeddedConnection(Connection[C]):
         if self._pid != os.getpid():
             if self._client is not None:
                 _inherited_clients.append(self._client)
-                _forget_system(self._client)
+                _forget(self._client)
             self._reset()
 
     @contextlib.contextmanager
@@ -274,26 +276,19 @@ class EmbeddedConnection(Connection[C]):
 
     def _open_if_changed(self) -> View[C]:
         current = self.generation()
-        if self._view is not None and current == self._seen:
+        lock = cast("Any", self._file_lock)._context.lock_file_fd
+        if self._view is not None and current == self._seen and self._is_usable(lock):
             return self._view
         self._close_client()
-        if _inherited_clients:
-            # Chroma would hang, and hold the lock that every other process waits for.
-            msg = (
-                f"the store {self.name} cannot be used in a process that was forked from one that "
-                "had a store open: start it with spawn or forkserver, or fork before"
-            )
-            raise StoreUnavailableError(msg)
-        import_whole("chromadb")
-        import chromadb
-        from chromadb.config import Settings
-
         path = self.path / CHROMA_DIRECTORY
         private_directory(path)
         try:
-            self._client = chromadb.PersistentClient(
-                str(path), settings=Settings(anonymized_telemetry=False)
-            )
+            if hangs_here():
+                from autotrace.store.remote import RemoteClient
+
+                self._client = RemoteClient(str(path), lock)
+            else:
+                self._client = open_client(str(path))
             opened = self._opener(self._client, self.name, self.space)
         except StoreError:
             self._close_client()
@@ -307,12 +302,23 @@ class EmbeddedConnection(Connection[C]):
         self._opened_at_s = time.monotonic()
         return self._view
 
+    def _is_usable(self, lock: int) -> bool:
+        """Tell whether the client, if it is in another process, has the lock and can be asked."""
+        if hangs_here():
+            try:
+                self._client.hold(lock)
+            except Exception as error:
+                if not is_failure_of_chroma(error):
+                    raise
+                return False
+        return True
+
     def _close_client(self) -> None:
         client, self._client, self._view = self._client, None, None
         if client is not None:
             client.close()
             # Somebody else's client of this path must not hand us its old view.
-            _forget_system(client)
+            _forget(client)
 
     @override
     def close(self) -> None:
@@ -327,7 +333,17 @@ def _epoch_of(generation: str) -> str:
     return generation.split(" ")[2] if generation.count(" ") >= 2 else ""
 
 
-def _forget_system(client: Any) -> None:
+def open_client(path: str) -> Any:
+    """Open Chroma in this process."""
+    import_whole("chromadb")
+    import chromadb
+    from chromadb.config import Settings
+
+    will_open()
+    return chromadb.PersistentClient(path, settings=Settings(anonymized_telemetry=False))
+
+
+def _forget(client: Any) -> None:
     """Make chromadb open the path anew instead of handing out a system it has open.
 
     chromadb's public way to do so forgets the systems of every path and breaks other clients.
@@ -335,6 +351,6 @@ def _forget_system(client: Any) -> None:
     from chromadb.api.shared_system_client import SharedSystemClient
 
     shared: Any = SharedSystemClient
-    identifier = client._identifier
+    identifier = getattr(client, "_identifier", None)  # one in another process has none
     shared._identifier_to_system.pop(identifier, None)
     shared._identifier_to_refcount.pop(identifier, None)

@@ -355,6 +355,18 @@ def test_decisions_are_found_by_meaning(open_store: Decided) -> None:
     assert printed.splitlines()[1:3] == ["      rejected: kettles are fine", f"      {asked}"]
 
 
+def test_a_rebuild_embeds_decisions_anew(tmp_path: Path) -> None:
+    moved = a_store(tmp_path / "store")
+    asked = moved.ask("Give back the money for the kettle")
+    other = ("--embedder", "tests.embedders:SmallEmbedder")
+
+    document = json.loads(process("rebuild", "--json", "--store", str(moved.store), *other).stdout)
+
+    assert (document["traces"], document["decisions"]) == (1, 1)
+    found = json.loads(moved.process("search", "money", "--json", *other).stdout)
+    assert [d["decision_id"] for d in found["decisions"]] == [asked]
+
+
 # --- proving
 
 

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -393,10 +394,54 @@ def test_an_object_is_entered_once_at_a_time(agent: Agent) -> None:
 
 
 def test_the_context_is_what_it_was(agent: Agent) -> None:
+    with task("x"):
+        before = otel_context.get_current()
+        with pytest.raises(KeyError), decision("order.create"):
+            raise KeyError
+        assert otel_context.get_current() == before
+
+
+def test_blocks_of_generators_that_take_turns_are_left_in_any_order(agent: Agent) -> None:
+    @tool
+    def note(text: str) -> None: ...
+
+    def turn(number: int) -> Iterator[None]:
+        with decision(f"order.{number}"):
+            yield
+
     before = otel_context.get_current()
-    with pytest.raises(KeyError), task("x"), decision("order.create"):
-        raise KeyError
-    assert otel_context.get_current() == before
+    first, second = turn(1), turn(2)
+    next(first)
+    next(second)
+    first.close()
+    note("inside the second")
+    second.close()
+    note("outside of both")
+    otel_context.attach(before)
+    called = {d.intent: types_of(d).count("tool_called") for d in agent.decisions}
+    assert called == {"order.1": 0, "order.2": 1}
+
+
+def test_a_tool_call_that_ends_after_the_block_is_none_of_it(agent: Agent) -> None:
+    @tool
+    async def search(query: str) -> None: ...
+
+    async def run() -> None:
+        async with decision("order.create"):
+            left = asyncio.Event()
+            late = asyncio.create_task(_after(left, search))
+        left.set()
+        await late
+
+    asyncio.run(run())
+    assert types_of(agent.decision) == ["created", "closed"]
+    (ended,) = [r for r in agent.recorded.records if r["name"].startswith("execute")]
+    assert semconv.DECISION_ID not in ended["attributes"]
+
+
+async def _after(event: asyncio.Event, search: Any) -> None:
+    await event.wait()
+    await search("late")
 
 
 def test_without_a_configuration_entering_raises() -> None:

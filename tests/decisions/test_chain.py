@@ -124,3 +124,13 @@ def test_short_content_cannot_be_guessed_from_its_digest() -> None:
     one, other = linked(drafts)
 
     assert one["content_sha256"] != other["content_sha256"]
+
+
+def test_no_two_values_are_spelled_alike() -> None:
+    alike: list[list[Any]] = [
+        [2**60, {"autotrace.number": str(2**60)}, str(2**60)],
+        [float("nan"), {"autotrace.number": "nan"}],
+        [{"autotrace.number": "1"}, {"autotrace.number": {"autotrace.number": "1"}}],
+    ]
+    for values in alike:
+        assert len({canonical(value) for value in values}) == len(values)

@@ -19,7 +19,7 @@ from autotrace.export.records import SpanRecord
 from autotrace.models import ApprovalRequest
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
-from autotrace.store import decisions
+from autotrace.store import decisions, embedded
 from tests.decisions.deciding import Kept, open_deciding
 from tests.embedders import HashEmbedder, SmallEmbedder
 from tests.export.strategies import decision_record, task_record, tool_record
@@ -35,7 +35,7 @@ class Agent:
 
     def __post_init__(self) -> None:
         deciding = open_deciding(self.settings.model_dump(), self.embedder)
-        self.service, self.library = deciding.service, deciding.library
+        self.service, self.library, self.proof = deciding.service, deciding.library, deciding.proof
         self.connection = deciding.service.book.connection
         self.told = cast("Kept", deciding.service.book.recording)
         space = self.embedder.space
@@ -133,6 +133,24 @@ def test_a_rejection_is_found_by_its_rationale(agent: Agent) -> None:
 
     assert agent.found("grey elephants are") == [order]
     assert {f.decision_id for f in agent.library.search("elephants")} == {refund, order}
+
+
+def test_what_was_erased_finds_nothing_even_while_it_is_being_erased(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise StoreUnavailableError("between the event and the erasure")
+
+    asked = agent.ask("refund.grant", "Jane Doe wants money")
+    with monkeypatch.context() as patch:
+        patch.setattr(decisions, "replace", die)
+        with pytest.raises(StoreUnavailableError):
+            agent.proof.erase(asked, by="ada")
+    agent.store()
+
+    (found,) = agent.library.search("refund grant")
+    assert found.similarity is not None
+    assert found.similarity > 0.99
 
 
 def test_a_batch_without_events_of_decisions_does_not_touch_their_store(agent: Agent) -> None:
@@ -246,6 +264,19 @@ def test_a_rebuild_moves_decisions_to_another_embedder(agents: Agents) -> None:
     assert moved.found("order place Buy paper for the printer") == [order]
     with pytest.raises(EmbeddingSpaceError):
         agent.found("a broken kettle")
+
+
+def test_a_search_goes_on_while_a_rebuild_replaces_the_index(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "REOPEN_INTERVAL_S", 3600.0)
+    refund = agent.ask("refund.grant", "Give the money back for the broken kettle")
+    agent.store()
+    assert agent.found("a broken kettle") == [refund]
+
+    assert rebuilt(agent, agent.embedder).decisions == 1
+
+    assert agent.found("a broken kettle") == [refund]
 
 
 def test_a_rebuild_finds_what_the_index_has_lost(agent: Agent) -> None:

@@ -108,7 +108,7 @@ def test_eight_processes_that_race_agree_on_one_outcome_of_each_decision(
             for event in trace.events[2:]
         ]
         assert sorted(w for w in won if w[0] == decision_id) == sorted(history)
-        assert deciding.library.verify(decision_id)
+        assert deciding.proof.verify(decision_id)
     deciding.service.book.connection.close()
 
 

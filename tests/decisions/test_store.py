@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -170,8 +171,8 @@ def test_what_is_asked_of_no_decision_says_so(deciding: Deciding) -> None:
     calls: list[Callable[[], object]] = [
         lambda: deciding.library.get("decision-none"),
         lambda: deciding.library.trace("decision-none"),
-        lambda: deciding.library.receipt("decision-none"),
-        lambda: deciding.library.verify("decision-none"),
+        lambda: deciding.proof.receipt("decision-none"),
+        lambda: deciding.proof.verify("decision-none"),
         lambda: deciding.library.list(after="decision-none"),
         lambda: deciding.service.close("decision-none", "commit", by="bot"),
         lambda: deciding.service.add_context("decision-none", {"a": 1}, by="bot"),
@@ -257,7 +258,7 @@ def test_a_decision_is_recorded_in_one_call(deciding: Deciding) -> None:
         "alternatives_considered": [a.model_dump() for a in recorded.alternatives_considered]
     } == RECORD
     assert deciding.library.list(category="architecture") == [recorded]
-    assert deciding.library.verify(recorded.decision_id)
+    assert deciding.proof.verify(recorded.decision_id)
     for name, value in (
         ("category", "poetry"),
         ("title", ""),
@@ -352,12 +353,12 @@ def test_a_call_has_one_decision_at_a_time_and_a_new_one_after_it_was_used(
 def test_a_receipt_is_signed_and_stays_the_same(deciding: Deciding) -> None:
     decision_id = opened(deciding).decision_id
     with pytest.raises(DecisionStateError, match="has not"):
-        deciding.library.receipt(decision_id)
+        deciding.proof.receipt(decision_id)
     deciding.service.close(decision_id, "commit", by="bot")
 
-    receipt = deciding.library.receipt(decision_id)
+    receipt = deciding.proof.receipt(decision_id)
 
-    assert deciding.library.receipt(decision_id) == receipt
+    assert deciding.proof.receipt(decision_id) == receipt
     closed = deciding.library.trace(decision_id).events[-1]
     assert receipt.receipt_data | {"created_at": "", "closed_at": ""} == {
         "decision_id": decision_id,
@@ -369,38 +370,51 @@ def test_a_receipt_is_signed_and_stays_the_same(deciding: Deciding) -> None:
         "events": 2,
         "head": closed.hash,
     }
-    assert deciding.library.check(decision_id).receipt == "valid"
+    assert deciding.proof.check(decision_id).receipt == "valid"
 
 
 def test_a_changed_receipt_is_not_valid(deciding: Deciding) -> None:
     decision_id = opened(deciding).decision_id
     deciding.service.close(decision_id, "commit", by="bot")
-    receipt = deciding.library.receipt(decision_id)
+    receipt = deciding.proof.receipt(decision_id)
 
     for changed in (
         receipt.model_copy(update={"signature": "AAAA"}),
         receipt.model_copy(update={"receipt_data": receipt.receipt_data | {"status": "aborted"}}),
     ):
-        assert deciding.library.check(decision_id, changed).problem == (
+        assert deciding.proof.check(decision_id, changed).problem == (
             "the receipt's signature is not that of its data"
         )
+
+
+def test_a_receipt_signed_with_another_key_says_so(
+    deciding: Deciding, store_settings: dict[str, str]
+) -> None:
+    other = open_deciding(store_settings, receipt_key=base64.b64encode(bytes(32)).decode())
+    decision_id = opened(other).decision_id
+    other.service.close(decision_id, "commit", by="bot")
+    other.close(0)
+
+    found = deciding.proof.check(decision_id)
+
+    assert (found.ok, found.receipt) == (True, "unknown_key")
 
 
 def test_a_changed_event_is_named(deciding: Deciding) -> None:
     decision_id = asked(deciding, title="small")
     deciding.service.resolve(decision_id, granted=True, approver="ada")
-    assert deciding.library.verify(decision_id)
+    assert deciding.proof.verify(decision_id)
     connection = deciding.service.book.connection
     with connection.writing() as collections:
         (event,) = schema.documents(collections.log, [f"{decision_id}/1"]).values()
         event[0]["content"]["title"] = "large"
         schema.upsert(collections.log, {f"{decision_id}/1": event})
 
-    found = deciding.library.check(decision_id)
+    found = deciding.proof.check(decision_id)
 
     assert (found.ok, found.first_bad_event) == (False, event[0]["event_id"])
     assert found.problem == "its content was changed"
-    assert not deciding.library.verify(decision_id)
+    assert not deciding.proof.verify(decision_id)
 
 
 def test_callers_that_race_for_a_call_get_the_same_decision_and_so_does_the_next(
@@ -458,14 +472,14 @@ def test_a_damaged_decision_is_named_and_keeps_none_of_the_others_from_being_rea
 def test_an_end_that_was_exchanged_shows_by_a_receipt_kept_elsewhere(deciding: Deciding) -> None:
     decision_id = opened(deciding).decision_id
     deciding.service.close(decision_id, "abort", by="bot", reason="no")
-    receipt = deciding.library.receipt(decision_id)
+    receipt = deciding.proof.receipt(decision_id)
     with deciding.service.book.connection.writing() as collections:
         collections.log.delete([f"{decision_id}/1"])
-    still_open = deciding.library.check(decision_id, receipt)
+    still_open = deciding.proof.check(decision_id, receipt)
     deciding.service.close(decision_id, "commit", by="eve")
-    exchanged = deciding.library.check(decision_id, receipt)
+    exchanged = deciding.proof.check(decision_id, receipt)
 
-    assert deciding.library.verify(decision_id), "by itself the history is whole"
+    assert deciding.proof.verify(decision_id), "by itself the history is whole"
     assert (still_open.ok, still_open.receipt) == (False, "invalid")
     assert exchanged.problem == "the receipt says another status, closed_at, head"
 
@@ -474,19 +488,21 @@ def test_erased_content_is_gone_and_the_history_still_verifies(deciding: Decidin
     decision_id = opened(deciding, metadata={"name": "Grace"}).decision_id
     deciding.service.add_context(decision_id, {"address": "secret street"}, by="bot")
     deciding.service.close(decision_id, "commit", by="bot", summary={"to": "Grace"})
-    before = deciding.library.receipt(decision_id)
+    before = deciding.proof.receipt(decision_id)
 
-    after = deciding.library.erase(decision_id, by="ada", reason="asked to")
+    deciding.proof.erase(decision_id, by="ada", reason="asked to")
+    after = deciding.library.get(decision_id)
 
     assert (after.status, after.metadata, after.summary) == ("committed", {}, None)
     trace = deciding.library.trace(decision_id)
     assert "Grace" not in trace.model_dump_json()
     assert "street" not in trace.model_dump_json()
     assert [event.erased for event in trace.events] == [True, True, True, False]
-    found = deciding.library.check(decision_id)
+    found = deciding.proof.check(decision_id)
     assert (found.ok, found.erased_events, found.receipt) == (True, 3, "valid")
-    assert deciding.library.receipt(decision_id) == before
-    assert deciding.library.erase(decision_id, by="ada").model_dump() == after.model_dump()
+    assert deciding.proof.receipt(decision_id) == before
+    deciding.proof.erase(decision_id, by="ada")
+    assert deciding.library.get(decision_id) == after
 
 
 def test_an_erasure_that_was_broken_off_is_finished_by_the_next(
@@ -500,11 +516,12 @@ def test_an_erasure_that_was_broken_off_is_finished_by_the_next(
     with monkeypatch.context() as patch:
         patch.setattr(store, "replace", dies)
         with pytest.raises(KeyboardInterrupt):
-            deciding.library.erase(decision_id, by="ada")
+            deciding.proof.erase(decision_id, by="ada")
     assert deciding.library.get(decision_id).metadata == {"name": "Grace"}
 
-    assert deciding.library.erase(decision_id, by="ada").metadata == {}
-    assert deciding.library.verify(decision_id)
+    deciding.proof.erase(decision_id, by="ada")
+    assert deciding.library.get(decision_id).metadata == {}
+    assert deciding.proof.verify(decision_id)
 
 
 def test_threads_that_race_have_one_winner(deciding: Deciding) -> None:

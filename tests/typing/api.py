@@ -13,8 +13,30 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TypeVar, assert_type, overload
 
 import autotrace
-from autotrace import StepHandle, TaskHandle, current_task, step, task, tool, tool_call
-from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceSummary
+from autotrace import (
+    ApprovalRequest,
+    StepHandle,
+    TaskHandle,
+    current_task,
+    decision,
+    step,
+    task,
+    tool,
+    tool_call,
+    use_decision,
+)
+from autotrace.models import (
+    Approval,
+    Decision,
+    DecisionEvent,
+    DecisionStatus,
+    Health,
+    PolicyOutcome,
+    RecallResult,
+    ToolStats,
+    Trace,
+    TraceSummary,
+)
 
 T = TypeVar("T")
 
@@ -199,6 +221,58 @@ async def in_async_code() -> None:
         assert_type(t, TaskHandle)
         assert_type(s, StepHandle)
         assert_type(c, tool_call)
+
+
+# --- decisions
+
+
+@tool(requires_approval=True, wait=300, approval=ApprovalRequest("Pay?", require_rationale=True))
+def gated(amount: int) -> str:
+    return str(amount)
+
+
+@tool(requires_approval="discount_cap_v1", wait=False)
+async def gated_by_policy(amount: int) -> str:
+    return str(amount)
+
+
+@tool(requires_approval=lambda arguments: arguments["amount"] > 100)
+def gated_by_function(amount: int) -> Iterator[str]:
+    yield str(amount)
+
+
+assert_type(gated(3), str)
+assert_type(gated_by_function(3), Iterator[str])
+gated("x")  # type: ignore[arg-type]
+tool(requires_approval=3)  # type: ignore[call-overload]
+tool(wait="long")  # type: ignore[call-overload]
+tool(approval="please")  # type: ignore[call-overload]
+
+with decision(
+    "order.create", "approve", actor="bot", metadata={"n": 1}, key="k", instance="i", version="v"
+) as d:
+    assert_type(d, decision)
+    assert_type(d.decision_id, str)
+    assert_type(d.decision, Decision)
+    assert_type(d.status, DecisionStatus)
+    assert_type(d.add_context({"risk": 0.1}, summary="low"), DecisionEvent)
+    assert_type(d.evaluate("cap", {"discount": 0.2}), PolicyOutcome)
+    assert_type(d.request_approval("t", "m", expires_in_seconds=60, approvals_needed=2), Approval)
+    assert_type(d.wait(timeout=1.5), Decision)
+    assert_type(d.commit({"order": 7}), Decision)
+    assert_type(d.abort("no"), Decision)
+    d.evaluate("cap", 3)  # type: ignore[arg-type]
+decision("order.create", "maybe")  # type: ignore[arg-type]
+decision("order.create", "approve", "bot")  # type: ignore[misc]
+with use_decision("decision-x"):
+    gated(3)
+
+
+async def decide() -> None:
+    assert_type(await gated_by_policy(3), str)
+    async with decision("order.create") as d:
+        assert_type(d, decision)
+        assert_type(await d.wait_async(timeout=1), Decision)
 
 
 # --- the rest

@@ -159,6 +159,17 @@ class EmbedderUnavailableError(StoreError):
         super().__init__(f"no usable weights for the embedder {space} ({places}); to fix it: {fix}")
 
 
+class DamagedDecisionError(StoreError):
+    """A decision's history was changed, so that it says nothing any more."""
+
+    def __init__(self, decision_id: str) -> None:
+        self.decision_id = decision_id
+        super().__init__(
+            f"the history of {decision_id} was changed and cannot be read: "
+            f"`autotrace decisions verify {decision_id}` names the first bad event"
+        )
+
+
 class SigningKeyError(StoreError):
     """The key that signs receipts cannot be used as it is."""
 

@@ -144,6 +144,7 @@ class Passage:
         self._arguments = arguments
         self._must_ask = True
         self._secrets: list[str] = []
+        self._asked_sha256 = ""
         self._shown: Any = None
         """The arguments as people may see them; None if they may not."""
         self._decision_id: str | None = None
@@ -190,7 +191,9 @@ class Passage:
             StoreError: The store does not answer.
         """
         policies = self._gate.requirement.policies
-        self._fingerprint()  # what cannot be bound is refused before anything is asked
+        # First: what cannot be bound is refused before anything is asked, and what another thread
+        # changes while people and policies are shown the arguments is seen by the claim.
+        self._asked_sha256 = self._fingerprint()
         service = service_or_raise(f"the tool {self._gate.tool_name!r}, which requires approval,")
         actor = actor_here()
         self._show()
@@ -256,7 +259,7 @@ class Passage:
         else:
             decision_id = used.decision_id
             service.check_call(
-                decision_id, tool_name=gate.tool_name, arguments_sha256=self._fingerprint()
+                decision_id, tool_name=gate.tool_name, arguments_sha256=self._asked_sha256
             )
         if wait is not False:
             seconds = None if wait is None or wait is True else wait
@@ -275,7 +278,7 @@ class Passage:
             "approve",
             actor=actor,
             tool_name=self._gate.tool_name,
-            arguments_sha256=self._fingerprint(),
+            arguments_sha256=self._asked_sha256,
             place=place(),
         )
         decision_id = opened.decision_id
@@ -301,16 +304,21 @@ class Passage:
         return replace(
             asked,
             title=asked.title or f"{actor} asks to run {self._gate.tool_name}",
-            arguments=self._shown if asked.arguments is None else asked.arguments,
+            arguments=self._shown if asked.arguments is None else self._kept(asked.arguments),
         )
 
     def _show(self) -> None:
         recorder, capture = current.recorder, self._gate.capture_arguments
-        if recorder is None or not (recorder.capture_arguments if capture is None else capture):
-            return
-        self._shown = orjson.loads(
+        if recorder is not None and (recorder.capture_arguments if capture is None else capture):
+            self._shown = self._kept(self._arguments)
+
+    def _kept(self, arguments: Any) -> Any:
+        recorder = current.recorder
+        if recorder is None:
+            return None
+        return orjson.loads(
             recorder.encoder.json(
-                self._arguments,
+                arguments,
                 secret_keys=self._gate.secret_keys,
                 found=self._secrets,
                 path="arguments",

@@ -42,7 +42,9 @@ class Binding:
             pass  # a builtin that does not tell
         parameters = list(self._signature.parameters.values()) if self._signature else []
         has_receiver = bool(parameters) and parameters[0].name in _RECEIVERS
-        self._receiver = parameters[0].name if has_receiver else None
+        # A method is called without an instance by what decorates it in turn. Of a plain function
+        # `self` is an argument like any other.
+        self._receiver = parameters[0].name if has_receiver and _is_in_class(function) else None
         has_first = has_receiver or inspect.isfunction(function) or is_method
         self._bound = inspect.Signature(parameters[1:] if has_first else parameters)
         """The parameters that follow the instance or class it is bound to."""
@@ -88,3 +90,9 @@ class Binding:
             for name, value in named.items()
             if parameters[name].kind not in _VARIABLE or value
         }
+
+
+def _is_in_class(function: Any) -> bool:
+    """Tell whether a function was defined in the body of a class."""
+    where, _, _ = str(getattr(target_of(function), "__qualname__", "")).rpartition(".")
+    return bool(where) and not where.endswith("<locals>")

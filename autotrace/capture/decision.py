@@ -30,13 +30,7 @@ if TYPE_CHECKING:
         PolicyOutcome,
     )
 
-_PAUSES: Final = (
-    ApprovalPending,
-    KeyboardInterrupt,
-    SystemExit,
-    asyncio.CancelledError,
-    GeneratorExit,
-)
+_PAUSES: Final = (KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit)
 """What leaves a block because the agent stops, and not because the matter is settled."""
 _ENDED: Final = ("committed", "aborted")
 
@@ -61,9 +55,9 @@ class decision:
 
     With a `key`, an agent that starts again finds its decision: entering with the key of one that
     is open, waits or is approved goes on with that one. One that has ended is not decided twice:
-    entering raises ApprovalRefused, with `used` as reason if it was committed. And a block that
-    is left by ApprovalPending, by an interrupt or by cancellation keeps waiting, instead of being
-    aborted, while its approval is outstanding.
+    entering raises ApprovalRefused, with `used` as reason if it was committed. And it is not
+    aborted by what only stops the agent: by ApprovalPending, its own or that of a tool called
+    inside; nor, while its approval is outstanding, by an interrupt or by cancellation.
 
     Args:
         intent: What is to be decided, as a label such as `customer.order.create`.
@@ -363,11 +357,15 @@ class decision:
 
     def _abort_for(self, error: BaseException) -> None:
         try:
-            stays = self._key is not None and isinstance(error, _PAUSES)
-            if not (stays and self.status == "needs_approval"):
+            if self._key is None or not self._stays(error):
                 self._give_up(reason_of(error))
         except Exception as ours:  # noqa: BLE001 - never in place of the error that left the block
             failed(ours)
+
+    def _stays(self, error: BaseException) -> bool:
+        if isinstance(error, ApprovalPending):  # its own, or that of a tool inside
+            return True
+        return isinstance(error, _PAUSES) and self.status == "needs_approval"
 
     def _give_up(self, reason: str) -> None:
         try:

@@ -7,6 +7,7 @@ both styles. Under another event loop than asyncio's, or under none, calls are m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
@@ -33,10 +34,17 @@ async def in_thread(
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:
-        await asyncio.wait([call])
+        await _done(call)
         if not call.cancelled() and call.exception() is None and undo is not None:
-            await asyncio.wait([asyncio.ensure_future(asyncio.to_thread(undo, call.result()))])
+            await _done(asyncio.ensure_future(asyncio.to_thread(undo, call.result())))
         raise
+
+
+async def _done(call: asyncio.Future[Any]) -> None:
+    """Wait for a call whose caller was cancelled, however often that is said again."""
+    while not call.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([call])
 
 
 def _in_asyncio() -> bool:

@@ -134,6 +134,8 @@ class _Speller:
         if str(kind.__module__).partition(".")[0] == "numpy":
             return self._numpy(value, kind)
         if (fields := _fields_of(value, kind)) is not None:
+            if self._tagged:
+                fields = _held_beside(value, kind) | fields
             return self._tag(kind, self._members(fields))
         if issubclass(kind, pathlib.PurePath):
             return self._tag(kind, str(value))
@@ -210,7 +212,7 @@ def _fields_of(value: Any, kind: type[Any]) -> dict[str, Any] | None:
         names = [field.name for field in dataclasses.fields(value)]
     elif (declared := class_attribute(kind, "__attrs_attrs__")) is not MISSING:
         names = [field.name for field in cast("Any", declared)]
-    elif class_attribute(kind, "get_secret_value") is not MISSING:
+    elif _is_secret(kind):
         return {"secret": value.get_secret_value()}
     elif class_attribute(kind, "__pydantic_fields_set__") is not MISSING or (
         class_attribute(kind, "__pydantic_core_schema__") is not MISSING
@@ -224,6 +226,20 @@ def _fields_of(value: Any, kind: type[Any]) -> dict[str, Any] | None:
         msg = f"a {type_name(kind)} has fields, and content beside them"
         raise _NoSpellingError(msg)
     return {name: getattr(value, name) for name in names if hasattr(value, name)}
+
+
+def _is_secret(kind: type[Any]) -> bool:
+    return class_attribute(kind, "get_secret_value") is not MISSING
+
+
+def _held_beside(value: Any, kind: type[Any]) -> dict[str, Any]:
+    """Return what an object holds that its class does not declare: what a subclass adds, say."""
+    held = {} if _is_secret(kind) else attributes(value, kind)
+    given = held.pop("__pydantic_fields_set__", None)  # told apart by `exclude_unset`
+    if given is None:
+        return held
+    held = {name: item for name, item in held.items() if not name.startswith("__pydantic_")}
+    return held | {"__pydantic_fields_set__": given}
 
 
 def _base64(value: Any) -> str:

@@ -10,6 +10,7 @@ What is stored is redacted first; what policies see, and what an approval is bou
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 import socket
@@ -21,6 +22,7 @@ from typing import Any, Final, Protocol
 from autotrace.decisions import chain, machine
 from autotrace.decisions.machine import Draft, State
 from autotrace.errors import (
+    DamagedDecisionError,
     DecisionNotFoundError,
     DecisionStateError,
     InvalidArgumentError,
@@ -32,7 +34,8 @@ from autotrace.store import decisions as store
 from autotrace.store import slots
 from autotrace.store.connection import Connection
 from autotrace.store.decisions import DecisionCollections
-from autotrace.store.slots import Appender
+
+logger = logging.getLogger("autotrace")
 
 _MAX_ATTEMPTS: Final = 50
 _LOOK_EVERY_S: Final = 0.1
@@ -83,8 +86,13 @@ class Log:
     state: State = field(init=False)
 
     def __post_init__(self) -> None:
-        events = [chain.to_event(event) for event in self.events]
-        self.state = machine.fold(self.decision_id, events)
+        try:
+            events = [chain.to_event(event) for event in self.events]
+            self.state = machine.fold(self.decision_id, events)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedDecisionError(self.decision_id) from error
+        if events[0].type != machine.CREATED:
+            raise DamagedDecisionError(self.decision_id)
 
     @property
     def events(self) -> list[chain.StoredEvent]:
@@ -189,8 +197,8 @@ class DecisionBook:
             facts = {**facts, "trace_id": place.trace_id, "otel": place.otel}
             draft = Draft(machine.CREATED, facts, {})
             log, is_new = self._begin(collections, _call_id(call, number), [draft])
-            appender = Appender(self._writer, 0, self.connection.exclusive, collections.max_batch)
-            appender.append(collections.lists, {name: [(log.decision_id,)]})
+            # By whoever comes first of those who race: decision n is slot n, and is counted once.
+            slots.add(collections.lists, name, number, (log.decision_id,), self._writer)
         if is_new:
             self._tell(log, log.events)
         return log
@@ -313,10 +321,16 @@ class DecisionBook:
         return log
 
     def read_all(self, decision_ids: Sequence[str]) -> dict[str, Log]:
-        """Return those of some decisions that exist, as they stand."""
+        """Return those of some decisions that exist, as they stand; without damaged ones."""
         with self.connection.reading() as collections:
             found = store.read_logs(collections.log, decision_ids)
-        logs = {name: Log(name, changes) for name, changes in found.items() if changes}
+        logs: dict[str, Log] = {}
+        for name, changes in found.items():
+            try:
+                if changes:
+                    logs[name] = Log(name, changes)
+            except DamagedDecisionError as error:
+                logger.warning("left out: %s", error)
         now_ns = self.now_ns()
         over = [name for name, log in logs.items() if machine.expire(log.state, now_ns)]
         return logs | {name: self.read(name) for name in over}

@@ -303,6 +303,8 @@ def claim(state: State, *, tool_name: str, arguments_sha256: str) -> list[Draft]
     check_not_refused(state)
     if state.status != "approved":
         raise ApprovalPending(state.decision_id)  # or nobody was asked, which is no yes either
+    if (held := obstacle(state)) is not None:
+        raise ApprovalRefused(state.decision_id, "denied", held)
     return [Draft(CLAIMED, {"tool_name": tool_name, "arguments_sha256": arguments_sha256})]
 
 
@@ -346,7 +348,7 @@ def check_not_refused(state: State) -> None:
         why = (
             f"it was claimed by {state.claim.by} and has not finished: it runs at this moment, or "
             "its process died within it; see whether it took effect, then end it with "
-            f"`autotrace decisions abort {state.decision_id}`"
+            f"`autotrace decisions abort {state.decision_id} --by NAME`"
         )
         raise ApprovalRefused(state.decision_id, "claimed", why)
     if closed is not None:
@@ -449,4 +451,7 @@ def same_person(one: str, other: str) -> bool:
 
 
 def _spelled(name: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    # Of the categories Cc and Cf: what nobody sees, such as a space of no width.
+    seen = (c for c in folded if c.isspace() or not unicodedata.category(c).startswith("C"))
+    return " ".join("".join(seen).split())

@@ -5,7 +5,6 @@
 | log | `{decision id}/{n}` | none | the events of one change of a decision; the truth |
 | log | `superseded/{decision id}` | none | which decision has superseded it |
 | log | `receipt/{decision id}/{event id}` | none | the receipt of its end by that event |
-| log | `signer/{key id}` | none | public keys of those who have signed receipts |
 | state | `store` | none | schema version and embedding space |
 | lists | `t…` | none | the timeline: which decision was opened when (see timeline.py) |
 | waiting | decision id | none | whether a request may be waiting for its answer |
@@ -22,6 +21,7 @@ names every decision that waits, and now and then one that does not; the log say
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +117,10 @@ def delete_search(collections: DecisionCollections) -> None:
 
 
 def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[list[Any]]]:
-    """Return the changes of decisions, in order, each a list of events; none for an unknown one."""
+    """Return the changes of decisions, in order, each a list of events; none for an unknown one.
+
+    In place of what is no event, because somebody changed it, stands an empty object.
+    """
     changes: dict[str, list[list[Any]]] = {decision_id: [] for decision_id in decision_ids}
     pending, width = list(changes), _FIRST_LOOK
     while pending:
@@ -129,7 +132,7 @@ def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[li
                 ]
                 for decision_id in group
             }
-            found = documents(log, [record_id for ids in wanted.values() for record_id in ids])
+            found = _changes(log, [record_id for ids in wanted.values() for record_id in ids])
             for decision_id, ids in wanted.items():
                 present = [found[record_id] for record_id in ids if record_id in found]
                 changes[decision_id] += present
@@ -137,6 +140,24 @@ def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[li
                     unfinished.append(decision_id)
         pending, width = unfinished, width * 4
     return changes
+
+
+def _changes(log: Collection, record_ids: Sequence[str]) -> dict[str, list[Any]]:
+    found = log.get(ids=list(record_ids), include=["metadatas"])
+    return {
+        record_id: _events(metadata)
+        for record_id, metadata in zip(found["ids"], found["metadatas"], strict=True)
+    }
+
+
+def _events(metadata: Any) -> list[Any]:
+    try:
+        events = schema.document_of(metadata)
+    except (AttributeError, KeyError, TypeError, ValueError, zlib.error):
+        events = None
+    if not isinstance(events, list) or not events:
+        return [{}]
+    return [event if isinstance(event, dict) else {} for event in cast("list[Any]", events)]
 
 
 def logged(log: Collection) -> list[str]:
@@ -219,11 +240,6 @@ def superseded_id(decision_id: str) -> str:
 def receipt_id(decision_id: str, event_id: str) -> str:
     """Return the record id of the receipt of an end."""
     return f"receipt/{decision_id}/{event_id}"
-
-
-def signer_id(key_id: str) -> str:
-    """Return the record id of a public key."""
-    return f"signer/{key_id}"
 
 
 def put(log: Collection, record_id: str, document: Any, *, over: bool = False) -> None:

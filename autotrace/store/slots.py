@@ -78,6 +78,14 @@ class Appender:
         raise StoreUnavailableError(msg)
 
 
+def add(
+    collection: Collection, name: str, number: int, entry: tuple[Any, ...], writer: str
+) -> None:
+    """Add one slot, unless it is there; the one before it must be."""
+    slot = {"writer": writer, "batch": 0, "entries": [list(entry)]}
+    schema.add(collection, {slot_id(name, number): slot})
+
+
 def slot_id(name: str, number: int) -> str:
     """Return the record id of a slot."""
     return f"{name}/{number}"

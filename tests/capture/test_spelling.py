@@ -48,6 +48,12 @@ class Point:
     y: Any = 0
 
 
+class Labelled(Point):
+    def __init__(self, label: str) -> None:
+        super().__init__(1, 2)
+        self.label = label
+
+
 @dataclasses.dataclass
 class Vector:
     x: Any
@@ -68,6 +74,10 @@ class Loose(pydantic.BaseModel, extra="allow"):
     x: int
 
 
+class Patch(pydantic.BaseModel):
+    email: str | None = None
+
+
 class Text(str):
     pass
 
@@ -84,6 +94,10 @@ def text_with(attribute: str) -> Text:
 NOON = datetime.datetime(2026, 1, 7, 12, tzinfo=datetime.UTC)
 MAKERS: list[Callable[[], Any]] = [
     lambda: None,
+    lambda: Labelled("a"),
+    lambda: Labelled("b"),
+    lambda: Patch(),
+    lambda: Patch(email=None),  # `exclude_unset` tells them apart
     lambda: True,
     lambda: 1,
     lambda: 1.0,

@@ -209,6 +209,36 @@ def test_a_key_leaves_what_waits_waiting_when_the_agent_stops(
     assert d.status == "aborted"
 
 
+def test_an_answer_that_came_while_the_block_was_left_is_found_by_its_key(agent: Agent) -> None:
+    with pytest.raises(ApprovalPending), decision("order.create", "approve", key="k") as d:
+        d.request_approval()
+        try:
+            d.wait(timeout=0)
+        except ApprovalPending:
+            agent.approve(d.decision_id)
+            raise
+    assert d.status == "approved"
+    with decision("order.create", "approve", key="k") as d:
+        d.wait(timeout=0)
+    assert agent.decision.status == "committed"
+
+
+def test_a_tool_inside_that_waits_for_approval_leaves_a_keyed_block_open(agent: Agent) -> None:
+    @tool(requires_approval=True, wait=False)
+    def pay(amount: int) -> int:
+        return amount
+
+    def attempt() -> int:
+        with decision("order.create", key="k"):
+            return pay(7)
+
+    with pytest.raises(ApprovalPending) as pending:
+        attempt()
+    agent.approve(pending.value.decision_id)
+    assert attempt() == 7
+    assert [made.status for made in agent.decisions] == ["committed", "committed"]
+
+
 def test_a_key_goes_on_with_the_decision_it_has_opened(agent: Agent) -> None:
     @policy("big")
     def big(inputs: dict[str, Any]) -> Any:

@@ -422,5 +422,8 @@ def test_approvers_see_arguments_without_secrets(agent: Agent) -> None:
     # Bound to what is real all the same.
     first = pending(lambda: pay("DE1", "hunter2", {}))
     assert pending(lambda: pay("DE2", "hunter2", {})) != first
+    said = ApprovalRequest(arguments={"to": "bob", "password": "hunter2", "when": object})
+    seen = shown(lambda: tool(approval=said)(pay)("DE4", "x", {}))
+    assert (seen["to"], seen["password"]) == ("bob", hidden)
     unseen = tool(capture_arguments=False)(pay)
     assert shown(lambda: unseen("DE3", "x", {})) is None

@@ -103,6 +103,35 @@ def test_what_a_partial_adds_is_part_of_what_is_approved(agent: Agent) -> None:
     assert to_bob("x") == "bobx"
 
 
+def test_of_a_plain_function_self_and_cls_are_arguments_too(agent: Agent) -> None:
+    @tool(requires_approval=True, wait=False)
+    def enrol(cls: str, student: str) -> str:
+        return f"{student} in {cls}"
+
+    first = pending(lambda: enrol("maths", "ada"))
+    agent.approve(first)
+    assert pending(lambda: enrol("art", "ada")) != first
+    assert enrol("maths", "ada") == "ada in maths"
+
+
+def test_a_gated_method_may_be_decorated_in_turn(agent: Agent) -> None:
+    def logged(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            return function(*args)
+
+        return call
+
+    class Shop:
+        @logged
+        @tool(requires_approval=True, wait=False)
+        def pay(self, amount: int) -> int:
+            return amount
+
+    agent.approve(pending(lambda: Shop().pay(1)))
+    assert Shop().pay(1) == 1
+
+
 def test_keyword_arguments_cannot_stand_for_others(agent: Agent) -> None:
     @tool(requires_approval=True, wait=False)
     def pay(*args: Any, **kwargs: Any) -> None: ...
@@ -236,15 +265,24 @@ def test_a_call_cancelled_while_it_waits_leaves_its_request(agent: Agent, ran: R
     assert ran == [1]
 
 
-def test_a_call_cancelled_while_it_is_claimed_ends_and_does_not_run(agent: Agent, ran: Ran) -> None:
+async def _turns_of_the_loop() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_call_cancelled_while_it_is_claimed_ends_and_does_not_run(
+    agent: Agent, ran: Ran, times: int
+) -> None:
     @tool(requires_approval=True)
     async def pay() -> None:
         ran.append(1)
 
     class Cancelling(Failing):
         def claim(self, *args: Any, **kwargs: Any) -> Any:
-            loop.call_soon_threadsafe(running[0].cancel)
-            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()
+            for _ in range(times):
+                loop.call_soon_threadsafe(running[0].cancel)
+                asyncio.run_coroutine_threadsafe(_turns_of_the_loop(), loop).result()
             return agent.deciding.service.claim(*args, **kwargs)
 
         def close(self, *args: Any, **kwargs: Any) -> Any:

@@ -69,6 +69,15 @@ with agent_in(sys.argv[1], *open_store(sys.argv[1]), name=sys.argv[2]):
         pay(7)
     except ApprovalPending as pending:
         print(pending.decision_id, flush=True)
+    if sys.argv[3] == "fork" and os.fork() == 0:
+        signal.alarm(60)
+        try:
+            pay(7)
+        except Exception as error:
+            print(type(error).__name__, flush=True)
+        os._exit(0)
+    if sys.argv[3] == "fork":
+        print(os.wait()[1])
 """
 
 
@@ -101,6 +110,11 @@ def test_a_process_killed_in_the_body_leaves_claimed_what_is_never_run_again(
     agent.deciding.service.close(decision_id, "abort", by="ada", reason="it had no effect")
     pending(lambda: pay(7))
     assert ran == []
+
+
+def test_a_child_forked_from_who_has_decided_is_refused_and_holds_nobody_up(agent: Agent) -> None:
+    assert run_elsewhere(agent, "fork")[1:] == ["StoreUnavailableError", "0"]
+    assert agent.decision.status == "needs_approval"
 
 
 # --- use

@@ -97,7 +97,7 @@ def test_an_approval_is_waited_for_and_then_allows_the_commit() -> None:
 
 
 @pytest.mark.parametrize("granted", [True, False])
-@pytest.mark.parametrize("name", ["bot", "BOT ", " \uff42\uff4f\uff54"])
+@pytest.mark.parametrize("name", ["bot", "BOT ", " \uff42\uff4f\uff54", "b\u200bo\u00adt\x00"])
 def test_who_asks_cannot_answer_however_the_name_is_spelled(granted: bool, name: str) -> None:
     life = Life()
     life.ask()
@@ -275,6 +275,19 @@ def test_an_approval_is_used_up_by_one_run_of_just_that_call() -> None:
     with pytest.raises(ApprovalRefused) as used:
         life.claim()
     assert used.value.reason == "used"
+
+
+def test_an_approval_of_what_a_policy_denies_is_not_claimed() -> None:
+    life = Life(tool={"name": "pay", "arguments_sha256": "00"})
+    life.evaluate("deny")
+    life.ask()
+    life.answer("ada", why="please")
+
+    with pytest.raises(ApprovalRefused, match="denies it") as refused:
+        life.claim()
+
+    assert refused.value.reason == "denied"
+    assert life.state.claim is None
 
 
 def test_a_decision_has_a_bounded_number_of_events_and_can_always_be_ended() -> None:

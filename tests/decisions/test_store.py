@@ -18,6 +18,7 @@ from autotrace.errors import (
     DecisionNotFoundError,
     DecisionStateError,
     InvalidArgumentError,
+    StoreError,
     StoreVersionError,
 )
 from autotrace.models import ApprovalRequest, Decision
@@ -414,6 +415,58 @@ def test_a_changed_event_is_named(deciding: Deciding) -> None:
     assert (found.ok, found.first_bad_event) == (False, event[0]["event_id"])
     assert found.problem == "its content was changed"
     assert not deciding.proof.verify(decision_id)
+
+
+def test_callers_that_race_for_a_call_get_the_same_decision_and_so_does_the_next(
+    deciding: Deciding, store_settings: dict[str, str]
+) -> None:
+    book = deciding.service.book
+    if book.connection.exclusive:
+        pytest.skip("an embedded store lets one caller in at a time")
+    other = open_deciding(store_settings)
+    begin, ids = book._begin, list[str]()
+
+    def overtaken(*args: Any) -> Any:
+        ids.append(call(other))
+        return begin(*args)
+
+    def call(by: Deciding) -> str:
+        return by.service.open_call(
+            "tool.pay", "approve", actor="bot", tool_name="pay", arguments_sha256="00"
+        ).decision_id
+
+    book._begin = overtaken  # type: ignore[method-assign]
+    ids.append(call(deciding))
+    book._begin = begin  # type: ignore[method-assign]
+    ids.append(call(deciding))
+    other.service.book.connection.close()
+
+    assert len(set(ids)) == 1
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("damage", [None, "{", "7", "[7]", "[{}]", "[]"])
+def test_a_damaged_decision_is_named_and_keeps_none_of_the_others_from_being_read(
+    deciding: Deciding, number: int, damage: str | None
+) -> None:
+    decision_id, other = asked(deciding), asked(deciding)
+    with deciding.service.book.connection.writing() as collections:
+        record_id = f"{decision_id}/{number}"
+        if damage is None:
+            collections.log.delete([record_id])
+        else:
+            collections.log.update([record_id], metadatas=[{"json": damage}])
+    library = deciding.library
+
+    bad = {found.decision_id for found in proof.check_all() if not found.ok}
+
+    lost_its_tail = damage is None and number == 1
+    assert bad == (set() if lost_its_tail else {decision_id})
+    assert [found.decision_id for found in library.pending()] == [other]
+    assert other in [found.decision_id for found in library.list()]
+    if not lost_its_tail:
+        with pytest.raises(StoreError, match=f"decisions verify {decision_id}|no decision"):
+            library.get(decision_id)
 
 
 def test_an_end_that_was_exchanged_shows_by_a_receipt_kept_elsewhere(deciding: Deciding) -> None:

@@ -112,8 +112,8 @@ def test_a_process_killed_in_the_body_leaves_claimed_what_is_never_run_again(
     assert ran == []
 
 
-def test_a_child_forked_from_who_has_decided_is_refused_and_holds_nobody_up(agent: Agent) -> None:
-    assert run_elsewhere(agent, "fork")[1:] == ["StoreUnavailableError", "0"]
+def test_a_child_forked_from_who_has_decided_asks_as_well(agent: Agent) -> None:
+    assert run_elsewhere(agent, "fork")[1:] == ["ApprovalPending", "0"]
     assert agent.decision.status == "needs_approval"
 
 

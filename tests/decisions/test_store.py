@@ -458,7 +458,7 @@ def test_a_damaged_decision_is_named_and_keeps_none_of_the_others_from_being_rea
             collections.log.update([record_id], metadatas=[{"json": damage}])
     library = deciding.library
 
-    bad = {found.decision_id for found in proof.check_all() if not found.ok}
+    bad = {found.decision_id for found in deciding.proof.check_all() if not found.ok}
 
     lost_its_tail = damage is None and number == 1
     assert bad == (set() if lost_its_tail else {decision_id})

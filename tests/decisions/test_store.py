@@ -444,29 +444,28 @@ def test_callers_that_race_for_a_call_get_the_same_decision_and_so_does_the_next
     assert len(set(ids)) == 1
 
 
-@pytest.mark.parametrize("number", [0, 1])
-@pytest.mark.parametrize("damage", [None, "{", "7", "[7]", "[{}]", "[]"])
 def test_a_damaged_decision_is_named_and_keeps_none_of_the_others_from_being_read(
-    deciding: Deciding, number: int, damage: str | None
+    deciding: Deciding,
 ) -> None:
-    decision_id, other = asked(deciding), asked(deciding)
+    whole = asked(deciding)
+    damages = ((0, None), (0, "{"), (1, "7"), (1, "[7]"), (1, "[{}]"), (1, "[]"))
+    damaged = {asked(deciding): damage for damage in damages}
     with deciding.service.book.connection.writing() as collections:
-        record_id = f"{decision_id}/{number}"
-        if damage is None:
-            collections.log.delete([record_id])
-        else:
-            collections.log.update([record_id], metadatas=[{"json": damage}])
-    library = deciding.library
+        for decision_id, (number, damage) in damaged.items():
+            record_id = f"{decision_id}/{number}"
+            if damage is None:
+                collections.log.delete([record_id])
+            else:
+                collections.log.update([record_id], metadatas=[{"json": damage}])
 
     bad = {found.decision_id for found in deciding.proof.check_all() if not found.ok}
 
-    lost_its_tail = damage is None and number == 1
-    assert bad == (set() if lost_its_tail else {decision_id})
-    assert [found.decision_id for found in library.pending()] == [other]
-    assert other in [found.decision_id for found in library.list()]
-    if not lost_its_tail:
-        with pytest.raises(StoreError, match=f"decisions verify {decision_id}|no decision"):
-            library.get(decision_id)
+    assert bad == set(damaged)
+    assert [found.decision_id for found in deciding.library.pending()] == [whole]
+    assert [found.decision_id for found in deciding.library.list()] == [whole]
+    for decision_id in damaged:
+        with pytest.raises(StoreError, match=f"decisions verify {decision_id}"):
+            deciding.library.get(decision_id)
 
 
 def test_an_end_that_was_exchanged_shows_by_a_receipt_kept_elsewhere(deciding: Deciding) -> None:

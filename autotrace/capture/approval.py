@@ -18,12 +18,18 @@ from opentelemetry import context as otel_context
 
 from autotrace import semconv
 from autotrace.capture.binding import Binding
-from autotrace.capture.deciding import Service, actor_here, reason_of, service_or_raise
+from autotrace.capture.deciding import (
+    Service,
+    actor_here,
+    left_open,
+    reason_of,
+    service_or_raise,
+)
 from autotrace.capture.decision_span import place
 from autotrace.capture.drive import MakeOperation
 from autotrace.capture.envelope import Enclosure
 from autotrace.capture.operation import Operation, surroundings
-from autotrace.capture.recorder import Recorder, current, failed
+from autotrace.capture.recorder import Recorder, current
 from autotrace.capture.requirement import Requirement
 from autotrace.errors import ApprovalRefused, DecisionStateError, PolicyError
 
@@ -125,7 +131,7 @@ class Run:
                 self.decision_id, action, by=self._actor, summary=summary, reason=reason
             )
         except Exception as error:  # noqa: BLE001 - the decision stays claimed, which is true too
-            failed(error)
+            left_open(self.decision_id, error)
         finally:
             if self._used is not None:
                 self._used.runs = False
@@ -273,6 +279,8 @@ class Passage:
 
     def _opened(self, service: Service, actor: str, inputs: dict[str, Any]) -> str:
         """Return the decision on this call, for which approval has been asked."""
+        request = self._request(actor)
+        service.check_route(request.route)
         opened = service.open_call(
             self._intent,
             "approve",
@@ -286,7 +294,7 @@ class Passage:
             return decision_id
         try:
             self._evaluate(service, decision_id, actor, inputs)
-            service.request_approval(decision_id, self._request(actor), requester=actor)
+            service.request_approval(decision_id, request, requester=actor)
         except DecisionStateError:
             # Another caller of the same call has asked first, and may have its answer already.
             if service.get(decision_id).status == "open":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Place,
         PolicyOutcome,
     )
+from autotrace.signals import let_through
 
 _NOBODY: Final = "agent"
 """Who asks where neither the code nor the settings name an agent."""
@@ -72,6 +73,10 @@ class Service(Protocol):
 
     def outcome_of(self, policy_id: str, inputs: Mapping[str, Any]) -> PolicyOutcome:
         """Ask a policy before there is a decision."""
+        ...
+
+    def check_route(self, name: str | None) -> None:
+        """Pass the name of an approval route, or none."""
         ...
 
     def add_context(
@@ -174,3 +179,16 @@ def reason_of(error: BaseException, secrets: Sequence[str] = ()) -> str:
         return type(error).__qualname__
     kind, message, _ = recorder.encoder.error(error, secrets)
     return f"{kind}: {message}" if message else kind
+
+
+def left_open(decision_id: str, error: Exception) -> None:
+    """Count and log a decision that could not be ended, as the store did not take it."""
+    let_through(error)
+    recorder = recording.recorder
+    if recorder is None:
+        return
+    try:
+        recorder.count("unclosed_decisions")
+        recorder.note("decision", f"{decision_id} could not be ended: {error}", error)
+    except Exception as ours:  # noqa: BLE001 - the guard of this package
+        recorder.failed(ours)

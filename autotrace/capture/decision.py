@@ -7,11 +7,17 @@ from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from autotrace.capture.deciding import Service, actor_here, reason_of, service_or_raise
+from autotrace.capture.deciding import (
+    Service,
+    actor_here,
+    left_open,
+    reason_of,
+    service_or_raise,
+)
 from autotrace.capture.decision_span import place
 from autotrace.capture.envelope import Envelope
 from autotrace.capture.offload import in_thread, run_through, run_through_async
-from autotrace.capture.recorder import current, failed
+from autotrace.capture.recorder import current
 from autotrace.errors import (
     ApprovalPending,
     ApprovalRefused,
@@ -360,7 +366,7 @@ class decision:
             if self._key is None or not self._stays(error):
                 self._give_up(reason_of(error))
         except Exception as ours:  # noqa: BLE001 - never in place of the error that left the block
-            failed(ours)
+            left_open(self._decision_id, ours)
 
     def _stays(self, error: BaseException) -> bool:
         if isinstance(error, ApprovalPending):  # its own, or that of a tool inside
@@ -373,7 +379,7 @@ class decision:
         except DecisionStateError:
             pass  # somebody else has ended it: a rejection, its expiry, another process
         except Exception as error:  # noqa: BLE001 - an error is on its way already
-            failed(error)
+            left_open(self._decision_id, error)
 
     def _close(
         self, action: str, *, summary: Mapping[str, Any] | None = None, reason: str | None = None

@@ -15,7 +15,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -38,11 +38,6 @@ from autotrace.store.decisions import DecisionCollections
 logger = logging.getLogger("autotrace")
 
 _MAX_ATTEMPTS: Final = 50
-_LOOK_EVERY_S: Final = 0.1
-"""How often who waits looks whether anybody has written: one small file of an embedded store."""
-_ASK_SERVER_EVERY_S: Final = 0.5
-_READ_EVERY_S: Final = 2.0
-"""How often the decision itself is read at least."""
 
 
 class Recording(Protocol):
@@ -344,44 +339,6 @@ class DecisionBook:
         if log is None:
             raise DecisionNotFoundError(decision_id, self.connection.name)
         return log
-
-    def until_answered(
-        self, decision_id: str, timeout_s: float | None
-    ) -> Generator[float, None, Log]:
-        """Follow a decision until its request is answered, or ends, or the time is over.
-
-        Yields:
-            How long to sleep before the next look, in seconds.
-
-        Returns:
-            The decision as it stands then.
-        """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        is_file = self.connection.exclusive
-        while True:
-            mark = self.connection.generation()
-            log = self.read(decision_id)
-            read_at_s = time.monotonic()
-            if log.state.status != "needs_approval":
-                return log
-            read_again_s = read_at_s + self._pause_s(log.state)
-            while (now_s := time.monotonic()) < read_again_s:
-                if deadline is not None and now_s >= deadline:
-                    return self.read(decision_id)
-                left_s = read_again_s - now_s
-                if deadline is not None:
-                    left_s = min(left_s, deadline - now_s)
-                yield min(left_s, _LOOK_EVERY_S) if is_file else left_s
-                if is_file and self.connection.generation() != mark:
-                    break
-
-    def _pause_s(self, state: State) -> float:
-        """Return how long the decision itself may go unread: until it expires, or a while."""
-        pause_s = _READ_EVERY_S if self.connection.exclusive else _ASK_SERVER_EVERY_S
-        expires_at_ns = state.request.expires_at_ns if state.request is not None else None
-        if expires_at_ns is None:
-            return pause_s
-        return min(pause_s, max(0.0, (expires_at_ns - self.now_ns()) / 1e9) + 0.001)
 
 
 def _hashed(*parts: str) -> str:

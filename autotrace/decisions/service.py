@@ -17,6 +17,7 @@ from autotrace.decisions.given import Given
 from autotrace.decisions.machine import Draft, State
 from autotrace.decisions.policies import Evaluated
 from autotrace.decisions.routes import approval_notice
+from autotrace.decisions.waiting import until_answered
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import (
     NOWHERE,
@@ -189,8 +190,20 @@ class DecisionService:
 
         Returns:
             The decision as it stands then.
+
+        Raises:
+            DecisionNotFoundError: There is none with this id.
+            StoreUnavailableError: The store has not answered for a minute.
         """
-        return self._view((yield from self.book.until_answered(decision_id, timeout_s)))
+        return self._view((yield from until_answered(self.book, decision_id, timeout_s)))
+
+    def check_route(self, name: str | None) -> None:
+        """Pass the name of an approval route, or none.
+
+        Raises:
+            InvalidArgumentError: There is no such route.
+        """
+        self._route(name)
 
     def outcome_of(self, policy_id: str, inputs: Mapping[str, Any]) -> PolicyOutcome:
         """Ask a policy before there is a decision; nothing is kept.

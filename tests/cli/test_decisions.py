@@ -16,6 +16,7 @@ import autotrace
 from autotrace import task
 from autotrace.cli.app import app
 from autotrace.decisions.current import Deciding
+from autotrace.decisions.waiting import until_answered
 from autotrace.models import ApprovalRequest, Decision, DecisionTrace, Place, Verification
 from autotrace.store import decisions as store_of_decisions
 from tests.decisions.deciding import open_deciding
@@ -230,7 +231,7 @@ def test_an_agent_that_waits_goes_on_when_another_process_approves(open_store: D
     started, states = threading.Event(), list[str]()
 
     def wait() -> None:
-        looks = book.until_answered(asked, 60)
+        looks = until_answered(book, asked, 60)
         pause = threading.Event()
         try:
             while True:

@@ -208,7 +208,7 @@ def test_the_result_is_returned_if_the_end_cannot_be_written(
     agent.deciding_by(Failing(agent.deciding.service))
     assert pay(7) == "paid 7"
     agent.deciding_by(agent.deciding.service)
-    agent.failures = 1
+    assert agent.recorded.counters["unclosed_decisions"] >= 1
     assert refused(lambda: pay(7)) == "claimed"
     execution = agent.deciding.service.get(decision_id).execution
     assert execution is not None
@@ -427,3 +427,13 @@ def test_approvers_see_arguments_without_secrets(agent: Agent) -> None:
     assert (seen["to"], seen["password"]) == ("bob", hidden)
     unseen = tool(capture_arguments=False)(pay)
     assert shown(lambda: unseen("DE3", "x", {})) is None
+
+
+def test_a_route_that_does_not_exist_is_refused_before_anything_is_opened(agent: Agent) -> None:
+    @tool(requires_approval=True, wait=False, approval=ApprovalRequest(route="nobody"))
+    def wire(amount: int) -> None:
+        pytest.fail("it ran")
+
+    with pytest.raises(InvalidArgumentError, match="approval_route_id='nobody'"):
+        wire(7)
+    assert agent.decisions == []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from autotrace.models import ApprovalRequest, Decision
 from autotrace.store import decisions as store
 from autotrace.store import schema
 from tests.decisions.deciding import Clock, Kept, open_deciding
+from tests.servers import chroma_server
 
 
 @pytest.fixture
@@ -597,3 +599,28 @@ def test_decisions_of_a_newer_version_are_refused_and_not_touched(
 
     with pytest.raises(StoreVersionError, match="version 99"):
         deciding.library.list()
+
+
+def test_waiting_outlasts_a_server_that_is_started_again(tmp_path: Path) -> None:
+    with chroma_server(tmp_path / "chroma") as server:
+        agent, person = (open_deciding({"store": server.url, "spool": str(tmp_path)}) for _ in "ab")
+        decision_id = asked(agent)
+        looks = agent.service.until_answered(decision_id, 100)
+        assert next(looks) > 0
+        server.stop()
+        agent.service.book.connection.close()  # as its next request would find
+        assert next(looks) > 0
+        server.start()
+        person.service.resolve(decision_id, granted=True, approver="ada")
+
+        assert _last(looks).status == "approved"
+        for deciding in (agent, person):
+            deciding.close(0)
+
+
+def _last(looks: Generator[float, None, Decision]) -> Decision:
+    try:
+        while True:
+            next(looks)
+    except StopIteration as ended:
+        return ended.value

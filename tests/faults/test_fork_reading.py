@@ -290,10 +290,14 @@ import select
 reading, told = os.pipe()
 waiting, wake = os.pipe()
 
+def live_on():
+    os.close(wake)
+    os.read(waiting, 1)  # until nobody has the other end
+
 def child():
     ask("water the garden", first)
     os.write(told, str(other_process()).encode())
-    forked(os.read, waiting, 1)  # has inherited all that is open, and lives on
+    forked(live_on)  # has inherited all that is open
     os.kill(os.getpid(), signal.SIGKILL)
 
 pid = forked(child)

@@ -174,8 +174,9 @@ def load_settings(**arguments: Any) -> Settings:
 def _check_path(settings: Settings) -> None:
     allowed = "a folder (which need not exist yet), or http(s)://host:port of a Chroma server"
     try:
+        # In this order: another process may make it between the two looks.
         usable = bool(settings.store.strip()) and (
-            settings.store_path.is_dir() or not settings.store_path.exists()
+            not settings.store_path.exists() or settings.store_path.is_dir()
         )
     except (OSError, ValueError):
         usable = False

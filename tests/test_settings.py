@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,3 +140,25 @@ def test_there_is_one_default_route() -> None:
 
 def test_a_password_in_the_url_names_no_folder() -> None:
     assert "geheim" not in str(load_settings(store="http://me:geheim@db:8000").spool_path)
+
+
+def test_a_store_that_another_process_makes_meanwhile_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, looks = tmp_path / "store", []
+    exists, is_dir = Path.exists, Path.is_dir
+
+    def looked(look: Any) -> Any:
+        def answer(path: Path, **options: Any) -> bool:
+            seen = look(path, **options)
+            if path == store.resolve() and not looks:
+                looks.append(path)
+                store.mkdir()
+            return seen
+
+        return answer
+
+    monkeypatch.setattr(Path, "exists", looked(exists))
+    monkeypatch.setattr(Path, "is_dir", looked(is_dir))
+    assert load_settings(store=str(store)).store == str(store)
+    assert looks == [store]

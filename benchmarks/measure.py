@@ -10,8 +10,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +19,7 @@ import psutil
 
 import autotrace
 from autotrace.export.storekeeper import read_status
-
-Metrics = Mapping[str, float]
-"""What one round of one side gave: value by metric name, each per unit of work."""
+from benchmarks.stopwatch import CallerStopwatch, Metrics
 
 
 @dataclass(frozen=True)
@@ -181,21 +178,13 @@ SIZES = {
 }
 
 
-class Stopwatch:
-    """Times one stretch of work: wall, this thread's CPU, and the whole process's CPU."""
+class Stopwatch(CallerStopwatch):
+    """Times the caller, and all that works for it: other threads and the process that stores."""
 
     def __init__(self) -> None:
-        self.wall_s = self.thread_cpu_s = 0.0
+        super().__init__()
         self._process_s = time.process_time()
         self._storekeeper_s = storekeeper_cpu_s()
-
-    @contextmanager
-    def timing(self) -> Generator[None]:
-        """Time the body of the block as the caller's."""
-        wall_s, cpu_s = time.perf_counter(), time.thread_time()
-        yield
-        self.thread_cpu_s += time.thread_time() - cpu_s
-        self.wall_s += time.perf_counter() - wall_s
 
     def process_cpu_s(self) -> float:
         """Return what all threads, and the process that stores, have used since it was made."""

@@ -52,6 +52,15 @@ def recorder(report: dict[str, Any], name: str) -> dict[str, Any]:
     return next(row for row in report["recorders"] if row["name"] == name)
 
 
+def test_what_runs_in_a_recorders_own_environment_needs_the_standard_library_alone() -> None:
+    bare = [sys.executable, "-I", "-S", "-c"]
+    statement = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); import benchmarks.peers.worker"
+    )
+    done = subprocess.run([*bare, statement], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_autotrace_keeps_every_finished_call_of_a_killed_process(report: dict[str, Any]) -> None:
     killed = recorder(report, "autotrace")["killed"]
     assert killed == {

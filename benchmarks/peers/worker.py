@@ -28,12 +28,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Metrics, Stopwatch
 from benchmarks.peers.contract import Place, Recorder, Script, load
 from benchmarks.peers.cpu import cpu_of_children_s
 from benchmarks.peers.loopback import stay_on_this_machine
 from benchmarks.peers.sink import bodies
 from benchmarks.peers.work import calls_in, queries, tasks_of, web_search
+from benchmarks.stopwatch import CallerStopwatch, Metrics
 
 SINK_FILE = "sink"
 Order = dict[str, Any]
@@ -44,13 +44,13 @@ class _Work:
     """What the agent, which takes no arguments that a recorder could capture, is to do."""
 
     queries: list[str]
-    watch: Stopwatch
+    watch: CallerStopwatch
 
 
-def make_agent(recorder: Recorder) -> Callable[[list[str]], Stopwatch]:
+def make_agent(recorder: Recorder) -> Callable[[list[str]], CallerStopwatch]:
     """Return a function that makes calls, task after task, and times them alone."""
     tool = recorder.tool(web_search)
-    work = _Work([], Stopwatch())
+    work = _Work([], CallerStopwatch())
 
     @recorder.task
     def agent() -> None:
@@ -58,8 +58,8 @@ def make_agent(recorder: Recorder) -> Callable[[list[str]], Stopwatch]:
             for query in work.queries:
                 tool(query, limit=5)
 
-    def run(all_queries: list[str]) -> Stopwatch:
-        work.watch = Stopwatch()
+    def run(all_queries: list[str]) -> CallerStopwatch:
+        work.watch = CallerStopwatch()
         for work.queries in tasks_of(all_queries):
             agent()
         return work.watch
@@ -80,7 +80,7 @@ def serve(script: Script, place: Place) -> None:
 
 
 def _round(
-    run: Callable[[list[str]], Stopwatch], recorder: Recorder, all_queries: list[str]
+    run: Callable[[list[str]], CallerStopwatch], recorder: Recorder, all_queries: list[str]
 ) -> Metrics:
     gc.collect()
     children_s, own_s = cpu_of_children_s(), time.process_time()

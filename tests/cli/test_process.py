@@ -300,11 +300,12 @@ def test_what_cannot_be_taken_in_is_said_and_the_rest_is_answered(tmp_path: Path
 
 
 def test_reading_leaves_no_spool_of_its_own(recorded: Recorded) -> None:
-    before = sorted(p.name for p in (recorded.store / "spool").iterdir())
+    before = {p.name for p in (recorded.store / "spool").iterdir()}
 
     assert process("traces", "--store", str(recorded.store), *EMBEDDER).returncode == 0
 
-    assert sorted(p.name for p in (recorded.store / "spool").iterdir()) == before
+    # That of the recording process may be gone by then: reading takes in what is left.
+    assert {p.name for p in (recorded.store / "spool").iterdir()} <= before
 
 
 def test_doctor_is_exit_code_1_when_something_is_wrong(tmp_path: Path, recorded: Recorded) -> None:

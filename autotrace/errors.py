@@ -6,6 +6,7 @@ Recording never raises into user code; these come from asking: configuring, read
     * NotConfiguredError
     * InvalidArgumentError (also a ValueError)
     * TraceNotFoundError (also a LookupError)
+    * StepNotFoundError (also a LookupError)
     * TraceStateError
     * DecisionNotFoundError (also a LookupError)
     * DecisionStateError
@@ -16,6 +17,7 @@ Recording never raises into user code; these come from asking: configuring, read
     * NotAuthenticatedError
     * NotPermittedError
     * LimitExceededError
+    * KeyNotFoundError (also a LookupError)
     * MissingExtraError (also an ImportError)
     * StoreError
         * StoreUnavailableError
@@ -73,6 +75,14 @@ class TraceStateError(AutotraceError):
     def __init__(self, trace_id: str, what: str, reason: str) -> None:
         self.trace_id = trace_id
         super().__init__(f"{what} is not possible on {trace_id}: {reason}")
+
+
+class StepNotFoundError(AutotraceError, LookupError):
+    """A trace has no step with this id."""
+
+    def __init__(self, step_id: str, trace_id: str) -> None:
+        self.step_id = step_id
+        super().__init__(f"no step {step_id!r} in {trace_id}")
 
 
 class DecisionNotFoundError(AutotraceError, LookupError):
@@ -163,6 +173,14 @@ class LimitExceededError(AutotraceError):
     def __init__(self, what: str, retry_after_s: float) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(what)
+
+
+class KeyNotFoundError(AutotraceError, LookupError):
+    """No key with this id was made."""
+
+    def __init__(self, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(f"no key {key_id!r}; `autotrace keys list` names them")
 
 
 class MissingExtraError(AutotraceError, ImportError):

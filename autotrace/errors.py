@@ -6,6 +6,7 @@ Recording never raises into user code; these come from asking: configuring, read
     * NotConfiguredError
     * InvalidArgumentError (also a ValueError)
     * TraceNotFoundError (also a LookupError)
+    * StepNotFoundError (also a LookupError)
     * TraceStateError
     * DecisionNotFoundError (also a LookupError)
     * DecisionStateError
@@ -73,6 +74,14 @@ class TraceStateError(AutotraceError):
     def __init__(self, trace_id: str, what: str, reason: str) -> None:
         self.trace_id = trace_id
         super().__init__(f"{what} is not possible on {trace_id}: {reason}")
+
+
+class StepNotFoundError(AutotraceError, LookupError):
+    """A trace has no step with this id."""
+
+    def __init__(self, step_id: str, trace_id: str) -> None:
+        self.step_id = step_id
+        super().__init__(f"no step {step_id!r} in {trace_id}")
 
 
 class DecisionNotFoundError(AutotraceError, LookupError):

@@ -284,20 +284,3 @@ def test_traces_are_listed_page_by_page(app: App) -> None:
 )
 def test_a_page_is_asked_for_as_allowed(app: App, params: Any, status: int) -> None:
     assert app.client().get(TRACES, params=params).status_code == status
-
-
-def test_traces_under_way_are_bounded_for_each_key(app: App) -> None:
-    app.served.tenants.stop(30)
-    body = {"task": "t", "session_id": "s"}
-    busy, other = app.client("busy"), app.client("other")
-    with app.served.using(app.served.keys.authenticate(busy.key)) as tenant:  # type: ignore[arg-type] - it is known
-        tenant.traces._max_open_per_key = 2
-    started = [busy.post(f"{TRACES}/start", body).json()["trace_id"] for _ in range(2)]
-
-    refused = busy.post(f"{TRACES}/start", body)
-
-    assert (refused.status_code, problem(refused)["type"]) == (429, "limit_exceeded")
-    assert int(refused.headers["Retry-After"]) >= 1
-    assert other.post(f"{TRACES}/start", body).status_code == 200
-    busy.post(f"{TRACES}/{started[0]}/complete", DONE)
-    assert busy.post(f"{TRACES}/start", body).status_code == 200

@@ -134,6 +134,16 @@ def revoke(
         Screen().line(f"{revoked.key_id}, of the agent {revoked.agent}, is revoked")
 
 
+def need_packages(feature: str) -> None:
+    """Pass if the packages of the extra are there.
+
+    Raises:
+        MissingExtraError: One of them is not; names what needs it, and the extra.
+    """
+    if any(importlib.util.find_spec(package) is None for package in _PACKAGES):
+        raise MissingExtraError(feature, "server")
+
+
 def serve(
     host: Annotated[
         str | None,
@@ -163,9 +173,7 @@ def serve(
     store: StoreOption = None,
 ) -> None:
     """Serve the store to agents: REST, MCP and OTLP, on one port."""
-    if any(importlib.util.find_spec(package) is None for package in _PACKAGES):
-        feature = "autotrace serve"
-        raise MissingExtraError(feature, "server")
+    need_packages("autotrace serve")
     from autotrace.server.run import listen, run, url_of
 
     settings = load_settings(store=store)

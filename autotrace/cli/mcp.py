@@ -41,4 +41,4 @@ def mcp(
     try:
         serve_stdio(memory, agent or settings.agent or DEFAULT_AGENT)
     finally:
-        memory.stop(settings.exit_timeout_ms / 1000)
+        memory.stop(settings.exit_timeout_ms / 1000, at_exit=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
+import anyio.to_thread
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPBase
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from autotrace.access.principal import Principal
@@ -42,7 +42,7 @@ async def recognise(connection: HTTPConnection) -> Principal:
     if presented is None or served.keys.is_current:
         principal = served.recognise(presented)
     else:
-        principal = await run_in_threadpool(served.recognise, presented)
+        principal = await anyio.to_thread.run_sync(served.recognise, presented)
     seen_by(connection).key_id = principal.key_id
     return principal
 

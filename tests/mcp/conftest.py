@@ -1,0 +1,95 @@
+"""The application in this process, with keys of every kind, and JSON-RPC as plain POSTs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from autotrace.server.app import create_app
+from autotrace.server.context import Served
+from autotrace.settings import ServerSettings, load_settings
+from autotrace.store.embedding import embedding_of
+from tests.embedders import HashEmbedder
+
+KEYS = {
+    "bot": ("bot", "default", "agent"),
+    "other": ("other-bot", "default", "agent"),
+    "approver": ("ada", "default", "approver"),
+    "admin": ("root", "default", "admin"),
+    "foreign": ("bot", "acme", "admin"),
+}
+"""A name for each key: its agent, its tenant, its role."""
+
+
+class Api:
+    """A server, and calls to it in the name of any of its keys."""
+
+    def __init__(self, client: TestClient, keys: dict[str, str]) -> None:
+        self.client = client
+        self.keys = keys
+        self._ids = itertools.count(1)
+
+    def post(self, body: Any, *, by: str | None = "bot", path: str = "/mcp") -> httpx.Response:
+        """POST something as `requests.post(json=...)` would."""
+        headers = {"Accept": "*/*"}
+        if by is not None:
+            headers["Authorization"] = f"Agent {self.keys.get(by, by)}"
+        if isinstance(body, bytes):
+            headers["Content-Type"] = "application/json"
+            return self.client.post(path, content=body, headers=headers)
+        return self.client.post(path, json=body, headers=headers)
+
+    def response(self, tool: str, arguments: Any, *, by: str | None = "bot") -> httpx.Response:
+        """Call a tool; return the whole response."""
+        params = {"name": tool, "arguments": arguments}
+        request_id = next(self._ids)
+        return self.post(
+            {"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params}, by=by
+        )
+
+    def call(self, tool: str, *, by: str = "bot", **arguments: Any) -> dict[str, Any]:
+        """Call a tool that must succeed; return what it answers."""
+        answer = self.response(tool, arguments, by=by).json()
+        assert "result" in answer, answer
+        return answer["result"]["structuredContent"]
+
+    def refused(self, tool: str, *, by: str = "bot", **arguments: Any) -> tuple[int, dict[str, Any]]:
+        """Call a tool that must fail; return the HTTP status and the error."""
+        response = self.response(tool, arguments, by=by)
+        answer = response.json()
+        assert "error" in answer, answer
+        return response.status_code, answer["error"]
+
+    def answer(self, decision_id: str, word: str, *, by: str = "approver", **body: Any) -> None:
+        """Approve or reject a decision over REST."""
+        response = self.client.post(
+            f"/api/v1/decisions/{decision_id}/{word}",
+            json=body,
+            headers={"Authorization": f"Bearer {self.keys[by]}"},
+        )
+        assert response.status_code == 200, response.text
+
+
+def open_api(store: Path, **server: Any) -> Iterator[Api]:
+    served = Served(
+        load_settings(store=str(store), flush_interval_ms=0, storing="thread"),
+        ServerSettings(**server),
+        embedding_of(HashEmbedder()),
+    )
+    keys = {
+        name: served.keys.create(agent, tenant, role).key  # pyright: ignore[reportArgumentType] - one of the roles
+        for name, (agent, tenant, role) in KEYS.items()
+    }
+    with TestClient(create_app(served)) as client:
+        yield Api(client, keys)
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    yield from open_api(tmp_path_factory.mktemp("mcp"), requests_per_second=0)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from starlette.testclient import TestClient
 
-from autotrace.server.app import create_app
-from autotrace.server.context import Served
-from autotrace.settings import ServerSettings, load_settings
-from autotrace.store.embedding import embedding_of
-from tests.embedders import HashEmbedder
+from autotrace.access.keys import KeyRing
+from autotrace.access.principal import Role
+from autotrace.settings import load_settings
+from tests.server.serving import App, application, serving
 
-KEYS = {
+KEYS: dict[str, tuple[str, str, Role]] = {
     "bot": ("bot", "default", "agent"),
     "other": ("other-bot", "default", "agent"),
     "approver": ("ada", "default", "approver"),
@@ -30,8 +30,9 @@ KEYS = {
 class Api:
     """A server, and calls to it in the name of any of its keys."""
 
-    def __init__(self, client: TestClient, keys: dict[str, str]) -> None:
-        self.client = client
+    def __init__(self, app: App, keys: dict[str, str]) -> None:
+        self.served = app.served
+        self.client = app.http
         self.keys = keys
         self._ids = itertools.count(1)
 
@@ -59,7 +60,9 @@ class Api:
         assert "result" in answer, answer
         return answer["result"]["structuredContent"]
 
-    def refused(self, tool: str, *, by: str = "bot", **arguments: Any) -> tuple[int, dict[str, Any]]:
+    def refused(
+        self, tool: str, *, by: str = "bot", **arguments: Any
+    ) -> tuple[int, dict[str, Any]]:
         """Call a tool that must fail; return the HTTP status and the error."""
         response = self.response(tool, arguments, by=by)
         answer = response.json()
@@ -76,20 +79,33 @@ class Api:
         assert response.status_code == 200, response.text
 
 
-def open_api(store: Path, **server: Any) -> Iterator[Api]:
-    served = Served(
-        load_settings(store=str(store), flush_interval_ms=0, storing="thread"),
-        ServerSettings(**server),
-        embedding_of(HashEmbedder()),
-    )
-    keys = {
-        name: served.keys.create(agent, tenant, role).key  # pyright: ignore[reportArgumentType] - one of the roles
-        for name, (agent, tenant, role) in KEYS.items()
-    }
-    with TestClient(create_app(served)) as client:
-        yield Api(client, keys)
+@contextlib.contextmanager
+def open_api(store: Path, **settings: Any) -> Iterator[Api]:
+    """Run an application in this process, with all the keys."""
+    with application(store, **settings) as app:
+        keys = {name: app.served.keys.create(*whose).key for name, whose in KEYS.items()}
+        yield Api(app, keys)
 
 
 @pytest.fixture(scope="session")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    yield from open_api(tmp_path_factory.mktemp("mcp"), requests_per_second=0)
+    with open_api(tmp_path_factory.mktemp("mcp") / "store") as opened:
+        yield opened
+
+
+@dataclass(frozen=True)
+class Running:
+    """`autotrace serve` as a process, and the keys to it."""
+
+    url: str
+    keys: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("mcp-server")
+    ring = KeyRing.of(load_settings(store=str(folder / "store")))
+    keys = {name: ring.create(*whose).key for name, whose in KEYS.items()}
+    ring.close()
+    with serving(folder / "store", folder / "log") as process:
+        yield Running(process.url, keys)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autotrace.server.mcp_http import PATHS
 from autotrace.server.mcp_server import TOOLS
-from tests.mcp.conftest import Api
+from tests.mcp.conftest import Api, open_api
 
 UNKNOWN = "decision-" + "0" * 32
 
@@ -131,7 +132,7 @@ def test_the_life_of_a_decision_as_its_tools_tell_it(api: Api) -> None:
     approved = waiting | {
         "status": "approved",
         "approval_required": False,
-        "approval": waiting["approval"] | answered,  # pyright: ignore[reportOperatorIssue] - a dict
+        "approval": waiting["approval"] | answered,
     }
     assert plain(api.call("decision_get", decision_id=decision_id)) == approved
 
@@ -442,6 +443,29 @@ def test_a_page_of_a_foreign_site_may_not_call(api: Api, origin: str, status: in
     assert response.status_code == status
 
 
+def test_a_key_that_asks_too_much_is_told_when_to_ask_again(tmp_path: Path) -> None:
+    body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    with open_api(tmp_path / "store", requests_per_second=0.01, request_burst=1) as api:
+        assert api.post(body).status_code == 200
+
+        response = api.post(body)
+
+        assert response.status_code == 429
+        assert 1 <= int(response.headers["Retry-After"]) <= 100
+        assert api.post(body, by="other").status_code == 200
+
+
+def test_a_limit_that_a_tool_hits_is_429_too(tmp_path: Path) -> None:
+    with open_api(tmp_path / "store", max_open_traces=1) as api:
+        api.call("trace_start", task="t", session_id="s")
+
+        response = api.response("trace_start", {"task": "t", "session_id": "s"})
+
+        assert response.status_code == 429
+        assert int(response.headers["Retry-After"]) >= 1
+        assert response.json()["error"]["code"] == -32603
+
+
 # --- who may do what
 
 FILLED: dict[str, Any] = {
@@ -542,11 +566,10 @@ def test_no_tool_is_called_without_a_key(api: Api, tool: str) -> None:
 
 
 def test_a_revoked_key_is_no_key(api: Api) -> None:
-    served = api.client.app.state.served  # pyright: ignore[reportAttributeAccessIssue] - the application
-    made_key = served.keys.create("bot", "default", "agent")
+    made_key = api.served.keys.create("bot", "default", "agent")
     body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
     assert api.post(body, by=made_key.key).status_code == 200
 
-    served.keys.revoke(made_key.key_id)
+    api.served.keys.revoke(made_key.key_id)
 
     assert api.post(body, by=made_key.key).status_code == 401

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from jsonschema import Draft202012Validator
 from mcp.client import Client
 from mcp.server.lowlevel import Server
 
-from autotrace.server.mcp_server import TOOLS, make_server
+from autotrace.access.principal import Principal
+from autotrace.server.mcp_server import INSTRUCTIONS, TOOLS, make_server
 from autotrace.server.mcp_tool import Desk
 
 CONTRACT = {
@@ -79,9 +81,9 @@ def test_schemas_are_whole_and_hold_nothing_that_clients_stumble_over(name: str)
 
 
 def test_other_tools_that_a_description_names_exist() -> None:
-    for tool in TOOLS.values():
-        for named in re.findall(r"\b(?:decision|trace|tool)_[a-z_]+\b", tool.description):
-            assert named in TOOLS, (tool.name, named)
+    for text in [INSTRUCTIONS, *(tool.description for tool in TOOLS.values())]:
+        named = set(re.findall(r"\b(?:decision|trace|tool)_[a-z_]+\b", text))
+        assert named - {"decision_id", "trace_id"} <= TOOLS.keys(), text
 
 
 def test_what_only_reads_says_so() -> None:
@@ -117,10 +119,6 @@ def test_a_failure_of_ours_is_told_without_its_words(caplog: pytest.LogCaptureFi
     class Broken:
         def __getattr__(self, name: str) -> Any:
             raise RuntimeError("secret of the server")
-
-    from contextlib import nullcontext
-
-    from autotrace.access.principal import Principal
 
     by = Principal("k", "bot", "default", "agent")
     broken: Any = Broken()

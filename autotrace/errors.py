@@ -6,12 +6,17 @@ Recording never raises into user code; these come from asking: configuring, read
     * NotConfiguredError
     * InvalidArgumentError (also a ValueError)
     * TraceNotFoundError (also a LookupError)
+    * StepNotFoundError (also a LookupError)
+    * TraceStateError
     * DecisionNotFoundError (also a LookupError)
     * DecisionStateError
     * PolicyNotFoundError (also a LookupError)
     * PolicyError
     * ApprovalRefused
     * ApprovalPending
+    * NotAuthenticatedError
+    * NotPermittedError
+    * LimitExceededError
     * MissingExtraError (also an ImportError)
     * StoreError
         * StoreUnavailableError
@@ -26,10 +31,23 @@ Recording never raises into user code; these come from asking: configuring, read
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class AutotraceError(Exception):
-    """Base of every error raised by autotrace."""
+    """Base of every error raised by autotrace. They go from process to process as they are."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would make it anew from its message, which is not what these are made from.
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(
+    kind: type[AutotraceError], args: tuple[object, ...], fields: dict[str, Any]
+) -> AutotraceError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class NotConfiguredError(AutotraceError):
@@ -53,14 +71,35 @@ class InvalidArgumentError(AutotraceError, ValueError):
 
 
 class TraceNotFoundError(AutotraceError, LookupError):
-    """No trace with this id is in the store."""
+    """No trace with this id is in the store.
 
-    def __init__(self, trace_id: str, store: str) -> None:
+    Args:
+        trace_id: The id.
+        store: The store as the program that asks may name it; None: it is not to be told.
+    """
+
+    def __init__(self, trace_id: str, store: str | None = None) -> None:
         self.trace_id = trace_id
-        super().__init__(
-            f"no trace {trace_id!r} in {store}; "
-            "a trace just recorded is there after autotrace.flush()"
+        where = (
+            f" in {store}; a trace just recorded is there after autotrace.flush()" if store else ""
         )
+        super().__init__(f"no trace {trace_id!r}{where}")
+
+
+class TraceStateError(AutotraceError):
+    """A trace's state does not allow what was asked; nothing was changed."""
+
+    def __init__(self, trace_id: str, what: str, reason: str) -> None:
+        self.trace_id = trace_id
+        super().__init__(f"{what} is not possible on {trace_id}: {reason}")
+
+
+class StepNotFoundError(AutotraceError, LookupError):
+    """A trace has no step with this id."""
+
+    def __init__(self, step_id: str, trace_id: str) -> None:
+        self.step_id = step_id
+        super().__init__(f"no step {step_id!r} in {trace_id}")
 
 
 class DecisionNotFoundError(AutotraceError, LookupError):
@@ -124,6 +163,33 @@ class ApprovalPending(AutotraceError):
             f"{decision_id} waits for approval: "
             f"`autotrace decisions approve {decision_id} --by NAME`, then call again"
         )
+
+
+class NotAuthenticatedError(AutotraceError):
+    """No key was presented, or one that is unknown or revoked; which of them is not said."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no valid key: send the header `Authorization: Bearer <key>`; "
+            "`autotrace keys create --agent NAME` makes one"
+        )
+
+
+class NotPermittedError(AutotraceError):
+    """A valid key may not do this."""
+
+
+class LimitExceededError(AutotraceError):
+    """More was asked for than a limit allows; it may be asked for again later.
+
+    Args:
+        what: The limit, in words.
+        retry_after_s: When it may be of use to ask again, in seconds.
+    """
+
+    def __init__(self, what: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(what)
 
 
 class MissingExtraError(AutotraceError, ImportError):

@@ -354,6 +354,43 @@ class TraceSummary(_Model):
     """Ids of decisions that a person rejected while the task ran: the first 50."""
 
 
+class StartedTrace(_Model):
+    """A trace that has just been started by a call from elsewhere."""
+
+    trace_id: str
+    task: str
+    status: Literal["active"] = "active"
+    created_at: datetime
+
+
+class RecordedStep(_Model):
+    """A step that was just told of."""
+
+    step_id: str
+    trace_id: str
+    created_at: datetime
+
+
+class RecordedToolCall(_Model):
+    """A tool call that was just told of."""
+
+    tool_call_id: str
+    trace_id: str
+    step_id: str | None = None
+    """The step that was named; None: it belongs to the latest."""
+    created_at: datetime
+
+
+class CompletedTrace(_Model):
+    """A trace that has just been completed by a call from elsewhere."""
+
+    trace_id: str
+    status: Literal["completed"] = "completed"
+    success: bool
+    outcome: str
+    completed_at: datetime
+
+
 class RecallResult(_Model):
     """A past trace whose task is similar to the query."""
 

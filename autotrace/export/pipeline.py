@@ -24,6 +24,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -48,7 +49,7 @@ from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder
 
 _LINGER_S: Final = 1.0
-_FLUSH_POLL_S: Final = 0.02
+_FLUSH_POLL_S: Final = 0.005
 """How often a flush looks what the process that stores has stored."""
 _REST: Final = 4
 """In the background, so many times the time that a batch took is left to the program after it."""
@@ -115,9 +116,14 @@ class Pipeline:
         self._closing = False
         self._stored = threading.Condition()
         self._stored_up_to: Place | None = (0, 0)
+        self._published: tuple[bool, Place | None, int, bool, dict[str, Place]]
+        self._published = (False, (0, 0), 0, False, {})
         self._recovering = False
         self._refused = False
         self._waiting = 0
+        """How many wait for something to be stored."""
+        self._catching_up = 0
+        """How many of them wait for what others have recorded."""
         self._deletions = self._deletions_told = 0
         self._set_aside = self._set_aside_told = 0
 
@@ -140,10 +146,16 @@ class Pipeline:
             self._closing = True
             self._writer.close()
 
-    def append(self, record: SpanRecord) -> None:
-        """Record: on disk when this returns, in the store soon after. Never raises for the disk."""
-        if self._writer.append(record) and self._asleep:
+    def append(self, record: SpanRecord) -> bool:
+        """Record: on disk when this returns, in the store soon after. Never raises for the disk.
+
+        Returns:
+            Whether it is on disk; if not, it is counted why.
+        """
+        written = self._writer.append(record)
+        if written and self._asleep:
             self._wake_up()
+        return written
 
     def recover(self) -> None:
         """Store what dead processes have left, in the background."""
@@ -176,10 +188,7 @@ class Pipeline:
         with self._stored:
             self._waiting += 1
             told, deletions_told = self._set_aside_told, self._deletions_told
-        if self._storekeeper is not None:
-            self._storekeeper.ask_to_flush()
-        self._urgent.set()
-        self._wake_up()
+        self._hurry()
         done = False
         try:
             done = self._wait_until_stored(target, deadline)
@@ -188,11 +197,59 @@ class Pipeline:
                 self._waiting -= 1
                 self._set_aside_told = self._set_aside
                 self._deletions_told = self._deletions
-            if self._storekeeper is not None:
-                self._connection.catch_up()  # what another process wrote for this one is its own
-                if self._decisions is not None:
-                    self._decisions.catch_up()
+            self._see_what_others_wrote()
         return done and self._set_aside <= told and self._deletions <= deletions_told
+
+    def catch_up(self, timeout_s: float) -> bool:
+        """Bring into the store what all processes of this machine have recorded so far.
+
+        It costs some looks at the disk where nothing waits.
+
+        Args:
+            timeout_s: How long to wait at most, in seconds.
+
+        Returns:
+            Whether everything is stored.
+        """
+        deadline = time.monotonic() + timeout_s
+        recorded = self._drainer.recorded_up_to()
+        done = self._drainer.is_stored(recorded, self._drainer.stored_places())
+        if not done:
+            with self._stored:
+                self._waiting += 1
+                self._catching_up += 1
+            try:
+                if self._dead_remain():
+                    self._recovering = True  # what lives sees to its own
+                self._hurry()
+                done = self._wait_until_others_are_stored(recorded, deadline)
+            finally:
+                with self._stored:
+                    self._waiting -= 1
+                    self._catching_up -= 1
+        self._see_what_others_wrote()
+        return done
+
+    def _hurry(self) -> None:
+        if self._storekeeper is not None:
+            self._storekeeper.ask_to_flush()
+        self._urgent.set()
+        self._wake_up()
+
+    def _wait_until_others_are_stored(self, recorded: Mapping[str, Place], deadline: float) -> bool:
+        with self._stored:
+            while not self._drainer.is_stored(recorded, self._published[-1]):
+                remaining_s = deadline - time.monotonic()
+                if remaining_s <= 0 or self._closing or self._refused:
+                    return False
+                self._stored.wait(remaining_s)
+        return True
+
+    def _see_what_others_wrote(self) -> None:
+        if self._storekeeper is not None:
+            self._connection.catch_up()  # what another process wrote for this one is its own
+            if self._decisions is not None:
+                self._decisions.catch_up()
 
     def _wait_until_stored(self, target: Place, deadline: float) -> bool:
         with self._stored:
@@ -297,7 +354,7 @@ class Pipeline:
                 self._failed(error)
                 self._pause(FIRST_BACKOFF_S)
             self._asleep = True
-            if self._recovering or not self._all_stored():
+            if self._awaits_more():
                 self._wake.set()  # it failed, or was recorded since the last look
         self._drainer.release()
 
@@ -310,6 +367,9 @@ class Pipeline:
 
     def _all_stored(self) -> bool:
         return self._closing or self._has_stored(self._writer.position())
+
+    def _awaits_more(self) -> bool:
+        return self._recovering or self._catching_up > 0 or not self._all_stored()
 
     def _store_all(self) -> None:
         keeper = self._storekeeper
@@ -331,7 +391,7 @@ class Pipeline:
                 self._drainer.release()
                 keeper.start_unless_running()
             self._publish(idle=not self._dead_remain())
-            if self._all_stored() and not self._recovering:
+            if not self._awaits_more():
                 return
             self._urgent.wait(_FLUSH_POLL_S if self._waiting else POLL_S)
 
@@ -347,16 +407,19 @@ class Pipeline:
         process = self._writer.process
         place = self._drainer.stored_up_to(process) if began else (0, 0)
         set_aside = self._drainer.set_aside_of(process)
+        places = self._drainer.stored_places()
         keeper = self._storekeeper
         # Asked last: it tells what it has counted before it says how far it has come.
         refused = False if keeper is None else keeper.take_over()
         with self._stored:
-            self._refused = refused
-            self._stored_up_to = place
-            self._set_aside = set_aside
+            recovering = self._recovering
             if idle and (self._drainer.active or not self._dead_remain()):
-                self._recovering = False
-            self._stored.notify_all()
+                recovering = False
+            before, after = self._published, (refused, place, set_aside, recovering, places)
+            self._refused, self._stored_up_to, self._set_aside, self._recovering, _ = after
+            self._published = after
+            if after != before:
+                self._stored.notify_all()
 
     def _begin_another_spool(self) -> None:
         self._counters.add("deleted_spools")
@@ -386,7 +449,7 @@ class Pipeline:
         @override
         def awaits_more(self) -> bool:
             # What the dead have left may be stored by another process, which may die of it, too.
-            return self._pipeline._recovering or not self._pipeline._all_stored()
+            return self._pipeline._awaits_more()
 
         def _is_hurried(self) -> bool:
             return self._pipeline._waiting > 0 or self._pipeline._recovering
@@ -408,7 +471,7 @@ class Pipeline:
 
         @override
         def look_again(self) -> None:
-            self._pipeline._urgent.wait(POLL_S)
+            self._pipeline._urgent.wait(_FLUSH_POLL_S if self._is_hurried() else POLL_S)
 
         @override
         def pause(self, seconds: float) -> None:

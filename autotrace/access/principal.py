@@ -64,7 +64,9 @@ class Principal:
             NotPermittedError: It is neither an approver's nor an admin's key, or its own agent asks.
         """
         if self.role == "agent":
-            msg = "approvals are answered with the key of an approver or an admin; this is an agent's"
+            msg = (
+                "approvals are answered with the key of an approver or an admin; this is an agent's"
+            )
             raise NotPermittedError(msg)
         if self.agent == requester:
             msg = f"{self.agent!r} has asked for this approval, and so cannot answer it"

@@ -283,6 +283,45 @@ def _completed_by_one_that_died(service: TraceService, trace_id: str) -> None:
     service.memory.append = append  # type: ignore[method-assign]
 
 
+def test_what_nobody_goes_on_with_is_interrupted_and_counts_no_more(service: TraceService) -> None:
+    abandoned = service.start("t", "s", by=ALICE).trace_id
+    call = service.tool_call(abandoned, "t", {}, None, 5, "success", by=ALICE)
+    completed = told_what_happens(service, "another")
+    service.tidy()
+    assert service.get(abandoned).status == "active"
+
+    service.tidy(abandoned_after_s=0)
+
+    trace = service.get(abandoned)
+    assert (trace.status, trace.success) == ("interrupted", None)
+    assert trace.completed_at == call.created_at
+    assert _open_count(service) == 0
+    for late in (
+        lambda: service.step(abandoned, "", "", by=ALICE),
+        lambda: service.complete(abandoned, "done", True, by=ALICE),
+    ):
+        with pytest.raises(TraceStateError, match="interrupted"):
+            late()
+    assert service.get(completed).status == "completed"
+
+
+def test_a_deletion_that_was_cut_short_leaves_nothing_open(
+    embedded: tuple[Memory, TraceService],
+) -> None:
+    memory, service = embedded
+    ids = [service.start("t", "s", by=ALICE).trace_id, told_what_happens(service, "t")]
+    for trace_id in ids:
+        memory.delete_trace(trace_id, 10)
+
+    service.tidy(kept_for_s=0, abandoned_after_s=0)
+
+    assert _open_count(service) == 0
+    assert [service.list(), list((Path(memory.settings.store) / "open").glob("*/trace-*"))] == [
+        [],
+        [],
+    ]
+
+
 @pytest.mark.parametrize("trace_id", [UNKNOWN, *MALFORMED])
 def test_a_trace_that_is_not_there_is_not_found(
     embedded: tuple[Memory, TraceService], trace_id: str
@@ -488,6 +527,7 @@ def test_a_spool_that_cannot_be_written_acknowledges_nothing(
 
     with pytest.raises(StoreUnavailableError, match="not recorded"):
         service.start("t", "s", by=ALICE)
+    assert _open_count(service) == 0
 
 
 def test_another_server_than_the_one_meant_is_said(

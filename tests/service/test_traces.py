@@ -265,9 +265,9 @@ def test_a_completion_that_was_cut_short_is_finished_by_whoever_comes_next(
     assert [service.get(trace_id).status for trace_id in ids] == ["active", "active"]
 
     service.complete(ids[0], "done", True, by=ALICE)
+    assert [service.get(trace_id).status for trace_id in ids] == ["completed", "active"]
     service.tidy(kept_for_s=0)
-
-    assert [service.get(i).status for i in ids] == ["completed", "completed"]
+    assert [service.get(trace_id).status for trace_id in ids] == ["completed", "completed"]
     assert service.get(ids[1]).outcome == "done"
 
 
@@ -458,6 +458,27 @@ def test_a_duration_comes_back_to_the_millisecond(
 
     assert service.get(trace_id).tool_calls[0].duration_ms == duration_ms
     assert service.tool_stats()[0].max_duration_ms == duration_ms
+
+
+def test_another_machine_sees_at_once_what_was_acknowledged(
+    opened: Callable[..., tuple[Memory, TraceService]], server: ChromaServer, tmp_path: Path
+) -> None:
+    server.create_database("machines")
+    here, there = (
+        opened(
+            {"store": server.url, "chroma_database": "machines", "spool": str(tmp_path / machine)}
+        )[1]
+        for machine in ("here", "there")
+    )
+
+    trace_id = here.start("t", "s", by=ALICE).trace_id
+    assert there.get(trace_id).status == "active"
+    there.step(trace_id, "told there", "", by=ALICE)
+    assert len(here.get(trace_id).steps) == 1
+    here.tool_call(trace_id, "t", {}, None, 10, "success", by=ALICE)
+    assert len(there.get(trace_id).steps[0].tool_calls) == 1
+    there.complete(trace_id, "done", True, by=ALICE)
+    assert [t.trace_id for t in here.recall("t")] == [trace_id]
 
 
 def test_a_key_has_only_so_many_traces_open(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, TypedDict
 
-from autotrace.store.schema import Collection, documents, groups
+from autotrace.store.schema import MAX_IDS, Collection, documents, groups
 
 MAX_PART_BYTES: Final = 1024 * 1024
 """About how large a part grows before the next is begun; a larger record has one to itself."""
@@ -40,7 +40,7 @@ def read_parts(log: Collection, traces: Sequence[str]) -> dict[str, list[Part]]:
     width = _FIRST_LOOK if len(traces) == 1 else 1
     while pending:
         unfinished: list[str] = []
-        for group in groups(pending, max(1, 512 // width)):
+        for group in groups(pending, max(1, MAX_IDS // width)):
             wanted = {
                 trace: [part_id(trace, len(parts[trace]) + n) for n in range(width)]
                 for trace in group

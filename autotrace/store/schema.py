@@ -60,6 +60,9 @@ LOOKUP: Final = {
     }
 }
 SEARCH: Final = {"hnsw": {"space": "cosine"}}
+MAX_IDS: Final = 512
+"""How many ids to look up in one call."""
+_PREFIX: Final = "autotrace-"
 
 
 class Collection(Protocol):
@@ -155,27 +158,31 @@ def open_collections(client: Any, store: str, space: str | None) -> Collections:
         EmbeddingSpaceError: The store holds vectors of another space.
         StoreError: The store is being rebuilt, or a rebuild was interrupted.
     """
-
-    def collection(name: str, configuration: Mapping[str, Any]) -> Collection:
-        return cast(
-            "Collection",
-            client.get_or_create_collection(
-                f"autotrace-{name}", configuration=configuration, embedding_function=None
-            ),
-        )
-
-    state = collection("state", LOOKUP)
+    state = open_collection(client, f"{_PREFIX}state", LOOKUP)
     check(state, store, space, SCHEMA_VERSION)
     return Collections(
-        log=collection("log", LOOKUP),
+        log=open_collection(client, f"{_PREFIX}log", LOOKUP),
         state=state,
-        summaries=collection("summaries", LOOKUP),
-        lists=collection("lists", LOOKUP),
-        succeeded=collection("succeeded", SEARCH),
-        failed=collection("failed", SEARCH),
-        max_batch=min(client.get_max_batch_size(), 5000),
+        summaries=open_collection(client, f"{_PREFIX}summaries", LOOKUP),
+        lists=open_collection(client, f"{_PREFIX}lists", LOOKUP),
+        succeeded=open_collection(client, f"{_PREFIX}succeeded", SEARCH),
+        failed=open_collection(client, f"{_PREFIX}failed", SEARCH),
+        max_batch=max_batch_of(client),
         client=client,
     )
+
+
+def open_collection(client: Any, name: str, configuration: Mapping[str, Any]) -> Collection:
+    """Open a collection; one that is not there yet is made."""
+    collection = client.get_or_create_collection(
+        name, configuration=configuration, embedding_function=None
+    )
+    return cast("Collection", collection)
+
+
+def max_batch_of(client: Any) -> int:
+    """Return how many records to give Chroma in one call."""
+    return min(client.get_max_batch_size(), 5000)
 
 
 def check(state: Collection, store: str, space: str | None, version: int) -> None:

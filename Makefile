@@ -17,7 +17,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/quickstart.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto -m "not interop and not full_size"
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not interop and not full_size"
 
 full: $(STAMP)
 	$(BIN)/python -m pytest -n auto -m full_size

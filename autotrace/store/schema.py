@@ -49,6 +49,9 @@ large documents cost twice the time and three times the disk uncompressed.
 _COMPRESS_FROM_BYTES: Final = 1000
 MAX_REQUEST_BYTES: Final = 8 * 1024 * 1024
 """About how much goes to Chroma in one call; its server refuses more than 40 MB."""
+PERSIST_AFTER: Final = 200
+"""How many records Chroma lets come together before it persists; more in a large collection: see
+tuning.py."""
 LOOKUP: Final = {
     "hnsw": {
         "space": "l2",
@@ -56,7 +59,7 @@ LOOKUP: Final = {
         "ef_construction": 8,
         # Chroma reads all that it has not persisted yet again at every write, and parts are large.
         "batch_size": 100,
-        "sync_threshold": 200,
+        "sync_threshold": PERSIST_AFTER,
     }
 }
 SEARCH: Final = {"hnsw": {"space": "cosine"}}
@@ -112,6 +115,10 @@ class Collection(Protocol):
 
     def count(self) -> int:
         """Count the records."""
+        ...
+
+    def modify(self, *, configuration: Any) -> Any:
+        """Change how the collection is kept, from when it is opened next."""
         ...
 
 

@@ -230,7 +230,7 @@ def _receipt_data(log: Log) -> dict[str, Any]:
         "status": log.state.status,
         "created_at": utc(created.at_ns).isoformat(),
         "closed_at": utc(closed.at_ns).isoformat(),
-        "agent_id": log.state.actor,
+        "agent_id": log.state.agent,
         "events": closed.sequence + 1,
         "head": log.events[closed.sequence]["hash"],
     }

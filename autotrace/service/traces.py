@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import threading
 import time
 from collections import OrderedDict
@@ -47,20 +46,18 @@ from autotrace.models import (
     TraceSummary,
 )
 from autotrace.service import told
+from autotrace.service.tidying import KEPT_FOR_S, Tidier
 from autotrace.service.told import SpanIds
-from autotrace.store import traces as stored
 from autotrace.store.connection import ServerOptions
-from autotrace.store.open_traces import open_traces
+from autotrace.store.open_traces import Entry, open_traces
 from autotrace.store.times import utc
 
 MAX_DURATION_MS: Final = 366 * 24 * 60 * 60 * 1000
 """The longest that a tool call may have taken: a year."""
 _MAX_KNOWN: Final = 10_000
 """Of how many open traces the agent is remembered, to spare a look."""
-_KEPT_FOR_NS: Final = 120 * 10**9
-"""How long a completed trace stays in the registry: longer than any call takes."""
-_TIDY_EVERY_S: Final = 60.0
-_TIDY_AT_ONCE: Final = 200
+_ASK_AFTER_S: Final = 1.0
+"""How long to wait before the store is asked whether it is there at all."""
 _RETRY_AFTER_S: Final = 60.0
 
 
@@ -83,8 +80,7 @@ class TraceService:
         self._open = open_traces(settings.store, ServerOptions.of(settings))
         self._known: OrderedDict[str, str] = OrderedDict()
         self._known_lock = threading.Lock()
-        self._tidying = threading.Lock()
-        self._tidy_at_s = 0.0
+        self._tidier = Tidier(memory, self._open, self._record_ending)
 
     # --- writing
 
@@ -132,7 +128,7 @@ class TraceService:
         self._open.begin(trace_id, by.key_id, opening)
         self._record(begun)
         self._remember(trace_id, by.agent)
-        self._tidy_soon()
+        self._tidier.tidy_if_due()
         recorded: Any = begun.get("attributes", {})[semconv.TASK]
         return StartedTrace(trace_id=trace_id, task=recorded, created_at=utc(now_ns))
 
@@ -258,9 +254,9 @@ class TraceService:
         entry = self._open.find(trace_id)
         if entry is None:
             return self._completed_long_ago(trace_id, outcome, success, by)
-        opening, closing = entry.opening, entry.closing
-        by.check_owns(opening["agent"], trace_id)
+        by.check_owns(entry.opening["agent"], trace_id)
         digest = _digest(outcome, success)
+        closing = entry.closing
         if closing is None:
             mine = {
                 "digest": digest,
@@ -268,10 +264,10 @@ class TraceService:
                 "success": success,
                 "ended_ns": time.time_ns(),
             }
-            closing = self._open.complete(trace_id, opening["key_id"], mine)
+            closing = self._open.complete(trace_id, entry.opening["key_id"], mine)
         if closing["digest"] != digest:
             raise TraceStateError(trace_id, "to complete it otherwise", "it is completed")
-        self._record_ending(opening, closing)
+        self._record_ending(Entry(entry.opening, closing))
         return CompletedTrace(
             trace_id=trace_id,
             success=closing["success"],
@@ -326,6 +322,10 @@ class TraceService:
         self._catch_up()
         return self._memory.reader.tool_stats()
 
+    def tidy(self, kept_for_s: float = KEPT_FOR_S) -> None:
+        """Have the registry forget what the store knows; `start` sees to it. See `Tidier.tidy`."""
+        self._tidier.tidy(kept_for_s)
+
     def stop(self) -> None:
         """Let go of the registry; the memory is stopped by who made it."""
         self._open.stop()
@@ -337,10 +337,11 @@ class TraceService:
         if not self._memory.settings.is_embedded:
             self._memory.pipeline.flush(self._wait_s)
 
-    def _record_ending(self, opening: Any, closing: Any) -> None:
+    def _record_ending(self, entry: Entry) -> None:
+        closing = entry.closing
         self._record(
             told.task_ended(
-                opening["begun"],
+                entry.opening["begun"],
                 closing["ended_ns"],
                 outcome=closing["outcome"],
                 success=closing["success"],
@@ -348,7 +349,10 @@ class TraceService:
         )
 
     def _catch_up(self) -> None:
-        self._memory.catch_up(self._wait_s)
+        if not self._memory.catch_up(min(_ASK_AFTER_S, self._wait_s)):
+            # Raises if the store is down, so that nobody waits for it in vain.
+            self._memory.connection.read(lambda c: c.state.get(limit=1))
+            self._memory.catch_up(self._wait_s)
 
     def _open_task(self, trace_id: str, by: Principal, what: str) -> SpanIds:
         """Return the task of a trace that is open and may be added to."""
@@ -415,41 +419,6 @@ class TraceService:
 
     def _outcome(self, outcome: str) -> str:
         return self._memory.recorder.encoder.text(outcome, path="outcome")
-
-    def _tidy_soon(self) -> None:
-        """Have the registry forget, in the background, what it need not know any more."""
-        with self._tidying:
-            if time.monotonic() < self._tidy_at_s:
-                return
-            self._tidy_at_s = math.inf
-        threading.Thread(target=self._tidy, name="autotrace-tidy", daemon=True).start()
-
-    def _tidy(self) -> None:
-        try:
-            while self._forget_completed() == _TIDY_AT_ONCE:
-                pass
-        except Exception as error:  # noqa: BLE001 - tried again later, and nothing depends on it
-            self._memory.counters.add("registry_failures")
-            self._memory.counters.note("registry", f"not tidied up: {error}", error)
-        finally:
-            self._tidy_at_s = time.monotonic() + _TIDY_EVERY_S
-
-    def _forget_completed(self) -> int:
-        """Forget traces that were completed a while ago; return how many.
-
-        One of which the store does not know the end was completed by a process that died before it
-        had recorded that.
-        """
-        before_ns = time.time_ns() - _KEPT_FOR_NS
-        closed = self._open.completed(before_ns, _TIDY_AT_ONCE)
-        summaries = self._memory.connection.read(lambda c: stored.get_summaries(c, closed))
-        ended = [i for i in closed if i in summaries and summaries[i]["status"] == "completed"]
-        for trace_id in set(closed) - set(ended):
-            entry = self._open.find(trace_id)
-            if entry is not None and entry.closing is not None:
-                self._record_ending(entry.opening, entry.closing)
-        self._open.remove(ended)
-        return len(ended)
 
 
 @contextlib.contextmanager

@@ -6,12 +6,18 @@ Recording never raises into user code; these come from asking: configuring, read
     * NotConfiguredError
     * InvalidArgumentError (also a ValueError)
     * TraceNotFoundError (also a LookupError)
+    * StepNotFoundError (also a LookupError)
+    * TraceStateError
     * DecisionNotFoundError (also a LookupError)
     * DecisionStateError
     * PolicyNotFoundError (also a LookupError)
     * PolicyError
     * ApprovalRefused
     * ApprovalPending
+    * NotAuthenticatedError
+    * NotPermittedError
+    * LimitExceededError
+    * KeyNotFoundError (also a LookupError)
     * MissingExtraError (also an ImportError)
     * StoreError
         * StoreUnavailableError
@@ -61,6 +67,22 @@ class TraceNotFoundError(AutotraceError, LookupError):
             f"no trace {trace_id!r} in {store}; "
             "a trace just recorded is there after autotrace.flush()"
         )
+
+
+class TraceStateError(AutotraceError):
+    """A trace's state does not allow what was asked; nothing was changed."""
+
+    def __init__(self, trace_id: str, what: str, reason: str) -> None:
+        self.trace_id = trace_id
+        super().__init__(f"{what} is not possible on {trace_id}: {reason}")
+
+
+class StepNotFoundError(AutotraceError, LookupError):
+    """A trace has no step with this id."""
+
+    def __init__(self, step_id: str, trace_id: str) -> None:
+        self.step_id = step_id
+        super().__init__(f"no step {step_id!r} in {trace_id}")
 
 
 class DecisionNotFoundError(AutotraceError, LookupError):
@@ -124,6 +146,41 @@ class ApprovalPending(AutotraceError):
             f"{decision_id} waits for approval: "
             f"`autotrace decisions approve {decision_id} --by NAME`, then call again"
         )
+
+
+class NotAuthenticatedError(AutotraceError):
+    """No key was presented, or one that is unknown or revoked; which of them is not said."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no valid key: send the header `Authorization: Bearer <key>`; "
+            "`autotrace keys create --agent NAME` makes one"
+        )
+
+
+class NotPermittedError(AutotraceError):
+    """A valid key may not do this."""
+
+
+class LimitExceededError(AutotraceError):
+    """More was asked for than a limit allows; it may be asked for again later.
+
+    Args:
+        what: The limit, in words.
+        retry_after_s: When it may be of use to ask again, in seconds.
+    """
+
+    def __init__(self, what: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(what)
+
+
+class KeyNotFoundError(AutotraceError, LookupError):
+    """No key with this id was made."""
+
+    def __init__(self, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(f"no key {key_id!r}; `autotrace keys list` names them")
 
 
 class MissingExtraError(AutotraceError, ImportError):

@@ -213,7 +213,9 @@ class Decision(_Model):
     trace_id: str | None = None
     """The trace in which it was opened."""
     actor: str
-    """Who asks: may not approve it."""
+    """Who asks, as they call themselves: may not approve it."""
+    agent: str
+    """Whose it is: the agent of the key that opened it, over a server; else the actor."""
     instance: str | None = None
     version: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -352,6 +354,43 @@ class TraceSummary(_Model):
     triggered_by_memory_id: str | None = None
     rejected_decisions: list[str] = Field(default_factory=list[str])
     """Ids of decisions that a person rejected while the task ran: the first 50."""
+
+
+class StartedTrace(_Model):
+    """A trace that has just been started by a call from elsewhere."""
+
+    trace_id: str
+    task: str
+    status: Literal["active"] = "active"
+    created_at: datetime
+
+
+class RecordedStep(_Model):
+    """A step that was just told of."""
+
+    step_id: str
+    trace_id: str
+    created_at: datetime
+
+
+class RecordedToolCall(_Model):
+    """A tool call that was just told of."""
+
+    tool_call_id: str
+    trace_id: str
+    step_id: str | None = None
+    """The step that was named; None: it belongs to the latest."""
+    created_at: datetime
+
+
+class CompletedTrace(_Model):
+    """A trace that has just been completed by a call from elsewhere."""
+
+    trace_id: str
+    status: Literal["completed"] = "completed"
+    success: bool
+    outcome: str
+    completed_at: datetime
 
 
 class RecallResult(_Model):

@@ -15,32 +15,24 @@ from opentelemetry import trace as otel_trace
 
 from autotrace import semconv
 from autotrace.capture import deciding as capture_deciding
-from autotrace.capture.recorder import current, make_recorder
+from autotrace.capture.recorder import current
 from autotrace.decisions.current import current as current_decisions
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
-from autotrace.export.collector import add_processor, exports_otlp, otlp_processor
+from autotrace.export.collector import add_processor, exports_otlp
 from autotrace.export.counters import Counters
-from autotrace.export.exporter import (
-    choose_embedding,
-    choose_storekeeper,
-    open_connection,
-    open_pipeline,
-)
-from autotrace.export.local import LocalSpan, LocalTracerProvider, id_generator
-from autotrace.export.processor import SpoolSpanProcessor, guarded_append
-from autotrace.export.set_aside import count_set_aside, set_aside_problem
+from autotrace.export.exporter import choose_embedding
+from autotrace.export.local import id_generator
+from autotrace.export.processor import SpoolSpanProcessor
 from autotrace.export.storekeeper import is_storekeeper
 from autotrace.export.threads import instrument_threads, leave_threads_alone
+from autotrace.memory import Memory
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
-from autotrace.signals import let_through
 from autotrace.store.embedding import Embedding
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
-
-    from autotrace.decisions.current import Deciding
 
 
 @dataclass(frozen=True)
@@ -59,94 +51,38 @@ class Runtime:
 
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
-        self.settings = settings = configuration.settings
-        tracer_provider = configuration.tracer_provider
-        self.spool = settings.spool_path
+        self.settings = configuration.settings
         self._instrumented_threads = False
-        self.counters = _counters
-        embedder = configuration.embedding.embedder
-        self.connection = open_connection(settings, configuration.embedding.space)
-        self.reader = Reader(
-            self.connection, embedder, lambda ids: self.deciding().library.existing(ids)
-        )
-        self.pipeline = open_pipeline(
-            settings,
-            self.connection,
-            embedder,
-            self.counters,
-            storekeeper=choose_storekeeper(settings, configuration.embedding, self.counters),
-        )
         self._adopt_lock = threading.Lock()
-        self._otlp: Any = None
-        self._stopped = False
-        self.provider = self._first_provider(tracer_provider)
-        self.recorder = make_recorder(
-            settings,
-            tracer_of(self.provider),
-            count=self.counters.add,
-            note=self.counters.note,
+        provider = configuration.tracer_provider or _sdk_provider()
+        self.memory = Memory(
+            configuration.settings,
+            configuration.embedding,
+            _counters,
             redact=configuration.redact,
+            forwards=provider is None,
         )
-        self._deciding: Deciding | None = None
-        self._deciding_lock = threading.Lock()
-
-    def deciding(self) -> Deciding:
-        """Return the decisions of the store; made when first asked for, as few programs do."""
-        with self._deciding_lock:
-            if self._deciding is None:
-                from autotrace.capture.decision_span import DecisionRecording
-                from autotrace.decisions.wiring import make_deciding
-
-                embedding = self.configuration.embedding
-                self._deciding = make_deciding(
-                    self.settings,
-                    DecisionRecording(self.recorder),
-                    space=embedding.space,
-                    embed=lambda text: embedding.embedder.embed([text])[0],
-                    count=self.counters.add,
-                    note=self.counters.note,
-                )
-            return self._deciding
-
-    def _stop_deciding(self, timeout_s: float) -> None:
-        """Let go of decisions, before recording ends: how a delivery went is an event."""
-        if current_decisions.open == self.deciding:
-            current_decisions.open = capture_deciding.current.open = None
-        if self._deciding is not None:
-            self._deciding.close(timeout_s)
+        self.provider: otel_trace.TracerProvider = self.memory.provider
+        if provider is not None:
+            self._move_to(provider)
+        else:
+            # Not made the global one: an application that sets its own later must find the place
+            # free.
+            self.memory.provider.follow = self._follow_global_provider
 
     def start(self) -> None:
         """Begin to record, and store what dead processes have left."""
         if self.settings.propagate_threads:
-            self._instrumented_threads = instrument_threads(self.counters)
-        current.recorder = self.recorder
-        current_decisions.open = self.deciding
-        capture_deciding.current.open = lambda: self.deciding().service
-        self.pipeline.recover()
+            self._instrumented_threads = instrument_threads(self.memory.counters)
+        current.recorder = self.memory.recorder
+        current_decisions.open = self.memory.deciding
+        capture_deciding.current.open = lambda: self.memory.deciding().service
+        self.memory.start()
 
-    def _first_provider(self, given: TracerProvider | None) -> otel_trace.TracerProvider:
-        provider = given or _sdk_provider()
-        if provider is not None:
-            self._attach(provider)
-            return provider
-        # Not made the global one: an application that sets its own later must find the place free.
-        self._otlp = otlp_processor(self.settings.otlp_endpoint)
-        return LocalTracerProvider(
-            guarded_append(self.pipeline, self.counters),
-            None if self._otlp is None else self._forward,
-            self._follow_global_provider,
-        )
-
-    def _forward(self, span: LocalSpan) -> None:
-        if self._stopped:
-            self.counters.add("dropped_otlp_spans")
-            return
-        try:
-            self._otlp.on_end(span.readable())
-        except Exception as error:  # noqa: BLE001 - runs where user code's spans end
-            let_through(error)
-            self.counters.add("dropped_otlp_spans")
-            self.counters.note("otlp", f"a span was not sent to the collector: {error!r}", error)
+    def _move_to(self, provider: TracerProvider) -> None:
+        self._attach(provider)
+        self.provider = provider
+        self.memory.recorder.tracer = tracer_of(provider)
 
     def _attach(self, provider: TracerProvider) -> None:
         # What the environment names, a provider that exports over OTLP sends there by itself.
@@ -154,39 +90,27 @@ class Runtime:
         with _attached_lock:
             processor = _attached.get(provider)
             if processor is None:
-                processor = SpoolSpanProcessor(self.pipeline, self.counters)
+                processor = SpoolSpanProcessor(self.memory.pipeline, self.memory.counters)
                 _attached[provider] = processor
                 add_processor(provider, processor)
-            processor.pipeline = self.pipeline
-        if not sends_itself:
-            if self._otlp is None:
-                self._otlp = otlp_processor(self.settings.otlp_endpoint)
-            if self._otlp is not None:
-                add_processor(provider, self._otlp)
+            processor.pipeline = self.memory.pipeline
+        if not sends_itself and (exporting := self.memory.collector.open()) is not None:
+            add_processor(provider, exporting)
 
     def _follow_global_provider(self) -> otel_trace.Tracer | None:
         """Move to the provider that the application has set since, and keep to it."""
         existing = _sdk_provider()
-        if existing is None or current.recorder is not self.recorder:
+        recorder = self.memory.recorder
+        if existing is None or current.recorder is not recorder:
             return None
         try:
             with self._adopt_lock:
                 if existing is not self.provider:
-                    self._attach(existing)
-                    self.provider = existing
-                    self.recorder.tracer = tracer_of(existing)
+                    self._move_to(existing)
         except Exception as error:  # noqa: BLE001 - runs where user code's spans start
-            self.recorder.failed(error)
+            recorder.failed(error)
             return None
-        return self.recorder.tracer
-
-    def flush(self, timeout_s: float) -> bool:
-        """Bring everything recorded so far into the store, and to the collector if there is one."""
-        deadline = time.monotonic() + timeout_s
-        stored = self.pipeline.flush(timeout_s)
-        if self._otlp is not None:
-            stored = self._otlp.force_flush(_ms_until(deadline)) and stored
-        return stored
+        return recorder.tracer
 
     def stop(self, timeout_s: float) -> bool:
         """Stop recording; store what is left, as far as time allows.
@@ -194,41 +118,26 @@ class Runtime:
         Spans under way are still recorded when they end, and stored by who opens the store next.
         """
         deadline = time.monotonic() + timeout_s
-        self._stop_deciding(timeout_s)
+        if current_decisions.open == self.memory.deciding:
+            current_decisions.open = capture_deciding.current.open = None
+        self.memory.close_decisions(timeout_s)
         with _attached_lock:
             for processor in _attached.values():
-                if processor.pipeline is self.pipeline:
+                if processor.pipeline is self.memory.pipeline:
                     processor.pipeline = None
-        if current.recorder is self.recorder:
+        if current.recorder is self.memory.recorder:
             current.recorder = None
         if self._instrumented_threads:
             self._instrumented_threads = False
-            leave_threads_alone(self.counters)
-        done = self.pipeline.close(_ms_until(deadline) / 1000)
-        self._stopped = True
-        if self._otlp is not None:
-            self._otlp.shutdown(_ms_until(deadline))
-        return done
+            leave_threads_alone(self.memory.counters)
+        return self.memory.stop(max(0.0, deadline - time.monotonic()))
 
     def stop_at_exit(self) -> None:
-        """Store what is left, unless that would only begin now and can be left to the next start.
+        """Store what is left.
 
-        A spool beside an embedded store is as safe as the store, and to load Chroma takes longer
-        than most short programs; the spool of a server's client may vanish with its container.
+        Functions called at exit after this one, and daemon threads, go on recording to the end.
         """
-        cold = self.settings.is_embedded and not self.pipeline.is_warm
-        deadline = time.monotonic() + self.settings.exit_timeout_ms / 1000
-        if self._deciding is not None:
-            self._deciding.close(_ms_until(deadline) / 1000)
-        # Functions called at exit after this one, and daemon threads, go on recording to the end.
-        self.pipeline.close(_ms_until(deadline) / 1000, flush=not cold, at_exit=True)
-        self._stopped = True
-        if self._otlp is not None:
-            self._otlp.shutdown(_ms_until(deadline))
-
-
-def _ms_until(deadline: float) -> int:
-    return max(0, int((deadline - time.monotonic()) * 1000))
+        self.memory.stop(self.settings.exit_timeout_ms / 1000, at_exit=True)
 
 
 def _sdk_provider() -> TracerProvider | None:
@@ -357,38 +266,14 @@ def flush(timeout: float = 30.0) -> bool:
         Whether everything is stored. What is not stays on disk and is stored later; but what the
         store refused since the flush before is set aside: `health().problems` says so.
     """
-    return True if _runtime is None else _runtime.flush(timeout)
+    return True if _runtime is None else _runtime.memory.flush(timeout)
 
 
 def health() -> Health:
     """Return how recording does: what waits, what was dropped or cut, what failed last."""
-    runtime = _runtime
-    if runtime is None:
+    if _runtime is None:
         return Health(configured=False)
-    store = runtime.connection.name
-    problems: list[str] = []
-
-    def counted(what: str, count: Callable[[], int]) -> int:
-        try:
-            return count()
-        except Exception as error:  # noqa: BLE001 - asked when something is wrong, it must answer
-            problems.append(f"{what} cannot be counted: {error!r}")
-            return 0
-
-    backlog_bytes = counted("what waits to be stored", runtime.pipeline.backlog_bytes)
-    set_aside = counted("what was set aside", lambda: count_set_aside(runtime.spool))
-    if set_aside:
-        problems.append(set_aside_problem(set_aside, store))
-    return Health(
-        configured=True,
-        store=store,
-        spool=str(runtime.spool),
-        backlog_bytes=backlog_bytes,
-        counters=runtime.counters.snapshot(),
-        last_error=runtime.counters.last_error,
-        set_aside_records=set_aside,
-        problems=problems,
-    )
+    return _runtime.memory.health()
 
 
 def get_trace(trace_id: str) -> Trace:
@@ -431,4 +316,4 @@ def tool_stats() -> list[ToolStats]:
 
 
 def _reader(what: str) -> Reader:
-    return runtime_or_raise(what).reader
+    return runtime_or_raise(what).memory.reader

@@ -14,6 +14,8 @@ SCOPE: Final = "autotrace"
 
 ENV_PREFIX: Final = "AUTOTRACE_"
 """Every setting `name` is also read from `AUTOTRACE_NAME`."""
+SERVER_ENV_PREFIX: Final = "AUTOTRACE_SERVER_"
+"""The same for those of a server."""
 
 # --- operations: the value of gen_ai.operation.name, and the first word of the span's name
 INVOKE_AGENT: Final = "invoke_agent"
@@ -57,6 +59,8 @@ TOOL_STATUS: Final = "autotrace.tool.status"
 TOOL_MEMORY_ID: Final = "autotrace.tool.memory_id"
 TOOL_EXHAUSTED: Final = "autotrace.tool.exhausted"
 """False on the span of a generator that was closed or abandoned before its end."""
+TOLD_NS: Final = "autotrace.told_ns"
+"""On a span of what happened elsewhere: when it was told here, in nanoseconds since the epoch."""
 TRUNCATED: Final = "autotrace.truncated"
 """Key of the marker object that stands in for a value cut by a limit: see `docs/capture.md`."""
 REDACTED: Final = "[REDACTED]"

@@ -23,7 +23,10 @@ ALLOWED: dict[str, set[str]] = {
     "export": BASE | {"store", "decisions"},
     "retrieval": BASE | {"store"},
     "reader": BASE | {"store", "export", "retrieval"},
-    "runtime": BASE | {"capture", "decisions", "store", "export", "retrieval", "reader"},
+    "memory": BASE | {"capture", "decisions", "store", "export", "reader"},
+    "access": BASE,
+    "runtime": BASE | {"capture", "decisions", "store", "export", "reader", "memory"},
+    "service": BASE | {"access", "capture", "store", "export", "reader", "memory"},
     "__init__": BASE | {"capture", "decisions", "export", "runtime"},
 }
 """What each part may import of the others; parts not named here may import everything."""

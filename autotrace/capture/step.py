@@ -3,45 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final, cast, overload
+from typing import Any, ClassVar, cast, overload
 
 from autotrace import semconv
+from autotrace.capture.attributes import Observations, step_attributes
 from autotrace.capture.blocks import Block, Call, filled
 from autotrace.capture.function import F, is_function
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
 
-_MAX_OBSERVATIONS: Final = 1000
-_MAX_OBSERVED_CHARS: Final = 4 * 1024 * 1024
-"""How much text one step may observe in all; each observation is bounded by itself too."""
-
 
 class StepOperation(Operation):
     """One step."""
 
-    __slots__ = ("chars_left", "observations")
+    __slots__ = ("observations",)
 
     def __init__(self, recorder: Recorder, attributes: dict[str, Any]) -> None:
         super().__init__(recorder, semconv.STEP_SPAN_NAME, attributes)
-        self.observations: list[str] = []
-        self.chars_left = _MAX_OBSERVED_CHARS
+        self.observations = Observations(recorder)
 
     def observe(self, text: Any) -> None:
         """Add an observation."""
         try:
-            observed = self.recorder.encoder.text(text, path="observation")
-            self.chars_left -= len(observed)
-            if len(self.observations) < _MAX_OBSERVATIONS and self.chars_left >= 0:
-                self.observations.append(observed)
-            else:
-                self.recorder.count("truncated")
+            self.observations.add(text)
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
 
     def end(self, end_ns: int | None = None) -> None:
         """End the span with what was observed."""
-        if self.observations and not self.ended:
-            self.set({semconv.OBSERVATIONS: self.observations})
+        if self.observations.texts and not self.ended:
+            self.set({semconv.OBSERVATIONS: self.observations.texts})
         super().end(end_ns)
 
 
@@ -86,7 +77,6 @@ class StepBlock(Block[Step]):
         return StepBlock, (self._thought, self._action, self._observations)
 
     def _make(self, recorder: Recorder, call: Call | None) -> Operation:
-        text = recorder.encoder.text
         thought, action = self._thought, self._action
         if call is not None:
             thought = call.description if thought is None else thought
@@ -94,13 +84,7 @@ class StepBlock(Block[Step]):
                 thought = filled(thought, call.arguments, recorder)
             if isinstance(action, str):
                 action = filled(action, call.arguments, recorder)
-        attributes: dict[str, Any] = {
-            semconv.KIND: semconv.KIND_STEP,
-            semconv.THOUGHT: "" if thought is None else text(thought, path="thought"),
-        }
-        if action is not None:
-            attributes[semconv.ACTION] = text(action, path="action")
-        operation = StepOperation(recorder, attributes)
+        operation = StepOperation(recorder, step_attributes(recorder, thought, action))
         observed = self._observations
         for item in [observed] if isinstance(observed, str) else observed or ():
             operation.observe(item)

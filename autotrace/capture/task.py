@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, cast, overload
 
 from autotrace import semconv
+from autotrace.capture.attributes import task_attributes, task_span_name
 from autotrace.capture.blocks import Block, Call, filled
 from autotrace.capture.function import F, is_function
 from autotrace.capture.operation import Operation
@@ -72,18 +73,14 @@ class TaskBlock(Block[Task]):
             session_id, agent = session_id or outer.session_id, agent or outer.agent
         agent = agent or recorder.agent
         triggered_by = semconv.TRIGGERED_BY_MEMORY_ID
-        attributes: dict[str, Any] = {
-            semconv.GEN_AI_OPERATION_NAME: semconv.INVOKE_AGENT,
-            semconv.KIND: semconv.KIND_TASK,
-            semconv.TASK: recorder.encoder.text(self._text_for(recorder, call), path="task"),
-        }
-        optional = {
-            semconv.GEN_AI_AGENT_NAME: agent,
-            semconv.GEN_AI_CONVERSATION_ID: session_id,
-            triggered_by: _name(recorder, self._triggered_by_memory_id, triggered_by),
-        }
-        attributes |= {key: value for key, value in optional.items() if value}
-        name = f"{semconv.INVOKE_AGENT} {agent}" if agent else semconv.INVOKE_AGENT
+        attributes = task_attributes(
+            recorder,
+            self._text_for(recorder, call),
+            session_id=session_id,
+            agent=agent,
+            triggered_by_memory_id=_name(recorder, self._triggered_by_memory_id, triggered_by),
+        )
+        name = task_span_name(agent)
         return TaskOperation(recorder, name, attributes, session_id=session_id, agent=agent)
 
     def _text_for(self, recorder: Recorder, call: Call | None) -> Any:

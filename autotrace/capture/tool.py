@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from autotrace import semconv
 from autotrace.capture.arguments import ArgumentNames
+from autotrace.capture.attributes import MAX_NAME_CHARS
 from autotrace.capture.drive import traced, tracing
 from autotrace.capture.function import F, Traced, check_is_function, decorator_of, name_of, wrap
 from autotrace.capture.operation import Operation
@@ -18,7 +19,7 @@ from autotrace.capture.requirement import (
     RequiresApproval,
     requirement_of,
 )
-from autotrace.capture.tool_operation import MAX_NAME_CHARS, ToolOperation
+from autotrace.capture.tool_operation import ToolOperation
 from autotrace.errors import InvalidArgumentError
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from autotrace import semconv
+from autotrace.capture.attributes import tool_attributes
 from autotrace.capture.recorder import Recorder, current, is_suppressed
-from autotrace.capture.tool_operation import MAX_NAME_CHARS, ToolOperation
+from autotrace.capture.tool_operation import ToolOperation
 
 
 class tool_call:
@@ -99,21 +100,16 @@ class tool_call:
         return self
 
     def _make(self, recorder: Recorder) -> ToolOperation:
-        name = str(self._name or "unknown")
-        if len(name) > MAX_NAME_CHARS:
-            name = name[:MAX_NAME_CHARS]
-            recorder.count("truncated")
-        attributes: dict[str, Any] = {
-            semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
-            semconv.GEN_AI_TOOL_NAME: name,
-        }
-        if self._memory_id is not None:
-            attributes[semconv.TOOL_MEMORY_ID] = str(self._memory_id)
         redacted: list[str] = []
-        if recorder.capture_arguments and self._arguments is not None:
-            attributes[semconv.GEN_AI_TOOL_CALL_ARGUMENTS] = recorder.encoder.json(
-                self._arguments, secret_keys=self._secret_keys, found=redacted, path="arguments"
-            )
+        attributes = tool_attributes(
+            recorder,
+            str(self._name or "unknown"),
+            self._arguments,
+            memory_id=None if self._memory_id is None else str(self._memory_id),
+            secret_keys=self._secret_keys,
+            found=redacted,
+        )
+        name = attributes[semconv.GEN_AI_TOOL_NAME]
         return ToolOperation(
             recorder,
             f"{semconv.EXECUTE_TOOL} {name}",

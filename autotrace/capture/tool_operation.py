@@ -16,8 +16,6 @@ from autotrace.capture.recorder import Recorder
 if TYPE_CHECKING:
     from autotrace.models import ToolStatus
 
-MAX_NAME_CHARS: Final = 256
-"""How much of a tool's name is kept; where it is cut, it is counted as truncated."""
 _MAX_ITEMS: Final = 1000
 """How many items of a generator are kept as its result."""
 _MARKER_BYTES: Final = 128

@@ -7,7 +7,9 @@ Rules:
 
 * Each task span makes a trace; what lies below it, down to the next task, belongs to it.
 * A tool call belongs to the nearest step above it; without one, to the latest step of its task
-  that had started when the call did; without any, to an implicit first step.
+  that had started when the call did, or when it was told of; without any, to an implicit first
+  step. Calls that were told of come in the order of the telling: who tells says how long a call
+  took, and not when it began.
 * A span whose parent is unknown (its process did not export it) belongs to the task that was
   running when it started, the innermost of those; if none was, to the first root task.
 * A span that neither is nor lies below a task is in no trace (statistics still count it).
@@ -31,6 +33,7 @@ from autotrace.export.roles import (
     is_rejection,
     role_of,
     step_id_of,
+    told_ns_of,
     tool_name_of,
     tool_status_of,
     trace_id_of,
@@ -162,7 +165,7 @@ def _supersedes(record: SpanRecord, known: SpanRecord) -> bool:
 def _order(record: SpanRecord) -> tuple[int, int, str]:
     # A parent starts no later than its child; on a coarse clock both may start at once, and then
     # the one that ends later is the outer one.
-    return record.get("start_ns", 0), -record.get("end_ns", 2**63), record["id"]
+    return told_ns_of(record), -record.get("end_ns", 2**63), record["id"]
 
 
 def build_trace(tree: Tree, task: SpanRecord) -> Trace:
@@ -245,7 +248,7 @@ def _steps(tree: Tree, task: SpanRecord) -> list[Step]:
         owner = tree.nearest(record, ("step", "task"))
         step = steps.get(owner["id"]) if owner else None
         if step is None:
-            step = _latest(in_order, record["start_ns"])
+            step = _latest(in_order, told_ns_of(record))
         if step is None:
             if implicit is None:
                 implicit_id = f"{semconv.STEP_ID_PREFIX}{task['trace']}-{task['id']}"
@@ -257,10 +260,10 @@ def _steps(tree: Tree, task: SpanRecord) -> list[Step]:
     return [_step(step) for step in in_order]
 
 
-def _latest(steps: list[_OpenStep], start_ns: int) -> _OpenStep | None:
+def _latest(steps: list[_OpenStep], at_ns: int) -> _OpenStep | None:
     latest: _OpenStep | None = None
     for step in steps:
-        if step.start_ns > start_ns:
+        if step.start_ns > at_ns:
             break
         latest = step
     return latest

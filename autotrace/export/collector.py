@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from autotrace import semconv
+from autotrace.export.counters import Counters
 from autotrace.export.records import is_agent_span
+from autotrace.signals import let_through
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
@@ -62,6 +64,56 @@ def otlp_processor(endpoint: str | None) -> AgentSpanProcessor | None:
     if endpoint is None and not any(os.environ.get(name) for name in ENDPOINT_VARIABLES):
         return None
     return AgentSpanProcessor(_stock_exporter(endpoint))
+
+
+class Collector:
+    """The collector of one configuration, if it names one.
+
+    Args:
+        endpoint: See `otlp_processor`.
+        counters: Where a span is counted that was not sent.
+    """
+
+    def __init__(self, endpoint: str | None, counters: Counters) -> None:
+        self._endpoint = endpoint
+        self._counters = counters
+        self._stopped = False
+        self.processor: AgentSpanProcessor | None = None
+        """What exports, once it was opened."""
+
+    def open(self) -> AgentSpanProcessor | None:
+        """Begin to export; None when there is nothing to export to."""
+        if self.processor is None:
+            self.processor = otlp_processor(self._endpoint)
+        return self.processor
+
+    def send(self, readable: Callable[[], ReadableSpan]) -> None:
+        """Have an ended span exported. Never raises: it is called where user code's spans end.
+
+        Args:
+            readable: Makes the span as the SDK's type.
+        """
+        if self.processor is None:
+            return
+        if self._stopped:
+            self._counters.add("dropped_otlp_spans")
+            return
+        try:
+            self.processor.on_end(readable())
+        except Exception as error:  # noqa: BLE001 - see above
+            let_through(error)
+            self._counters.add("dropped_otlp_spans")
+            self._counters.note("otlp", f"a span was not sent to the collector: {error!r}", error)
+
+    def flush(self, timeout_ms: int) -> bool:
+        """Export what is queued; return whether the exporter was done with it in time."""
+        return self.processor is None or self.processor.force_flush(timeout_ms)
+
+    def stop(self, timeout_ms: int) -> None:
+        """Export what is queued, as far as time allows, and stop."""
+        self._stopped = True
+        if self.processor is not None:
+            self.processor.shutdown(timeout_ms)
 
 
 def exports_otlp(provider: TracerProvider) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -33,6 +33,7 @@ from autotrace.export.records import SpanRecord
 from autotrace.export.roles import role_of
 from autotrace.export.spool import (
     BAD_DIRECTORY,
+    is_of_newer_version,
     owner_is_alive,
     processes_in,
     read_chunk,
@@ -123,6 +124,29 @@ class Drainer:
         if known is not None:
             return known.at
         return START if (self._spool / process).is_dir() else None
+
+    def recorded_up_to(self) -> dict[str, Place]:
+        """Return how far each process has recorded, but for those of a newer autotrace."""
+        places: dict[str, Place] = {}
+        for process in processes_in(self._spool):
+            directory = self._spool / process
+            segments = segments_of(directory)
+            if segments and not is_of_newer_version(directory):
+                with contextlib.suppress(FileNotFoundError):  # it has just been stored
+                    places[process] = (int(segments[-1].stem), segments[-1].stat().st_size)
+        return places
+
+    def unstored(self, places: Mapping[str, Place]) -> dict[str, Place]:
+        """Return those of some places, by process, up to which not everything is stored."""
+        cursor = self._cursor if self.active else load_cursor(self._spool)
+        left: dict[str, Place] = {}
+        for process, place in places.items():
+            known = cursor.processes.get(process)
+            if known is None and not (self._spool / process).is_dir():
+                continue
+            if known is None or known.at < place:
+                left[process] = place
+        return left
 
     def set_aside_of(self, process: str) -> int:
         """Return how many records of a live process the store has refused."""

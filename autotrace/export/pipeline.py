@@ -140,10 +140,16 @@ class Pipeline:
             self._closing = True
             self._writer.close()
 
-    def append(self, record: SpanRecord) -> None:
-        """Record: on disk when this returns, in the store soon after. Never raises for the disk."""
-        if self._writer.append(record) and self._asleep:
+    def append(self, record: SpanRecord) -> bool:
+        """Record: on disk when this returns, in the store soon after. Never raises for the disk.
+
+        Returns:
+            Whether it is on disk; if not, it is counted why.
+        """
+        written = self._writer.append(record)
+        if written and self._asleep:
             self._wake_up()
+        return written
 
     def recover(self) -> None:
         """Store what dead processes have left, in the background."""
@@ -188,11 +194,50 @@ class Pipeline:
                 self._waiting -= 1
                 self._set_aside_told = self._set_aside
                 self._deletions_told = self._deletions
-            if self._storekeeper is not None:
-                self._connection.catch_up()  # what another process wrote for this one is its own
-                if self._decisions is not None:
-                    self._decisions.catch_up()
+            self._see_what_others_wrote()
         return done and self._set_aside <= told and self._deletions <= deletions_told
+
+    def catch_up(self, timeout_s: float) -> bool:
+        """Bring into the store what all processes of this machine have recorded so far.
+
+        It costs some looks at the disk where nothing waits.
+
+        Args:
+            timeout_s: How long to wait at most, in seconds.
+
+        Returns:
+            Whether everything is stored.
+        """
+        deadline = time.monotonic() + timeout_s
+        left = self._drainer.unstored(self._drainer.recorded_up_to())
+        if left:
+            with self._stored:
+                self._waiting += 1
+            try:
+                left = self._wait_for_others(left, deadline)
+            finally:
+                with self._stored:
+                    self._waiting -= 1
+        self._see_what_others_wrote()
+        return not left
+
+    def _wait_for_others(self, left: dict[str, Place], deadline: float) -> dict[str, Place]:
+        if self._storekeeper is not None:
+            self._storekeeper.ask_to_flush()
+        if self._dead_remain():
+            self.recover()  # what lives sees to its own
+        self._urgent.set()
+        while left and not self._closing and (wait_s := deadline - time.monotonic()) > 0:
+            with self._stored:
+                self._stored.wait(min(wait_s, _FLUSH_POLL_S))
+            left = self._drainer.unstored(left)
+        return left
+
+    def _see_what_others_wrote(self) -> None:
+        if self._storekeeper is not None:
+            self._connection.catch_up()  # what another process wrote for this one is its own
+            if self._decisions is not None:
+                self._decisions.catch_up()
 
     def _wait_until_stored(self, target: Place, deadline: float) -> bool:
         with self._stored:

@@ -218,6 +218,39 @@ def is_lone_root(record: SpanRecord) -> bool:
     return "skeleton" in record and not record.get("parent")
 
 
+def readable_of(record: SpanRecord) -> ReadableSpan:
+    """Return the span of the record of an ended one as the SDK's type, for its exporters."""
+    from opentelemetry.sdk.trace import Event, ReadableSpan
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+    from opentelemetry.trace import Status, StatusCode
+
+    parent = record.get("parent")
+    status = Status(StatusCode(record.get("status", 0)))
+    if record.get("status") == STATUS_ERROR:
+        status = Status(StatusCode.ERROR, record.get("message"))
+    return ReadableSpan(
+        name=record.get("name", ""),
+        context=_context_of(record["trace"], record["id"]),
+        parent=_context_of(record["trace"], parent) if parent else None,
+        attributes=record.get("attributes"),
+        events=[
+            Event(event["name"], event["attributes"], event["time_ns"])
+            for event in record.get("events", ())
+        ],
+        status=status,
+        start_time=record["start_ns"],
+        end_time=record.get("end_ns"),
+        instrumentation_scope=InstrumentationScope(record.get("scope", semconv.SCOPE)),
+    )
+
+
+def _context_of(trace: str, span_id: str) -> SpanContext:
+    from opentelemetry.trace import SpanContext, TraceFlags
+
+    flags = TraceFlags(TraceFlags.SAMPLED)
+    return SpanContext(int(trace, 16), int(span_id, 16), is_remote=False, trace_flags=flags)
+
+
 def _context(span: ReadableSpan) -> SpanContext:
     context = span.get_span_context()
     if context is None:

@@ -60,6 +60,12 @@ def duration_ms_of(record: SpanRecord) -> int:
     return max(0, round((record.get("end_ns", 0) - record.get("start_ns", 0)) / 1e6))
 
 
+def told_ns_of(record: SpanRecord) -> int:
+    """Return when it was known that this had begun: at its start, or when it was told of later."""
+    told_ns = record.get("attributes", {}).get(semconv.TOLD_NS)
+    return told_ns if type(told_ns) is int else record.get("start_ns", 0)
+
+
 def tool_name_of(record: SpanRecord) -> str:
     """Return the name of the tool that a tool span called."""
     name = record.get("attributes", {}).get(semconv.GEN_AI_TOOL_NAME)

@@ -1,0 +1,98 @@
+"""Principals: whom a key stands for, and what that one may do (pure).
+
+Every key reads the whole of its tenant, and records and opens decisions under its own agent. It
+changes what belongs to its own agent; an admin's key changes anything of its tenant. Approvals are
+answered by approvers and admins, and never by who asks. What another tenant has does not exist.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from autotrace.errors import InvalidArgumentError, NotPermittedError
+
+Role = Literal["agent", "approver", "admin"]
+
+DEFAULT_TENANT: Final = "default"
+"""The tenant whose memory is the store that the settings name."""
+_TENANT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{2,62}")
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Whom a key stands for.
+
+    Args:
+        key_id: The key; no secret.
+        agent: The agent in whose name it records and asks.
+        tenant: Whose memory it sees.
+        role: What it may do beyond that.
+    """
+
+    key_id: str
+    agent: str
+    tenant: str
+    role: Role
+
+    def owns(self, agent: str | None) -> bool:
+        """Tell whether what an agent has made may be changed."""
+        return self.role == "admin" or self.agent == agent
+
+    def check_owns(self, agent: str | None, what: str) -> None:
+        """Pass if what an agent has made may be changed.
+
+        Args:
+            agent: Who made it; None: nobody in particular.
+            what: What is to be changed, in words, with its id.
+
+        Raises:
+            NotPermittedError: It is another agent's.
+        """
+        if not self.owns(agent):
+            msg = f"{what} belongs to another agent; this key is of the agent {self.agent!r}"
+            raise NotPermittedError(msg)
+
+    def check_resolves(self, requester: str) -> None:
+        """Pass if a request for approval may be answered.
+
+        Args:
+            requester: The agent that asks.
+
+        Raises:
+            NotPermittedError: The key is an agent's, or it is its own agent that asks.
+        """
+        if self.role == "agent":
+            msg = (
+                "approvals are answered with the key of an approver or an admin; this is an agent's"
+            )
+            raise NotPermittedError(msg)
+        if self.agent == requester:
+            msg = f"{self.agent!r} has asked for this approval, and so cannot answer it"
+            raise NotPermittedError(msg)
+
+    def check_operates(self) -> None:
+        """Pass if what concerns the whole server, and so every tenant, may be seen.
+
+        Raises:
+            NotPermittedError: It is not the key of an admin of the default tenant.
+        """
+        if self.role != "admin" or self.tenant != DEFAULT_TENANT:
+            msg = f"this is for admins of the tenant {DEFAULT_TENANT!r}, who run the server"
+            raise NotPermittedError(msg)
+
+
+def check_tenant(name: str) -> str:
+    """Pass the name of a tenant.
+
+    Raises:
+        InvalidArgumentError: It cannot name one.
+    """
+    if not _TENANT.fullmatch(name):
+        allowed = (
+            "3 to 63 of a-z, 0-9, - and _, the first of them a letter or a digit: "
+            "it names a folder, or a Chroma tenant"
+        )
+        raise InvalidArgumentError("tenant", name, allowed)
+    return name

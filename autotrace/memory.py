@@ -1,0 +1,208 @@
+"""A memory: the parts of one store, put together, with which a process records and reads it.
+
+`autotrace.configure()` makes one for the program; a server makes one for each tenant.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from autotrace import semconv
+from autotrace.capture.recorder import make_recorder
+from autotrace.errors import StoreUnavailableError
+from autotrace.export.collector import Collector
+from autotrace.export.counters import Counters
+from autotrace.export.exporter import choose_storekeeper, open_connection, open_pipeline
+from autotrace.export.local import LocalSpan, LocalTracerProvider
+from autotrace.export.processor import guarded_append
+from autotrace.export.records import SpanRecord, readable_of
+from autotrace.export.set_aside import count_set_aside, set_aside_problem
+from autotrace.models import Health
+from autotrace.reader import Reader
+from autotrace.settings import Settings
+from autotrace.store.embedding import Embedding
+
+if TYPE_CHECKING:
+    from autotrace.decisions.current import Deciding
+
+
+class Memory:
+    """One store, with what records into it and what reads it. Nothing is opened before it is used.
+
+    Args:
+        settings: Name the store.
+        embedding: Of the store.
+        counters: Where what is dropped or fails is counted; None: counters of its own.
+        redact: The user's hook for what is captured.
+        forwards: Whether spans recorded here also go to the OTLP collector that the settings or
+            the environment name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        embedding: Embedding,
+        counters: Counters | None = None,
+        *,
+        redact: Callable[[str, Any], Any] | None = None,
+        forwards: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.embedding = embedding
+        self.counters = counters = counters or Counters()
+        self.connection = open_connection(settings, embedding.space)
+        self.reader = Reader(
+            self.connection, embedding.embedder, lambda ids: self.deciding().library.existing(ids)
+        )
+        self.pipeline = open_pipeline(
+            settings,
+            self.connection,
+            embedding.embedder,
+            counters,
+            storekeeper=choose_storekeeper(settings, embedding, counters),
+        )
+        self.collector = Collector(settings.otlp_endpoint, counters)
+        is_exported = forwards and self.collector.open() is not None
+        self.provider = LocalTracerProvider(
+            guarded_append(self.pipeline, counters), self._forward if is_exported else None
+        )
+        """Makes spans that go into this memory alone."""
+        self.recorder = make_recorder(
+            settings,
+            self.provider.get_tracer(semconv.SCOPE),
+            count=counters.add,
+            note=counters.note,
+            redact=redact,
+        )
+        self._deciding: Deciding | None = None
+        self._deciding_lock = threading.Lock()
+
+    def _forward(self, span: LocalSpan) -> None:
+        self.collector.send(span.readable)
+
+    def deciding(self) -> Deciding:
+        """Return the decisions of the store; made when first asked for, as few programs do."""
+        with self._deciding_lock:
+            if self._deciding is None:
+                from autotrace.capture.decision_span import DecisionRecording
+                from autotrace.decisions.wiring import make_deciding
+
+                self._deciding = make_deciding(
+                    self.settings,
+                    DecisionRecording(self.recorder),
+                    space=self.embedding.space,
+                    embed=lambda text: self.embedding.embedder.embed([text])[0],
+                    count=self.counters.add,
+                    note=self.counters.note,
+                )
+            return self._deciding
+
+    def close_decisions(self, timeout_s: float) -> None:
+        """Let go of decisions, before recording ends: how a delivery went is an event."""
+        if self._deciding is not None:
+            self._deciding.close(timeout_s)
+
+    def start(self) -> None:
+        """Store what dead processes have left, in the background."""
+        self.pipeline.recover()
+
+    def append(self, records: Iterable[SpanRecord], *, forward: bool = True) -> None:
+        """Record spans that were not made here: on disk when this returns, in the store soon after.
+
+        Args:
+            records: Span records, redacted and bounded as they are to be kept.
+            forward: Whether the collector gets those that have ended, if there is one.
+
+        Raises:
+            StoreUnavailableError: One of them is not on disk; to append all of them again does no
+                harm.
+        """
+        for record in records:
+            if not self.pipeline.append(record):
+                reason = self.counters.last_error or "it is full, or the record too large"
+                msg = f"not recorded in {self.settings.spool_path}: {reason}"
+                raise StoreUnavailableError(msg)
+            if forward and "end_ns" in record and not record.get("skeleton"):
+                self.collector.send(lambda record=record: readable_of(record))
+
+    def catch_up(self, timeout_s: float) -> bool:
+        """Bring into the store what all processes of this machine have recorded so far.
+
+        A process that reads afterwards sees it. It costs little where nothing waits.
+
+        Args:
+            timeout_s: How long to wait at most, in seconds.
+
+        Returns:
+            Whether everything is stored.
+        """
+        return self.pipeline.catch_up(timeout_s)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Bring what this process has recorded into the store, and to the collector if any.
+
+        Args:
+            timeout_s: How long to wait at most, in seconds.
+
+        Returns:
+            Whether everything is there.
+        """
+        deadline = time.monotonic() + timeout_s
+        stored = self.pipeline.flush(timeout_s)
+        return self.collector.flush(_ms_until(deadline)) and stored
+
+    def health(self) -> Health:
+        """Return how recording does: what waits, what was dropped or cut, what failed last."""
+        store, spool = self.connection.name, self.settings.spool_path
+        problems: list[str] = []
+
+        def counted(what: str, count: Callable[[], int]) -> int:
+            try:
+                return count()
+            except Exception as error:  # noqa: BLE001 - asked when something is wrong, it must answer
+                problems.append(f"{what} cannot be counted: {error!r}")
+                return 0
+
+        backlog_bytes = counted("what waits to be stored", self.pipeline.backlog_bytes)
+        set_aside = counted("what was set aside", lambda: count_set_aside(spool))
+        if set_aside:
+            problems.append(set_aside_problem(set_aside, store))
+        return Health(
+            configured=True,
+            store=store,
+            spool=str(spool),
+            backlog_bytes=backlog_bytes,
+            counters=self.counters.snapshot(),
+            last_error=self.counters.last_error,
+            set_aside_records=set_aside,
+            problems=problems,
+        )
+
+    def stop(self, timeout_s: float, *, at_exit: bool = False) -> bool:
+        """Let go of the store; store what is left, as far as time allows.
+
+        Spans under way are still recorded when they end, and stored by who opens the store next.
+
+        Args:
+            timeout_s: How long to take at most, in seconds.
+            at_exit: Whether the program ends. Then nothing is stored that would only begin now and
+                can be left to the next start: a spool beside an embedded store is as safe as the
+                store, and to load Chroma takes longer than most short programs; the spool of a
+                server's client may vanish with its container.
+
+        Returns:
+            Whether everything is stored.
+        """
+        deadline = time.monotonic() + timeout_s
+        self.close_decisions(timeout_s)
+        is_cold = at_exit and self.settings.is_embedded and not self.pipeline.is_warm
+        done = self.pipeline.close(_ms_until(deadline) / 1000, flush=not is_cold, at_exit=at_exit)
+        self.collector.stop(_ms_until(deadline))
+        return done
+
+
+def _ms_until(deadline: float) -> int:
+    return max(0, int((deadline - time.monotonic()) * 1000))

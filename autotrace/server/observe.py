@@ -1,0 +1,101 @@
+"""What is seen of each request: a log line, metrics, an id; and headers that every response has."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.datastructures import MutableHeaders
+
+from autotrace.server.metrics import Metrics
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_log = logging.getLogger("autotrace.access")
+
+_SCOPE_KEY: Final = "autotrace.seen"
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+SECURITY_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_UNMATCHED: Final = "unmatched"
+_FAILED: Final = 500
+
+
+@dataclass
+class Seen:
+    """What is to be logged of a request; routes may add to it."""
+
+    request_id: str
+    key_id: str | None = None
+    status: int = _FAILED
+
+
+def seen_by(connection: HTTPConnection) -> Seen:
+    """Return what is to be logged of a request."""
+    return connection.scope.setdefault(_SCOPE_KEY, Seen(""))
+
+
+class Observed:
+    """ASGI middleware: the outermost of ours.
+
+    Args:
+        app: What answers.
+        metrics: Counts.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, and say what became of it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        seen = scope[_SCOPE_KEY] = Seen(secrets.token_hex(8))
+        began_s = time.perf_counter()
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen.status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID_HEADER] = seen.request_id
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        self._metrics.under_way.inc()
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            took_s = time.perf_counter() - began_s
+            self._metrics.under_way.dec()
+            self._metrics.saw(scope["method"], _route_of(scope), seen.status, took_s)
+            _log.info(
+                "request",
+                extra={
+                    "method": scope["method"],
+                    "path": scope["path"],
+                    "status": seen.status,
+                    "duration_ms": round(took_s * 1000, 3),
+                    "key_id": seen.key_id,
+                    "request_id": seen.request_id,
+                },
+            )
+
+
+def _route_of(scope: MutableMapping[str, Any]) -> str:
+    """Return the route with its placeholders, since the number of paths has no bound."""
+    return getattr(scope.get("route"), "path", _UNMATCHED)

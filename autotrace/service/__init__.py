@@ -1,0 +1,1 @@
+"""What every server does: for one tenant, and for all of them."""

@@ -1,0 +1,457 @@
+"""Traces told of from elsewhere, call by call: what every server offers of them.
+
+Any worker, on any machine, takes the next call of a trace that another one has started: what they
+must agree on is in the registry of open traces (store/open_traces.py), everything else is in the
+spool, and in the store soon after.
+
+* What was acknowledged is on disk. Over a Chroma server it is also in the store, unless that takes
+  longer than is waited for, since the next to ask may be another machine.
+* Reading sees all that was acknowledged before.
+* A trace is completed once, whoever races. The same completion again gets the same answer; and
+  records again, as the process that was first may have died in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, get_args
+
+from autotrace import semconv
+from autotrace.access.principal import Principal
+from autotrace.errors import (
+    InvalidArgumentError,
+    LimitExceededError,
+    StepNotFoundError,
+    TraceNotFoundError,
+    TraceStateError,
+)
+from autotrace.export.records import SpanRecord
+from autotrace.memory import Memory
+from autotrace.models import (
+    CompletedTrace,
+    RecallResult,
+    RecordedStep,
+    RecordedToolCall,
+    StartedTrace,
+    ToolStats,
+    ToolStatus,
+    Trace,
+    TraceStatus,
+    TraceSummary,
+)
+from autotrace.service import told
+from autotrace.service.told import SpanIds
+from autotrace.store import traces as stored
+from autotrace.store.connection import ServerOptions
+from autotrace.store.open_traces import OpenTraces
+from autotrace.store.times import utc
+
+MAX_DURATION_MS: Final = 366 * 24 * 60 * 60 * 1000
+"""The longest that a tool call may have taken: a year."""
+_MAX_KNOWN: Final = 10_000
+"""Of how many open traces the agent is remembered, to spare a look."""
+_KEPT_FOR_NS: Final = 120 * 10**9
+"""How long a completed trace stays in the registry: longer than any call takes."""
+_TIDY_EVERY_S: Final = 60.0
+_TIDY_AT_ONCE: Final = 200
+_RETRY_AFTER_S: Final = 60.0
+
+
+class TraceService:
+    """The traces of one memory, as servers offer them. Any thread may use it; calls block.
+
+    Args:
+        memory: Where traces are recorded and read.
+        max_open_per_key: How many traces one key may have open at once.
+        wait_s: How long a call waits at most for the store to take in what was recorded.
+    """
+
+    def __init__(
+        self, memory: Memory, *, max_open_per_key: int = 1000, wait_s: float = 10.0
+    ) -> None:
+        self._memory = memory
+        self._max_open_per_key = max_open_per_key
+        self._wait_s = wait_s
+        settings = memory.settings
+        self._open = OpenTraces(settings.store, ServerOptions.of(settings))
+        self._known: OrderedDict[str, str] = OrderedDict()
+        self._known_lock = threading.Lock()
+        self._tidying = threading.Lock()
+        self._tidy_at_s = 0.0
+
+    # --- writing
+
+    def start(
+        self,
+        task: str,
+        session_id: str,
+        *,
+        triggered_by_memory_id: str | None = None,
+        by: Principal,
+    ) -> StartedTrace:
+        """Begin a trace, of the agent that asks.
+
+        Args:
+            task: What the agent is asked to do.
+            session_id: The session or conversation it belongs to.
+            triggered_by_memory_id: Id of a memory that led to it.
+            by: Who asks.
+
+        Raises:
+            InvalidArgumentError: An argument is not allowed; names it.
+            LimitExceededError: The key has too many open traces.
+            StoreUnavailableError: The store does not answer; nothing is recorded.
+        """
+        _check_text("task", task)
+        _check_text("session_id", session_id)
+        if self._open.open_count(by.key_id) >= self._max_open_per_key:
+            msg = (
+                f"this key has {self._max_open_per_key} traces open, which is the limit: "
+                "complete some of them, or delete them"
+            )
+            raise LimitExceededError(msg, _RETRY_AFTER_S)
+        ids, now_ns = told.new_task(), time.time_ns()
+        begun = told.task_begun(
+            self._memory.recorder,
+            ids,
+            now_ns,
+            task=task,
+            session_id=session_id,
+            agent=by.agent,
+            triggered_by_memory_id=triggered_by_memory_id,
+        )
+        trace_id = told.trace_id_of(ids)
+        opening = {"agent": by.agent, "key_id": by.key_id, "begun": begun}
+        self._open.begin(trace_id, by.key_id, opening)
+        self._record(begun)
+        self._remember(trace_id, by.agent)
+        self._tidy_soon()
+        recorded: Any = begun.get("attributes", {})[semconv.TASK]
+        return StartedTrace(trace_id=trace_id, task=recorded, created_at=utc(now_ns))
+
+    def step(
+        self,
+        trace_id: str,
+        thought: str,
+        action: str,
+        observations: Sequence[str] = (),
+        *,
+        by: Principal,
+    ) -> RecordedStep:
+        """Record a step of an open trace.
+
+        Args:
+            trace_id: The trace.
+            thought: The agent's reasoning at this step.
+            action: What it decided to do.
+            observations: What it observed.
+            by: Who asks.
+
+        Raises:
+            TraceNotFoundError: There is no such trace.
+            NotPermittedError: It is another agent's.
+            TraceStateError: It is not open.
+            StoreUnavailableError: The store does not answer; nothing is recorded.
+        """
+        task = self._open_task(trace_id, by, "a step")
+        now_ns = time.time_ns()
+        record = told.step_told(
+            self._memory.recorder,
+            task,
+            now_ns,
+            thought=thought,
+            action=action,
+            observations=observations,
+        )
+        self._record(record)
+        step_id = told.step_id_of(SpanIds(task.trace, record["id"]))
+        return RecordedStep(step_id=step_id, trace_id=trace_id, created_at=utc(now_ns))
+
+    def tool_call(
+        self,
+        trace_id: str,
+        tool_name: str,
+        arguments: Mapping[str, Any],
+        result: Any,
+        duration_ms: int,
+        status: ToolStatus,
+        *,
+        memory_id: str | None = None,
+        step_id: str | None = None,
+        by: Principal,
+    ) -> RecordedToolCall:
+        """Record a tool call that has just ended.
+
+        Args:
+            trace_id: The trace.
+            tool_name: Name of the tool.
+            arguments: By name.
+            result: What it returned; of a failed call what there is.
+            duration_ms: How long it took.
+            status: How it ended.
+            memory_id: Id of a memory that it used or made.
+            step_id: The step that it belongs to. Default: the latest one told of.
+            by: Who asks.
+
+        Raises:
+            InvalidArgumentError: An argument is not allowed; names it.
+            TraceNotFoundError: There is no such trace.
+            StepNotFoundError: The trace has no such step.
+            NotPermittedError: It is another agent's.
+            TraceStateError: It is not open.
+            StoreUnavailableError: The store does not answer; nothing is recorded.
+        """
+        _check_text("tool_name", tool_name)
+        if status not in get_args(ToolStatus):
+            raise InvalidArgumentError("status", status, get_args(ToolStatus))
+        if type(duration_ms) is not int or not 0 <= duration_ms <= MAX_DURATION_MS:
+            allowed = f"a whole number from 0 to {MAX_DURATION_MS}"
+            raise InvalidArgumentError("duration_ms", duration_ms, allowed)
+        task = self._open_task(trace_id, by, "a tool call")
+        parent = task if step_id is None else self._step(task, trace_id, step_id)
+        now_ns = time.time_ns()
+        record = told.tool_call_told(
+            self._memory.recorder,
+            parent,
+            now_ns,
+            tool_name=tool_name,
+            arguments=arguments,
+            result=result,
+            duration_ms=duration_ms,
+            status=status,
+            memory_id=memory_id,
+        )
+        self._record(record)
+        return RecordedToolCall(
+            tool_call_id=told.tool_call_id_of(record),
+            trace_id=trace_id,
+            step_id=step_id,
+            created_at=utc(now_ns),
+        )
+
+    def complete(
+        self, trace_id: str, outcome: str, success: bool, *, by: Principal
+    ) -> CompletedTrace:
+        """Complete a trace. The same again changes nothing and gets the same answer.
+
+        Args:
+            trace_id: The trace.
+            outcome: What came of it.
+            success: Whether the task was solved.
+            by: Who asks.
+
+        Raises:
+            TraceNotFoundError: There is no such trace.
+            NotPermittedError: It is another agent's.
+            TraceStateError: It is completed, with another outcome.
+            StoreUnavailableError: The store does not answer. Ask again: it may be completed.
+        """
+        if self._named(trace_id) is None:
+            raise self._unknown(trace_id)
+        entry = self._open.find(trace_id)
+        if entry is None:
+            return self._completed_long_ago(trace_id, outcome, success, by)
+        opening, closing = entry.opening, entry.closing
+        by.check_owns(opening["agent"], trace_id)
+        digest = _digest(outcome, success)
+        if closing is None:
+            mine = {
+                "digest": digest,
+                "outcome": self._outcome(outcome),
+                "success": success,
+                "ended_ns": time.time_ns(),
+            }
+            closing = self._open.close(trace_id, opening["key_id"], mine)
+        if closing["digest"] != digest:
+            raise TraceStateError(trace_id, "to complete it otherwise", "it is completed")
+        self._record_ending(opening, closing)
+        return CompletedTrace(
+            trace_id=trace_id,
+            success=closing["success"],
+            outcome=closing["outcome"],
+            completed_at=utc(closing["ended_ns"]),
+        )
+
+    # --- reading
+
+    def get(self, trace_id: str) -> Trace:
+        """Return a trace; see `Reader.get_trace`."""
+        self._catch_up()
+        return self._memory.reader.get_trace(trace_id)
+
+    def list(
+        self,
+        *,
+        status: TraceStatus | None = None,
+        session_id: str | None = None,
+        agent: str | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Sequence[TraceSummary]:
+        """Return a page of traces, newest first; see `Reader.list_traces`."""
+        self._catch_up()
+        return self._memory.reader.list_traces(
+            status=status, session_id=session_id, agent=agent, limit=limit, after=after
+        )
+
+    def recall(
+        self,
+        query: str,
+        success_only: bool = True,
+        limit: int = 10,
+        *,
+        agent: str | None = None,
+        session_id: str | None = None,
+        tools: Sequence[str] | None = None,
+    ) -> Sequence[RecallResult]:
+        """Return past traces whose tasks mean something similar; see `Reader.recall`."""
+        self._catch_up()
+        return self._memory.reader.recall(
+            query, success_only, limit, agent=agent, session_id=session_id, tools=tools
+        )
+
+    def tool_stats(self) -> Sequence[ToolStats]:
+        """Return the statistics of every tool, most used first; see `Reader.tool_stats`."""
+        self._catch_up()
+        return self._memory.reader.tool_stats()
+
+    def stop(self) -> None:
+        """Let go of the registry; the memory is stopped by who made it."""
+        self._open.stop()
+
+    # --- inside
+
+    def _record(self, record: SpanRecord) -> None:
+        self._memory.append([record])
+        if not self._memory.settings.is_embedded:
+            self._memory.pipeline.flush(self._wait_s)
+
+    def _record_ending(self, opening: Any, closing: Any) -> None:
+        self._record(
+            told.task_ended(
+                opening["begun"],
+                closing["ended_ns"],
+                outcome=closing["outcome"],
+                success=closing["success"],
+            )
+        )
+
+    def _catch_up(self) -> None:
+        self._memory.catch_up(self._wait_s)
+
+    def _open_task(self, trace_id: str, by: Principal, what: str) -> SpanIds:
+        """Return the task of a trace that is open and may be added to."""
+        task = self._named(trace_id)
+        if task is None:
+            raise self._unknown(trace_id)
+        agent = self._known.get(trace_id)
+        if agent is None:
+            entry = self._open.find(trace_id)
+            if entry is None:
+                raise self._not_open(trace_id, by, what)
+            agent, is_open = entry.opening["agent"], entry.closing is None
+            self._remember(trace_id, agent)
+        else:
+            is_open = self._open.is_open(trace_id)
+            if is_open is None:
+                raise self._not_open(trace_id, by, what)
+        by.check_owns(agent, trace_id)
+        if not is_open:
+            raise TraceStateError(trace_id, what, "it is completed")
+        return task
+
+    def _remember(self, trace_id: str, agent: str) -> None:
+        with self._known_lock:
+            self._known[trace_id] = agent
+            self._known.move_to_end(trace_id)
+            if len(self._known) > _MAX_KNOWN:
+                self._known.popitem(last=False)
+
+    def _not_open(self, trace_id: str, by: Principal, what: str) -> Exception:
+        """Say why a trace cannot be added to that the registry does not know."""
+        trace = self.get(trace_id)
+        by.check_owns(trace.agent, trace_id)
+        reason = (
+            "the program that began it records it"
+            if trace.status == "active"
+            else f"it is {trace.status}"
+        )
+        return TraceStateError(trace_id, what, reason)
+
+    def _completed_long_ago(
+        self, trace_id: str, outcome: str, success: bool, by: Principal
+    ) -> CompletedTrace:
+        trace = self.get(trace_id)
+        by.check_owns(trace.agent, trace_id)
+        text = self._outcome(outcome)
+        same = (trace.outcome, trace.success) == (text, success)
+        if trace.completed_at is None or trace.status != "completed" or not same:
+            raise self._not_open(trace_id, by, "to complete it")
+        return CompletedTrace(
+            trace_id=trace_id, success=success, outcome=text, completed_at=trace.completed_at
+        )
+
+    def _step(self, task: SpanIds, trace_id: str, step_id: str) -> SpanIds:
+        step = told.step_named(step_id)
+        if step is not None and step.trace == task.trace and told.is_told_step(step):
+            return step
+        raise StepNotFoundError(step_id, trace_id)
+
+    def _outcome(self, outcome: str) -> str:
+        return self._memory.recorder.encoder.text(outcome, path="outcome")
+
+    def _named(self, trace_id: str) -> SpanIds | None:
+        return told.task_named(trace_id)
+
+    def _unknown(self, trace_id: str) -> TraceNotFoundError:
+        return TraceNotFoundError(trace_id, self._memory.connection.name)
+
+    def _tidy_soon(self) -> None:
+        """Have the registry forget, in the background, what it need not know any more."""
+        with self._tidying:
+            if time.monotonic() < self._tidy_at_s:
+                return
+            self._tidy_at_s = math.inf
+        threading.Thread(target=self._tidy, name="autotrace-tidy", daemon=True).start()
+
+    def _tidy(self) -> None:
+        try:
+            while self._forget_completed() == _TIDY_AT_ONCE:
+                pass
+        except Exception as error:  # noqa: BLE001 - tried again later, and nothing depends on it
+            self._memory.counters.add("registry_failures")
+            self._memory.counters.note("registry", f"not tidied up: {error}", error)
+        finally:
+            self._tidy_at_s = time.monotonic() + _TIDY_EVERY_S
+
+    def _forget_completed(self) -> int:
+        """Forget traces that were completed a while ago; return how many.
+
+        One of which the store does not know the end was completed by a process that died before it
+        had recorded that.
+        """
+        before_ns = time.time_ns() - _KEPT_FOR_NS
+        closed = self._open.closed(before_ns, _TIDY_AT_ONCE)
+        summaries = self._memory.connection.read(lambda c: stored.get_summaries(c, closed))
+        ended = [i for i in closed if i in summaries and summaries[i]["status"] == "completed"]
+        for trace_id in set(closed) - set(ended):
+            entry = self._open.find(trace_id)
+            if entry is not None and entry.closing is not None:
+                self._record_ending(entry.opening, entry.closing)
+        self._open.remove(ended)
+        return len(ended)
+
+
+def _check_text(field: str, text: str) -> None:
+    if not text.strip():
+        raise InvalidArgumentError(field, text, "a text that is not empty")
+
+
+def _digest(outcome: str, success: bool) -> str:
+    return hashlib.sha256(json.dumps([outcome, success]).encode()).hexdigest()

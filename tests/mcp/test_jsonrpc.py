@@ -558,7 +558,7 @@ def test_an_admin_changes_what_is_another_agents(api: Api) -> None:
 
 @pytest.mark.parametrize("tool", sorted(TOOLS))
 def test_no_tool_is_called_without_a_key(api: Api, tool: str) -> None:
-    ids = {name: "x" for name in ("decision_id", "trace_id")}
+    ids = dict.fromkeys(("decision_id", "trace_id"), "x")
     required = TOOLS[tool].input_schema.get("required", [])
     arguments = {name: ids.get(name, FILLED.get(name, "x")) for name in required}
 

@@ -105,7 +105,7 @@ class Size:
     """Traces recorded, and recalls, of one load."""
     server_clients: tuple[int, ...]
     server_workers: tuple[int, ...]
-    server_load_s: float
+    soak_s: float
     """How long a load lasts after which memory is compared."""
 
 
@@ -138,7 +138,7 @@ SIZES = {
             server_units=600,
             server_clients=(1, 8, 64),
             server_workers=(1, 2),
-            server_load_s=600.0,
+            soak_s=600.0,
         ),
         Size(
             name="quick",
@@ -166,7 +166,7 @@ SIZES = {
             server_units=100,
             server_clients=(1, 8),
             server_workers=(1,),
-            server_load_s=5.0,
+            soak_s=5.0,
         ),
         Size(  # only shows that the code runs
             name="tiny",
@@ -194,7 +194,7 @@ SIZES = {
             server_units=4,
             server_clients=(1, 2),
             server_workers=(1,),
-            server_load_s=0.5,
+            soak_s=0.5,
         ),
     )
 }

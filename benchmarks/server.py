@@ -148,7 +148,8 @@ def _for(units: int) -> Callable[[int], bool]:
     return lambda begun: begun >= units
 
 
-def _compared(name: str, what: str, unit: str, ours: float, baseline: float) -> Figure:
+def compared(name: str, what: str, unit: str, ours: float, baseline: float) -> Figure:
+    """Make a figure of two values that were measured once."""
     ratio = ours / baseline
     return Figure(name, what, unit, ours, baseline, ratio, ratio, ratio, 1)
 
@@ -159,11 +160,11 @@ def _figures(
     name = f"server.{kind}_{clients}_{workers}"
     who = f"{what}, {clients} clients, {workers} workers; to an endpoint that does nothing"
     figures = [
-        _compared(f"{name}.speed", f"{who}: number", "a second", ours.per_second, floor.per_second)
+        compared(f"{name}.speed", f"{who}: number", "a second", ours.per_second, floor.per_second)
     ]
     for label, share in (("p50", 0.5), ("p99", 0.99)):
         ours_ms, floor_ms = ours.percentile_ms(share), floor.percentile_ms(share)
-        figures.append(_compared(f"{name}.{label}", f"{who}: {label}", "ms", ours_ms, floor_ms))
+        figures.append(compared(f"{name}.{label}", f"{who}: {label}", "ms", ours_ms, floor_ms))
     return figures
 
 
@@ -207,31 +208,14 @@ def _raw(folder: Path, texts: Sequence[str], units: int) -> tuple[float, float]:
         return _raw_ms(add, units), _raw_ms(query, units)
 
 
-def _fill(store: Path, texts: Sequence[str]) -> None:
+def fill(store: Path, texts: Sequence[str]) -> None:
+    """Record a trace of each text into a store."""
     autotrace.configure(store, embedder=VARIED_EMBEDDER, max_spool_bytes=8 * 1024**3)
     for text in texts:
         with autotrace.task(text), autotrace.tool_call("web_search", {"query": text}):
             pass
     if not autotrace.shutdown(timeout=600):
         raise RuntimeError("not everything was stored")
-
-
-def _memory(server: Running, texts: Sequence[str], seconds: float) -> Figure:
-    """Return what the server holds after so long under load, to after a fifth of it."""
-    parts = 5
-    held: list[int] = []
-    for _ in range(parts):
-        until_s = time.monotonic() + seconds / parts
-        load(
-            server.port,
-            server.key,
-            recorded(texts),
-            clients=8,
-            until=lambda _, until_s=until_s: time.monotonic() >= until_s,
-        )
-        held.append(server.memory_bytes())
-    what = f"memory of all processes after {seconds:g} s of 8 clients, to after a fifth of it"
-    return _compared("server.memory", what, "MB", held[-1] / 1e6, held[0] / 1e6)
 
 
 def run(size: Size) -> Report:
@@ -242,7 +226,7 @@ def run(size: Size) -> Report:
         folder = Path(temporary)
         raw_add_ms, raw_query_ms = _raw(folder / "raw", texts, size.server_units)
         store = folder / "store"
-        _fill(store, texts)
+        fill(store, texts)
         for workers in size.server_workers:
             with serving(store, workers) as server, bare(workers) as floor:
                 for clients in size.server_clients:
@@ -262,8 +246,6 @@ def run(size: Size) -> Report:
                             raw_ms = raw_add_ms if kind == "trace" else raw_query_ms
                             name, p50_ms = f"server.{kind}.raw", ours.percentile_ms(0.5)
                             text = f"{what}, 1 client, 1 worker; to raw Chroma: p50"
-                            report.figures.append(_compared(name, text, "ms", p50_ms, raw_ms))
-                if workers == size.server_workers[0] and size.server_load_s:
-                    report.figures.append(_memory(server, texts, size.server_load_s))
+                            report.figures.append(compared(name, text, "ms", p50_ms, raw_ms))
     report.facts.append(Fact("server.traces", "traces in the store", "", len(texts)))
     return report

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace as otel_trace
@@ -154,6 +154,7 @@ def tracer_of(provider: otel_trace.TracerProvider) -> otel_trace.Tracer:
     return tracer
 
 
+_STORE_FIRST_TIMEOUT_S: Final = 30.0
 _counters = Counters()
 """Of the process, so that no count is lost when it is configured anew."""
 _attached: WeakKeyDictionary[Any, SpoolSpanProcessor] = WeakKeyDictionary()
@@ -279,6 +280,11 @@ def health() -> Health:
 def get_trace(trace_id: str) -> Trace:
     """Return a trace with its steps and tool calls; see `Reader.get_trace`."""
     return _reader("get_trace()").get_trace(trace_id)
+
+
+def delete_trace(trace_id: str) -> None:
+    """Delete a trace with all that was recorded in it, for good; see `Memory.delete_trace`."""
+    runtime_or_raise("delete_trace()").memory.delete_trace(trace_id, _STORE_FIRST_TIMEOUT_S)
 
 
 def list_traces(

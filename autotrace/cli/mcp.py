@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from autotrace.cli.command import EmbedderOption, StoreOption
-from autotrace.cli.opening import chosen_embedding
+from autotrace.cli.opening import chosen_embedding, load_policies
 from autotrace.cli.serving import need_packages
 from autotrace.settings import load_settings
 
@@ -36,6 +36,7 @@ def mcp(
     from autotrace.server.mcp_stdio import serve_stdio
 
     settings = load_settings(store=store)
+    load_policies(settings)
     memory = Memory(settings.resolved(), chosen_embedding(settings, embedder))
     memory.start()
     try:

@@ -13,6 +13,7 @@ import typer
 from rich.text import Text
 
 from autotrace.cli.command import JsonOption, StoreOption, command_of, print_list
+from autotrace.cli.opening import load_policies
 from autotrace.cli.terminal import Screen, print_json
 from autotrace.cli.text import local_time, one_line
 from autotrace.errors import AutotraceError, MissingExtraError
@@ -62,10 +63,12 @@ def create(
 ) -> None:
     """Make a key; it is shown only now."""
     from autotrace.access.keys import KeyRing
+    from autotrace.service.tenants import prepare
 
     settings = load_settings(store=store)
     ring = KeyRing.of(settings)
     try:
+        prepare(settings, tenant)
         made = ring.create(agent, tenant, role.value)
     finally:
         ring.close()
@@ -177,6 +180,7 @@ def serve(
     from autotrace.server.run import listen, run, url_of
 
     settings = load_settings(store=store)
+    load_policies(settings)  # lest each worker finds out for itself that one is missing
     server = load_server_settings(host=host, port=port, workers=workers)
     with listen(server) as listening:
         first = _first_key(settings, server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,5 +108,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     ring = KeyRing.of(load_settings(store=str(folder / "store")))
     keys = {name: ring.create(*whose).key for name, whose in KEYS.items()}
     ring.close()
-    with serving(folder / "store", folder / "log") as process:
+    policies = json.dumps(["tests.mcp.policies"])
+    options = {"AUTOTRACE_POLICIES": policies}
+    with serving(folder / "store", folder / "log", **options) as process:
         yield Running(process.url, keys)

@@ -48,7 +48,7 @@ def over_stdio(store: Path, mode: str) -> Callable[[], Opened]:
         command = StdioServerParameters(
             command=sys.executable,
             args=["-m", "autotrace.cli", "mcp", "--store", str(store), "--agent", "bot"],
-            env=environment(),
+            env=environment(AUTOTRACE_POLICIES=json.dumps(["tests.mcp.policies"])),
             cwd=REPOSITORY,
         )
         async with Client(command, mode=mode) as client:
@@ -82,6 +82,13 @@ async def use(client: Client) -> None:
     created = await call("decision_create", intent="a.b", automation_mode="propose")
     one = {"decision_id": created["decision_id"]}
     await call("decision_add_context", **one, context={"risk": 1})
+    said = await call(
+        "decision_evaluate", **one, policy_id="test_discount_cap", inputs={"discount": 0.3}
+    )
+    assert (said["outcome"], said["rationale"]) == (
+        "requires_exception",
+        {"reason": "more than 20 %"},
+    )
     await call("decision_request_approval", **one, title="May I?")
     assert (await call("decision_get", **one))["status"] == "needs_approval"
     await call("decision_close", **one, action="abort", reason="not needed")

@@ -36,6 +36,13 @@ class _Arguments(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+TraceId = Annotated[
+    str | None,
+    Field(
+        description="The trace of the task during which this is decided, as trace_start returned "
+        "it: it lists the decision, and who recalls it learns of a rejection."
+    ),
+]
 DecisionId = Annotated[str, Field(description="The decision, as decision_create returned it.")]
 
 
@@ -60,6 +67,7 @@ class _Create(_Arguments):
     metadata: dict[str, Any] | None = Field(
         default=None, description="Anything to be kept with the decision."
     )
+    trace_id: TraceId = None
 
 
 class _AddContext(_Arguments):
@@ -134,6 +142,7 @@ class _Record(_Arguments):
     supersedes: str | None = Field(
         default=None, description="The decision_id of the decision that this one replaces."
     )
+    trace_id: TraceId = None
 
 
 class _Search(_Arguments):
@@ -242,6 +251,7 @@ def _create(desk: Desk, given: _Create, by: Principal) -> _Opened:
         instance=given.instance,
         version=given.version,
         metadata=given.metadata,
+        trace_id=given.trace_id,
         by=by,
     )
     return _Opened.model_validate(opened, from_attributes=True)

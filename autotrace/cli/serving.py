@@ -63,10 +63,12 @@ def create(
 ) -> None:
     """Make a key; it is shown only now."""
     from autotrace.access.keys import KeyRing
+    from autotrace.service.tenants import prepare
 
     settings = load_settings(store=store)
     ring = KeyRing.of(settings)
     try:
+        prepare(settings, tenant)
         made = ring.create(agent, tenant, role.value)
     finally:
         ring.close()

@@ -31,7 +31,6 @@ from autotrace.errors import (
     TraceNotFoundError,
     TraceStateError,
 )
-from autotrace.export.erase import erase_trace
 from autotrace.export.records import SpanRecord
 from autotrace.memory import Memory
 from autotrace.models import (
@@ -74,7 +73,7 @@ class TraceService:
     def __init__(
         self, memory: Memory, *, max_open_per_key: int = 1000, wait_s: float = 10.0
     ) -> None:
-        self._memory = memory
+        self.memory = memory
         self._max_open_per_key = max_open_per_key
         self._wait_s = wait_s
         settings = memory.settings
@@ -116,7 +115,7 @@ class TraceService:
             raise LimitExceededError(msg, _RETRY_AFTER_S)
         ids, now_ns = told.new_task(), time.time_ns()
         begun = told.task_begun(
-            self._memory.recorder,
+            self.memory.recorder,
             ids,
             now_ns,
             task=task,
@@ -160,7 +159,7 @@ class TraceService:
         task = self._open_task(trace_id, by, "a step")
         now_ns = time.time_ns()
         record = told.step_told(
-            self._memory.recorder,
+            self.memory.recorder,
             task,
             now_ns,
             thought=thought,
@@ -215,7 +214,7 @@ class TraceService:
         parent = task if step_id is None else self._step(task, trace_id, step_id)
         now_ns = time.time_ns()
         record = told.tool_call_told(
-            self._memory.recorder,
+            self.memory.recorder,
             parent,
             now_ns,
             tool_name=tool_name,
@@ -294,10 +293,9 @@ class TraceService:
         agent = self.get(trace_id).agent if entry is None else entry.opening["agent"]
         by.check_owns(agent, trace_id)
         self._catch_up()
-        memory = self._memory
         try:
             with _unnamed():
-                erase_trace(memory.connection, memory.embedding.embedder, trace_id)
+                self.memory.delete_trace(trace_id, self._wait_s)
         except TraceNotFoundError:
             # Deleted by a process that has died before it could have the registry forget it.
             self._open.remove([trace_id])
@@ -312,7 +310,7 @@ class TraceService:
             raise TraceNotFoundError(trace_id)
         self._catch_up()
         with _unnamed():
-            return self._memory.reader.get_trace(trace_id)
+            return self.memory.reader.get_trace(trace_id)
 
     def list(
         self,
@@ -326,7 +324,7 @@ class TraceService:
         """Return a page of traces, newest first; see `Reader.list_traces`."""
         self._catch_up()
         with _unnamed():
-            return self._memory.reader.list_traces(
+            return self.memory.reader.list_traces(
                 status=status, session_id=session_id, agent=agent, limit=limit, after=after
             )
 
@@ -342,14 +340,14 @@ class TraceService:
     ) -> Sequence[RecallResult]:
         """Return past traces whose tasks mean something similar; see `Reader.recall`."""
         self._catch_up()
-        return self._memory.reader.recall(
+        return self.memory.reader.recall(
             query, success_only, limit, agent=agent, session_id=session_id, tools=tools
         )
 
     def tool_stats(self) -> Sequence[ToolStats]:
         """Return the statistics of every tool, most used first; see `Reader.tool_stats`."""
         self._catch_up()
-        return self._memory.reader.tool_stats()
+        return self.memory.reader.tool_stats()
 
     def tidy(self, kept_for_s: float = KEPT_FOR_S) -> None:
         """Have the registry forget what the store knows; `start` sees to it. See `Tidier.tidy`."""
@@ -362,9 +360,9 @@ class TraceService:
     # --- inside
 
     def _record(self, record: SpanRecord) -> None:
-        self._memory.append([record])
-        if not self._memory.settings.is_embedded:
-            self._memory.pipeline.flush(self._wait_s)
+        self.memory.append([record])
+        if not self.memory.settings.is_embedded:
+            self.memory.pipeline.flush(self._wait_s)
 
     def _record_ending(self, entry: Entry) -> None:
         closing = entry.closing
@@ -378,10 +376,10 @@ class TraceService:
         )
 
     def _catch_up(self) -> None:
-        if not self._memory.catch_up(min(_ASK_AFTER_S, self._wait_s)):
+        if not self.memory.catch_up(min(_ASK_AFTER_S, self._wait_s)):
             # Raises if the store is down, so that nobody waits for it in vain.
-            self._memory.connection.read(lambda c: c.state.get(limit=1))
-            self._memory.catch_up(self._wait_s)
+            self.memory.connection.read(lambda c: c.state.get(limit=1))
+            self.memory.catch_up(self._wait_s)
 
     def _open_task(self, trace_id: str, by: Principal, what: str) -> SpanIds:
         """Return the task of a trace that is open and may be added to."""
@@ -447,7 +445,7 @@ class TraceService:
         return step
 
     def _outcome(self, outcome: str) -> str:
-        return self._memory.recorder.encoder.text(outcome, path="outcome")
+        return self.memory.recorder.encoder.text(outcome, path="outcome")
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -274,10 +276,10 @@ def _completed_by_one_that_died(service: TraceService, trace_id: str) -> None:
     def die(_: object) -> None:
         raise SystemExit
 
-    append, service._memory.append = service._memory.append, die  # type: ignore[method-assign]
+    append, service.memory.append = service.memory.append, die  # type: ignore[method-assign]
     with pytest.raises(SystemExit):
         service.complete(trace_id, "done", True, by=ALICE)
-    service._memory.append = append  # type: ignore[method-assign]
+    service.memory.append = append  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("trace_id", [UNKNOWN, *MALFORMED])
@@ -294,7 +296,7 @@ def test_a_trace_that_is_not_there_is_not_found(
     ):
         with pytest.raises(TraceNotFoundError) as caught:
             call()
-        assert str(service._memory.connection.name) not in str(caught.value)
+        assert str(service.memory.connection.name) not in str(caught.value)
 
 
 def test_a_step_that_is_not_there_is_not_found(embedded: tuple[Memory, TraceService]) -> None:
@@ -363,10 +365,16 @@ def test_a_bad_field_is_named_and_nothing_is_recorded(
 ) -> None:
     service = embedded[1]
     trace_id = service.start("t", "s", by=ALICE).trace_id
-    good = {"tool_name": "t", "arguments": {}, "result": 1, "duration_ms": 1, "status": "success"}
+    good: dict[str, Any] = {
+        "tool_name": "t",
+        "arguments": {},
+        "result": 1,
+        "duration_ms": 1,
+        "status": "success",
+    }
 
     with pytest.raises(InvalidArgumentError) as caught:
-        service.tool_call(trace_id, **good | {field: value}, by=ALICE)  # type: ignore[arg-type] # wrong on purpose
+        service.tool_call(trace_id, **good | {field: value}, by=ALICE)
 
     assert caught.value.field == field
     assert service.get(trace_id).tool_calls == []
@@ -467,11 +475,9 @@ def test_another_server_than_the_one_meant_is_said(
 def test_many_at_once_open_and_complete_without_loss(
     embedded: tuple[Memory, TraceService],
 ) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     service = embedded[1]
     with ThreadPoolExecutor(8) as pool:
-        ids = list(pool.map(lambda n: told_what_happens(service, f"task {n}", 1), range(40)))
+        ids = list(pool.map(functools.partial(told_what_happens, service), map(str, range(40))))
 
     assert len(service.list(status="completed", limit=100)) == len(set(ids)) == 40
-    assert open_traces(str(service._memory.settings.store)).open_count(ALICE.key_id) == 0
+    assert open_traces(str(service.memory.settings.store)).open_count(ALICE.key_id) == 0

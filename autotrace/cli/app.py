@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 import tempfile
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -25,6 +24,7 @@ from autotrace.cli.command import (
 )
 from autotrace.cli.opening import chosen_embedding, existing_store, named_embedding, open_reader
 from autotrace.cli.terminal import Screen, busy, complain, print_json, progress
+from autotrace.models import TraceStatus
 from autotrace.reader import MAX_PAGE, MAX_RECALL, Reader
 from autotrace.semconv import TRACE_ID_PREFIX
 from autotrace.settings import Settings, load_settings
@@ -50,14 +50,6 @@ app.add_typer(serving.keys_app, name="keys")
 _command = command_of(app)
 _command(serving.serve)
 _command(mcp.mcp)
-
-
-class Status(StrEnum):
-    """What `--status` takes."""
-
-    ACTIVE = "active"
-    COMPLETED = "completed"
-    INTERRUPTED = "interrupted"
 
 
 AgentOption = Annotated[
@@ -131,7 +123,7 @@ def demo(
 @_command
 def traces(
     status: Annotated[
-        Status | None, typer.Option("--status", help="Only traces of this status.")
+        TraceStatus | None, typer.Option("--status", help="Only traces of this status.")
     ] = None,
     session: SessionOption = None,
     agent: AgentOption = None,
@@ -151,7 +143,7 @@ def traces(
     """List traces, the newest first."""
     with open_reader(store, embedder) as reader:
         found = reader.list_traces(
-            status=None if status is None else status.value,
+            status=status,
             session_id=session,
             agent=agent,
             limit=limit,

@@ -14,6 +14,8 @@ SCOPE: Final = "autotrace"
 
 ENV_PREFIX: Final = "AUTOTRACE_"
 """Every setting `name` is also read from `AUTOTRACE_NAME`."""
+SERVER_ENV_PREFIX: Final = "AUTOTRACE_SERVER_"
+"""The same for those of a server."""
 
 # --- operations: the value of gen_ai.operation.name, and the first word of the span's name
 INVOKE_AGENT: Final = "invoke_agent"

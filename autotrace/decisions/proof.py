@@ -59,7 +59,7 @@ class DecisionProof:
             "status": log.state.status,
             "created_at": utc(created.at_ns).isoformat(),
             "closed_at": utc(closed.at_ns).isoformat(),
-            "agent_id": log.state.actor,
+            "agent_id": log.state.agent,
             "events": closed.sequence + 1,
             "head": stored["hash"],
         }

@@ -31,6 +31,7 @@ from autotrace.errors import (
     TraceNotFoundError,
     TraceStateError,
 )
+from autotrace.export.erase import erase_trace
 from autotrace.export.records import SpanRecord
 from autotrace.memory import Memory
 from autotrace.models import (
@@ -274,6 +275,34 @@ class TraceService:
             outcome=closing["outcome"],
             completed_at=utc(closing["ended_ns"]),
         )
+
+    def delete(self, trace_id: str, *, by: Principal) -> None:
+        """Delete a trace with all that was told of it, open or not. The decisions made in it stay.
+
+        Args:
+            trace_id: The trace.
+            by: Who asks.
+
+        Raises:
+            TraceNotFoundError: There is no such trace.
+            NotPermittedError: It is another agent's.
+            StoreUnavailableError: The store does not answer. Ask again: it may be deleted in part.
+        """
+        if told.task_named(trace_id) is None:
+            raise TraceNotFoundError(trace_id)
+        entry = self._open.find(trace_id)
+        agent = self.get(trace_id).agent if entry is None else entry.opening["agent"]
+        by.check_owns(agent, trace_id)
+        self._catch_up()
+        memory = self._memory
+        try:
+            with _unnamed():
+                erase_trace(memory.connection, memory.embedding.embedder, trace_id)
+        except TraceNotFoundError:
+            # Deleted by a process that has died before it could have the registry forget it.
+            self._open.remove([trace_id])
+            raise
+        self._open.remove([trace_id])
 
     # --- reading
 

@@ -13,6 +13,7 @@ Rules:
 * A span whose parent is unknown (its process did not export it) belongs to the task that was
   running when it started, the innermost of those; if none was, to the first root task.
 * A span that neither is nor lies below a task is in no trace (statistics still count it).
+* Spans of other instrumentations are first put in our own words (dialects/).
 * The decisions of a trace are those of which any event happened in its task's share.
 """
 
@@ -25,6 +26,7 @@ from typing import Any, Final
 import orjson
 
 from autotrace import semconv
+from autotrace.export.dialects import translate
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 from autotrace.export.roles import (
     Role,
@@ -68,6 +70,10 @@ class Tree:
         self.interrupted: dict[str, SpanRecord] = {}
         for record in records:
             self._merge(record)
+        self.is_translated = any("scope" in record for record in self.spans.values())
+        """Whether spans of other instrumentations were put in our own words."""
+        if self.is_translated:
+            self.spans = translate(self.spans)
         ordered = sorted(self.spans.values(), key=_order)
         self.roles: dict[str, Role] = {r["id"]: role_of(r) for r in ordered}
         self.tasks = [r for r in ordered if self.roles[r["id"]] == "task"]
@@ -95,6 +101,10 @@ class Tree:
         known = self.spans.get(span_id)
         if known is None or _supersedes(record, known):
             self.spans[span_id] = record
+
+    def calls(self) -> list[SpanRecord]:
+        """Return every tool call that has ended, inside and outside tasks."""
+        return [r for r in self.spans.values() if self.roles[r["id"]] == "tool" and "end_ns" in r]
 
     def nearest(self, record: SpanRecord, roles: Sequence[Role]) -> SpanRecord | None:
         """Return the closest span above this one that has one of the roles."""

@@ -19,7 +19,7 @@ What keeps it safe:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -29,9 +29,9 @@ from autotrace.export.assemble import Tree, summarize
 from autotrace.export.cursor import load_cursor
 from autotrace.export.decision_index import DecisionIndex
 from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, no_drainer
-from autotrace.export.ingest import call_of, enter_completed
+from autotrace.export.ingest import enter_completed
 from autotrace.export.records import record_key
-from autotrace.export.roles import trace_id_of
+from autotrace.export.roles import call_of, trace_id_of
 from autotrace.export.vectors import TextVectors
 from autotrace.store import rebuild as repair
 from autotrace.store import timeline, traces
@@ -172,15 +172,26 @@ class _Rebuild:
             for record in part["records"]:
                 logged.setdefault(record_key(record), (part, record))
         tree = Tree(record for _, record in logged.values())
-        for part, record in logged.values():
-            if tree.roles.get(record["id"]) == "tool" and "end_ns" in record:
-                self._count(part, record)
+        if tree.is_translated:
+            self._count_translated(logged)
+        else:
+            for part, record in logged.values():
+                if tree.roles.get(record["id"]) == "tool" and "end_ns" in record:
+                    self._count(part, record)
         for task in tree.tasks:
             self._pending.add(Entry(task["start_ns"], trace_id_of(task)), summarize(tree, task))
 
+    def _count_translated(self, logged: Mapping[str, tuple[Part, Any]]) -> None:
+        """Count calls as they can be told from what is stored, and not what is under way."""
+        counted = {k: pr for k, pr in logged.items() if _name_of(pr[0]) != self._under_way}
+        for call in Tree(record for _, record in counted.values()).calls():
+            # A call without a span of its own counts for whoever stored the last record.
+            part, _ = counted.get(call["id"]) or next(reversed(counted.values()))
+            self._count(part, call)
+
     def _count(self, part: Part, record: Any) -> None:
         self._tool_calls += 1
-        if (part["writer"], part["batch"]) == self._under_way:
+        if _name_of(part) == self._under_way:
             return
         call = call_of(record)
         tools = self._counters.setdefault(part["writer"], {})
@@ -200,6 +211,10 @@ class _Rebuild:
 
     def _count_refused(self) -> None:
         self._refused_texts += 1
+
+
+def _name_of(part: Part) -> tuple[str, int]:
+    return part["writer"], part["batch"]
 
 
 def _check(embedder: Embedder) -> None:

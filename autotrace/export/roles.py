@@ -1,4 +1,7 @@
-"""What a span is about: read from its attributes alone. Pure."""
+"""What a span is about: read from its attributes alone. Pure.
+
+Spans of other instrumentations have been put in our own words before (dialects/).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Literal
 from autotrace import semconv
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 from autotrace.models import ToolStatus
+from autotrace.store.stats import Call
 
 Role = Literal["task", "step", "tool", "decision", "other"]
 """`decision` is an event of a decision: a decision has several spans."""
@@ -70,6 +74,18 @@ def tool_name_of(record: SpanRecord) -> str:
     """Return the name of the tool that a tool span called."""
     name = record.get("attributes", {}).get(semconv.GEN_AI_TOOL_NAME)
     return str(name) if name else record.get("name", "").removeprefix(semconv.EXECUTE_TOOL).strip()
+
+
+def call_of(record: SpanRecord) -> Call:
+    """Return what the statistics need of a tool span."""
+    error_type = record.get("attributes", {}).get(semconv.ERROR_TYPE)
+    return Call(
+        tool_name=tool_name_of(record),
+        status=tool_status_of(record),
+        duration_ms=duration_ms_of(record),
+        ended_ns=record.get("end_ns", 0),
+        error_type=None if error_type is None else str(error_type),
+    )
 
 
 def decision_id_of(record: SpanRecord) -> str:

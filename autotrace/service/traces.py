@@ -19,7 +19,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final, get_args
 
 from autotrace import semconv
@@ -31,6 +31,7 @@ from autotrace.errors import (
     TraceNotFoundError,
     TraceStateError,
 )
+from autotrace.export.otlp_in import Batch
 from autotrace.export.records import SpanRecord
 from autotrace.memory import Memory
 from autotrace.models import (
@@ -278,6 +279,34 @@ class TraceService:
             completed_at=utc(closing["ended_ns"]),
         )
 
+    def take_spans(self, batch: Batch, *, by: Principal) -> None:
+        """Record spans that a program has made: on disk when this returns.
+
+        Those that name a trace told of here as their own or as their parent, and it is of another
+        agent, are rejected. They are not passed on to a collector, which could be this server.
+
+        Args:
+            batch: The spans; what is rejected is counted in it.
+            by: Whose program it is.
+
+        Raises:
+            StoreUnavailableError: Not all of it is recorded; to send it again does no harm.
+        """
+        named = {
+            told.trace_id_of(SpanIds(record["trace"], span))
+            for record in batch.records
+            for span in (record["id"], record.get("parent"))
+            if span
+        }
+        foreign = {
+            trace_id
+            for trace_id, opening in self._open.openings(sorted(named)).items()
+            if not by.owns(opening["agent"])
+        }
+        if foreign:
+            batch.reject("of a trace that belongs to another agent", lambda r: _names(r, foreign))
+        self._memory.append(batch.records, forward=False)
+
     # --- reading
 
     def get(self, trace_id: str) -> Trace:
@@ -446,6 +475,12 @@ class TraceService:
                 self._record_ending(entry.opening, entry.closing)
         self._open.remove(ended)
         return len(ended)
+
+
+def _names(record: SpanRecord, trace_ids: Set[str]) -> bool:
+    """Tell whether a span is the task of one of some traces, or lies directly below it."""
+    spans = (record["id"], record.get("parent") or "")
+    return any(told.trace_id_of(SpanIds(record["trace"], span)) in trace_ids for span in spans)
 
 
 def _check_text(field: str, text: str) -> None:

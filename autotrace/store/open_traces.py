@@ -109,6 +109,11 @@ class OpenTraces:
         found = self._documents([opened, closed])
         return Entry(found[opened], found.get(closed)) if opened in found else None
 
+    def openings(self, trace_ids: Sequence[str]) -> dict[str, Any]:
+        """Return how those of some traces began that are known."""
+        found = self._documents([_OPENED + trace_id for trace_id in trace_ids])
+        return {record_id.removeprefix(_OPENED): opening for record_id, opening in found.items()}
+
     def is_open(self, trace_id: str) -> bool | None:
         """Tell whether a trace may be added to; None if it is not known."""
         opened, closed = _OPENED + trace_id, _CLOSED + trace_id

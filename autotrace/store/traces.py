@@ -75,6 +75,11 @@ def put(collections: Collections, summaries: Mapping[str, Summary]) -> None:
         )
 
 
+def remove(collections: Collections, trace_ids: Sequence[str]) -> None:
+    """Remove the summaries of traces; what has none is not listed, and not recalled."""
+    collections.summaries.delete(list(trace_ids))
+
+
 def get_summaries(collections: Collections, trace_ids: Sequence[str]) -> dict[str, Summary]:
     """Return the summaries of those traces that exist."""
     if not trace_ids:

@@ -28,7 +28,7 @@ from autotrace.export.dialects.texts import (
 from autotrace.export.dialects.values import arguments_of, dumps, find, loads, result_of
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 
-_KEPT: Final = ("trace", "id", "parent", "name", "start_ns", "end_ns")
+_KEPT: Final = frozenset({"trace", "id", "parent", "name", "start_ns", "end_ns"})
 _NO_FAILURE: Final = ("Command(", "ParentCommand(")
 """How LangGraph reports a handoff: as an error that is none."""
 
@@ -53,7 +53,7 @@ def _silent(record: SpanRecord) -> SpanRecord:
 
 
 def _with(record: SpanRecord, attributes: dict[str, Any]) -> SpanRecord:
-    made: Any = {key: record[key] for key in _KEPT if key in record}
+    made: Any = {key: value for key, value in record.items() if key in _KEPT}
     made["attributes"] = {key: value for key, value in attributes.items() if value is not None}
     return made
 
@@ -92,7 +92,8 @@ class _ToolSpan:
         call_id = find(attributes, keys.TOOL_CALL_IDS)
         self.call_id = None if call_id is None else str(call_id)
         self.arguments = arguments_of(
-            find(attributes, keys.TOOL_ARGUMENTS) or self._in_event(keys.TOOL_MESSAGE_EVENT, "content")
+            find(attributes, keys.TOOL_ARGUMENTS)
+            or self._in_event(keys.TOOL_MESSAGE_EVENT, "content")
         )
         given = find(attributes, keys.TOOL_RESULTS)
         if given is None:
@@ -123,7 +124,14 @@ class _ToolSpan:
     def translated(self) -> SpanRecord:
         error, kind = failure_of(self.record, self.result) if self._failed else (None, None)
         return _tool_record(
-            self.record, self.name, self.call_id, self.arguments, self.result, self._failed, error, kind
+            self.record,
+            self.name,
+            self.call_id,
+            self.arguments,
+            self.result,
+            self._failed,
+            error,
+            kind,
         )
 
 
@@ -247,7 +255,9 @@ class _Translator:
         open_tools = list(self._tools)
         rebuilt: list[SpanRecord] = []
         for index, turn in enumerate(self._turns):
-            calls = [c for c in turn.calls if not is_handoff(c.name) and c.name != keys.FINAL_ANSWER]
+            calls = [
+                c for c in turn.calls if not is_handoff(c.name) and c.name != keys.FINAL_ANSWER
+            ]
             if not calls:
                 continue
             following = self._turns[index + 1] if index + 1 < len(self._turns) else None
@@ -260,7 +270,7 @@ class _Translator:
                 elif answer is not None or (following is None and self._failing is not None):
                     rebuilt.append(self._rebuilt(turn, following, number, call, answer))
         managed = {agent_of(Run(agent)) for agent in self._run.managed}
-        return [r for r in rebuilt if r["attributes"][semconv.GEN_AI_TOOL_NAME] not in managed]
+        return [r for r in rebuilt if tool_name(r) not in managed]
 
     def _rebuilt(
         self, turn: _Turn, following: _Turn | None, number: int, call: Call, answer: Answer | None
@@ -302,8 +312,8 @@ def _turns(groups: Iterable[Sequence[SpanRecord]]) -> list[_Turn]:
         turns.append(
             _Turn(
                 layers[0],
-                next(filter(None, asked), []),
-                next(filter(None, said), []),
+                next((m for m in asked if m), list[Message]()),
+                next((m for m in said if m), list[Message]()),
             )
         )
     return [turn for turn in turns if turn.said or not _is_told_by(turns, turn)]
@@ -313,9 +323,7 @@ def _is_told_by(turns: Sequence[_Turn], silent: _Turn) -> bool:
     """Tell whether another span is about the same call, and has the words that this one has not."""
     start_ns, end_ns = silent.record["start_ns"], silent.record.get("end_ns", 0)
     return any(
-        turn.said
-        and turn.record["start_ns"] <= start_ns
-        and end_ns <= turn.record.get("end_ns", 0)
+        turn.said and turn.record["start_ns"] <= start_ns and end_ns <= turn.record.get("end_ns", 0)
         for turn in turns
     )
 

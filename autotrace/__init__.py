@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     )
     from autotrace.runtime import (
         configure,
+        delete_trace,
         flush,
         get_trace,
         health,
@@ -77,7 +78,7 @@ _MODULES_OF_NAMES = {
         *("Health", "RecallResult", "Step", "ToolCall", "ToolStats", "Trace", "TraceSummary"),
     ),
     "autotrace.runtime": (
-        *("configure", "flush", "get_trace", "health"),
+        *("configure", "delete_trace", "flush", "get_trace", "health"),
         *("list_traces", "recall", "shutdown", "tool_stats"),
     ),
 }
@@ -121,6 +122,7 @@ __all__ = [
     "current_task",
     "decision",
     "decisions",
+    "delete_trace",
     "flush",
     "get_trace",
     "health",

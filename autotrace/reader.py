@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
@@ -12,7 +11,7 @@ from autotrace.errors import (
     TraceNotFoundError,
 )
 from autotrace.export.assemble import Tree, build_trace, decisions_of
-from autotrace.export.roles import trace_id_of
+from autotrace.export.roles import span_of, trace_id_of
 from autotrace.models import Decision, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.retrieval import search
 from autotrace.store import stats, traces
@@ -24,7 +23,6 @@ from autotrace.store.timeline import Entry
 
 MAX_RECALL = 50
 MAX_PAGE = 1000
-_TRACE_ID = re.compile(r"trace-([0-9a-f]{32})-([0-9a-f]{16})")
 
 
 class Reader:
@@ -56,9 +54,9 @@ class Reader:
             TraceNotFoundError: There is none with this id.
             StoreError: The store cannot be read.
         """
-        ids = _TRACE_ID.fullmatch(str(trace_id))
-        if ids is not None:
-            otel_trace = ids[1]
+        place = span_of(str(trace_id))
+        if place is not None:
+            otel_trace, _ = place
             tree = Tree(self._connection.read(lambda c: read_records(c.log, otel_trace)))
             for task in tree.tasks:
                 if trace_id_of(task) == trace_id:

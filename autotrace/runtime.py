@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace as otel_trace
@@ -20,6 +20,7 @@ from autotrace.decisions.current import current as current_decisions
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
 from autotrace.export.collector import add_processor, exports_otlp
 from autotrace.export.counters import Counters
+from autotrace.export.erase import erase_trace
 from autotrace.export.exporter import choose_embedding
 from autotrace.export.local import id_generator
 from autotrace.export.processor import SpoolSpanProcessor
@@ -154,6 +155,7 @@ def tracer_of(provider: otel_trace.TracerProvider) -> otel_trace.Tracer:
     return tracer
 
 
+_STORE_FIRST_TIMEOUT_S: Final = 30.0
 _counters = Counters()
 """Of the process, so that no count is lost when it is configured anew."""
 _attached: WeakKeyDictionary[Any, SpoolSpanProcessor] = WeakKeyDictionary()
@@ -279,6 +281,26 @@ def health() -> Health:
 def get_trace(trace_id: str) -> Trace:
     """Return a trace with its steps and tool calls; see `Reader.get_trace`."""
     return _reader("get_trace()").get_trace(trace_id)
+
+
+def delete_trace(trace_id: str) -> None:
+    """Delete a trace with all that was recorded in it, for good.
+
+    What was recorded so far is stored first. What is recorded in the trace later, as its task goes
+    on, is not kept. Traces of tasks inside it stay, and so do the decisions made in it:
+    `autotrace.decisions.erase` is for these. Stopped half-way, it is done again by calling it
+    again.
+
+    Args:
+        trace_id: The trace.
+
+    Raises:
+        TraceNotFoundError: There is none with this id.
+        StoreError: The store cannot be written; try again.
+    """
+    memory = runtime_or_raise("delete_trace()").memory
+    memory.flush(_STORE_FIRST_TIMEOUT_S)
+    erase_trace(memory.connection, memory.embedding.embedder, trace_id)
 
 
 def list_traces(

@@ -14,6 +14,8 @@ Rules:
   running when it started, the innermost of those; if none was, to the first root task.
 * A span that neither is nor lies below a task is in no trace (statistics still count it).
 * Spans of other instrumentations are first put in our own words (dialects/).
+* A task whose trace was deleted makes none, and keeps what lies below it out of the others. A trace
+  below it still names it as its parent.
 * The decisions of a trace are those of which any event happened in its task's share.
 """
 
@@ -44,6 +46,8 @@ from autotrace.models import Step, ToolCall, Trace, TraceStatus
 from autotrace.store.times import utc
 from autotrace.store.traces import Summary
 
+TASKS: Final[tuple[Role, ...]] = ("task", "erased")
+"""What a span may belong to."""
 MAX_TOOL_SEQUENCE: Final = 200
 """How many tool names a summary holds; the trace itself has them all."""
 MAX_REJECTED: Final = 50
@@ -62,21 +66,34 @@ def assemble(records: Iterable[SpanRecord]) -> list[Trace]:
     return [build_trace(tree, task) for tree in [Tree(records)] for task in tree.tasks]
 
 
+def calls_in(records: Sequence[SpanRecord]) -> list[SpanRecord]:
+    """Return every tool call among the records of one OpenTelemetry trace, in our own words."""
+    if any("scope" in record for record in records):
+        return Tree(records).calls()
+    return [record for record in records if role_of(record) == "tool"]
+
+
 class Tree:
     """The records of one OpenTelemetry trace, joined: who lies below which task."""
 
     def __init__(self, records: Iterable[SpanRecord]) -> None:
         self.spans: dict[str, SpanRecord] = {}
         self.interrupted: dict[str, SpanRecord] = {}
+        self.erased: set[str] = set()
+        """Span ids of the tasks whose traces were deleted."""
         for record in records:
             self._merge(record)
         self.is_translated = any("scope" in record for record in self.spans.values())
         """Whether spans of other instrumentations were put in our own words."""
         if self.is_translated:
-            self.spans = translate(self.spans)
+            self.spans = translate(self.spans, self.erased)
         ordered = sorted(self.spans.values(), key=_order)
-        self.roles: dict[str, Role] = {r["id"]: role_of(r) for r in ordered}
+        self.roles: dict[str, Role] = {
+            r["id"]: "erased" if r["id"] in self.erased else role_of(r) for r in ordered
+        }
         self.tasks = [r for r in ordered if self.roles[r["id"]] == "task"]
+        self._owners = [r for r in ordered if self.roles[r["id"]] in TASKS]
+        self._owner_ids = {r["id"] for r in self._owners}
         self._task_of: dict[str, str | None] = {}
         self.guessed = False
         """Whether the task of any span had to be guessed."""
@@ -88,15 +105,20 @@ class Tree:
             role = self.roles[record["id"]]
             if role in ("step", "tool", "decision"):
                 owner = self.task_above(record)
-                if owner is not None and role == "decision":
+                if owner is None or owner in self.erased:
+                    continue
+                if role == "decision":
                     self.events.setdefault(owner, []).append(record)
-                elif owner is not None:
+                else:
                     self.members[owner].append(record)
 
     def _merge(self, record: SpanRecord) -> None:
         span_id = record["id"]
         if record.get("interrupted"):
             self.interrupted[span_id] = record
+            return
+        if record.get("erased"):
+            self.erased.add(span_id)
             return
         known = self.spans.get(span_id)
         if known is None or _supersedes(record, known):
@@ -121,11 +143,22 @@ class Tree:
         return None
 
     def task_above(self, record: SpanRecord) -> str | None:
-        """Return the span id of the task that this span belongs to."""
+        """Return the span id of the task, deleted or not, that this span belongs to."""
         span_id = record["id"]
         if span_id not in self._task_of:
             self._climb(record)
         return self._task_of[span_id]
+
+    def erased_task_of(self, record: SpanRecord) -> str | None:
+        """Return the span id of the task whose trace, now deleted, this record was part of."""
+        span_id = record["id"]
+        role = self.roles.get(span_id)
+        if role == "erased":
+            return span_id
+        if role is None or role == "task":
+            return None
+        owner = self.task_above(self.spans[span_id])
+        return owner if owner in self.erased else None
 
     def _climb(self, record: SpanRecord) -> None:
         """Find the task above a span, for it and all spans on the way."""
@@ -137,7 +170,7 @@ class Tree:
             parent = current.get("parent")
             if not parent:
                 break
-            if parent in self.members:
+            if parent in self._owner_ids:
                 found = parent
                 break
             if parent in self._task_of:
@@ -153,19 +186,19 @@ class Tree:
 
     def _guess(self, orphan: SpanRecord) -> str | None:
         """Find the task of a span whose parent is unknown, by time."""
-        if not self.tasks or self.roles[orphan["id"]] == "task":
+        if not self._owners or self.roles[orphan["id"]] in TASKS:
             return None
         self.guessed = True
         start = orphan.get("start_ns", 0)
         running = [
-            task for task in self.tasks if task["start_ns"] <= start <= task.get("end_ns", start)
+            task for task in self._owners if task["start_ns"] <= start <= task.get("end_ns", start)
         ]
-        return (running[-1] if running else self.tasks[0])["id"]
+        return (running[-1] if running else self._owners[0])["id"]
 
 
 def _supersedes(record: SpanRecord, known: SpanRecord) -> bool:
     """Of two records of one span the later stage says more; of two equal ones any, but the same."""
-    stages = [0 if r.get("skeleton") else 1 if r.get("open") else 2 for r in (record, known)]
+    stages = [(not r.get("skeleton"), not r.get("open")) for r in (record, known)]
     if stages[0] != stages[1]:
         return stages[0] > stages[1]
     sort = orjson.OPT_SORT_KEYS
@@ -182,7 +215,7 @@ def build_trace(tree: Tree, task: SpanRecord) -> Trace:
     """Build the trace of one task of a tree."""
     attributes = task.get("attributes", {})
     status, success, outcome, ended_ns = _completion(tree, task)
-    parent = tree.nearest(task, ("task",))
+    parent = tree.nearest(task, TASKS)
     return Trace(
         trace_id=trace_id_of(task),
         task=_text(attributes.get(semconv.TASK)) or "",
@@ -361,7 +394,7 @@ def summarize(tree: Tree, task: SpanRecord) -> Summary:
     """Build the summary of one task's trace, as the store keeps it, from the records alone."""
     attributes = task.get("attributes", {})
     status, success, outcome, ended_ns = _completion(tree, task)
-    parent = tree.nearest(task, ("task",))
+    parent = tree.nearest(task, TASKS)
     roles = tree.roles
     members = tree.members[task["id"]]
     tools = [tool_name_of(record) for record in members if roles[record["id"]] == "tool"]

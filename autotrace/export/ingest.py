@@ -10,6 +10,8 @@ The order of the writes is what makes a batch safe to store again after a crash 
 When a batch is stored again, its records are found in the log in parts that bear its own name, and
 count as new for step 2. A record found in any other part is a repeat, and changes nothing.
 
+Of what belongs to a trace that was deleted, the log takes skeletons (erase.py).
+
 Where other writers are not kept out (a Chroma server), the log settles who comes first: parts are
 appended by compare-and-append, and a writer that has lost reads the log again and appends what is
 still missing.
@@ -28,7 +30,8 @@ from autotrace import semconv
 from autotrace.errors import StoreUnavailableError
 from autotrace.export.assemble import Tree, summarize
 from autotrace.export.decision_index import DecisionIndex
-from autotrace.export.records import SpanRecord, is_lone_root, record_key
+from autotrace.export.erase import finish, settle, unlist, without_erased
+from autotrace.export.records import SpanRecord, holds_content, is_lone_root, record_key
 from autotrace.export.roles import (
     call_of,
     decision_id_of,
@@ -57,6 +60,8 @@ class _TraceState:
     parts: int = 0
     records: list[SpanRecord] = field(default_factory=list[SpanRecord])
     keys: set[str] = field(default_factory=set[str])
+    erased: bool = False
+    """Whether a trace in it was deleted."""
     fresh: list[SpanRecord] = field(default_factory=list[SpanRecord])
     """Those of `records` that belong to the batch being stored."""
 
@@ -85,6 +90,7 @@ class _TraceState:
             return False
         self.keys.add(key)
         self.records.append(record)
+        self.erased = self.erased or "erased" in record
         if fresh:
             self.fresh.append(record)
         return True
@@ -164,14 +170,18 @@ class Ingestor:
                 if not self._follows(self._connection.generation()):
                     self.forget()
                 states = self._append(collections, records, writer, batch)
+                self._settle(collections, states, writer, batch)
                 changed = states
+                written: dict[str, traces.Summary] = {}
                 while changed:
                     projections = _Projections()
                     for state in changed.values():
                         if state.fresh:
                             _project(state, projections)
                     self._write(collections, projections, vectors, writer, batch)
+                    written |= projections.summaries
                     changed = self._overtaken(collections, states, writer, batch)
+                    self._unlist(collections, changed, written, vectors)
             self._generation = self._connection.generation()
             if self._decisions is not None:
                 self._decisions.update(_decisions_in(records))
@@ -231,6 +241,40 @@ class Ingestor:
             raise StoreUnavailableError(msg)
         return states
 
+    def _settle(
+        self,
+        collections: Collections,
+        states: dict[str, _TraceState],
+        writer: str,
+        batch: int,
+    ) -> None:
+        """Delete what the batch shows to have been part of a deleted trace all along."""
+        for trace, state in list(states.items()):
+            if state.erased and _holds_erased(state.records):
+                settle(collections, trace, exclusive=self._connection.exclusive)
+                self._states.pop(trace)
+                states |= self._load(collections, [trace], writer, batch)
+
+    def _unlist(
+        self,
+        collections: Collections,
+        changed: Mapping[str, _TraceState],
+        written: Mapping[str, traces.Summary],
+        vectors: TextVectors,
+    ) -> None:
+        """Take back what was just written of traces that were deleted meanwhile."""
+        erased = {
+            trace_id_of(record)
+            for state in changed.values()
+            for record in state.records
+            if "erased" in record
+        }
+        gone = {trace_id: written[trace_id]["task"] for trace_id in erased & written.keys()}
+        if gone:
+            vectors.add(gone.values())
+            keys = {trace_id: vectors.key(task) for trace_id, task in gone.items()}
+            unlist(collections, keys, exclusive=self._connection.exclusive)
+
     def _overtaken(
         self,
         collections: Collections,
@@ -256,9 +300,13 @@ class Ingestor:
         self, collections: Collections, wanted: Sequence[str], writer: str, batch: int
     ) -> dict[str, _TraceState]:
         unknown = [trace for trace in wanted if trace not in self._states]
-        for trace, parts in read_parts(collections.log, unknown).items():
+        found = read_parts(collections.log, unknown)
+        for trace, parts in found.items():
+            if any("undo" in part for part in parts):  # a deletion was cut short
+                finish(collections, trace, exclusive=self._connection.exclusive)
+                found[trace] = read_parts(collections.log, [trace])[trace]
             state = _TraceState()
-            state.extend(parts, writer, batch)
+            state.extend(found[trace], writer, batch)
             self._states[trace] = state
         for trace in wanted:
             self._states.move_to_end(trace)
@@ -332,14 +380,22 @@ def _without_superseded(records: list[SpanRecord]) -> list[SpanRecord]:
     return [record for record in records if id(record) not in superseded]
 
 
+def _without_erased(state: _TraceState, records: list[SpanRecord]) -> list[SpanRecord]:
+    """Return records as they may be stored: skeletons of what belongs to a deleted trace."""
+    if not state.erased:
+        return records
+    tree = Tree([*state.records, *records])
+    return [without_erased(record, tree) for record in records]
+
+
 def _new_parts(
-    state: _TraceState, records: Iterable[SpanRecord], writer: str, batch: int
+    state: _TraceState, records: list[SpanRecord], writer: str, batch: int
 ) -> Iterator[bytes]:
     """Yield the documents, as JSON, of parts that hold what the log does not have yet."""
     head = f'{{"writer":"{writer}","batch":{batch},"records":['.encode()
     texts: list[bytes] = []
     size_bytes = 0
-    for record in records:
+    for record in _without_erased(state, records):
         if not state.add(record, fresh=True):
             continue
         text = orjson.dumps(record)
@@ -350,6 +406,11 @@ def _new_parts(
         size_bytes += len(text)
     if texts:
         yield head + b",".join(texts) + b"]}"
+
+
+def _holds_erased(records: Sequence[SpanRecord]) -> bool:
+    tree = Tree(records)
+    return any(holds_content(r) and tree.erased_task_of(r) is not None for r in records)
 
 
 def enter_completed(

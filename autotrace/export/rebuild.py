@@ -9,7 +9,8 @@ What keeps it safe:
   server has no such lock: there, a writer that is at work fails, keeps its records in its spool,
   and stores them once the rebuild is over.
 * From the first deletion to the last write the store's record says so, and the store is not opened.
-  Interrupted at any point, a rebuild is run again from the start; the log is only ever added to.
+  Interrupted at any point, a rebuild is run again from the start; the log stays as it is, but that
+  deletions which were cut short are finished in it.
 * Decisions come last. Their log, too, is only read; agents go on deciding meanwhile, but for the
   moment in which the new vectors are written.
 * Statistics are recounted for each writer apart, with the last batch counted, just as the writer
@@ -29,6 +30,7 @@ from autotrace.export.assemble import Tree, summarize
 from autotrace.export.cursor import load_cursor
 from autotrace.export.decision_index import DecisionIndex
 from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, no_drainer
+from autotrace.export.erase import skeletons_of, without_undo
 from autotrace.export.ingest import enter_completed
 from autotrace.export.records import record_key
 from autotrace.export.roles import call_of, trace_id_of
@@ -37,7 +39,7 @@ from autotrace.store import rebuild as repair
 from autotrace.store import timeline, traces
 from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder
-from autotrace.store.log import Part, read_parts
+from autotrace.store.log import Part, read_parts, replace_parts
 from autotrace.store.schema import Collections
 from autotrace.store.slots import Appender
 from autotrace.store.stats import Counters
@@ -151,8 +153,8 @@ class _Rebuild:
         self._report(0, len(logged))
         for start in range(0, len(logged), _TRACES_AT_ONCE):
             group = logged[start : start + _TRACES_AT_ONCE]
-            for parts in read_parts(collections.log, group).values():
-                self._take_in(parts)
+            for trace, parts in read_parts(collections.log, group).items():
+                self._take_in(_settled(collections, trace, parts))
                 if self._pending.is_full():
                     self._write(collections)
             self._report(start + len(group), len(logged))
@@ -215,6 +217,16 @@ class _Rebuild:
 
 def _name_of(part: Part) -> tuple[str, int]:
     return part["writer"], part["batch"]
+
+
+def _settled(collections: Collections, trace: str, parts: Sequence[Part]) -> Sequence[Part]:
+    """Finish deletions that were cut short; return the parts as they are then."""
+    changed = skeletons_of(parts)
+    settled = [changed.get(number, part) for number, part in enumerate(parts)]
+    under_way = {n: without_undo(part) for n, part in enumerate(settled) if "undo" in part}
+    if changed or under_way:
+        replace_parts(collections.log, trace, changed | under_way)
+    return [under_way.get(number, part) for number, part in enumerate(settled)]
 
 
 def _check(embedder: Embedder) -> None:

@@ -1,7 +1,7 @@
 """Span records: what the spool holds and the assembler reads.
 
 A span record is a plain dict, because it is made and serialised on the caller's thread for every
-span. There are four kinds:
+span. There are five kinds:
 
 * an *ended* span: every field of the span that a reader may want, with `end_ns`;
 * an *open* span (`open: True`): written when a task or step starts, so that a crash leaves
@@ -9,7 +9,9 @@ span. There are four kinds:
 * a *skeleton* (`skeleton: True`): id and parent of a span that is not about agents; it keeps the
   chain of parents whole between spans that are. That of a root has its name and status besides,
   since it may be what holds an agent that somebody has written without a framework;
-* an *interruption* (`interrupted: True`): added for an open task whose process has died.
+* an *interruption* (`interrupted: True`): added for an open task whose process has died;
+* an *erasure* (`erased: True`): says of a task that its trace was deleted. What had been recorded
+  in it, and what still is, is in the log as skeletons (erase.py).
 
 Ids are lower-case hex as in OTLP/JSON; times are nanoseconds since the epoch.
 """
@@ -58,6 +60,7 @@ class SpanRecord(TypedDict, total=False):
     """An open span that no process owns: its process may die without interrupting it."""
     skeleton: bool
     interrupted: bool
+    erased: bool
 
 
 def span_id_hex(span_id: int) -> str:
@@ -76,7 +79,30 @@ def record_key(record: SpanRecord) -> str:
         return record["id"] + "o"
     if record.get("interrupted"):
         return record["id"] + "i"
+    if record.get("erased"):
+        return record["id"] + "x"
     return record["id"]
+
+
+def skeleton_of(record: SpanRecord) -> SpanRecord:
+    """Return what stays of a record in a trace that was deleted: its place in the tree alone.
+
+    It is the same record to whoever looks whether a record is there already.
+    """
+    if not holds_content(record):
+        return record
+    kept = {key: value for key, value in record.items() if key in _PLACE}
+    return cast("SpanRecord", kept | {"skeleton": True})
+
+
+def holds_content(record: SpanRecord) -> bool:
+    """Tell whether a record says more of a span than its place in the tree."""
+    return any(key not in _PLACE and key not in _KINDS for key in record)
+
+
+_PLACE = frozenset({"trace", "id", "parent", "start_ns", "end_ns", "open", "shared", "remote"})
+"""Fields by which a span keeps its place in the tree, and by which it is known again."""
+_KINDS = frozenset({"skeleton", "interrupted", "erased"})
 
 
 def is_agent_span(attributes: Mapping[str, Any] | None, scope: str | None = None) -> bool:

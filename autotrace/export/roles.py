@@ -5,15 +5,19 @@ Spans of other instrumentations have been put in our own words before (dialects/
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Final, Literal
 
 from autotrace import semconv
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 from autotrace.models import ToolStatus
 from autotrace.store.stats import Call
 
-Role = Literal["task", "step", "tool", "decision", "other"]
-"""`decision` is an event of a decision: a decision has several spans."""
+_TRACE_ID: Final = re.compile(f"{semconv.TRACE_ID_PREFIX}([0-9a-f]{{32}})-([0-9a-f]{{16}})")
+
+Role = Literal["task", "step", "tool", "decision", "erased", "other"]
+"""`decision` is an event of a decision: a decision has several spans. `erased` is a task whose
+trace was deleted, which its own span does not say."""
 
 
 def role_of(record: SpanRecord) -> Role:
@@ -37,6 +41,17 @@ def role_of(record: SpanRecord) -> Role:
 def trace_id_of(record: SpanRecord) -> str:
     """Return the public id of the trace that this task span opens."""
     return f"{semconv.TRACE_ID_PREFIX}{record['trace']}-{record['id']}"
+
+
+def span_of(trace_id: str) -> tuple[str, str] | None:
+    """Return the ids of the OpenTelemetry trace and of the task span that a trace id carries."""
+    ids = _TRACE_ID.fullmatch(trace_id)
+    return None if ids is None else (ids[1], ids[2])
+
+
+def task_of(record: SpanRecord) -> str:
+    """Return what a task span says was to be done."""
+    return str(record.get("attributes", {}).get(semconv.TASK) or "")
 
 
 def step_id_of(record: SpanRecord) -> str:

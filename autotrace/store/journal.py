@@ -158,6 +158,15 @@ class Journal:
             with contextlib.suppress(OSError):  # a reader has it open (Windows): the next one does
                 path.unlink()
 
+    def renew(self) -> None:
+        """Begin another epoch, without what was written in this one. The lock must be held.
+
+        Raises:
+            StoreUnavailableError: The folder cannot be written.
+        """
+        with self._lock, self._writing():
+            self._begin(0)
+
     def end(self) -> None:
         """End the epoch: what is written now is not in the file."""
         with self._lock:

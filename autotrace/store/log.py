@@ -3,18 +3,32 @@
 The records of trace `t` are the parts `{t}/0`, `{t}/1`, …, each the document
 `{"writer", "batch", "records"}`. Chroma's `add` leaves an id that exists as it is, so whoever adds
 part n first has appended, and the others see it when they look: a compare-and-append.
+
+Only a deletion changes what is in the log: it leaves of the records of a trace their places in the
+tree (see export/erase.py). How many parts there are, and who appended each, stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NotRequired, TypedDict
 
-from autotrace.store.schema import Collection, documents, groups
+from autotrace.store.schema import Collection, documents, groups, upsert
 
 MAX_PART_BYTES: Final = 1024 * 1024
 """About how large a part grows before the next is begun; a larger record has one to itself."""
 _FIRST_LOOK: Final = 4
+
+
+class Undo(TypedDict):
+    """What is still to be done of a deletion that has begun."""
+
+    span: str
+    """The span of the task whose trace is deleted."""
+    key: str | None
+    """The key of its task's text, if it is found by it."""
+    tools: dict[str, Any]
+    """What statistics have counted of it (see stats.py)."""
 
 
 class Part(TypedDict):
@@ -25,6 +39,7 @@ class Part(TypedDict):
     batch: int
     """In which of its batches."""
     records: list[Any]
+    undo: NotRequired[Undo]
 
 
 def part_id(trace: str, number: int) -> str:
@@ -65,3 +80,8 @@ def lost_ids(log: Collection, ids: Sequence[str], writer: str, batch: int) -> se
     """Return the ids among those just added that another writer had added before."""
     found = documents(log, ids)
     return {i for i in ids if (found[i]["writer"], found[i]["batch"]) != (writer, batch)}
+
+
+def replace_parts(log: Collection, trace: str, parts: Mapping[int, Part]) -> None:
+    """Replace parts, by their numbers, by themselves without some content."""
+    upsert(log, {part_id(trace, number): part for number, part in parts.items()})

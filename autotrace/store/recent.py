@@ -95,8 +95,8 @@ class FreshCollection:
         self._has_index = True
 
     def delete(self, ids: list[str]) -> Any:
-        """Delete records. Others must load the index anew: it has vectors too many."""
-        self._journal.end()
+        """Delete records, the journal's too. Others must load the index anew."""
+        self._journal.renew()
         return self._inner.delete(ids)
 
     def update(self, ids: list[str], *, metadatas: Sequence[Mapping[str, Any]]) -> None:

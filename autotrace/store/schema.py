@@ -270,7 +270,9 @@ def add(collection: Collection, records: Mapping[str, Any], max_batch: int = 100
 def upsert(collection: Collection, records: Mapping[str, Any], max_batch: int = 1000) -> None:
     """Add or replace JSON documents without a vector."""
     for ids, metadatas in _batches(records, max_batch):
-        collection.upsert(ids, embeddings=[NO_VECTOR] * len(ids), metadatas=metadatas)
+        # Chroma keeps a key that a later record does not name; None takes it away.
+        whole = [dict.fromkeys((JSON_KEY, COMPRESSED_KEY)) | metadata for metadata in metadatas]
+        collection.upsert(ids, embeddings=[NO_VECTOR] * len(ids), metadatas=whole)
 
 
 def _batches(

@@ -11,7 +11,7 @@ A list may name the same entry twice, after a batch was stored again; readers le
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -84,6 +84,35 @@ def add(
     """Add one slot, unless it is there; the one before it must be."""
     slot = {"writer": writer, "batch": 0, "entries": [list(entry)]}
     schema.add(collection, {slot_id(name, number): slot})
+
+
+def remove(
+    collection: Collection, name: str, key: Any, alive: Callable[[Sequence[Any]], set[Any]]
+) -> None:
+    """Remove the entries that end with a key; their slots stay, as others are counted from them.
+
+    Two who remove at once from one slot might each put back what the other has removed. So a slot
+    is looked at again, and entries go that are gone elsewhere.
+
+    Args:
+        collection: Where the list is kept.
+        name: The list.
+        key: What the entries to remove end with.
+        alive: Tells of such keys which are to stay.
+    """
+    ids = [slot_id(name, number) for number in range(lengths(collection, [name])[name])]
+    slots = _documents(collection, ids)
+    found = {i: slot for i, slot in slots.items() if any(e[-1] == key for e in slot["entries"])}
+    while found:
+        keys = {entry[-1] for slot in found.values() for entry in slot["entries"]} - {key}
+        left = alive(list(keys))
+        changed = {
+            i: slot | {"entries": entries}
+            for i, slot in found.items()
+            if len(entries := [e for e in slot["entries"] if e[-1] in left]) < len(slot["entries"])
+        }
+        schema.upsert(collection, changed)
+        found = _documents(collection, list(changed))
 
 
 def slot_id(name: str, number: int) -> str:

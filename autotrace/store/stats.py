@@ -7,19 +7,26 @@ nothing twice. Readers add the writers' records up.
 Durations are counted by value: whole milliseconds up to 1,000, and above that rounded to three
 significant digits, so that percentiles are exact up to a second and within 0.5 % beyond, in
 at most 900 values per power of ten.
+
+What a deleted trace had added is taken back by a record of its own, since a writer may be at work:
+`stats/-/{part}`, named after the part of the log that deletes. Where no other writer can be, these
+are put together in one, `stats/-/all`. They are exact, but for the shortest and the longest
+duration beyond a second, which may then be off by 0.5 %.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
 from autotrace.models import ToolStats, ToolStatus
-from autotrace.store.schema import Collection, document_of, upsert
+from autotrace.store.schema import Collection, add, document_of, documents, upsert
 from autotrace.store.times import utc
 
 STATS_PREFIX: Final = "stats/"
+_TAKEN_PREFIX: Final = f"{STATS_PREFIX}-/"
+_TAKEN_ALL: Final = f"{_TAKEN_PREFIX}all"
 MAX_ERROR_TYPES: Final = 50
 """Error types counted by name for one tool; further ones are counted as `other`."""
 OTHER: Final = "other"
@@ -82,6 +89,25 @@ class Counters:
         for key, number in other.durations.items():
             self.durations[key] = self.durations.get(key, 0) + number
 
+    def without(self, taken: TakenBack) -> Counters:
+        """Return the totals without those of calls that are deleted."""
+        less = taken.counters
+        left = Counters(
+            self.tool,
+            calls=self.calls - less.calls,
+            errors=self.errors - less.errors,
+            timeouts=self.timeouts - less.timeouts,
+            total_ms=self.total_ms - less.total_ms,
+            last_ns=self.last_ns if self.last_ns > taken.up_to_ns else taken.last_ns,
+            error_types=_less(self.error_types, _named_as(self.error_types, less.error_types)),
+            durations=_less(self.durations, less.durations),
+        )
+        shortest = min(map(int, left.durations), default=0)
+        longest = max(map(int, left.durations), default=0)
+        left.min_ms = self.min_ms if rounded_ms(self.min_ms) == shortest else shortest
+        left.max_ms = self.max_ms if rounded_ms(self.max_ms) == longest else longest
+        return left
+
     def to_model(self) -> ToolStats:
         """Return what users see."""
         p50, p95, p99 = (
@@ -103,6 +129,60 @@ class Counters:
             error_types=dict(sorted(self.error_types.items())),
             last_used_at=utc(self.last_ns),
         )
+
+
+@dataclass
+class TakenBack:
+    """What deletions have taken back of one tool."""
+
+    counters: Counters
+    """Of the calls that are deleted."""
+    up_to_ns: int = 0
+    """If no call ended later than this, the last one ended at `last_ns`."""
+    last_ns: int = 0
+
+    def merge(self, other: TakenBack) -> None:
+        """Add what another deletion has taken back."""
+        self.counters.merge(other.counters)
+        if other.up_to_ns == self.up_to_ns:
+            self.last_ns = min(self.last_ns, other.last_ns)
+        elif other.up_to_ns > self.up_to_ns:
+            self.up_to_ns, self.last_ns = other.up_to_ns, other.last_ns
+
+
+class Totals(NamedTuple):
+    """All that is counted."""
+
+    writers: dict[tuple[str, str], Counters]
+    """By writer and tool."""
+    taken: dict[str, TakenBack]
+    """By tool."""
+
+    def by_tool(self) -> dict[str, Counters]:
+        """Return what is counted of each tool, by all writers."""
+        merged: dict[str, Counters] = {}
+        for (_, tool), counters in self.writers.items():
+            merged.setdefault(tool, Counters(tool)).merge(counters)
+        return {
+            tool: counters.without(self.taken[tool]) if tool in self.taken else counters
+            for tool, counters in merged.items()
+        }
+
+
+def _less(counts: Mapping[str, int], less: Mapping[str, int]) -> dict[str, int]:
+    left = {key: number - less.get(key, 0) for key, number in counts.items()}
+    return {key: number for key, number in left.items() if number > 0}
+
+
+def _named_as(types: Mapping[str, int], less: Mapping[str, int]) -> dict[str, int]:
+    """Return error types under the names by which they were counted: theirs, or as `other`."""
+    named: dict[str, int] = {}
+    for name, number in less.items():
+        own = min(number, types.get(name, 0))
+        for key, part in ((name, own), (OTHER, number - own)):
+            if part:
+                named[key] = named.get(key, 0) + part
+    return named
 
 
 def _count_type(types: dict[str, int], name: str, number: int) -> None:
@@ -147,10 +227,77 @@ def recount(calls: Iterable[Call]) -> list[ToolStats]:
 
 def read_stats(state: Collection) -> list[ToolStats]:
     """Return the statistics of every tool over all writers, most used first."""
-    merged: dict[str, Counters] = {}
-    for _, counters in _read(state):
-        merged.setdefault(counters.tool, Counters(counters.tool)).merge(counters)
-    return _sorted(merged)
+    return _sorted(read_totals(state).by_tool())
+
+
+def read_totals(state: Collection) -> Totals:
+    """Return all that is counted."""
+    totals = Totals({}, {})
+    taken: dict[str, Any] = {}
+    for record_id, document in _read(state):
+        if record_id.startswith(_TAKEN_PREFIX):
+            taken[record_id] = document
+        else:
+            writer = record_id.removeprefix(STATS_PREFIX).partition("/")[0]
+            counters = Counters(**document)
+            totals.writers[writer, counters.tool] = counters
+    covered = taken.get(_TAKEN_ALL, {}).get("covers", ())
+    for record_id, document in taken.items():
+        if record_id not in covered:
+            _merge_taken(totals.taken, _taken_of(document))
+    return totals
+
+
+def take_back(state: Collection, part: str, taken: Mapping[str, Any]) -> None:
+    """Take back what a deletion says, unless that is done.
+
+    Args:
+        state: Where the statistics are kept.
+        part: The part of the log that deletes.
+        taken: `TakenBack` by tool, as documents.
+    """
+    if taken:
+        add(state, {_TAKEN_PREFIX + part: {"tools": taken}})
+
+
+def fold(state: Collection, part: str) -> None:
+    """Put what a finished deletion has taken back together with the rest. The lock must be held.
+
+    Stopped between the two writes, the record names what it covers, which counts once.
+    """
+    record_id = _TAKEN_PREFIX + part
+    known = documents(state, [record_id, _TAKEN_ALL])
+    if record_id not in known:
+        return
+    together = known.get(_TAKEN_ALL, {"tools": {}, "covers": []})
+    covered: list[str] = together["covers"]
+    if record_id not in covered:
+        if covered:
+            state.delete(covered)
+        tools = _taken_of(together)
+        _merge_taken(tools, _taken_of(known[record_id]))
+        upsert(state, {_TAKEN_ALL: {"tools": documents_of(tools), "covers": [record_id]}})
+    state.delete([record_id])
+
+
+def documents_of(taken: Mapping[str, TakenBack]) -> dict[str, Any]:
+    """Return what is taken back as it is stored."""
+    return {tool: asdict(of_tool) for tool, of_tool in taken.items()}
+
+
+def _taken_of(document: Mapping[str, Any]) -> dict[str, TakenBack]:
+    return {
+        tool: TakenBack(Counters(**fields["counters"]), fields["up_to_ns"], fields["last_ns"])
+        for tool, fields in document["tools"].items()
+    }
+
+
+def _merge_taken(into: dict[str, TakenBack], more: Mapping[str, TakenBack]) -> None:
+    for tool, taken in more.items():
+        if tool in into:
+            into[tool].merge(taken)
+        else:
+            into[tool] = taken
 
 
 def read_writer(state: Collection, writer: str) -> dict[str, Counters]:
@@ -158,8 +305,9 @@ def read_writer(state: Collection, writer: str) -> dict[str, Counters]:
     prefix = f"{STATS_PREFIX}{writer}/"
     return {
         counters.tool: counters
-        for record_id, counters in _read(state)
+        for record_id, document in _read(state)
         if record_id.startswith(prefix)
+        for counters in [Counters(**document)]
     }
 
 
@@ -168,13 +316,13 @@ def write_counters(state: Collection, writer: str, changed: Iterable[Counters]) 
     upsert(state, {f"{STATS_PREFIX}{writer}/{c.tool}": asdict(c) for c in changed})
 
 
-def _read(state: Collection) -> Iterable[tuple[str, Counters]]:
+def _read(state: Collection) -> Iterable[tuple[str, Any]]:
     found: dict[str, Any] = state.get(include=["metadatas"])
     for record_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
         if record_id.startswith(STATS_PREFIX):
-            yield record_id, Counters(**document_of(metadata))
+            yield record_id, document_of(metadata)
 
 
 def _sorted(counters: dict[str, Counters]) -> list[ToolStats]:
-    models = [c.to_model() for c in counters.values() if c.calls]
+    models = [c.to_model() for c in counters.values() if c.calls > 0]
     return sorted(models, key=lambda stats: (-stats.call_count, stats.tool_name))

@@ -20,6 +20,7 @@ from autotrace.store import slots
 from autotrace.store.schema import Collection, Collections, groups
 from autotrace.store.slots import Appender
 from autotrace.store.timeline import Entry
+from autotrace.store.traces import get_summaries
 
 _FIRST: Final = "first"
 _REPEATED: Final = "repeated"
@@ -70,12 +71,7 @@ def enter(
         firsts.setdefault(traces[entry], entry)
     known = _known(collection, list(firsts))
     new = {key: entry for key, entry in firsts.items() if key not in known}
-    for keys in groups(new, _VECTORS_PER_CALL):
-        collection.add(
-            keys,
-            embeddings=[vectors[key] for key in keys],
-            metadatas=[{_FIRST: _format(new[key])} for key in keys],
-        )
+    _add(collection, new, vectors)
     if new and not appender.exclusive:
         known |= _known(collection, list(new))
     else:
@@ -89,9 +85,63 @@ def enter(
     appender.append(
         collections.lists, {_list_of(key, success): sorted(e) for key, e in repeats.items()}
     )
-    unmarked = [key for key in repeats if _REPEATED not in known[key]]
+    if not appender.exclusive:
+        # Who deletes the last trace of a text may not have seen the one that was just entered.
+        known = _known(collection, list(repeats))
+        _add(collection, {k: e[0] for k, e in repeats.items() if k not in known}, vectors)
+    unmarked = [key for key in repeats if _REPEATED not in known.get(key, ())]
     for keys in groups(unmarked, _VECTORS_PER_CALL):
         collection.update(keys, metadatas=[{_REPEATED: True}] * len(keys))
+
+
+def remove(collections: Collections, key: str, trace_id: str, *, exclusive: bool) -> None:
+    """Have a trace found no more by its text, and the text neither if no other trace has it.
+
+    Args:
+        collections: The open store. The trace's summary must be removed already.
+        key: The key of its text.
+        trace_id: The trace.
+        exclusive: Whether every writer is kept out.
+    """
+    for success in (True, False):
+        collection = _collection(collections, success)
+        name = _list_of(key, success)
+        slots.remove(
+            collections.lists, name, trace_id, lambda ids: set(get_summaries(collections, ids))
+        )
+        got = collection.get([key], include=["metadatas", "embeddings"])
+        if not got["ids"] or _is_in_use(collections, name, got["metadatas"][0]):
+            continue
+        collection.delete([key])
+        if not exclusive and (entry := _newest(collections, name)) is not None:
+            # Another trace of this text was entered meanwhile.
+            collection.add(
+                [key],
+                embeddings=got["embeddings"],
+                metadatas=[{_FIRST: _format(entry), _REPEATED: True}],
+            )
+
+
+def _is_in_use(collections: Collections, name: str, metadata: Mapping[str, Any]) -> bool:
+    """Tell whether a text has a trace, the first or one of its list."""
+    first = _entry(metadata).trace_id
+    return bool(get_summaries(collections, [first])) or _newest(collections, name) is not None
+
+
+def _newest(collections: Collections, name: str) -> Entry | None:
+    """Return the last entry of a text's list."""
+    entries = slots.read_newest(collections.lists, [name], 1)[name]
+    return Entry(*entries[-1]) if entries else None
+
+
+def _add(collection: Collection, firsts: Mapping[str, Entry], vectors: Mapping[str, Any]) -> None:
+    """Add texts, each with its first trace."""
+    for keys in groups(firsts, _VECTORS_PER_CALL):
+        collection.add(
+            keys,
+            embeddings=[vectors[key] for key in keys],
+            metadatas=[{_FIRST: _format(firsts[key])} for key in keys],
+        )
 
 
 def _known(collection: Collection, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -164,9 +214,14 @@ def _list_of(key: str, success: bool) -> str:
 
 
 def _text(key: str, success: bool, similarity: float, metadata: Mapping[str, Any]) -> Text:
+    repeated = bool(metadata.get(_REPEATED))
+    return Text(key, success, _clipped(similarity), _entry(metadata), repeated)
+
+
+def _entry(metadata: Mapping[str, Any]) -> Entry:
+    """Return the first trace of a text."""
     start_ns, _, trace_id = str(metadata[_FIRST]).partition(" ")
-    first = Entry(int(start_ns), trace_id)
-    return Text(key, success, _clipped(similarity), first, bool(metadata.get(_REPEATED)))
+    return Entry(int(start_ns), trace_id)
 
 
 def _format(entry: Entry) -> str:

@@ -14,7 +14,7 @@ spans arrive. Only an agent is taken for a run while what is above it is not kno
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -82,17 +82,17 @@ _OPENERS: Final[frozenset[Kind]] = frozenset({"agent", "workflow"})
 
 
 class _Shaper:
-    def __init__(self, spans: Mapping[str, SpanRecord]) -> None:
+    def __init__(self, spans: Mapping[str, SpanRecord], erased: Set[str]) -> None:
         self._spans = spans
         self._ordered = sorted(
             spans.values(), key=lambda r: (r["start_ns"], -r.get("end_ns", 2**63), r["id"])
         )
         self._kinds: dict[str, Kind] = {}
-        self._own_tasks: set[str] = set()
+        self._own_tasks = set(erased)
         self._own_tools: dict[str, str] = {}
         for record in self._ordered:
             attributes = record.get("attributes") or {}
-            if is_foreign(record):
+            if is_foreign(record) and record["id"] not in erased:
                 self._kinds[record["id"]] = kind_of(record)
             elif attributes.get(semconv.KIND) == semconv.KIND_TASK:
                 self._own_tasks.add(record["id"])
@@ -216,6 +216,11 @@ def _is_managed(record: SpanRecord) -> bool:
     return record.get("scope") == keys.SMOLAGENTS_SCOPE
 
 
-def shape_of(spans: Mapping[str, SpanRecord]) -> Shape:
-    """Find the runs among the spans of one OpenTelemetry trace."""
-    return _Shaper(spans).shape()
+def shape_of(spans: Mapping[str, SpanRecord], erased: Set[str] = frozenset()) -> Shape:
+    """Find the runs among the spans of one OpenTelemetry trace.
+
+    Args:
+        spans: By span id.
+        erased: Tasks that are runs as ours are, whatever is left of them.
+    """
+    return _Shaper(spans, erased).shape()

@@ -9,7 +9,7 @@ no span, but were asked for by a model and answered, get one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,12 +33,18 @@ _NO_FAILURE: Final = ("Command(", "ParentCommand(")
 """How LangGraph reports a handoff: as an error that is none."""
 
 
-def translate(spans: Mapping[str, SpanRecord]) -> dict[str, SpanRecord]:
+def translate(
+    spans: Mapping[str, SpanRecord], erased: Set[str] = frozenset()
+) -> dict[str, SpanRecord]:
     """Return the spans of one OpenTelemetry trace in our own words, by span id.
 
     Spans of our own are returned as they are. The answer depends on the set of spans alone.
+
+    Args:
+        spans: By span id.
+        erased: Tasks whose traces were deleted: what lies below is none of any other run.
     """
-    shape = shape_of(spans)
+    shape = shape_of(spans, erased)
     said = {span_id: r if not is_foreign(r) else _silent(r) for span_id, r in spans.items()}
     for tool in shape.loose_tools:
         said[tool["id"]] = _ToolSpan(tool, shape.failed_inside).translated()

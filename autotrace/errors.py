@@ -59,14 +59,19 @@ class InvalidArgumentError(AutotraceError, ValueError):
 
 
 class TraceNotFoundError(AutotraceError, LookupError):
-    """No trace with this id is in the store."""
+    """No trace with this id is in the store.
 
-    def __init__(self, trace_id: str, store: str) -> None:
+    Args:
+        trace_id: The id.
+        store: The store as the program that asks may name it; None: it is not to be told.
+    """
+
+    def __init__(self, trace_id: str, store: str | None = None) -> None:
         self.trace_id = trace_id
-        super().__init__(
-            f"no trace {trace_id!r} in {store}; "
-            "a trace just recorded is there after autotrace.flush()"
+        where = (
+            f" in {store}; a trace just recorded is there after autotrace.flush()" if store else ""
         )
+        super().__init__(f"no trace {trace_id!r}{where}")
 
 
 class TraceStateError(AutotraceError):

@@ -24,9 +24,9 @@ ALLOWED: dict[str, set[str]] = {
     "retrieval": BASE | {"store"},
     "reader": BASE | {"store", "export", "retrieval"},
     "memory": BASE | {"capture", "decisions", "store", "export", "reader"},
-    "access": BASE,
+    "access": BASE | {"store"},
     "runtime": BASE | {"capture", "decisions", "store", "export", "reader", "memory"},
-    "service": BASE | {"access", "capture", "store", "export", "reader", "memory"},
+    "service": BASE | {"access", "capture", "decisions", "store", "export", "reader", "memory"},
     "__init__": BASE | {"capture", "decisions", "export", "runtime"},
 }
 """What each part may import of the others; parts not named here may import everything."""

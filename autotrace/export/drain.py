@@ -136,17 +136,23 @@ class Drainer:
                     places[process] = (int(segments[-1].stem), segments[-1].stat().st_size)
         return places
 
-    def unstored(self, places: Mapping[str, Place]) -> dict[str, Place]:
-        """Return those of some places, by process, up to which not everything is stored."""
+    def stored_places(self) -> dict[str, Place]:
+        """Return how far the spool of each process is stored, of which anything is."""
         cursor = self._cursor if self.active else load_cursor(self._spool)
-        left: dict[str, Place] = {}
-        for process, place in places.items():
-            known = cursor.processes.get(process)
-            if known is None and not (self._spool / process).is_dir():
-                continue
-            if known is None or known.at < place:
-                left[process] = place
-        return left
+        return {process: known.at for process, known in list(cursor.processes.items())}
+
+    def is_stored(self, recorded: Mapping[str, Place], stored: Mapping[str, Place]) -> bool:
+        """Tell whether everything up to some places, by process, is stored.
+
+        Args:
+            recorded: The places.
+            stored: As `stored_places` has returned lately.
+        """
+        return all(
+            stored.get(process, START) >= place
+            or (process not in stored and not (self._spool / process).is_dir())
+            for process, place in recorded.items()
+        )
 
     def set_aside_of(self, process: str) -> int:
         """Return how many records of a live process the store has refused."""

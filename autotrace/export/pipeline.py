@@ -24,6 +24,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -48,7 +49,7 @@ from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder
 
 _LINGER_S: Final = 1.0
-_FLUSH_POLL_S: Final = 0.02
+_FLUSH_POLL_S: Final = 0.005
 """How often a flush looks what the process that stores has stored."""
 _REST: Final = 4
 """In the background, so many times the time that a batch took is left to the program after it."""
@@ -115,6 +116,8 @@ class Pipeline:
         self._closing = False
         self._stored = threading.Condition()
         self._stored_up_to: Place | None = (0, 0)
+        self._published: tuple[bool, Place | None, int, bool, dict[str, Place]]
+        self._published = (False, (0, 0), 0, False, {})
         self._recovering = False
         self._refused = False
         self._waiting = 0
@@ -182,10 +185,7 @@ class Pipeline:
         with self._stored:
             self._waiting += 1
             told, deletions_told = self._set_aside_told, self._deletions_told
-        if self._storekeeper is not None:
-            self._storekeeper.ask_to_flush()
-        self._urgent.set()
-        self._wake_up()
+        self._hurry()
         done = False
         try:
             done = self._wait_until_stored(target, deadline)
@@ -209,29 +209,36 @@ class Pipeline:
             Whether everything is stored.
         """
         deadline = time.monotonic() + timeout_s
-        left = self._drainer.unstored(self._drainer.recorded_up_to())
-        if left:
+        recorded = self._drainer.recorded_up_to()
+        done = self._drainer.is_stored(recorded, self._drainer.stored_places())
+        if not done:
             with self._stored:
                 self._waiting += 1
             try:
-                left = self._wait_for_others(left, deadline)
+                if self._dead_remain():
+                    self._recovering = True  # what lives sees to its own
+                self._hurry()
+                done = self._wait_until_others_are_stored(recorded, deadline)
             finally:
                 with self._stored:
                     self._waiting -= 1
         self._see_what_others_wrote()
-        return not left
+        return done
 
-    def _wait_for_others(self, left: dict[str, Place], deadline: float) -> dict[str, Place]:
+    def _hurry(self) -> None:
         if self._storekeeper is not None:
             self._storekeeper.ask_to_flush()
-        if self._dead_remain():
-            self.recover()  # what lives sees to its own
         self._urgent.set()
-        while left and not self._closing and (wait_s := deadline - time.monotonic()) > 0:
-            with self._stored:
-                self._stored.wait(min(wait_s, _FLUSH_POLL_S))
-            left = self._drainer.unstored(left)
-        return left
+        self._wake_up()
+
+    def _wait_until_others_are_stored(self, recorded: Mapping[str, Place], deadline: float) -> bool:
+        with self._stored:
+            while not self._drainer.is_stored(recorded, self._published[-1]):
+                remaining_s = deadline - time.monotonic()
+                if remaining_s <= 0 or self._closing or self._refused:
+                    return False
+                self._stored.wait(remaining_s)
+        return True
 
     def _see_what_others_wrote(self) -> None:
         if self._storekeeper is not None:
@@ -376,7 +383,7 @@ class Pipeline:
                 self._drainer.release()
                 keeper.start_unless_running()
             self._publish(idle=not self._dead_remain())
-            if self._all_stored() and not self._recovering:
+            if self._all_stored() and not self._recovering and not self._waiting:
                 return
             self._urgent.wait(_FLUSH_POLL_S if self._waiting else POLL_S)
 
@@ -392,16 +399,19 @@ class Pipeline:
         process = self._writer.process
         place = self._drainer.stored_up_to(process) if began else (0, 0)
         set_aside = self._drainer.set_aside_of(process)
+        places = self._drainer.stored_places()
         keeper = self._storekeeper
         # Asked last: it tells what it has counted before it says how far it has come.
         refused = False if keeper is None else keeper.take_over()
         with self._stored:
-            self._refused = refused
-            self._stored_up_to = place
-            self._set_aside = set_aside
+            recovering = self._recovering
             if idle and (self._drainer.active or not self._dead_remain()):
-                self._recovering = False
-            self._stored.notify_all()
+                recovering = False
+            before, after = self._published, (refused, place, set_aside, recovering, places)
+            self._refused, self._stored_up_to, self._set_aside, self._recovering, _ = after
+            self._published = after
+            if after != before:
+                self._stored.notify_all()
 
     def _begin_another_spool(self) -> None:
         self._counters.add("deleted_spools")
@@ -431,7 +441,8 @@ class Pipeline:
         @override
         def awaits_more(self) -> bool:
             # What the dead have left may be stored by another process, which may die of it, too.
-            return self._pipeline._recovering or not self._pipeline._all_stored()
+            pipeline = self._pipeline
+            return pipeline._recovering or pipeline._waiting > 0 or not pipeline._all_stored()
 
         def _is_hurried(self) -> bool:
             return self._pipeline._waiting > 0 or self._pipeline._recovering
@@ -453,7 +464,7 @@ class Pipeline:
 
         @override
         def look_again(self) -> None:
-            self._pipeline._urgent.wait(POLL_S)
+            self._pipeline._urgent.wait(_FLUSH_POLL_S if self._is_hurried() else POLL_S)
 
         @override
         def pause(self, seconds: float) -> None:

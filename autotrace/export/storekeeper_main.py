@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import signal
 import sys
@@ -41,6 +42,9 @@ from autotrace.settings import Settings
 _LINGER_S: Final = 60.0
 _POLL_S: Final = 0.05
 _IDLE_POLL_S: Final = 0.2
+_OFTEN_S: Final = 0.005
+"""How often it is looked whether somebody waits, while somebody does."""
+_OFTEN_FOR_S: Final = 2.0
 _BUSY_UNTIL_S: Final = 1.0
 """For so long after a batch the next is looked for more often."""
 _ORPHANED_FOR_S: Final = 0.5
@@ -165,6 +169,7 @@ class _Loop(StoreLoop):
         self._spool = settings.spool_path
         self._flush_interval_s = settings.flush_interval_ms / 1000
         self._flushed_ns = 0
+        self._asked_at_s = -math.inf
         self._ready = False
         self._worked_at_s = time.monotonic()
         self._stop = threading.Event()
@@ -202,13 +207,19 @@ class _Loop(StoreLoop):
 
     @override
     def gather(self) -> None:
-        until_s = time.monotonic() + self._flush_interval_s
+        self._wait_until_asked(self._flush_interval_s)
+
+    def _wait_until_asked(self, seconds: float) -> None:
+        """Wait so long, or until somebody waits for what is recorded, or this is to end."""
+        until_s = time.monotonic() + seconds
         while (left_s := until_s - time.monotonic()) > 0 and self._orphaned_at_s is None:
             asked_ns = self._asked_ns()
             if asked_ns != self._flushed_ns:
-                self._flushed_ns = asked_ns
+                self._flushed_ns, self._asked_at_s = asked_ns, time.monotonic()
                 return
-            if self.is_closing() or self._stop.wait(min(_POLL_S, left_s)):
+            # Who has waited lately will again.
+            often = time.monotonic() - self._asked_at_s < _OFTEN_FOR_S
+            if self.is_closing() or self._stop.wait(min(_OFTEN_S if often else _POLL_S, left_s)):
                 return
 
     @override
@@ -218,7 +229,11 @@ class _Loop(StoreLoop):
     @override
     def look_again(self) -> None:
         is_busy = time.monotonic() - self._worked_at_s < _BUSY_UNTIL_S
-        self._stop.wait(_POLL_S if is_busy else _IDLE_POLL_S)
+        wait_s = _POLL_S if is_busy else _IDLE_POLL_S
+        if self._orphaned_at_s is None:
+            self._wait_until_asked(wait_s)
+        else:
+            self._stop.wait(wait_s)
 
     @override
     def pause(self, seconds: float) -> None:

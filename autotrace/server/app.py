@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Final
 
 import anyio
+import anyio.to_thread
 from fastapi import FastAPI
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 import autotrace
@@ -82,7 +82,7 @@ async def _stopping(served: Served) -> AsyncGenerator[None]:
     finally:
         with anyio.CancelScope(shield=True):
             timeout_s = served.server.stop_timeout_ms / 1000
-            if not await run_in_threadpool(served.stop, timeout_s):
+            if not await anyio.to_thread.run_sync(served.stop, timeout_s):
                 _log.warning("what was recorded last is on disk, and stored at the next start")
 
 
@@ -90,7 +90,7 @@ async def _stopping(served: Served) -> AsyncGenerator[None]:
 async def _warm(served: Served) -> AsyncGenerator[None]:
     """Load the embedder, and store what was left, before somebody waits for it."""
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run_in_threadpool, _warm_up, served)
+        tasks.start_soon(anyio.to_thread.run_sync, _warm_up, served)
         yield
 
 
@@ -117,6 +117,6 @@ async def _save_uses(served: Served) -> None:
     while True:
         await anyio.sleep(_SAVE_USES_EVERY_S)
         try:
-            await run_in_threadpool(served.keys.save_uses)
+            await anyio.to_thread.run_sync(served.keys.save_uses)
         except StoreError as error:
             _log.warning("when keys were used is stored later: %s", error)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
+import anyio.to_thread
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPBase
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from autotrace.access.principal import Principal
@@ -31,20 +31,21 @@ def presented_key(connection: HTTPConnection) -> str | None:
 
 
 async def recognise(connection: HTTPConnection) -> Principal:
-    """Return the caller of a request; for what is no FastAPI route.
+    """Return the caller of a request, who counts as asking once; for what is no FastAPI route.
 
     Raises:
         NotAuthenticatedError: No key is presented, or one that is unknown or revoked.
         LimitExceededError: The key has asked for too much.
         StoreError: The keys cannot be read.
     """
-    served, presented = served_by(connection), presented_key(connection)
-    if presented is None or served.keys.is_current:
-        principal = served.recognise(presented)
-    else:
-        principal = await run_in_threadpool(served.recognise, presented)
-    seen_by(connection).key_id = principal.key_id
-    return principal
+    seen = seen_by(connection)
+    if seen.principal is None:
+        served, presented = served_by(connection), presented_key(connection)
+        if presented is None or served.keys.is_current:
+            seen.principal = served.recognise(presented)
+        else:
+            seen.principal = await anyio.to_thread.run_sync(served.recognise, presented)
+    return seen.principal
 
 
 async def _caller(

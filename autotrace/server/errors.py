@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from autotrace.errors import (
     ApprovalRefused,
@@ -25,6 +26,7 @@ from autotrace.errors import (
     NotAuthenticatedError,
     NotPermittedError,
     PolicyNotFoundError,
+    StepNotFoundError,
     StoreUnavailableError,
     TraceNotFoundError,
     TraceStateError,
@@ -57,6 +59,7 @@ _ANSWERS: Final[Mapping[type[AutotraceError], tuple[int, str]]] = {
     NotPermittedError: (403, "not_permitted"),
     ApprovalRefused: (403, "approval_refused"),
     TraceNotFoundError: (404, "trace_not_found"),
+    StepNotFoundError: (404, "step_not_found"),
     DecisionNotFoundError: (404, "decision_not_found"),
     TraceStateError: (409, "trace_state"),
     DecisionStateError: (409, "decision_state"),
@@ -150,10 +153,26 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
     return _response(HTTPStatus.UNPROCESSABLE_ENTITY, problems, None)
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-    return problem_response(error.status_code, kind, str(error.detail), headers=error.headers)
+    headers = dict(error.headers or {})
+    is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    if is_method and (allowed := _methods_of(request.app, request.scope["path"])):
+        # A route names its own methods alone, and a path may have several routes.
+        headers["Allow"] = ", ".join(allowed)
+    return problem_response(error.status_code, kind, str(error.detail), headers=headers)
+
+
+def _methods_of(app: FastAPI, path: str) -> list[str]:
+    """Return the methods that the OpenAPI document has for a path."""
+    paths: Mapping[str, Mapping[str, Any]] = app.openapi()["paths"]
+    # What names a path in full comes before what it may be an example of.
+    for template in sorted(paths, key=lambda template: template.count("{")):
+        pattern, _, _ = compile_path(template)
+        if pattern.fullmatch(path):
+            return [method.upper() for method in paths[template]]
+    return []
 
 
 async def _on_failure(_: Request, error: Exception) -> Response:
@@ -173,5 +192,5 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what the OpenAPI document says of a route's errors; those of every route are in it."""
     return {
         status: {"model": Problems, "description": HTTPStatus(status).phrase}
-        for status in sorted({401, BODY_TIMEOUT, 413, 422, 429, 500, 503, *statuses})
+        for status in sorted({400, 401, BODY_TIMEOUT, 413, 422, 429, 500, 503, *statuses})
     }

@@ -1,7 +1,7 @@
 """Bounds on what a client sends: how large, how deep, how slowly.
 
-The body is read whole before anything looks at it, which bounds what a slow client holds up: one
-coroutine, and nothing else.
+Whoever sends a body must have a key, and the body is read whole before anything looks at it. So
+strangers fill no memory, and a slow client holds up one coroutine, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 import anyio
+from starlette.requests import HTTPConnection
 
-from autotrace.server.errors import BODY_TIMEOUT, problem_response
+from autotrace.errors import AutotraceError
+from autotrace.server.auth import recognise
+from autotrace.server.errors import BODY_TIMEOUT, problem_response, response_of
 from autotrace.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -52,6 +55,11 @@ class BodyLimits:
         """Answer a request."""
         if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
+            return
+        try:
+            await recognise(HTTPConnection(scope))
+        except AutotraceError as error:
+            await response_of(error)(scope, receive, send)
             return
         is_batch = scope["path"] == BATCH_PATH
         settings = self._settings

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.datastructures import MutableHeaders
 
+from autotrace.access.principal import Principal
 from autotrace.server.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -35,15 +36,16 @@ _FAILED: Final = 500
 
 @dataclass
 class Seen:
-    """What is to be logged of a request; routes may add to it."""
+    """What is known of a request, for its log line."""
 
     request_id: str
-    key_id: str | None = None
+    principal: Principal | None = None
+    """Who asks, once that is known."""
     status: int = _FAILED
 
 
 def seen_by(connection: HTTPConnection) -> Seen:
-    """Return what is to be logged of a request."""
+    """Return what is known of a request."""
     return connection.scope.setdefault(_SCOPE_KEY, Seen(""))
 
 
@@ -90,7 +92,7 @@ class Observed:
                     "path": scope["path"],
                     "status": seen.status,
                     "duration_ms": round(took_s * 1000, 3),
-                    "key_id": seen.key_id,
+                    "key_id": None if seen.principal is None else seen.principal.key_id,
                     "request_id": seen.request_id,
                 },
             )

@@ -44,7 +44,7 @@ def decisions(
             status=status, category=category, actor=actor, limit=limit, after=after
         )
     last = found[-1].decision_id if len(found) == limit else None
-    return DecisionsAnswer(decisions=found, count=len(found), next=last)
+    return DecisionsAnswer(decisions=list(found), count=len(found), next=last)
 
 
 # Before the route of one decision, which would take this for an id.
@@ -53,7 +53,7 @@ def pending(caller: Caller, here: Here) -> DecisionsAnswer:
     """Return every decision that waits for an answer, the oldest first."""
     with here.using(caller) as tenant:
         found = tenant.decisions.pending()
-    return DecisionsAnswer(decisions=found, count=len(found))
+    return DecisionsAnswer(decisions=list(found), count=len(found))
 
 
 @router.get("/{decision_id}", summary="Show a decision", responses=responses(404))

@@ -8,8 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from autotrace.models import Decision, RecallResult, ToolStats, TraceSummary
 from autotrace.reader import MAX_RECALL
-
-MAX_DURATION_MS = 366 * 24 * 60 * 60 * 1000
+from autotrace.service.traces import MAX_DURATION_MS
 
 
 def _whole(value: Any) -> Any:

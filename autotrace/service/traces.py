@@ -13,13 +13,14 @@ spool, and in the store soon after.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Generator, Mapping, Sequence, Set
 from typing import Any, Final, get_args
 
 from autotrace import semconv
@@ -50,7 +51,7 @@ from autotrace.service import told
 from autotrace.service.told import SpanIds
 from autotrace.store import traces as stored
 from autotrace.store.connection import ServerOptions
-from autotrace.store.open_traces import OpenTraces
+from autotrace.store.open_traces import open_traces
 from autotrace.store.times import utc
 
 MAX_DURATION_MS: Final = 366 * 24 * 60 * 60 * 1000
@@ -80,7 +81,7 @@ class TraceService:
         self._max_open_per_key = max_open_per_key
         self._wait_s = wait_s
         settings = memory.settings
-        self._open = OpenTraces(settings.store, ServerOptions.of(settings))
+        self._open = open_traces(settings.store, ServerOptions.of(settings))
         self._known: OrderedDict[str, str] = OrderedDict()
         self._known_lock = threading.Lock()
         self._tidying = threading.Lock()
@@ -253,8 +254,8 @@ class TraceService:
             TraceStateError: It is completed, with another outcome.
             StoreUnavailableError: The store does not answer. Ask again: it may be completed.
         """
-        if self._named(trace_id) is None:
-            raise self._unknown(trace_id)
+        if told.task_named(trace_id) is None:
+            raise TraceNotFoundError(trace_id)
         entry = self._open.find(trace_id)
         if entry is None:
             return self._completed_long_ago(trace_id, outcome, success, by)
@@ -268,7 +269,7 @@ class TraceService:
                 "success": success,
                 "ended_ns": time.time_ns(),
             }
-            closing = self._open.close(trace_id, opening["key_id"], mine)
+            closing = self._open.complete(trace_id, opening["key_id"], mine)
         if closing["digest"] != digest:
             raise TraceStateError(trace_id, "to complete it otherwise", "it is completed")
         self._record_ending(opening, closing)
@@ -311,8 +312,11 @@ class TraceService:
 
     def get(self, trace_id: str) -> Trace:
         """Return a trace; see `Reader.get_trace`."""
+        if told.task_named(trace_id) is None:
+            raise TraceNotFoundError(trace_id)
         self._catch_up()
-        return self._memory.reader.get_trace(trace_id)
+        with _unnamed():
+            return self._memory.reader.get_trace(trace_id)
 
     def list(
         self,
@@ -325,9 +329,10 @@ class TraceService:
     ) -> Sequence[TraceSummary]:
         """Return a page of traces, newest first; see `Reader.list_traces`."""
         self._catch_up()
-        return self._memory.reader.list_traces(
-            status=status, session_id=session_id, agent=agent, limit=limit, after=after
-        )
+        with _unnamed():
+            return self._memory.reader.list_traces(
+                status=status, session_id=session_id, agent=agent, limit=limit, after=after
+            )
 
     def recall(
         self,
@@ -376,9 +381,9 @@ class TraceService:
 
     def _open_task(self, trace_id: str, by: Principal, what: str) -> SpanIds:
         """Return the task of a trace that is open and may be added to."""
-        task = self._named(trace_id)
+        task = told.task_named(trace_id)
         if task is None:
-            raise self._unknown(trace_id)
+            raise TraceNotFoundError(trace_id)
         agent = self._known.get(trace_id)
         if agent is None:
             entry = self._open.find(trace_id)
@@ -428,18 +433,17 @@ class TraceService:
 
     def _step(self, task: SpanIds, trace_id: str, step_id: str) -> SpanIds:
         step = told.step_named(step_id)
-        if step is not None and step.trace == task.trace and told.is_told_step(step):
-            return step
-        raise StepNotFoundError(step_id, trace_id)
+        if step is None or step.trace != task.trace:
+            raise StepNotFoundError(step_id, trace_id)
+        # Other steps than those told of have come as spans.
+        if not told.is_told_step(step) and step_id not in {
+            known.step_id for known in self.get(trace_id).steps
+        }:
+            raise StepNotFoundError(step_id, trace_id)
+        return step
 
     def _outcome(self, outcome: str) -> str:
         return self._memory.recorder.encoder.text(outcome, path="outcome")
-
-    def _named(self, trace_id: str) -> SpanIds | None:
-        return told.task_named(trace_id)
-
-    def _unknown(self, trace_id: str) -> TraceNotFoundError:
-        return TraceNotFoundError(trace_id, self._memory.connection.name)
 
     def _tidy_soon(self) -> None:
         """Have the registry forget, in the background, what it need not know any more."""
@@ -466,7 +470,7 @@ class TraceService:
         had recorded that.
         """
         before_ns = time.time_ns() - _KEPT_FOR_NS
-        closed = self._open.closed(before_ns, _TIDY_AT_ONCE)
+        closed = self._open.completed(before_ns, _TIDY_AT_ONCE)
         summaries = self._memory.connection.read(lambda c: stored.get_summaries(c, closed))
         ended = [i for i in closed if i in summaries and summaries[i]["status"] == "completed"]
         for trace_id in set(closed) - set(ended):
@@ -481,6 +485,15 @@ def _names(record: SpanRecord, trace_ids: Set[str]) -> bool:
     """Tell whether a span is the task of one of some traces, or lies directly below it."""
     spans = (record["id"], record.get("parent") or "")
     return any(told.trace_id_of(SpanIds(record["trace"], span)) in trace_ids for span in spans)
+
+
+@contextlib.contextmanager
+def _unnamed() -> Generator[None]:
+    """Keep from who asks where the store is."""
+    try:
+        yield
+    except TraceNotFoundError as error:
+        raise TraceNotFoundError(error.trace_id) from None
 
 
 def _check_text(field: str, text: str) -> None:

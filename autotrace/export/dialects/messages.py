@@ -256,7 +256,11 @@ def _of_object(held: dict[str, Any], role: str, depth: int) -> Iterator[Message]
 def _message(held: dict[str, Any], role: str) -> Message:
     said = find(held, ("role", "type"))
     name = str(said)
-    message = Message(_ROLES.get(name, name) if "role" in held or name in _ROLES else role)
+    if name in _ROLES:
+        role = _ROLES[name]
+    elif "role" in held:
+        role = name
+    message = Message(role)
     if message.role == "tool" and "parts" not in held:
         content = held.get("content")
         call_id = find(held, ("tool_call_id", "id"))
@@ -270,6 +274,8 @@ def _message(held: dict[str, Any], role: str) -> Message:
     if _type_of(held) in _CALL_TYPES | _ANSWER_TYPES | _THOUGHT_TYPES and "role" not in held:
         _add_part(message, held)
         return message
+    if not held.keys() & {"role", "content", "parts"}:
+        _add_part(message, held)  # Bedrock's content, without the message around it
     content = held.get("parts", held.get("content"))
     parts = loads(content) if isinstance(content, str) and content.startswith("[{") else content
     if isinstance(parts, str):

@@ -57,8 +57,8 @@ class Shape:
     runs: list[Run]
     loose_tools: list[SpanRecord]
     """Tool calls in no run."""
-    failed_inside: set[str]
-    """Tool calls of which an inner span failed, by span id."""
+    failed_inside: dict[str, SpanRecord]
+    """Of tool calls of which an inner span failed, that span; by the id of the outermost."""
 
 
 @dataclass(frozen=True)
@@ -183,13 +183,13 @@ class _Shaper:
             for record in self._ordered
             if self._places[record["id"]].run == record["id"]
         }
-        shape = Shape(list(runs.values()), [], set())
+        shape = Shape(list(runs.values()), [], {})
         for record in self._ordered:
             place, kind = self._places[record["id"]], self._kinds.get(record["id"])
             run = runs.get(place.run or "")
             if kind == "tool" and place.layer_of is not None:
                 if record.get("status") == STATUS_ERROR:
-                    shape.failed_inside.add(place.layer_of)
+                    shape.failed_inside[place.layer_of] = record
             elif kind == "tool":
                 (shape.loose_tools if run is None else run.tools).append(record)
             elif kind is not None and run is not None:

@@ -138,7 +138,8 @@ def _answered(record: SpanRecord) -> str | None:
             text = _answered_in(value)
             if text:
                 return text
-    return last_answer(outputs(record))
+    text = last_answer(outputs(record))
+    return None if text is None else text.strip()
 
 
 def _answered_in(value: Any) -> str | None:
@@ -160,7 +161,7 @@ def _answered_in(value: Any) -> str | None:
 def agent_of(run: Run) -> str | None:
     """Return the name of the agent that was asked."""
     records = [run.opener, *run.agents]
-    for record in records:
+    for record in [*records, *(layers[0] for layers in run.models.values())]:
         name = find(record.get("attributes") or {}, keys.AGENT_NAMES)
         if name is not None and str(name) not in keys.DEFAULT_AGENT_NAMES:
             return str(name)

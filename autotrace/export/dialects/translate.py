@@ -91,7 +91,7 @@ class _Turn:
 class _ToolSpan:
     """A span of a tool call, and what its model said of it."""
 
-    def __init__(self, record: SpanRecord, failed_inside: set[str]) -> None:
+    def __init__(self, record: SpanRecord, failed_inside: Mapping[str, SpanRecord]) -> None:
         self.record = record
         self.name = tool_name(record)
         attributes = record.get("attributes") or {}
@@ -107,10 +107,10 @@ class _ToolSpan:
         self.result, self._failed = result_of(given)
         if loads(given) == {}:
             self.result = None  # LangSmith's, of a call that failed
+        self._failing = record if record.get("status") == STATUS_ERROR else None
+        self._failing = self._failing or failed_inside.get(record["id"])
         self._failed |= (
-            record.get("status") == STATUS_ERROR
-            or record["id"] in failed_inside
-            or attributes.get(keys.STRANDS_TOOL_STATUS) == "error"
+            self._failing is not None or attributes.get(keys.STRANDS_TOOL_STATUS) == "error"
         )
 
     def _in_event(self, name: str, key: str) -> Any:
@@ -128,7 +128,8 @@ class _ToolSpan:
             self._failed |= failed or answer.failed
 
     def translated(self) -> SpanRecord:
-        error, kind = failure_of(self.record, self.result) if self._failed else (None, None)
+        failing = self._failing or self.record
+        error, kind = failure_of(failing, self.result) if self._failed else (None, None)
         return _tool_record(
             self.record,
             self.name,
@@ -170,7 +171,7 @@ def _tool_record(
 class _Translator:
     """Translates one run."""
 
-    def __init__(self, run: Run, failed_inside: set[str]) -> None:
+    def __init__(self, run: Run, failed_inside: Mapping[str, SpanRecord]) -> None:
         self._run = run
         self._tools = [_ToolSpan(record, failed_inside) for record in run.tools]
         self._turns = [] if run.own else _turns(run.models.values())

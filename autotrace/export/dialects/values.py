@@ -218,4 +218,4 @@ def message_in(text: str) -> str:
     start = text.find("{")
     inside = mapping(loads(text[start:])) if start >= 0 else None
     said = None if inside is None else error_text(inside)
-    return said or text.split("Traceback (most recent call last)")[0].strip()
+    return said or text.partition("Traceback (most recent call last)")[0].strip()

@@ -32,16 +32,19 @@ def fails(reason: str) -> None:
 
 
 def ours() -> None:
-    with otel.get_tracer("web.framework").start_as_current_span("POST /ask"):
-        with task("Find a place", session_id="s1", agent="guide") as t:
-            with step("I should search", action="call search") as s:
-                search("place")
-                s.observe("found")
-            with contextlib.suppress(TimeoutError):
-                fails("too slow")
-            with task("A part of it", agent="helper") as inner, tool_call("look", {"a": [1, None]}):
-                inner.complete("done")
-            t.complete("Found", success=True)
+    web = otel.get_tracer("web.framework")
+    with (
+        web.start_as_current_span("POST /ask"),
+        task("Find a place", session_id="s1", agent="guide") as t,
+    ):
+        with step("I should search", action="call search") as s:
+            search("place")
+            s.observe("found")
+        with contextlib.suppress(TimeoutError):
+            fails("too slow")
+        with task("A part of it", agent="helper") as inner, tool_call("look", {"a": [1, None]}):
+            inner.complete("done")
+        t.complete("Found", success=True)
     with contextlib.suppress(ValueError), task("Fail"):
         raise ValueError("no")
 

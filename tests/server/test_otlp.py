@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import subprocess
@@ -21,11 +22,18 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from autotrace.export.otlp_in import MAX_TEXT_CHARS, Batch, read_json, read_protobuf
+from autotrace.export.exporter import open_connection
+from autotrace.export.otlp_in import (
+    MAX_TEXT_CHARS,
+    Batch,
+    MalformedBatchError,
+    read_json,
+    read_protobuf,
+)
 from autotrace.reader import Reader
+from autotrace.settings import load_settings
 from tests.embedders import HashEmbedder
 from tests.export.dialect_runs import RUNS, TASK
-from tests.store.others import connection_to
 from tests.server.serving import (
     REPOSITORY,
     TRACES,
@@ -114,7 +122,7 @@ def test_what_a_stock_sdk_sends_gives_the_same_traces_as_recording_in_process(
         check=True,
         timeout=120,
     )
-    connection = connection_to(tmp_path / "store")
+    connection = open_connection(load_settings(store=str(tmp_path / "store")), HashEmbedder.space)
     reader = Reader(connection, HashEmbedder())
     listed = reader.list_traces(limit=100)
     in_process = [reader.get_trace(trace.trace_id) for trace in listed]
@@ -133,9 +141,7 @@ def test_what_a_stock_sdk_sends_gives_the_same_traces_as_recording_in_process(
 def _get(server: ServerProcess, key: str, path: str) -> Any:
     import urllib.request
 
-    request = urllib.request.Request(
-        server.url + path, headers={"Authorization": f"Bearer {key}"}
-    )
+    request = urllib.request.Request(server.url + path, headers={"Authorization": f"Bearer {key}"})
     with urllib.request.urlopen(request, timeout=60) as response:
         return json.load(response)
 
@@ -309,7 +315,7 @@ def test_a_request_that_cannot_be_read_is_refused_for_good(
 def test_without_a_key_nothing_is_taken(app: App) -> None:
     for headers in ({}, {"Authorization": "Bearer atk_wrong"}):
         answer = app.http.post(PATH, json=batch(span()), headers=headers)
-        assert (answer.status_code, answer.json()["code"]) == (401, 16)
+        assert answer.status_code == 401
         assert "WWW-Authenticate" in answer.headers
 
 
@@ -433,13 +439,10 @@ junk = st.recursive(
 @given(changes=st.dictionaries(keys, junk, max_size=4), wrapped=st.booleans(), whole=junk)
 def test_no_json_makes_reading_fail(changes: Any, wrapped: bool, whole: Any) -> None:
     request = batch(span(**changes)) if wrapped else whole
-    try:
+    read = None
+    with contextlib.suppress(MalformedBatchError):
         read = read_json(json.dumps(request).encode())
-    except ValueError as error:
-        assert str(error)
-    else:
-        assert isinstance(read, Batch)
-        assert not wrapped or len(read.records) + read.rejected == 1
+    assert not wrapped or (read and len(read.records) + read.rejected == 1)
 
 
 @settings(max_examples=100)
@@ -449,7 +452,5 @@ def test_no_bytes_make_reading_protobuf_fail(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(0, 8))):
         place = data.draw(st.integers(0, len(body) - 1))
         body[place] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(MalformedBatchError):
         assert isinstance(read_protobuf(bytes(body)), Batch)
-    except ValueError as error:
-        assert str(error)

@@ -32,10 +32,23 @@ Recording never raises into user code; these come from asking: configuring, read
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class AutotraceError(Exception):
-    """Base of every error raised by autotrace."""
+    """Base of every error raised by autotrace. They go from process to process as they are."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would make it anew from its message, which is not what these are made from.
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(
+    kind: type[AutotraceError], args: tuple[object, ...], fields: dict[str, Any]
+) -> AutotraceError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class NotConfiguredError(AutotraceError):

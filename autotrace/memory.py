@@ -15,6 +15,7 @@ from autotrace.capture.recorder import make_recorder
 from autotrace.errors import StoreUnavailableError
 from autotrace.export.collector import Collector
 from autotrace.export.counters import Counters
+from autotrace.export.erase import erase_trace
 from autotrace.export.exporter import choose_storekeeper, open_connection, open_pipeline
 from autotrace.export.local import LocalSpan, LocalTracerProvider
 from autotrace.export.processor import guarded_append
@@ -140,6 +141,25 @@ class Memory:
             Whether everything is stored.
         """
         return self.pipeline.catch_up(timeout_s)
+
+    def delete_trace(self, trace_id: str, timeout_s: float) -> None:
+        """Delete a trace with all that was recorded in it, for good.
+
+        What waits to be stored is stored first. What is recorded in the trace later, as its task
+        goes on, is not kept. Traces of tasks inside it stay, and so do the decisions made in it,
+        which `autotrace.decisions.erase` is for. Stopped half-way, it is done again by calling it
+        again.
+
+        Args:
+            trace_id: The trace.
+            timeout_s: How long to wait at most for what is to be stored first, in seconds.
+
+        Raises:
+            TraceNotFoundError: There is none with this id.
+            StoreError: The store cannot be written; try again.
+        """
+        self.catch_up(timeout_s)
+        erase_trace(self.connection, self.embedding.embedder, trace_id)
 
     def flush(self, timeout_s: float) -> bool:
         """Bring what this process has recorded into the store, and to the collector if any.

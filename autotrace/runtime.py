@@ -20,7 +20,6 @@ from autotrace.decisions.current import current as current_decisions
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
 from autotrace.export.collector import add_processor, exports_otlp
 from autotrace.export.counters import Counters
-from autotrace.export.erase import erase_trace
 from autotrace.export.exporter import choose_embedding
 from autotrace.export.local import id_generator
 from autotrace.export.processor import SpoolSpanProcessor
@@ -284,23 +283,8 @@ def get_trace(trace_id: str) -> Trace:
 
 
 def delete_trace(trace_id: str) -> None:
-    """Delete a trace with all that was recorded in it, for good.
-
-    What was recorded so far is stored first. What is recorded in the trace later, as its task goes
-    on, is not kept. Traces of tasks inside it stay, and so do the decisions made in it:
-    `autotrace.decisions.erase` is for these. Stopped half-way, it is done again by calling it
-    again.
-
-    Args:
-        trace_id: The trace.
-
-    Raises:
-        TraceNotFoundError: There is none with this id.
-        StoreError: The store cannot be written; try again.
-    """
-    memory = runtime_or_raise("delete_trace()").memory
-    memory.flush(_STORE_FIRST_TIMEOUT_S)
-    erase_trace(memory.connection, memory.embedding.embedder, trace_id)
+    """Delete a trace with all that was recorded in it, for good; see `Memory.delete_trace`."""
+    runtime_or_raise("delete_trace()").memory.delete_trace(trace_id, _STORE_FIRST_TIMEOUT_S)
 
 
 def list_traces(

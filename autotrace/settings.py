@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT are honoured."""
     enforce_modes: bool = False
     """Whether decisions of mode `propose` or `approve` need an approval before a commit."""
+    policies: list[str] = Field(default_factory=list[str])
+    """Modules that register policies, which servers import when they start; as JSON in the
+    environment."""
     receipt_key: str | None = Field(default=None, repr=False)
     """Ed25519 private key that signs receipts: PEM, or base64 of its 32 bytes. Default: one of the
     store's own, made when first needed, in a file that only its owner can read."""

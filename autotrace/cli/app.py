@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 import autotrace
-from autotrace.cli import decisions, serving, views
+from autotrace.cli import decisions, mcp, serving, views
 from autotrace.cli.command import (
     EmbedderOption,
     JsonOption,
@@ -49,6 +49,7 @@ app.add_typer(decisions.app, name="decisions")
 app.add_typer(serving.keys_app, name="keys")
 _command = command_of(app)
 _command(serving.serve)
+_command(mcp.mcp)
 
 
 class Status(StrEnum):

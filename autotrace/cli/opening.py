@@ -61,6 +61,19 @@ def named_embedding(settings: Settings, name: str | None) -> Embedding | None:
     return None if name is None else import_embedding(name, "--embedder")
 
 
+def load_policies(settings: Settings) -> None:
+    """Import the modules of policies that the settings name; those of the current folder, too.
+
+    Raises:
+        InvalidArgumentError: One cannot be imported.
+    """
+    from autotrace.decisions.policies import import_policies
+
+    if settings.policies and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does: it is the user's program
+    import_policies(settings.policies)
+
+
 def chosen_embedding(settings: Settings, name: str | None) -> Embedding:
     """Return the embedder that `--embedder` names, or else the environment, or the default one.
 

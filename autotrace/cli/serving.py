@@ -13,6 +13,7 @@ import typer
 from rich.text import Text
 
 from autotrace.cli.command import JsonOption, StoreOption, command_of, print_list
+from autotrace.cli.opening import load_policies
 from autotrace.cli.terminal import Screen, print_json
 from autotrace.cli.text import local_time, one_line
 from autotrace.errors import AutotraceError, MissingExtraError
@@ -62,10 +63,12 @@ def create(
 ) -> None:
     """Make a key; it is shown only now."""
     from autotrace.access.keys import KeyRing
+    from autotrace.service.tenants import prepare
 
     settings = load_settings(store=store)
     ring = KeyRing.of(settings)
     try:
+        prepare(settings, tenant)
         made = ring.create(agent, tenant, role.value)
     finally:
         ring.close()
@@ -134,6 +137,16 @@ def revoke(
         Screen().line(f"{revoked.key_id}, of the agent {revoked.agent}, is revoked")
 
 
+def need_packages(feature: str) -> None:
+    """Pass if the packages of the extra are there.
+
+    Raises:
+        MissingExtraError: One of them is not; names what needs it, and the extra.
+    """
+    if any(importlib.util.find_spec(package) is None for package in _PACKAGES):
+        raise MissingExtraError(feature, "server")
+
+
 def serve(
     host: Annotated[
         str | None,
@@ -163,12 +176,11 @@ def serve(
     store: StoreOption = None,
 ) -> None:
     """Serve the store to agents: REST, MCP and OTLP, on one port."""
-    if any(importlib.util.find_spec(package) is None for package in _PACKAGES):
-        feature = "autotrace serve"
-        raise MissingExtraError(feature, "server")
+    need_packages("autotrace serve")
     from autotrace.server.run import listen, run, url_of
 
     settings = load_settings(store=store)
+    load_policies(settings)  # lest each worker finds out for itself that one is missing
     server = load_server_settings(host=host, port=port, workers=workers)
     with listen(server) as listening:
         first = _first_key(settings, server)

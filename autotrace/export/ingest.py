@@ -470,7 +470,8 @@ def _project(state: _TraceState, projections: _Projections) -> None:
     old_ids: set[str] = set()
     if len(state.fresh) < len(state.records):
         fresh = {id(record) for record in state.fresh}
-        old_ids = {record["id"] for record in state.records if id(record) not in fresh}
+        old = (record for record in state.records if id(record) not in fresh)
+        old_ids = {record["id"] for record in old if "interrupted" not in record}
     # A span whose place is a guess, and one that joins others, can change any task's share.
     if old_ids and (tree.guessed or _joins(state.records, fresh_ids - old_ids, old_ids)):
         touched = {task["id"] for task in tree.tasks}

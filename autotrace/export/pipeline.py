@@ -121,6 +121,9 @@ class Pipeline:
         self._recovering = False
         self._refused = False
         self._waiting = 0
+        """How many wait for something to be stored."""
+        self._catching_up = 0
+        """How many of them wait for what others have recorded."""
         self._deletions = self._deletions_told = 0
         self._set_aside = self._set_aside_told = 0
 
@@ -214,6 +217,7 @@ class Pipeline:
         if not done:
             with self._stored:
                 self._waiting += 1
+                self._catching_up += 1
             try:
                 if self._dead_remain():
                     self._recovering = True  # what lives sees to its own
@@ -222,6 +226,7 @@ class Pipeline:
             finally:
                 with self._stored:
                     self._waiting -= 1
+                    self._catching_up -= 1
         self._see_what_others_wrote()
         return done
 
@@ -349,7 +354,7 @@ class Pipeline:
                 self._failed(error)
                 self._pause(FIRST_BACKOFF_S)
             self._asleep = True
-            if self._recovering or not self._all_stored():
+            if self._awaits_more():
                 self._wake.set()  # it failed, or was recorded since the last look
         self._drainer.release()
 
@@ -362,6 +367,9 @@ class Pipeline:
 
     def _all_stored(self) -> bool:
         return self._closing or self._has_stored(self._writer.position())
+
+    def _awaits_more(self) -> bool:
+        return self._recovering or self._catching_up > 0 or not self._all_stored()
 
     def _store_all(self) -> None:
         keeper = self._storekeeper
@@ -383,7 +391,7 @@ class Pipeline:
                 self._drainer.release()
                 keeper.start_unless_running()
             self._publish(idle=not self._dead_remain())
-            if self._all_stored() and not self._recovering and not self._waiting:
+            if not self._awaits_more():
                 return
             self._urgent.wait(_FLUSH_POLL_S if self._waiting else POLL_S)
 
@@ -441,8 +449,7 @@ class Pipeline:
         @override
         def awaits_more(self) -> bool:
             # What the dead have left may be stored by another process, which may die of it, too.
-            pipeline = self._pipeline
-            return pipeline._recovering or pipeline._waiting > 0 or not pipeline._all_stored()
+            return self._pipeline._awaits_more()
 
         def _is_hurried(self) -> bool:
             return self._pipeline._waiting > 0 or self._pipeline._recovering

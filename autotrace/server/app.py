@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 import autotrace
 from autotrace.access.principal import DEFAULT_TENANT
@@ -19,6 +20,7 @@ from autotrace.server import operations, otlp, rest_decisions, rest_traces
 from autotrace.server.context import Served
 from autotrace.server.errors import handle_errors
 from autotrace.server.limits import BodyLimits
+from autotrace.server.mcp_http import CORS_HEADERS, PATHS, McpEndpoint
 from autotrace.server.observe import Observed
 
 _log = logging.getLogger("autotrace.server")
@@ -38,7 +40,8 @@ def create_app(served: Served) -> FastAPI:
 
     It stops what it serves when it ends.
     """
-    lifespans: list[Lifespan] = [_stopping, _warm, _saving_uses]
+    mcp = McpEndpoint(served)
+    lifespans: list[Lifespan] = [_stopping, _warm, _saving_uses, lambda _: mcp.running()]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -61,6 +64,7 @@ def create_app(served: Served) -> FastAPI:
     handle_errors(app)
     for router in (operations.router, rest_traces.router, rest_decisions.router, otlp.router):
         app.include_router(router)
+    app.router.routes += [Route(path, mcp, methods=["POST"]) for path in PATHS]
 
     # The last one added is the outermost.
     app.add_middleware(BodyLimits, settings=served.server)
@@ -69,7 +73,7 @@ def create_app(served: Served) -> FastAPI:
             CORSMiddleware,
             allow_origins=served.server.cors_origins,
             allow_methods=["*"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["Authorization", "Content-Type", *CORS_HEADERS],
         )
     app.add_middleware(Observed, metrics=served.metrics)
     return app

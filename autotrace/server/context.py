@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 
 from autotrace.access.keys import KeyRing
 from autotrace.access.principal import Principal
+from autotrace.decisions.policies import import_policies
 from autotrace.errors import NotAuthenticatedError, StoreError
 from autotrace.export.exporter import choose_embedding
 from autotrace.server.metrics import Metrics
@@ -67,11 +68,15 @@ class Served:
         settings: Name the store.
         server: What the server was told.
         embedding: Of the store; None: the one that the settings name.
+
+    Raises:
+        InvalidArgumentError: A module of policies cannot be imported.
     """
 
     def __init__(
         self, settings: Settings, server: ServerSettings, embedding: Embedding | None = None
     ) -> None:
+        import_policies(settings.policies)
         self.settings = settings
         self.server = server
         self.embedding = choose_embedding(settings, embedding)

@@ -37,6 +37,7 @@ _log = logging.getLogger("autotrace.server")
 _MAX_MESSAGE_CHARS: Final = 500
 _CHALLENGE: Final = 'Bearer realm="autotrace", Agent realm="autotrace"'
 _RETRY_STORE_S: Final = 1
+_FAILURE: Final = ("internal_error", "the server failed; its log says why")
 BODY_TIMEOUT: Final = 408
 
 
@@ -67,7 +68,7 @@ _ANSWERS: Final[Mapping[type[AutotraceError], tuple[int, str]]] = {
     PolicyNotFoundError: (422, "policy_not_found"),
     LimitExceededError: (429, "limit_exceeded"),
     StoreUnavailableError: (503, "store_unavailable"),
-    AutotraceError: (500, "internal_error"),
+    AutotraceError: (500, _FAILURE[0]),
 }
 """The status and the type of each error; an error has those of its nearest class here."""
 
@@ -90,7 +91,7 @@ def message_of(error: AutotraceError) -> str:
         case StoreUnavailableError():
             text = "the store does not answer; ask again"
         case _ if answer_of(error)[0] == HTTPStatus.INTERNAL_SERVER_ERROR:
-            text = "the server failed; its log says why"
+            text = _FAILURE[1]
         case _:
             text = str(error)
     return text if len(text) <= _MAX_MESSAGE_CHARS else text[: _MAX_MESSAGE_CHARS - 3] + "..."
@@ -175,9 +176,9 @@ def _methods_of(app: FastAPI, path: str) -> list[str]:
     return []
 
 
-async def _on_failure(_: Request, error: Exception) -> Response:
-    _log.error("%s", type(error).__name__, exc_info=error)
-    return problem_response(500, "internal_error", "the server failed; its log says why")
+def failure_response() -> Response:
+    """Return the response to a request on which the server failed."""
+    return problem_response(500, *_FAILURE)
 
 
 def handle_errors(app: FastAPI) -> None:
@@ -185,7 +186,6 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(AutotraceError, _on_autotrace_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_failure)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

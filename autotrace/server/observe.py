@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.datastructures import MutableHeaders
 
 from autotrace.access.principal import Principal
+from autotrace.server.errors import failure_response
 from autotrace.server.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _log = logging.getLogger("autotrace.access")
+_errors = logging.getLogger("autotrace.server")
 
 _SCOPE_KEY: Final = "autotrace.seen"
 REQUEST_ID_HEADER: Final = "X-Request-Id"
@@ -31,7 +33,8 @@ SECURITY_HEADERS: Final = {
     "X-Frame-Options": "DENY",
 }
 _UNMATCHED: Final = "unmatched"
-_FAILED: Final = 500
+_GONE: Final = 499
+"""The status of a request whose client did not wait for the response."""
 
 
 @dataclass
@@ -41,7 +44,8 @@ class Seen:
     request_id: str
     principal: Principal | None = None
     """Who asks, once that is known."""
-    status: int = _FAILED
+    status: int | None = None
+    """Of the response; None before there is one."""
 
 
 def seen_by(connection: HTTPConnection) -> Seen:
@@ -81,16 +85,22 @@ class Observed:
         self._metrics.under_way.inc()
         try:
             await self._app(scope, receive, sending)
+        except Exception as error:
+            if seen.status is not None:
+                raise
+            _errors.error("%s", type(error).__name__, exc_info=error)
+            await failure_response()(scope, receive, sending)
         finally:
             took_s = time.perf_counter() - began_s
             self._metrics.under_way.dec()
-            self._metrics.saw(scope["method"], _route_of(scope), seen.status, took_s)
+            status = seen.status or _GONE
+            self._metrics.saw(scope["method"], _route_of(scope), status, took_s)
             _log.info(
                 "request",
                 extra={
                     "method": scope["method"],
                     "path": scope["path"],
-                    "status": seen.status,
+                    "status": status,
                     "duration_ms": round(took_s * 1000, 3),
                     "key_id": None if seen.principal is None else seen.principal.key_id,
                     "request_id": seen.request_id,

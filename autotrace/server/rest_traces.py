@@ -149,9 +149,9 @@ def trace(trace_id: TraceId, caller: Caller, here: Here) -> Trace:
     summary="Delete a trace",
     status_code=204,
     response_class=Response,
-    responses=responses(403, 404, 409),
+    responses=responses(403, 404),
 )
 def delete(trace_id: TraceId, caller: Caller, here: Here) -> None:
-    """Delete a trace with all that is known of it."""
+    """Delete a trace with all that was recorded in it, for good. Its decisions stay."""
     with here.using(caller) as tenant:
         tenant.traces.delete(trace_id, by=caller)

@@ -45,7 +45,7 @@ class Application:
         from autotrace.server.app import create_app
         from autotrace.server.context import Served
 
-        _end_with_parent()
+        end_with_parent()
         return create_app(Served(self.settings, self.server))
 
 
@@ -174,8 +174,10 @@ class _Workers(Multiprocess):
 
     @override
     def keep_subprocess_alive(self) -> None:
+        was_told_to = self.should_exit.is_set()
         super().keep_subprocess_alive()
-        self.failed = self.should_exit.is_set() or self.failed
+        # It gives up by itself if a worker cannot start.
+        self.failed = self.failed or (self.should_exit.is_set() and not was_told_to)
 
 
 def _run_many(config: uvicorn.Config, listening: socket.socket) -> int:
@@ -188,8 +190,8 @@ def _run_many(config: uvicorn.Config, listening: socket.socket) -> int:
     return int(workers.failed)
 
 
-def _end_with_parent() -> None:
-    """Have a worker end, in good order, if whoever started it was killed."""
+def end_with_parent() -> None:
+    """Have this worker end, in good order, if whoever started it was killed."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 from autotrace.access.principal import DEFAULT_TENANT, check_tenant
 from autotrace.settings import Settings
+from autotrace.store.chroma_tenant import ensure_tenant
+from autotrace.store.connection import ServerOptions
 
 if TYPE_CHECKING:
     from autotrace.memory import Memory
@@ -45,11 +47,30 @@ def settings_of(settings: Settings, tenant: str) -> Settings:
     if tenant == DEFAULT_TENANT:
         return settings
     check_tenant(tenant)
+    # Beside the default tenant's spool, not in it: what drains a spool takes each folder for one
+    # process's.
     if settings.is_embedded:
-        spool = None if settings.spool is None else f"{settings.spool}/{FOLDER}/{tenant}"
+        spool = None if settings.spool is None else f"{settings.spool}-{tenant}"
         place = f"{settings.store}/{FOLDER}/{tenant}"
         return settings.model_copy(update={"store": place, "spool": spool})
-    return settings.model_copy(update={"chroma_tenant": tenant})
+    spool = f"{settings.spool_path}-{tenant}"
+    return settings.model_copy(update={"chroma_tenant": tenant, "spool": spool})
+
+
+def prepare(settings: Settings, tenant: str) -> None:
+    """Make what must be there before a tenant's memory can be opened: a Chroma tenant.
+
+    Args:
+        settings: Name the store of the default tenant.
+        tenant: The tenant.
+
+    Raises:
+        InvalidArgumentError: The name cannot be a tenant's.
+        StoreUnavailableError: The Chroma server does not make it.
+    """
+    own = settings_of(settings, tenant)
+    if not own.is_embedded and tenant != DEFAULT_TENANT:
+        ensure_tenant(own.store, ServerOptions.of(own))
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Mapping, Sequence, Set
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final, get_args
 
 from autotrace import semconv
@@ -48,20 +47,19 @@ from autotrace.models import (
     TraceSummary,
 )
 from autotrace.service import told
+from autotrace.service.intake import reject_others
+from autotrace.service.tidying import KEPT_FOR_S, Tidier
 from autotrace.service.told import SpanIds
-from autotrace.store import traces as stored
 from autotrace.store.connection import ServerOptions
-from autotrace.store.open_traces import open_traces
+from autotrace.store.open_traces import Entry, open_traces
 from autotrace.store.times import utc
 
 MAX_DURATION_MS: Final = 366 * 24 * 60 * 60 * 1000
 """The longest that a tool call may have taken: a year."""
 _MAX_KNOWN: Final = 10_000
 """Of how many open traces the agent is remembered, to spare a look."""
-_KEPT_FOR_NS: Final = 120 * 10**9
-"""How long a completed trace stays in the registry: longer than any call takes."""
-_TIDY_EVERY_S: Final = 60.0
-_TIDY_AT_ONCE: Final = 200
+_ASK_AFTER_S: Final = 1.0
+"""How long to wait before the store is asked whether it is there at all."""
 _RETRY_AFTER_S: Final = 60.0
 
 
@@ -77,15 +75,14 @@ class TraceService:
     def __init__(
         self, memory: Memory, *, max_open_per_key: int = 1000, wait_s: float = 10.0
     ) -> None:
-        self._memory = memory
+        self.memory = memory
         self._max_open_per_key = max_open_per_key
         self._wait_s = wait_s
         settings = memory.settings
         self._open = open_traces(settings.store, ServerOptions.of(settings))
         self._known: OrderedDict[str, str] = OrderedDict()
         self._known_lock = threading.Lock()
-        self._tidying = threading.Lock()
-        self._tidy_at_s = 0.0
+        self._tidier = Tidier(memory, self._open, self._record_ending)
 
     # --- writing
 
@@ -120,7 +117,7 @@ class TraceService:
             raise LimitExceededError(msg, _RETRY_AFTER_S)
         ids, now_ns = told.new_task(), time.time_ns()
         begun = told.task_begun(
-            self._memory.recorder,
+            self.memory.recorder,
             ids,
             now_ns,
             task=task,
@@ -133,7 +130,7 @@ class TraceService:
         self._open.begin(trace_id, by.key_id, opening)
         self._record(begun)
         self._remember(trace_id, by.agent)
-        self._tidy_soon()
+        self._tidier.tidy_if_due()
         recorded: Any = begun.get("attributes", {})[semconv.TASK]
         return StartedTrace(trace_id=trace_id, task=recorded, created_at=utc(now_ns))
 
@@ -164,7 +161,7 @@ class TraceService:
         task = self._open_task(trace_id, by, "a step")
         now_ns = time.time_ns()
         record = told.step_told(
-            self._memory.recorder,
+            self.memory.recorder,
             task,
             now_ns,
             thought=thought,
@@ -219,7 +216,7 @@ class TraceService:
         parent = task if step_id is None else self._step(task, trace_id, step_id)
         now_ns = time.time_ns()
         record = told.tool_call_told(
-            self._memory.recorder,
+            self.memory.recorder,
             parent,
             now_ns,
             tool_name=tool_name,
@@ -259,9 +256,9 @@ class TraceService:
         entry = self._open.find(trace_id)
         if entry is None:
             return self._completed_long_ago(trace_id, outcome, success, by)
-        opening, closing = entry.opening, entry.closing
-        by.check_owns(opening["agent"], trace_id)
+        by.check_owns(entry.opening["agent"], trace_id)
         digest = _digest(outcome, success)
+        closing = entry.closing
         if closing is None:
             mine = {
                 "digest": digest,
@@ -269,10 +266,10 @@ class TraceService:
                 "success": success,
                 "ended_ns": time.time_ns(),
             }
-            closing = self._open.complete(trace_id, opening["key_id"], mine)
+            closing = self._open.complete(trace_id, entry.opening["key_id"], mine)
         if closing["digest"] != digest:
             raise TraceStateError(trace_id, "to complete it otherwise", "it is completed")
-        self._record_ending(opening, closing)
+        self._record_ending(Entry(entry.opening, closing))
         return CompletedTrace(
             trace_id=trace_id,
             success=closing["success"],
@@ -283,30 +280,44 @@ class TraceService:
     def take_spans(self, batch: Batch, *, by: Principal) -> None:
         """Record spans that a program has made: on disk when this returns.
 
-        Those that name a trace told of here as their own or as their parent, and it is of another
-        agent, are rejected. They are not passed on to a collector, which could be this server.
+        They are not passed on to a collector, which could be this server.
 
         Args:
-            batch: The spans; what is rejected is counted in it.
+            batch: The spans. Those that change another agent's trace are rejected in it.
             by: Whose program it is.
 
         Raises:
             StoreUnavailableError: Not all of it is recorded; to send it again does no harm.
         """
-        named = {
-            told.trace_id_of(SpanIds(record["trace"], span))
-            for record in batch.records
-            for span in (record["id"], record.get("parent"))
-            if span
-        }
-        foreign = {
-            trace_id
-            for trace_id, opening in self._open.openings(sorted(named)).items()
-            if not by.owns(opening["agent"])
-        }
-        if foreign:
-            batch.reject("of a trace that belongs to another agent", lambda r: _names(r, foreign))
-        self._memory.append(batch.records, forward=False)
+        reject_others(batch, self._open, by)
+        self.memory.append(batch.records, forward=False)
+
+    def delete(self, trace_id: str, *, by: Principal) -> None:
+        """Delete a trace with all that was told of it, open or not. The decisions made in it stay.
+
+        Args:
+            trace_id: The trace.
+            by: Who asks.
+
+        Raises:
+            TraceNotFoundError: There is no such trace.
+            NotPermittedError: It is another agent's.
+            StoreUnavailableError: The store does not answer. Ask again: it may be deleted in part.
+        """
+        if told.task_named(trace_id) is None:
+            raise TraceNotFoundError(trace_id)
+        entry = self._open.find(trace_id)
+        agent = self.get(trace_id).agent if entry is None else entry.opening["agent"]
+        by.check_owns(agent, trace_id)
+        self._catch_up()
+        try:
+            with _unnamed():
+                self.memory.delete_trace(trace_id, self._wait_s)
+        except TraceNotFoundError:
+            # Deleted by a process that has died before it could have the registry forget it.
+            self._open.remove([trace_id])
+            raise
+        self._open.remove([trace_id])
 
     # --- reading
 
@@ -316,7 +327,7 @@ class TraceService:
             raise TraceNotFoundError(trace_id)
         self._catch_up()
         with _unnamed():
-            return self._memory.reader.get_trace(trace_id)
+            return self.memory.reader.get_trace(trace_id)
 
     def list(
         self,
@@ -330,7 +341,7 @@ class TraceService:
         """Return a page of traces, newest first; see `Reader.list_traces`."""
         self._catch_up()
         with _unnamed():
-            return self._memory.reader.list_traces(
+            return self.memory.reader.list_traces(
                 status=status, session_id=session_id, agent=agent, limit=limit, after=after
             )
 
@@ -346,14 +357,18 @@ class TraceService:
     ) -> Sequence[RecallResult]:
         """Return past traces whose tasks mean something similar; see `Reader.recall`."""
         self._catch_up()
-        return self._memory.reader.recall(
+        return self.memory.reader.recall(
             query, success_only, limit, agent=agent, session_id=session_id, tools=tools
         )
 
     def tool_stats(self) -> Sequence[ToolStats]:
         """Return the statistics of every tool, most used first; see `Reader.tool_stats`."""
         self._catch_up()
-        return self._memory.reader.tool_stats()
+        return self.memory.reader.tool_stats()
+
+    def tidy(self, kept_for_s: float = KEPT_FOR_S) -> None:
+        """Have the registry forget what the store knows; `start` sees to it. See `Tidier.tidy`."""
+        self._tidier.tidy(kept_for_s)
 
     def stop(self) -> None:
         """Let go of the registry; the memory is stopped by who made it."""
@@ -362,14 +377,15 @@ class TraceService:
     # --- inside
 
     def _record(self, record: SpanRecord) -> None:
-        self._memory.append([record])
-        if not self._memory.settings.is_embedded:
-            self._memory.pipeline.flush(self._wait_s)
+        self.memory.append([record])
+        if not self.memory.settings.is_embedded:
+            self.memory.pipeline.flush(self._wait_s)
 
-    def _record_ending(self, opening: Any, closing: Any) -> None:
+    def _record_ending(self, entry: Entry) -> None:
+        closing = entry.closing
         self._record(
             told.task_ended(
-                opening["begun"],
+                entry.opening["begun"],
                 closing["ended_ns"],
                 outcome=closing["outcome"],
                 success=closing["success"],
@@ -377,7 +393,10 @@ class TraceService:
         )
 
     def _catch_up(self) -> None:
-        self._memory.catch_up(self._wait_s)
+        if not self.memory.catch_up(min(_ASK_AFTER_S, self._wait_s)):
+            # Raises if the store is down, so that nobody waits for it in vain.
+            self.memory.connection.read(lambda c: c.state.get(limit=1))
+            self.memory.catch_up(self._wait_s)
 
     def _open_task(self, trace_id: str, by: Principal, what: str) -> SpanIds:
         """Return the task of a trace that is open and may be added to."""
@@ -443,48 +462,7 @@ class TraceService:
         return step
 
     def _outcome(self, outcome: str) -> str:
-        return self._memory.recorder.encoder.text(outcome, path="outcome")
-
-    def _tidy_soon(self) -> None:
-        """Have the registry forget, in the background, what it need not know any more."""
-        with self._tidying:
-            if time.monotonic() < self._tidy_at_s:
-                return
-            self._tidy_at_s = math.inf
-        threading.Thread(target=self._tidy, name="autotrace-tidy", daemon=True).start()
-
-    def _tidy(self) -> None:
-        try:
-            while self._forget_completed() == _TIDY_AT_ONCE:
-                pass
-        except Exception as error:  # noqa: BLE001 - tried again later, and nothing depends on it
-            self._memory.counters.add("registry_failures")
-            self._memory.counters.note("registry", f"not tidied up: {error}", error)
-        finally:
-            self._tidy_at_s = time.monotonic() + _TIDY_EVERY_S
-
-    def _forget_completed(self) -> int:
-        """Forget traces that were completed a while ago; return how many.
-
-        One of which the store does not know the end was completed by a process that died before it
-        had recorded that.
-        """
-        before_ns = time.time_ns() - _KEPT_FOR_NS
-        closed = self._open.completed(before_ns, _TIDY_AT_ONCE)
-        summaries = self._memory.connection.read(lambda c: stored.get_summaries(c, closed))
-        ended = [i for i in closed if i in summaries and summaries[i]["status"] == "completed"]
-        for trace_id in set(closed) - set(ended):
-            entry = self._open.find(trace_id)
-            if entry is not None and entry.closing is not None:
-                self._record_ending(entry.opening, entry.closing)
-        self._open.remove(ended)
-        return len(ended)
-
-
-def _names(record: SpanRecord, trace_ids: Set[str]) -> bool:
-    """Tell whether a span is the task of one of some traces, or lies directly below it."""
-    spans = (record["id"], record.get("parent") or "")
-    return any(told.trace_id_of(SpanIds(record["trace"], span)) in trace_ids for span in spans)
+        return self.memory.recorder.encoder.text(outcome, path="outcome")
 
 
 @contextlib.contextmanager

@@ -48,13 +48,13 @@ from autotrace.store.schema import JSON_KEY, NO_VECTOR, Collection
 
 FOLDER: Final = "open"
 """Of an embedded store."""
-_NS_PER_S: Final = 10**9
+_NS_PER_MS: Final = 10**6
 _BEGUN: Final = "b/"
 _COMPLETED: Final = "c/"
 _OWNER: Final = "owner"
 """The metadata key of whom a trace counts for."""
-_COMPLETED_AT: Final = "completed_at_s"
-"""The metadata key of when it was completed, in seconds since the epoch."""
+_COMPLETED_AT: Final = "completed_at_ms"
+"""The metadata key of when it was completed, in milliseconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -284,8 +284,8 @@ class _OnServer(OpenTraces):
     @override
     def complete(self, trace_id: str, owner: str, closing: Any) -> Any:
         record_id = _COMPLETED + trace_id
-        now_s = time.time_ns() // _NS_PER_S
-        self._add(record_id, closing, {_OWNER: owner, _COMPLETED_AT: now_s})
+        now_ms = time.time_ns() // _NS_PER_MS
+        self._add(record_id, closing, {_OWNER: owner, _COMPLETED_AT: now_ms})
         return self._documents([record_id])[record_id]
 
     @override
@@ -313,7 +313,7 @@ class _OnServer(OpenTraces):
 
     @override
     def completed(self, before_ns: int, limit: int) -> list[str]:
-        ids = self._ids(where={_COMPLETED_AT: {"$lt": before_ns // _NS_PER_S}}, limit=limit)
+        ids = self._ids(where={_COMPLETED_AT: {"$lt": before_ns // _NS_PER_MS}}, limit=limit)
         return [record_id.removeprefix(_COMPLETED) for record_id in ids]
 
     @override

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -23,3 +24,4 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
     with serving(folder / "store", folder / "log") as server:
         server.first_key()
         yield server
+        assert server.stop(signal.SIGINT) == 0  # Ctrl-C is an orderly end, too

@@ -31,7 +31,7 @@ class Operation:
         return {each["name"] for each in self.spec.get("parameters", ()) if each["in"] == "path"}
 
     def body(self) -> Any:
-        """Return a body that is right, made of the examples of its fields; None if it takes none."""
+        """Return a right body, made of the examples of its fields; None if it takes none."""
         content = self.spec.get("requestBody", {}).get("content", {})
         if "application/json" not in content:
             return None

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from autotrace.access.principal import Role
 from autotrace.server.app import create_app
 from autotrace.server.context import Served
-from autotrace.settings import load_server_settings, load_settings
+from autotrace.settings import Settings, load_server_settings, load_settings
 from autotrace.store.embedding import embedding_of
 from tests.embedders import HashEmbedder
 
@@ -53,9 +53,9 @@ class ServerProcess:
 
     def first_key(self) -> str:
         """Return the key that it has made for itself, which it must have."""
-        while not self.said[-1].startswith("atk_"):
+        while not any(line.startswith("atk_") for line in self.said):
             assert self.read_line(), self.said
-        return self.said[-1]
+        return next(line for line in self.said if line.startswith("atk_"))
 
     def log(self) -> list[dict[str, Any]]:
         """Return what it has logged."""
@@ -140,8 +140,9 @@ class App:
 
 @contextlib.contextmanager
 def application(store: Path | str, **settings: Any) -> Iterator[App]:
-    """Run an application in this process; settings are those of the server."""
-    loaded = load_settings(store=str(store), flush_interval_ms=0)
+    """Run an application in this process; with settings of the server, and of the store."""
+    of_store = {name: settings.pop(name) for name in set(settings) & set(Settings.model_fields)}
+    loaded = load_settings(store=str(store), flush_interval_ms=0, **of_store)
     server = load_server_settings(**{"requests_per_second": 0.0} | settings)
     served = Served(loaded, server, embedding_of(HashEmbedder()))
     with TestClient(create_app(served), raise_server_exceptions=False) as http:

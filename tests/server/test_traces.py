@@ -286,18 +286,38 @@ def test_a_page_is_asked_for_as_allowed(app: App, params: Any, status: int) -> N
     assert app.client().get(TRACES, params=params).status_code == status
 
 
-def test_traces_under_way_are_bounded_for_each_key(app: App) -> None:
-    app.served.tenants.stop(30)
-    body = {"task": "t", "session_id": "s"}
-    busy, other = app.client("busy"), app.client("other")
-    with app.served.using(app.served.keys.authenticate(busy.key)) as tenant:  # type: ignore[arg-type] - it is known
-        tenant.traces._max_open_per_key = 2
-    started = [busy.post(f"{TRACES}/start", body).json()["trace_id"] for _ in range(2)]
+def test_a_trace_is_deleted_from_everything(app: App) -> None:
+    ann = app.client("deleter")
+    task = "Count the penguins of the southern colony"
+    kept, gone = (completed_trace(ann, task) for _ in range(2))
+    one = f"{TRACES}/{gone}"
+    assert ann.get(one).status_code == 200
 
-    refused = busy.post(f"{TRACES}/start", body)
+    deleted = ann("DELETE", one)
 
-    assert (refused.status_code, problem(refused)["type"]) == (429, "limit_exceeded")
-    assert int(refused.headers["Retry-After"]) >= 1
-    assert other.post(f"{TRACES}/start", body).status_code == 200
-    busy.post(f"{TRACES}/{started[0]}/complete", DONE)
-    assert busy.post(f"{TRACES}/start", body).status_code == 200
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    for answer in (ann.get(one), ann("DELETE", one), ann.post(f"{one}/step", STEP)):
+        assert (answer.status_code, problem(answer)["type"]) == (404, "trace_not_found")
+    listed = ann.get(TRACES, params={"agent": "deleter"}).json()["traces"]
+    assert [trace["trace_id"] for trace in listed] == [kept]
+    found = ann.post(f"{TRACES}/recall", {"query": task, "limit": 50}).json()["results"]
+    assert gone not in {each["trace_id"] for each in found}
+    assert kept in {each["trace_id"] for each in found}
+
+
+def test_an_open_trace_is_deleted_and_takes_nothing_more(app: App, open_trace: str) -> None:
+    one = f"{TRACES}/{open_trace}"
+    app.client().post(f"{one}/step", STEP)
+
+    assert app.client()("DELETE", one).status_code == 204
+    for what, body in (("step", STEP), ("tool_call", CALL), ("complete", DONE)):
+        assert app.client().post(f"{one}/{what}", body).status_code == 404
+
+
+@pytest.mark.parametrize(("role", "status"), [("agent", 403), ("approver", 403), ("admin", 204)])
+def test_another_agent_s_trace_is_deleted_by_admins_alone(app: App, role: Any, status: int) -> None:
+    trace_id = completed_trace(app.client(), "Find a table")
+
+    assert app.client("other", role)("DELETE", f"{TRACES}/{trace_id}").status_code == status
+    there = app.client().get(f"{TRACES}/{trace_id}").status_code
+    assert there == (404 if status == 204 else 200)

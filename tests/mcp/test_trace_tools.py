@@ -1,0 +1,77 @@
+"""Traces told of over the tools: what each answers, and what becomes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.mcp.conftest import Api
+from tests.mcp.test_jsonrpc import plain
+
+TASK = "Summarize the latest papers on reliable agents"
+CALL: dict[str, Any] = {
+    "tool_name": "web_fetch",
+    "arguments": {"url": "https://example.org/papers"},
+    "result": {"papers": ["one", "two"]},
+    "duration_ms": 650,
+    "status": "success",
+}
+
+
+def test_a_trace_told_step_by_step_is_read_back_recalled_and_counted(api: Api) -> None:
+    started = api.call("trace_start", task=TASK, session_id="s-1", triggered_by_memory_id="mem_1")
+    trace_id = started["trace_id"]
+    assert plain(started) == {
+        "trace_id": "trace-…",
+        "task": TASK,
+        "status": "active",
+        "created_at": "time",
+    }
+    step = api.call(
+        "trace_step",
+        trace_id=trace_id,
+        thought="I should look for recent papers.",
+        action="call web_fetch",
+        observations=["the index is up"],
+    )
+    assert {"step_id", "trace_id", "created_at"} <= step.keys()
+    called = api.call("trace_tool_call", trace_id=trace_id, **CALL)
+    assert called["trace_id"] == trace_id
+    failed: dict[str, Any] = CALL | {"status": "timeout", "result": None, "duration_ms": 30_000}
+    api.call("trace_tool_call", trace_id=trace_id, step_id=step["step_id"], **failed)
+    ending: dict[str, Any] = {"outcome": "12 papers summarized", "success": True}
+    completed = api.call("trace_complete", trace_id=trace_id, **ending)
+    assert api.call("trace_complete", trace_id=trace_id, **ending) == completed
+
+    trace = api.call("trace_get", trace_id=trace_id)
+    assert (trace["status"], trace["success"], trace["outcome"], trace["agent"]) == (
+        "completed",
+        True,
+        "12 papers summarized",
+        "bot",
+    )
+    [only] = trace["steps"]
+    assert (only["step_id"], only["observations"]) == (step["step_id"], ["the index is up"])
+    kept = [{name: call[name] for name in CALL} for call in only["tool_calls"]]
+    assert sorted(kept, key=lambda call: call["duration_ms"]) == [CALL, failed]
+
+    recalled = api.call("trace_recall", query="summarize papers on agents", limit=1)
+    assert recalled["count"] == 1
+    assert recalled["results"][0]["trace_id"] == trace_id
+    assert recalled["results"][0]["tool_sequence"] == ["web_fetch", "web_fetch"]
+    stats = {each["tool_name"]: each for each in api.call("tool_stats")["tool_stats"]}
+    assert stats["web_fetch"]["call_count"] == 2
+    assert stats["web_fetch"]["timeout_count"] == 1
+
+
+def test_what_a_completed_trace_does_not_allow_is_an_error_that_says_so(api: Api) -> None:
+    trace_id = api.call("trace_start", task="t", session_id="s")["trace_id"]
+    api.call("trace_complete", trace_id=trace_id, outcome="done", success=True)
+
+    for tool, arguments in (
+        ("trace_step", {"thought": "t", "action": "a"}),
+        ("trace_tool_call", CALL),
+        ("trace_complete", {"outcome": "otherwise", "success": False}),
+    ):
+        status, error = api.refused(tool, trace_id=trace_id, **arguments)
+        assert (status, error["code"]) == (200, -32603)
+        assert "completed" in error["data"]

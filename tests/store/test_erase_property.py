@@ -1,0 +1,187 @@
+"""Whatever was recorded, in any order, and wherever it is stopped: what is deleted is gone, and
+nothing else is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autotrace.errors import TraceNotFoundError
+from autotrace.export.assemble import Tree, assemble
+from autotrace.export.erase import erase_trace
+from autotrace.export.ingest import Ingestor
+from autotrace.export.records import SpanRecord, holds_content, record_key
+from autotrace.export.roles import call_of, role_of, trace_id_of
+from autotrace.models import Trace
+from autotrace.reader import Reader
+from autotrace.store import stats
+from autotrace.store.log import read_records
+from autotrace.store.texts import key_of
+from tests.export.strategies import OTEL_TRACE, span_trees
+from tests.store.memory import MemoryConnection, Stopped
+
+
+class Blind:
+    """Finds all texts the same: what is nearest is not asked here."""
+
+    space = "test-blind"
+    dimensions = 2
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        return [[1.0, 0.0]] * len(texts)
+
+
+EMBEDDER = Blind()
+
+
+class Store:
+    """A store, what writes to it, and what it is asked."""
+
+    def __init__(self, *, exclusive: bool) -> None:
+        self.connection = MemoryConnection(exclusive=exclusive)
+        self.reader = Reader(self.connection, EMBEDDER)
+        self.batch = 0
+        self._ingestor = self._new_ingestor()
+
+    def _new_ingestor(self) -> Ingestor:
+        return Ingestor(self.connection, EMBEDDER, lambda _: None)
+
+    def record(self, records: list[SpanRecord], stop_after: int = -1) -> None:
+        self.batch += 1
+        try:
+            self.connection.stop_after = stop_after
+            self._ingestor.ingest(records, writer="w", batch=self.batch)
+        except Stopped:
+            self._ingestor = self._new_ingestor()
+            self._ingestor.ingest(records, writer="w", batch=self.batch)
+        finally:
+            self.connection.stop_after = -1
+
+    def delete(self, trace_id: str, stop_after: int = -1) -> None:
+        try:
+            self.connection.stop_after = stop_after
+            erase_trace(self.connection, EMBEDDER, trace_id)
+        except Stopped:
+            self.connection.stop_after = -1
+            try:
+                erase_trace(self.connection, EMBEDDER, trace_id)
+            except TraceNotFoundError:
+                pass  # all was done but to tidy up
+        finally:
+            self.connection.stop_after = -1
+
+    def traces(self) -> dict[str, Trace]:
+        listed = [summary.trace_id for summary in self.reader.list_traces(limit=1000)]
+        return {trace_id: self.reader.get_trace(trace_id) for trace_id in listed}
+
+    def records(self) -> list[SpanRecord]:
+        return read_records(self.connection.collections.log, OTEL_TRACE)
+
+    def recounted(self) -> list[Any]:
+        calls = {record_key(r): r for r in self.records() if role_of(r) == "tool"}
+        return stats.recount(map(call_of, calls.values()))
+
+    def check_deleted(self, trace_id: str) -> None:
+        with pytest.raises(TraceNotFoundError):
+            self.reader.get_trace(trace_id)
+        tree = Tree(self.records())
+        assert not [r for r in self.records() if holds_content(r) and tree.erased_task_of(r)]
+        completed = [trace for trace in self.traces().values() if trace.status == "completed"]
+        collections = self.connection.collections
+        for success, collection in ((True, collections.succeeded), (False, collections.failed)):
+            texts = {trace.task for trace in completed if trace.success is success}
+            assert set(collection.get()["ids"]) == {key_of(text) for text in texts}
+
+
+def whole(traces: Any) -> dict[str, Trace]:
+    return {trace.trace_id: trace for trace in traces}
+
+
+def split(records: list[SpanRecord], places: list[int]) -> list[list[SpanRecord]]:
+    cuts = sorted({min(place, len(records)) for place in places})
+    edges = [0, *cuts, len(records)]
+    return [records[a:b] for a, b in itertools.pairwise(edges) if b > a]
+
+
+places = st.lists(st.integers(0, 20), max_size=3)
+
+
+@settings(max_examples=150)
+@given(
+    records=span_trees().flatmap(st.permutations),
+    cuts=places,
+    exclusive=st.booleans(),
+    stop_after=st.integers(-1, 40),
+    data=st.data(),
+)
+def test_a_store_without_a_trace_is_as_if_it_had_never_been_recorded(
+    records: list[SpanRecord],
+    cuts: list[int],
+    exclusive: bool,
+    stop_after: int,
+    data: st.DataObject,
+) -> None:
+    store = Store(exclusive=exclusive)
+    for batch in split(records, cuts):
+        store.record(batch)
+    expected = whole(assemble(records))
+    if not expected:
+        return
+    deleted = data.draw(st.lists(st.sampled_from(sorted(expected)), min_size=1, unique=True))
+
+    for trace_id in deleted:
+        store.delete(trace_id, stop_after)
+
+    for trace_id in deleted:
+        del expected[trace_id]
+    for again in range(2):
+        assert store.traces() == expected
+        assert store.reader.tool_stats() == store.recounted()
+        for trace_id in deleted:
+            store.check_deleted(trace_id)
+        if not again:
+            for batch in split(records, cuts):  # whatever was delivered is delivered once more
+                store.record(batch)
+
+
+@settings(max_examples=150)
+@given(
+    records=span_trees().flatmap(st.permutations),
+    before=st.integers(1, 20),
+    cuts=places,
+    exclusive=st.booleans(),
+    stops=st.tuples(st.integers(-1, 40), st.integers(-1, 30)),
+    data=st.data(),
+)
+def test_what_is_recorded_after_a_deletion_brings_nothing_back(
+    records: list[SpanRecord],
+    before: int,
+    cuts: list[int],
+    exclusive: bool,
+    stops: tuple[int, int],
+    data: st.DataObject,
+) -> None:
+    store = Store(exclusive=exclusive)
+    store.record(records[:before], stops[1])
+    known = [trace_id_of(task) for task in Tree(records[:before]).tasks]
+    if not known:
+        return
+    trace_id = data.draw(st.sampled_from(known))
+
+    store.delete(trace_id, stops[0])
+    for batch in split(records[before:], cuts):
+        store.record(batch, stops[1])
+
+    assert set(store.traces()) == {trace_id_of(t) for t in Tree(records).tasks} - {trace_id}
+    store.check_deleted(trace_id)
+    # A call that ended before the last one left, and is stored after the deletion, shows in all
+    # but the time of the last.
+    ignoring = {"last_used_at"}
+    assert [s.model_dump(exclude=ignoring) for s in store.reader.tool_stats()] == [
+        s.model_dump(exclude=ignoring) for s in store.recounted()
+    ]

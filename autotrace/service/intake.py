@@ -1,4 +1,4 @@
-"""Which spans that arrive over OTLP may be taken in: not those that change another agent's trace."""
+"""Which spans that arrive over OTLP may be taken in: none that changes another agent's trace."""
 
 from __future__ import annotations
 

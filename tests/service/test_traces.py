@@ -26,6 +26,7 @@ from autotrace.errors import (
 )
 from autotrace.memory import Memory
 from autotrace.service.traces import MAX_DURATION_MS, TraceService
+from autotrace.store.connection import ServerOptions
 from autotrace.store.open_traces import open_traces
 from tests.embedders import SmallEmbedder
 from tests.faults.proxy import Proxy
@@ -292,6 +293,7 @@ def test_a_trace_that_is_not_there_is_not_found(
         lambda: service.step(trace_id, "", "", by=ADMIN),
         lambda: service.tool_call(trace_id, "t", {}, None, 1, "success", by=ADMIN),
         lambda: service.complete(trace_id, "", True, by=ADMIN),
+        lambda: service.delete(trace_id, by=ADMIN),
         lambda: service.list(after=trace_id),
     ):
         with pytest.raises(TraceNotFoundError) as caught:
@@ -332,6 +334,33 @@ def test_an_agents_key_adds_to_its_own_traces_alone(service: TraceService) -> No
     with pytest.raises(NotPermittedError):
         service.step(trace_id, "", "", by=BOB)
     assert service.get(trace_id).agent == "alice"
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_deleted_trace_is_gone_and_takes_no_more(service: TraceService, is_open: bool) -> None:
+    kept = told_what_happens(service, "keep this")
+    trace_id = service.start("delete this", "s", by=ALICE).trace_id
+    service.tool_call(trace_id, "only_here", {}, None, 1, "success", by=ALICE)
+    if not is_open:
+        service.complete(trace_id, "done", True, by=ALICE)
+
+    with pytest.raises(NotPermittedError):
+        service.delete(trace_id, by=BOB)
+    service.delete(trace_id, by=ALICE)
+
+    for call in (
+        lambda: service.get(trace_id),
+        lambda: service.delete(trace_id, by=ALICE),
+        lambda: service.step(trace_id, "", "", by=ALICE),
+        lambda: service.tool_call(trace_id, "t", {}, None, 1, "success", by=ALICE),
+        lambda: service.complete(trace_id, "done", True, by=ALICE),
+    ):
+        with pytest.raises(TraceNotFoundError):
+            call()
+    assert [t.trace_id for t in service.list()] == [kept]
+    assert [t.trace_id for t in service.recall("delete this", False)] == [kept]
+    assert "only_here" not in {s.tool_name for s in service.tool_stats()}
+    assert _open_count(service) == 0
 
 
 def test_what_a_program_records_itself_is_not_added_to(
@@ -480,4 +509,12 @@ def test_many_at_once_open_and_complete_without_loss(
         ids = list(pool.map(functools.partial(told_what_happens, service), map(str, range(40))))
 
     assert len(service.list(status="completed", limit=100)) == len(set(ids)) == 40
-    assert open_traces(str(service.memory.settings.store)).open_count(ALICE.key_id) == 0
+    assert _open_count(service) == 0
+
+
+def _open_count(service: TraceService) -> int:
+    settings = service.memory.settings
+    registry = open_traces(settings.store, ServerOptions.of(settings))
+    count = registry.open_count(ALICE.key_id)
+    registry.stop()
+    return count

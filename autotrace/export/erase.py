@@ -34,7 +34,15 @@ from autotrace.export.roles import call_of, role_of, span_of, task_of, trace_id_
 from autotrace.store import schema, stats, texts, traces
 from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder, text_key
-from autotrace.store.log import Part, Undo, lost_ids, part_id, read_parts, replace_parts
+from autotrace.store.log import (
+    Part,
+    Undo,
+    lost_ids,
+    part_id,
+    read_parts,
+    read_records,
+    replace_parts,
+)
 from autotrace.store.rebuild import logged_traces
 from autotrace.store.schema import Collections
 from autotrace.store.stats import Counters, TakenBack
@@ -114,6 +122,15 @@ def finish(collections: Collections, trace: str, *, exclusive: bool) -> None:
         replace_parts(collections.log, trace, {number: without_undo(parts[number])})
         if exclusive:
             stats.fold(collections.state, part_id(trace, number))
+
+
+def is_erased(collections: Collections, trace_id: str) -> bool:
+    """Tell whether there was a trace with this id that is deleted."""
+    place = span_of(trace_id)
+    if place is None:
+        return False
+    trace, span = place
+    return span in Tree(read_records(collections.log, trace)).erased
 
 
 def unlist(collections: Collections, keys: Mapping[str, str | None], *, exclusive: bool) -> None:

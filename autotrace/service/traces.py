@@ -29,6 +29,7 @@ from autotrace.errors import (
     TraceNotFoundError,
     TraceStateError,
 )
+from autotrace.export.otlp_in import Batch
 from autotrace.export.records import SpanRecord
 from autotrace.memory import Memory
 from autotrace.models import (
@@ -39,6 +40,7 @@ from autotrace.models import (
     ToolStatus,
 )
 from autotrace.service import told
+from autotrace.service.intake import reject_others
 from autotrace.service.reading import TraceReading, unnamed
 from autotrace.service.tidying import KEPT_FOR_S, Tidier
 from autotrace.service.told import SpanIds
@@ -263,6 +265,21 @@ class TraceService(TraceReading):
             outcome=closing["outcome"],
             completed_at=utc(closing["ended_ns"]),
         )
+
+    def take_spans(self, batch: Batch, *, by: Principal) -> None:
+        """Record spans that a program has made: on disk when this returns.
+
+        They are not passed on to a collector, which could be this server.
+
+        Args:
+            batch: The spans. Those that change another agent's trace are rejected in it.
+            by: Whose program it is.
+
+        Raises:
+            StoreUnavailableError: Not all of it is recorded; to send it again does no harm.
+        """
+        reject_others(batch, self._open, by)
+        self.memory.append(batch.records, forward=False)
 
     def delete(self, trace_id: str, *, by: Principal) -> None:
         """Delete a trace, open or not, and all that was recorded in it.

@@ -17,6 +17,7 @@ Recording never raises into user code; these come from asking: configuring, read
     * NotAuthenticatedError
     * NotPermittedError
     * LimitExceededError
+    * KeyNotFoundError (also a LookupError)
     * MissingExtraError (also an ImportError)
     * StoreError
         * StoreUnavailableError
@@ -190,6 +191,14 @@ class LimitExceededError(AutotraceError):
     def __init__(self, what: str, retry_after_s: float) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(what)
+
+
+class KeyNotFoundError(AutotraceError, LookupError):
+    """No key with this id was made."""
+
+    def __init__(self, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(f"no key {key_id!r}; `autotrace keys list` names them")
 
 
 class MissingExtraError(AutotraceError, ImportError):

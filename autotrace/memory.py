@@ -16,7 +16,6 @@ from autotrace.errors import StoreUnavailableError
 from autotrace.export.collector import Collector
 from autotrace.export.counters import Counters
 from autotrace.export.erase import erase_trace
-from autotrace.export.erase import erase_trace
 from autotrace.export.exporter import choose_storekeeper, open_connection, open_pipeline
 from autotrace.export.local import LocalSpan, LocalTracerProvider
 from autotrace.export.processor import guarded_append

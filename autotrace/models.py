@@ -213,7 +213,9 @@ class Decision(_Model):
     trace_id: str | None = None
     """The trace in which it was opened."""
     actor: str
-    """Who asks: may not approve it."""
+    """Who asks, as they call themselves: may not approve it."""
+    agent: str
+    """Whose it is: the agent of the key that opened it, over a server; else the actor."""
     instance: str | None = None
     version: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])

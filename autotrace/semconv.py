@@ -14,12 +14,15 @@ SCOPE: Final = "autotrace"
 
 ENV_PREFIX: Final = "AUTOTRACE_"
 """Every setting `name` is also read from `AUTOTRACE_NAME`."""
+SERVER_ENV_PREFIX: Final = "AUTOTRACE_SERVER_"
+"""The same for those of a server."""
 
 # --- operations: the value of gen_ai.operation.name, and the first word of the span's name
 INVOKE_AGENT: Final = "invoke_agent"
 EXECUTE_TOOL: Final = "execute_tool"
 STEP_SPAN_NAME: Final = "step"
-DEFAULT_AGENT_SPAN_NAME: Final = "invoke_agent"
+DEFAULT_ACTOR: Final = "agent"
+"""Who asks for a decision where no agent is named."""
 
 # --- OpenTelemetry keys
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from autotrace.errors import InvalidArgumentError
-from autotrace.semconv import ENV_PREFIX
+from autotrace.semconv import ENV_PREFIX, SERVER_ENV_PREFIX
 
 DEFAULT_STORE = "./.autotrace"
 DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
@@ -68,6 +69,9 @@ class Settings(BaseSettings):
     OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT are honoured."""
     enforce_modes: bool = False
     """Whether decisions of mode `propose` or `approve` need an approval before a commit."""
+    policies: list[str] = Field(default_factory=list[str])
+    """Modules that register policies, which servers import when they start; as JSON in the
+    environment."""
     receipt_key: str | None = Field(default=None, repr=False)
     """Ed25519 private key that signs receipts: PEM, or base64 of its 32 bytes. Default: one of the
     store's own, made when first needed, in a file that only its owner can read."""
@@ -143,32 +147,95 @@ class Settings(BaseSettings):
         return self.model_copy(update={"store": store, "spool": spool})
 
 
+class ServerSettings(BaseSettings):
+    """What `autotrace serve` can be told beside `Settings`: `AUTOTRACE_SERVER_` and the name."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=SERVER_ENV_PREFIX, extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    host: str = "127.0.0.1"
+    """The address to listen on. Beyond loopback a key must exist."""
+    port: int = Field(default=8484, ge=0, le=65_535)
+    """0: one that is free."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """How many processes answer."""
+    max_body_bytes: int = Field(default=4 * 1024**2, ge=1024)
+    """How large the body of a request may be."""
+    max_batch_bytes: int = Field(default=32 * 1024**2, ge=1024)
+    """How large a batch of spans may be, as sent and unpacked."""
+    max_json_depth: int = Field(default=64, ge=4, le=512)
+    """How deep the JSON of a body may be nested."""
+    requests_per_second: float = Field(default=200.0, ge=0)
+    """How many requests of one key each worker answers in the long run; 0: any number."""
+    request_burst: int = Field(default=400, ge=1)
+    """How many of them at once, after a pause."""
+    max_open_traces: int = Field(default=1_000, ge=1)
+    """How many traces one key may have under way."""
+    max_tenants: int = Field(default=16, ge=1)
+    """How many tenants' memories each worker keeps open."""
+    max_connections: int = Field(default=1_000, ge=1)
+    """How many connections each worker has open; one more is answered with 503."""
+    request_timeout_ms: int = Field(default=30_000, ge=100)
+    """How long a client may take to send a request."""
+    stop_timeout_ms: int = Field(default=30_000, ge=0)
+    """How long requests under way, and storing, may delay the end after SIGTERM."""
+    cors_origins: list[str] = Field(default_factory=list[str])
+    """Origins whose pages may call the server; as JSON in the environment."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+S = TypeVar("S", Settings, ServerSettings)
+
+
 def load_settings(**arguments: Any) -> Settings:
     """Make the settings from arguments and, for those not given, the environment.
 
     Raises:
         InvalidArgumentError: A value is not allowed; names the setting and what is.
     """
-    given = {name: value for name, value in arguments.items() if value is not None}
-    try:
-        settings = Settings(**given)
-    except SettingsError as error:
-        # pydantic says which variable in words only: a list or mapping that is no JSON.
-        variable = re.search(r'field "(\w+)"', str(error))
-        name = f"{ENV_PREFIX}{variable[1].upper()}" if variable else "environment"
-        raise InvalidArgumentError(name, HIDDEN, 'JSON: a list such as ["a"]') from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "settings"
-        source = field if field in given else f"{ENV_PREFIX}{field.upper()}"
-        value = HIDDEN if field.startswith(_SECRETS) else first.get("input")
-        raise InvalidArgumentError(source, value, _allowed(first)) from None
+    settings = _load(Settings, ENV_PREFIX, arguments)
     if settings.approval_webhook_url and settings.approval_slack_url:
         allowed = "left out beside approval_webhook_url: one of them is the default route"
         raise InvalidArgumentError("approval_slack_url", HIDDEN, allowed)
     if settings.is_embedded:
         _check_path(settings)
     return settings
+
+
+def load_server_settings(**arguments: Any) -> ServerSettings:
+    """Make the settings of a server from arguments and, for those not given, the environment.
+
+    Raises:
+        InvalidArgumentError: A value is not allowed; names the setting and what is.
+    """
+    return _load(ServerSettings, SERVER_ENV_PREFIX, arguments)
+
+
+def _load(kind: type[S], prefix: str, arguments: dict[str, Any]) -> S:
+    given = {name: value for name, value in arguments.items() if value is not None}
+    try:
+        return kind(**given)
+    except SettingsError as error:
+        # pydantic says which variable in words only: a list or mapping that is no JSON.
+        variable = re.search(r'field "(\w+)"', str(error))
+        name = f"{prefix}{variable[1].upper()}" if variable else "environment"
+        raise InvalidArgumentError(name, HIDDEN, 'JSON: a list such as ["a"]') from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "settings"
+        source = field if field in given else f"{prefix}{field.upper()}"
+        value = HIDDEN if field.startswith(_SECRETS) else first.get("input")
+        raise InvalidArgumentError(source, value, _allowed(first, kind)) from None
 
 
 def _check_path(settings: Settings) -> None:
@@ -184,8 +251,8 @@ def _check_path(settings: Settings) -> None:
         raise InvalidArgumentError("store", settings.store, allowed)
 
 
-def _allowed(error: Any) -> str:
+def _allowed(error: Any, kind: type[BaseSettings]) -> str:
     if error["type"] == "extra_forbidden":
-        return "left out: there is no such setting; there are " + ", ".join(Settings.model_fields)
+        return "left out: there is no such setting; there are " + ", ".join(kind.model_fields)
     message: str = error["msg"]
     return message.removeprefix("Input should be ").removeprefix("Value error, ")

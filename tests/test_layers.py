@@ -24,9 +24,9 @@ ALLOWED: dict[str, set[str]] = {
     "retrieval": BASE | {"store"},
     "reader": BASE | {"store", "export", "retrieval"},
     "memory": BASE | {"capture", "decisions", "store", "export", "reader"},
-    "access": BASE,
+    "access": BASE | {"store"},
     "runtime": BASE | {"capture", "decisions", "store", "export", "reader", "memory"},
-    "service": BASE | {"access", "capture", "store", "export", "reader", "memory"},
+    "service": BASE | {"access", "capture", "decisions", "store", "export", "reader", "memory"},
     "__init__": BASE | {"capture", "decisions", "export", "runtime"},
 }
 """What each part may import of the others; parts not named here may import everything."""
@@ -88,7 +88,8 @@ def test_every_string_that_leaves_the_process_is_spelled_in_one_file() -> None:
     spelled = [
         (str(path.relative_to(PACKAGE)), node.value)
         for path in FILES
-        if path.name not in ("semconv.py", "records.py")  # records.py lists families of others
+        # records.py lists families of others, and keys.py what those families have.
+        if path.name not in ("semconv.py", "records.py", "keys.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)

@@ -61,7 +61,7 @@ class Principal:
             requester: The agent that asks.
 
         Raises:
-            NotPermittedError: It is neither an approver's nor an admin's key, or its own agent asks.
+            NotPermittedError: The key is an agent's, or it is its own agent that asks.
         """
         if self.role == "agent":
             msg = (
@@ -72,10 +72,15 @@ class Principal:
             msg = f"{self.agent!r} has asked for this approval, and so cannot answer it"
             raise NotPermittedError(msg)
 
-    @property
-    def operates(self) -> bool:
-        """Whether what concerns the whole server may be seen: its metrics."""
-        return self.role == "admin" and self.tenant == DEFAULT_TENANT
+    def check_operates(self) -> None:
+        """Pass if what concerns the whole server, and so every tenant, may be seen.
+
+        Raises:
+            NotPermittedError: It is not the key of an admin of the default tenant.
+        """
+        if self.role != "admin" or self.tenant != DEFAULT_TENANT:
+            msg = f"this is for admins of the tenant {DEFAULT_TENANT!r}, who run the server"
+            raise NotPermittedError(msg)
 
 
 def check_tenant(name: str) -> str:

@@ -96,6 +96,7 @@ def _facts(decision: Decision) -> list[str | None]:
         t.one_line(decision.intent),
         f"mode {decision.automation_mode}",
         f"actor {t.one_line(decision.actor)}",
+        f"agent {t.one_line(decision.agent)}" if decision.agent != decision.actor else None,
         f"category {decision.category}" if decision.category else None,
         f"tags {t.one_line(', '.join(decision.tags))}" if decision.tags else None,
         expires_at,

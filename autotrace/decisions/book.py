@@ -137,10 +137,11 @@ class DecisionBook:
         """Open a decision; with a key that was used before, find the one it has opened.
 
         Args:
-            facts: `intent`, `automation_mode`, `actor`, and more that rules and filters look at.
+            facts: `intent`, `automation_mode`, `actor`, `agent`, and more that rules and filters
+                look at.
             content: What people and agents wrote.
             place: Where in a trace this happens.
-            key: Idempotency key, for this actor.
+            key: Idempotency key, for this agent.
             then: Events that follow at once.
             supersedes: The decision in whose place this one comes.
 
@@ -152,7 +153,7 @@ class DecisionBook:
         """
         decision_id = DECISION_ID_PREFIX + secrets.token_hex(16)
         if key is not None:
-            decision_id = f"{DECISION_ID_PREFIX}{_hashed('key', facts['actor'], key)}"
+            decision_id = f"{DECISION_ID_PREFIX}{_hashed('key', facts['agent'], key)}"
         with self.connection.writing() as collections:
             log = self._find(collections, decision_id) if key is not None else None
             is_new = log is None
@@ -181,7 +182,7 @@ class DecisionBook:
             StoreUnavailableError: The store does not answer.
         """
         tool = facts["tool"]
-        call = _hashed("call", facts["actor"], tool["name"], tool["arguments_sha256"])
+        call = _hashed("call", facts["agent"], tool["name"], tool["arguments_sha256"])
         name = f"call/{call}"
         with self.connection.writing() as collections:
             number = slots.lengths(collections.lists, [name])[name]
@@ -215,8 +216,8 @@ class DecisionBook:
     ) -> tuple[Log, bool]:
         """Append the first change; return the log, and whether it was this one that began it."""
         now_ns = self.now_ns()
-        actor: str = drafts[0].facts["actor"]
-        events = chain.link(decision_id, None, drafts, by=actor, at_ns=now_ns)
+        agent: str = drafts[0].facts["agent"]
+        events = chain.link(decision_id, None, drafts, by=agent, at_ns=now_ns)
         exclusive = self.connection.exclusive
         # First, so that whatever dies in between, no decision is left out of the lists.
         store.enter(collections, now_ns, decision_id, self._writer, exclusive)
@@ -312,7 +313,7 @@ class DecisionBook:
         with self.connection.reading() as collections:
             log = self._read(collections, decision_id)
         if machine.expire(log.state, self.now_ns()):
-            return self.change(decision_id, log.state.actor, lambda _: [])
+            return self.change(decision_id, log.state.agent, lambda _: [])
         return log
 
     def read_all(self, decision_ids: Sequence[str]) -> dict[str, Log]:

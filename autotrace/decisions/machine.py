@@ -137,8 +137,13 @@ class State:
 
     @property
     def actor(self) -> str:
-        """Who asks."""
+        """Who asks, as they call themselves."""
         return self.created.facts["actor"]
+
+    @property
+    def agent(self) -> str:
+        """Whose it is: the agent of the key that opened it. The actor, if no key did."""
+        return self.created.facts.get("agent", self.actor)
 
     @property
     def tool(self) -> Mapping[str, Any] | None:
@@ -265,9 +270,8 @@ def resolve(state: State, *, granted: bool, approver: str, rationale: str | None
     request = state.request
     if request is None or request.status != "pending" or state.status != "needs_approval":
         raise DecisionStateError(state.decision_id, state.status, what, _why_unresolvable(state))
-    if same_person(approver, state.actor) or same_person(
-        approver, request.event.facts["requester"]
-    ):
+    asking = (state.actor, state.agent, request.event.facts["requester"])
+    if any(same_person(approver, name) for name in asking):
         why = f"{approver!r} is who asks, and cannot answer"
         raise ApprovalRefused(state.decision_id, "own", why)
     if request.event.facts["require_rationale"] and not (rationale or "").strip():

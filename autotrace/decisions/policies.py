@@ -7,10 +7,11 @@ a yes.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import CoroutineType, FunctionType
 from typing import Any, Final, TypeAlias, TypeVar, cast, get_args
@@ -128,6 +129,24 @@ def add_policy(new: Policy) -> None:
         )
         raise InvalidArgumentError("policy_id", new.policy_id, allowed)
     _policies[new.policy_id] = new
+
+
+def import_policies(modules: Iterable[str]) -> None:
+    """Import modules for the policies that they register, as the setting `policies` names them.
+
+    Raises:
+        InvalidArgumentError: One cannot be imported; names it, and why.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            let_through(error)
+            allowed = (
+                "a module that this program can import (install it, or put its folder on "
+                f"PYTHONPATH): {type(error).__name__}: {error}"
+            )
+            raise InvalidArgumentError("policies", module, allowed) from error
 
 
 def remove_policy(policy_id: str) -> None:

@@ -32,7 +32,6 @@ from autotrace.models import (
 )
 from autotrace.semconv import APPROVAL_ID_PREFIX
 
-_MAX_TOOL_CALLS: Final = 1000
 RECORD_INTENT: Final = "decision.record"
 
 Report = Callable[[str, str, int], None]
@@ -73,6 +72,7 @@ class DecisionService:
         automation_mode: AutomationMode = "propose",
         *,
         actor: str,
+        agent: str | None = None,
         instance: str | None = None,
         version: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -84,18 +84,19 @@ class DecisionService:
         Args:
             intent: What is to be decided, as a label such as `customer.order.create`.
             automation_mode: How much may be done unasked.
-            actor: Who asks.
+            actor: Who asks, as they call themselves.
+            agent: Whose it is, if that is known by a key. Default: the actor.
             instance: Which run of the actor.
             version: Which version of it.
             metadata: Anything to be kept with it.
-            key: Idempotency key, for this actor.
+            key: Idempotency key, for this agent.
             place: Where in a trace this happens.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
             StoreError: The store does not take it.
         """
-        facts = self._facts(intent, automation_mode, actor)
+        facts = self._facts(intent, automation_mode, actor, agent)
         facts |= {
             "instance": given.optional_name("instance", instance),
             "version": given.optional_name("version", version),
@@ -120,7 +121,7 @@ class DecisionService:
             InvalidArgumentError: An argument has a value that is not allowed.
             StoreError: The store does not take it.
         """
-        facts = self._facts(intent, automation_mode, actor)
+        facts = self._facts(intent, automation_mode, actor, None)
         tool = {"name": tool_name, "arguments_sha256": arguments_sha256}
         return self._view(self.book.open_call(facts | {"tool": tool}, place=place))
 
@@ -138,6 +139,7 @@ class DecisionService:
         consequences: Iterable[str] = (),
         supersedes: str | None = None,
         actor: str,
+        agent: str | None = None,
         place: Place = NOWHERE,
     ) -> Decision:
         """Open, fill and commit a decision in one call.
@@ -150,7 +152,7 @@ class DecisionService:
         """
         if category not in get_args(DecisionCategory):
             raise InvalidArgumentError("category", category, get_args(DecisionCategory))
-        facts = self._facts(RECORD_INTENT, "autonomous", actor)
+        facts = self._facts(RECORD_INTENT, "autonomous", actor, agent)
         facts |= {
             "category": category,
             "tags": self._given.texts("tags", tags),
@@ -455,9 +457,7 @@ class DecisionService:
         kept_reason = (
             None if reason is None else self._given.text("reason", reason, may_be_empty=True)
         )
-        calls = [Draft(machine.TOOL_CALLED, dict(call)) for call in tool_calls[:_MAX_TOOL_CALLS]]
-        if (left_out := len(tool_calls) - len(calls)) > 0:
-            calls.append(Draft(machine.TOOL_CALLED, {"left_out": left_out}))
+        calls = [Draft(machine.TOOL_CALLED, dict(call)) for call in tool_calls]
 
         def command(state: State) -> list[Draft]:
             return machine.close(
@@ -471,13 +471,15 @@ class DecisionService:
 
         return self._view(self.book.change(decision_id, by, command))
 
-    def _facts(self, intent: Any, mode: Any, actor: Any) -> dict[str, Any]:
+    def _facts(self, intent: Any, mode: Any, actor: Any, agent: Any) -> dict[str, Any]:
         if mode not in get_args(AutomationMode):
             raise InvalidArgumentError("automation_mode", mode, get_args(AutomationMode))
+        actor = given.name("actor", actor)
         return {
             "intent": given.name("intent", intent),
             "automation_mode": mode,
-            "actor": given.name("actor", actor),
+            "actor": actor,
+            "agent": actor if agent is None else given.name("agent", agent),
         }
 
     # --- what is answered

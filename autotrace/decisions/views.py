@@ -39,6 +39,7 @@ def to_decision(state: State, superseded_by: str | None = None) -> Decision:
         approval=None if state.request is None else to_approval(state.request),
         trace_id=facts.get("trace_id"),
         actor=state.actor,
+        agent=state.agent,
         instance=facts.get("instance"),
         version=facts.get("version"),
         key=facts.get("key"),

@@ -30,6 +30,7 @@ from autotrace.errors import (
     TraceNotFoundError,
     TraceStateError,
 )
+from autotrace.export.otlp_in import Batch
 from autotrace.export.records import SpanRecord
 from autotrace.memory import Memory
 from autotrace.models import (
@@ -40,6 +41,7 @@ from autotrace.models import (
     ToolStatus,
 )
 from autotrace.service import told
+from autotrace.service.intake import reject_others
 from autotrace.service.reading import TraceReading, unnamed
 from autotrace.service.tidying import ABANDONED_AFTER_S, KEPT_FOR_S, Tidier
 from autotrace.service.told import SpanIds
@@ -269,6 +271,21 @@ class TraceService(TraceReading):
             completed_at=utc(closing["ended_ns"]),
         )
 
+    def take_spans(self, batch: Batch, *, by: Principal) -> None:
+        """Record spans that a program has made: on disk when this returns.
+
+        They are not passed on to a collector, which could be this server.
+
+        Args:
+            batch: The spans. Those that change another agent's trace are rejected in it.
+            by: Whose program it is.
+
+        Raises:
+            StoreUnavailableError: Not all of it is recorded; to send it again does no harm.
+        """
+        reject_others(batch, self._open, by)
+        self.memory.append(batch.records, forward=False)
+
     def delete(self, trace_id: str, *, by: Principal) -> None:
         """Delete a trace, open or not, and all that was recorded in it.
 
@@ -281,12 +298,21 @@ class TraceService(TraceReading):
         Raises:
             TraceNotFoundError: There is no such trace.
             NotPermittedError: It is another agent's.
-            StoreUnavailableError: The store does not answer: ask again.
+            StoreUnavailableError: The store does not answer. Ask again: it may be deleted in part.
         """
-        trace = self.get(trace_id)
-        by.check_owns(trace.agent, trace_id)
-        with unnamed():
-            self.memory.delete_trace(trace_id, self._wait_s)
+        if told.task_named(trace_id) is None:
+            raise TraceNotFoundError(trace_id)
+        entry = self._open.find(trace_id)
+        agent = self.get(trace_id).agent if entry is None else entry.opening["agent"]
+        by.check_owns(agent, trace_id)
+        self._catch_up()
+        try:
+            with unnamed():
+                self.memory.delete_trace(trace_id, self._wait_s)
+        except TraceNotFoundError:
+            # Deleted by a process that has died before it could have the registry forget it.
+            self._open.remove([trace_id])
+            raise
         self._open.remove([trace_id])
 
     def tidy(

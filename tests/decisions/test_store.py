@@ -76,6 +76,7 @@ def test_a_decision_is_read_back_whole(deciding: Deciding) -> None:
         "approval_required": False,
         "trace_id": None,
         "actor": "bot",
+        "agent": "bot",
         "instance": "i-1",
         "version": "2.0",
         "metadata": {"order": 7},
@@ -373,6 +374,27 @@ def test_a_receipt_is_signed_and_stays_the_same(deciding: Deciding) -> None:
         "head": closed.hash,
     }
     assert deciding.proof.check(decision_id).receipt == "valid"
+
+
+def test_a_decision_is_the_agents_whose_key_opened_it_whatever_label_it_gave(
+    deciding: Deciding,
+) -> None:
+    service = deciding.service
+    made = opened(deciding, actor="night shift", agent="order-bot", key="order-7")
+
+    assert (made.actor, made.agent) == ("night shift", "order-bot")
+    assert deciding.library.trace(made.decision_id).events[0].by == "order-bot"
+    again = opened(deciding, actor="day shift", agent="order-bot", key="order-7")
+    assert again.decision_id == made.decision_id, "a key is its agent's, not the label's"
+    other = opened(deciding, actor="night shift", agent="other-bot", key="order-7")
+    assert other.decision_id != made.decision_id
+
+    service.request_approval(made.decision_id, ApprovalRequest(), requester="admin")
+    for asking in ("night shift", "Order-Bot", "admin"):
+        with pytest.raises(ApprovalRefused):
+            service.resolve(made.decision_id, granted=True, approver=asking)
+    service.close(made.decision_id, "abort", by="order-bot")
+    assert deciding.proof.receipt(made.decision_id).receipt_data["agent_id"] == "order-bot"
 
 
 def test_a_changed_receipt_is_not_valid(deciding: Deciding) -> None:

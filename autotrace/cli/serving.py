@@ -1,0 +1,230 @@
+"""`autotrace serve` and `autotrace keys`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shlex
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.text import Text
+
+from autotrace.cli.command import JsonOption, StoreOption, command_of, print_list
+from autotrace.cli.opening import load_policies
+from autotrace.cli.terminal import Screen, print_json
+from autotrace.cli.text import local_time, one_line
+from autotrace.errors import AutotraceError, MissingExtraError
+from autotrace.settings import ServerSettings, Settings, load_server_settings, load_settings
+
+if TYPE_CHECKING:
+    from autotrace.access.keys import KeyInfo
+
+FIRST_AGENT: Final = "local"
+_PACKAGES: Final = ("fastapi", "mcp", "prometheus_client", "uvicorn")
+"""What the extra brings."""
+
+keys_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Keys with which agents and people use the server.",
+)
+_command = command_of(keys_app)
+
+
+class RoleName(StrEnum):
+    """What `--role` takes."""
+
+    AGENT = "agent"
+    APPROVER = "approver"
+    ADMIN = "admin"
+
+
+@_command
+def create(
+    agent: Annotated[
+        str, typer.Option("--agent", metavar="NAME", help="In whose name it records and asks.")
+    ],
+    tenant: Annotated[
+        str, typer.Option("--tenant", metavar="NAME", help="Whose memory it sees.")
+    ] = "default",
+    role: Annotated[
+        RoleName,
+        typer.Option(
+            "--role",
+            help="agent: changes what is its own; approver: answers what others ask, too; "
+            "admin: changes anything of its tenant.",
+        ),
+    ] = RoleName.AGENT,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key; it is shown only now."""
+    from autotrace.access.keys import KeyRing
+    from autotrace.service.tenants import prepare
+
+    settings = load_settings(store=store)
+    ring = KeyRing.of(settings)
+    try:
+        prepare(settings, tenant)
+        made = ring.create(agent, tenant, role.value)
+    finally:
+        ring.close()
+    if as_json:
+        print_json(made._asdict())
+        return
+    Screen().whole(made.key)
+
+
+@_command
+def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List keys, those revoked too, the oldest first."""
+    from autotrace.access.keys import KeyRing
+    from autotrace.store.keys import exist
+
+    settings = load_settings(store=store)
+    ring = KeyRing.of(settings)
+    try:
+        found = ring.list() if exist(settings.store) else []
+    finally:
+        ring.close()
+    if as_json:
+        print_list("keys", found)
+    else:
+        _show_keys(Screen(), found)
+
+
+def _show_keys(screen: Screen, keys: Sequence[KeyInfo]) -> None:
+    if not keys:
+        screen.line("no keys")
+        return
+    rows: list[list[str | Text]] = [
+        [
+            key.key_id,
+            one_line(key.agent),
+            key.tenant,
+            key.role,
+            local_time(key.created_at),
+            "never" if key.last_used_at is None else local_time(key.last_used_at),
+            "" if key.revoked_at is None else local_time(key.revoked_at),
+        ]
+        for key in keys
+    ]
+    screen.table(["id", "agent", "tenant", "role", "created", "last used", "revoked"], rows)
+
+
+@_command
+def revoke(
+    key_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Id of the key: the part between its underscores.")
+    ],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a key open nothing any more."""
+    from autotrace.access.keys import KeyRing
+
+    ring = KeyRing.of(load_settings(store=store))
+    try:
+        revoked = ring.revoke(key_id)
+    finally:
+        ring.close()
+    if as_json:
+        print_json(revoked.model_dump(mode="json"))
+    else:
+        Screen().line(f"{revoked.key_id}, of the agent {revoked.agent}, is revoked")
+
+
+def need_packages(feature: str) -> None:
+    """Pass if the packages of the extra are there.
+
+    Raises:
+        MissingExtraError: One of them is not; names what needs it, and the extra.
+    """
+    if any(importlib.util.find_spec(package) is None for package in _PACKAGES):
+        raise MissingExtraError(feature, "server")
+
+
+def serve(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            "--host",
+            metavar="ADDRESS",
+            help="Where to listen. Default: AUTOTRACE_SERVER_HOST, else 127.0.0.1.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            help="On which port; 0: one that is free. Default: AUTOTRACE_SERVER_PORT, else 8484.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            help="How many processes answer. Default: AUTOTRACE_SERVER_WORKERS, else 1.",
+            show_default=False,
+        ),
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Serve the store to agents: REST, MCP and OTLP, on one port."""
+    need_packages("autotrace serve")
+    from autotrace.server.run import listen, run, url_of
+
+    settings = load_settings(store=store)
+    load_policies(settings)  # lest each worker finds out for itself that one is missing
+    server = load_server_settings(host=host, port=port, workers=workers)
+    with listen(server) as listening:
+        first = _first_key(settings, server)
+        screen = Screen()
+        screen.line(f"autotrace serves {settings.store} on {url_of(listening)}")
+        if first is not None:
+            _show_first(screen, first, url_of(listening))
+        code = run(settings, server, listening)
+    if code:
+        raise typer.Exit(code)
+
+
+def _first_key(settings: Settings, server: ServerSettings) -> str | None:
+    """Make the first key of a store that only this machine can reach; return it if it was made."""
+    from autotrace.access.keys import KeyRing
+    from autotrace.access.principal import DEFAULT_TENANT
+
+    ring = KeyRing.of(settings)
+    try:
+        if any(key.revoked_at is None for key in ring.list()):
+            return None
+        if not server.is_loopback:
+            msg = (
+                f"{server.host} is reached from other machines, and the store {settings.store} has "
+                "no keys: make one with `autotrace keys create --agent NAME"
+                f"{_store_argument(settings)}`, and start again"
+            )
+            raise AutotraceError(msg)
+        return ring.create(FIRST_AGENT, DEFAULT_TENANT, "admin").key
+    finally:
+        ring.close()
+
+
+def _store_argument(settings: Settings) -> str:
+    return f" --store {shlex.quote(settings.store)}"
+
+
+def _show_first(screen: Screen, key: str, url: str) -> None:
+    body: dict[str, Any] = {"task": "Find a restaurant near the venue", "session_id": "s1"}
+    screen.line(f"a first key was made, of the agent {FIRST_AGENT!r}; it is shown only now:")
+    screen.whole(key)
+    screen.line("try it:")
+    screen.whole(
+        f"curl -X POST {url}/api/v1/public/memory/v2/traces/start "
+        f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' "
+        f"-d '{json.dumps(body)}'"
+    )

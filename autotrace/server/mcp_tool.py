@@ -1,0 +1,208 @@
+"""What a tool of the MCP server is: a name, words for agents, models of both ends, a function.
+
+The schemas that clients see, the checks of what they send and the form of what they get are made
+of the models here, once, for every tool and every transport.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
+
+from autotrace.access.principal import Principal
+from autotrace.errors import AutotraceError
+
+if TYPE_CHECKING:
+    from autotrace.service.decisions import DecisionDesk
+    from autotrace.service.traces import TraceService
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What tools work on: one tenant's services."""
+
+    traces: TraceService
+    decisions: DecisionDesk
+
+
+class Arguments(BaseModel):
+    """What a tool takes; what it does not know is ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Answer(BaseModel):
+    """What a tool answers, without what there is not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _without_nulls(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+A = TypeVar("A", bound=Arguments)
+
+
+class UnknownToolError(AutotraceError):
+    """There is no such tool."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"no tool {_short.repr(name)}: there are {', '.join(known)}")
+
+
+class MissingParameterError(AutotraceError):
+    """A required parameter was not given."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(", ".join(f"{name} is required" for name in names))
+
+
+class InvalidParameterError(AutotraceError):
+    """A parameter has a value that is not allowed."""
+
+    def __init__(self, name: str, value: object, problem: str) -> None:
+        super().__init__(f"{name}={_short.repr(value)} is not allowed: {problem}")
+
+
+_short: Final = reprlib.Repr()
+_short.maxstring = _short.maxother = 100
+
+
+@dataclass(frozen=True)
+class Tool(Generic[A]):
+    """One tool.
+
+    Args:
+        name: Its name.
+        title: A name for people.
+        description: What it does, when to call it and what comes back, for an agent.
+        arguments: What it takes.
+        answer: What it returns.
+        run: Does it; any thread may call it.
+        changes: Whether it changes anything.
+        destroys: Whether what it changes cannot be taken back.
+        repeatable: Whether the same call again changes nothing more.
+    """
+
+    name: str
+    title: str
+    description: str
+    arguments: type[A]
+    answer: type[BaseModel]
+    run: Callable[[Desk, A, Principal], BaseModel]
+    changes: bool = True
+    destroys: bool = False
+    repeatable: bool = False
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """JSON Schema of what it takes."""
+        return plain_schema(self.arguments)
+
+    @property
+    def output_schema(self) -> dict[str, Any]:
+        """JSON Schema of what it returns."""
+        return plain_schema(self.answer, nulls=True)
+
+    def call(self, desk: Desk, arguments: Mapping[str, Any], by: Principal) -> dict[str, Any]:
+        """Run it.
+
+        Args:
+            desk: What it works on.
+            arguments: As they came; a null is as good as nothing.
+            by: Who calls it.
+
+        Returns:
+            A JSON object, which fits the schema of what it returns.
+
+        Raises:
+            MissingParameterError: A required parameter is not there.
+            InvalidParameterError: One has a value that is not allowed.
+            AutotraceError: What the tool raises.
+        """
+        answer = self.run(desk, self._parsed(arguments), by)
+        return answer.model_dump(mode="json")
+
+    def _parsed(self, arguments: Mapping[str, Any]) -> A:
+        fields = self.arguments.model_fields
+        given = {
+            name: value
+            for name, value in arguments.items()
+            if value is not None or (name in fields and fields[name].annotation is Any)
+        }
+        try:
+            return self.arguments.model_validate(given)
+        except ValidationError as error:
+            raise _parameter_error(error) from None
+
+
+def _parameter_error(error: ValidationError) -> AutotraceError:
+    found = error.errors(include_url=False, include_context=False)
+    missing = [str(e["loc"][0]) for e in found if e["type"] == "missing" and len(e["loc"]) == 1]
+    if missing:
+        return MissingParameterError(*missing)
+    first = found[0]
+    name = ".".join(map(str, first["loc"])) or "arguments"
+    problem = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+    return InvalidParameterError(name, first["input"], problem)
+
+
+def plain_schema(model: type[BaseModel], *, nulls: bool = False) -> dict[str, Any]:
+    """Return the JSON Schema of a model, as simple as clients and language models like it.
+
+    Args:
+        model: The model.
+        nulls: Whether to say what may be null. What a tool takes may be left out instead.
+    """
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    plain = cast("dict[str, Any]", _plain(schema, definitions, nulls))
+    plain.setdefault("properties", {})
+    plain.pop("description", None)  # of the class: for programmers
+    return plain
+
+
+def _plain(node: Any, definitions: Mapping[str, Any], nulls: bool) -> Any:
+    if isinstance(node, list):
+        return [_plain(item, definitions, nulls) for item in cast("list[Any]", node)]
+    if not isinstance(node, dict):
+        return node
+    node = dict(cast("dict[str, Any]", node))
+    if (reference := node.pop("$ref", None)) is not None:
+        found = dict(definitions[reference.rpartition("/")[2]])
+        found.pop("description", None)
+        node = found | node
+    if "properties" in node:
+        node["properties"] = {
+            name: _plain(field, definitions, nulls) for name, field in node["properties"].items()
+        }
+    for keyword in ("items", "anyOf", "additionalProperties"):
+        if keyword in node:
+            node[keyword] = _plain(node[keyword], definitions, nulls)
+    node.pop("title", None)
+    if not nulls and "anyOf" in node:
+        kinds = [kind for kind in node["anyOf"] if kind != {"type": "null"}]
+        if len(kinds) == 1 and len(kinds) < len(node["anyOf"]):
+            del node["anyOf"]
+            node = kinds[0] | node
+            if node.get("default", ...) is None:
+                del node["default"]
+    return node
+
+
+def text_of(answer: Mapping[str, Any]) -> str:
+    """Return an answer as the text of a result: the same JSON object."""
+    return json.dumps(answer, ensure_ascii=False)

@@ -1,0 +1,214 @@
+"""The tools of decision traces: what an agent thought and did, and what it can learn from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, Field
+
+from autotrace.access.principal import Principal
+from autotrace.models import (
+    CompletedTrace,
+    RecallResult,
+    RecordedStep,
+    RecordedToolCall,
+    StartedTrace,
+    ToolStats,
+    ToolStatus,
+    Trace,
+)
+from autotrace.server.mcp_tool import Arguments, Desk, Tool
+
+# --- what they take
+
+
+TraceId = Annotated[str, Field(description="The trace, as trace_start returned it.")]
+
+
+class _Nothing(Arguments):
+    pass
+
+
+class _OneTrace(Arguments):
+    trace_id: TraceId
+
+
+class _Start(Arguments):
+    task: str = Field(description="What you are to accomplish, in words: it is found by these.")
+    session_id: str = Field(description="The session or conversation that this belongs to.")
+    triggered_by_memory_id: str | None = Field(
+        default=None, description="The memory that led to this task, if one did."
+    )
+
+
+class _Step(Arguments):
+    trace_id: TraceId
+    thought: str = Field(description="Your reasoning at this step.")
+    action: str = Field(description="What you decided to do.")
+    observations: list[str] = Field(
+        default_factory=list[str], description="What you saw that mattered."
+    )
+
+
+class _ToolCall(Arguments):
+    trace_id: TraceId
+    tool_name: str = Field(description="The tool that was called.")
+    arguments: dict[str, Any] = Field(description="What it was called with.")
+    result: Any = Field(description="What it returned: any JSON value; its error, if it failed.")
+    duration_ms: int = Field(ge=0, description="How long it took, in milliseconds.")
+    status: ToolStatus = Field(description="How it ended.")
+    memory_id: str | None = Field(
+        default=None, description="A memory that the call used or made, if any."
+    )
+    step_id: str | None = Field(
+        default=None, description="The step that it belongs to. Default: the latest one."
+    )
+
+
+class _Complete(Arguments):
+    trace_id: TraceId
+    outcome: str = Field(description="What came of it, in a sentence or two.")
+    success: bool = Field(description="Whether the task was accomplished.")
+
+
+class _Recall(Arguments):
+    query: str = Field(description="The task that you are about to do, in words.")
+    success_only: bool = Field(default=True, description="Only tasks that were accomplished.")
+    limit: int = Field(default=10, ge=1, le=50, description="How many at most.")
+
+
+# --- what they answer with
+
+
+class _Recalled(BaseModel):
+    results: list[RecallResult]
+    count: int
+
+
+class _AllToolStats(BaseModel):
+    tool_stats: list[ToolStats]
+    count: int
+
+
+# --- what they do
+
+
+def _start(desk: Desk, given: _Start, by: Principal) -> StartedTrace:
+    return desk.traces.start(
+        given.task,
+        given.session_id,
+        triggered_by_memory_id=given.triggered_by_memory_id,
+        by=by,
+    )
+
+
+def _step(desk: Desk, given: _Step, by: Principal) -> RecordedStep:
+    return desk.traces.step(given.trace_id, given.thought, given.action, given.observations, by=by)
+
+
+def _tool_call(desk: Desk, given: _ToolCall, by: Principal) -> RecordedToolCall:
+    return desk.traces.tool_call(
+        given.trace_id,
+        given.tool_name,
+        given.arguments,
+        given.result,
+        given.duration_ms,
+        given.status,
+        memory_id=given.memory_id,
+        step_id=given.step_id,
+        by=by,
+    )
+
+
+def _complete(desk: Desk, given: _Complete, by: Principal) -> CompletedTrace:
+    return desk.traces.complete(given.trace_id, given.outcome, given.success, by=by)
+
+
+def _get(desk: Desk, given: _OneTrace, by: Principal) -> Trace:
+    del by
+    return desk.traces.get(given.trace_id)
+
+
+def _recall(desk: Desk, given: _Recall, by: Principal) -> _Recalled:
+    del by
+    found = desk.traces.recall(given.query, success_only=given.success_only, limit=given.limit)
+    return _Recalled(results=list(found), count=len(found))
+
+
+def _tool_stats(desk: Desk, given: _Nothing, by: Principal) -> _AllToolStats:
+    del given, by
+    stats = desk.traces.tool_stats()
+    return _AllToolStats(tool_stats=list(stats), count=len(stats))
+
+
+TRACE_TOOLS: Final[tuple[Tool[Any], ...]] = (
+    Tool(
+        name="trace_start",
+        title="Start recording a task",
+        description="Start the trace of a task that you begin to work on. Returns the trace_id "
+        "that trace_step, trace_tool_call and trace_complete take.",
+        arguments=_Start,
+        answer=StartedTrace,
+        run=_start,
+    ),
+    Tool(
+        name="trace_step",
+        title="Record a step",
+        description="Record one turn of reasoning: what you thought, and what you decided to do. "
+        "Call it before you act; tool calls recorded afterwards belong to it.",
+        arguments=_Step,
+        answer=RecordedStep,
+        run=_step,
+    ),
+    Tool(
+        name="trace_tool_call",
+        title="Record a tool call",
+        description="Record a call of another tool, after it returned or failed. Do not record "
+        "calls of the tools of this server.",
+        arguments=_ToolCall,
+        answer=RecordedToolCall,
+        run=_tool_call,
+    ),
+    Tool(
+        name="trace_complete",
+        title="Finish recording a task",
+        description="End a trace with what came of the task. Only completed traces are recalled. "
+        "Repeating the same call returns the same answer.",
+        arguments=_Complete,
+        answer=CompletedTrace,
+        run=_complete,
+        destroys=True,
+        repeatable=True,
+    ),
+    Tool(
+        name="trace_get",
+        title="Read a trace",
+        description="Return a whole trace: its steps, their tool calls, the outcome, and the "
+        "decisions made meanwhile.",
+        arguments=_OneTrace,
+        answer=Trace,
+        run=_get,
+        changes=False,
+    ),
+    Tool(
+        name="trace_recall",
+        title="Recall similar tasks",
+        description="Find past tasks that are similar to one that you are about to do, the most "
+        "similar first, with what came of them and which tools were used in which order. "
+        "trace_get shows one of them whole.",
+        arguments=_Recall,
+        answer=_Recalled,
+        run=_recall,
+        changes=False,
+    ),
+    Tool(
+        name="tool_stats",
+        title="See how tools do",
+        description="Return statistics of every tool that was ever recorded: calls, success rate, "
+        "durations, kinds of errors. Use it to choose between tools, or to expect failures.",
+        arguments=_Nothing,
+        answer=_AllToolStats,
+        run=_tool_stats,
+        changes=False,
+    ),
+)

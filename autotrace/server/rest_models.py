@@ -1,0 +1,144 @@
+"""The bodies that REST takes and gives, beyond the models that all surfaces share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from autotrace.models import Decision, RecallResult, ToolStats, TraceSummary
+from autotrace.reader import MAX_RECALL
+from autotrace.service.traces import MAX_DURATION_MS
+
+
+def _whole(value: Any) -> Any:
+    """Take 5.0 for 5: JSON does not tell them apart."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+Named = Annotated[str, Field(min_length=1, pattern=r"\S")]
+"""A text with something in it."""
+
+
+class _Body(BaseModel):
+    # Strict: "5" is no number, and 1 is not true. Fields that the contract does not know are left
+    # out of account.
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class StartBody(_Body):
+    """A trace to begin."""
+
+    task: Named = Field(
+        description="What the agent is trying to accomplish.",
+        examples=["Find the best Italian restaurants near the conference venue"],
+    )
+    session_id: Named = Field(description="Session identifier.", examples=["session-abc123"])
+    triggered_by_memory_id: str | None = Field(
+        default=None, description="Memory ID that triggered this trace.", examples=["mem_xyz"]
+    )
+
+
+class StepBody(_Body):
+    """A turn of reasoning."""
+
+    thought: str = Field(
+        description="Agent's reasoning at this step.",
+        examples=["I need to search for Italian restaurants."],
+    )
+    action: str = Field(description="Action decided upon.", examples=["call web_search"])
+    observations: list[str] | None = Field(
+        default=None,
+        description="Environment observations.",
+        examples=[["Found 15 results", "Top 3 have 4.5+ star ratings"]],
+    )
+
+
+class ToolCallBody(_Body):
+    """A call of a tool that has ended."""
+
+    tool_name: Named = Field(description="Tool that was called.", examples=["web_search"])
+    arguments: dict[str, Any] = Field(
+        description="Arguments passed to the tool.",
+        examples=[{"query": "Italian restaurants near Moscone Center SF", "limit": 10}],
+    )
+    result: Any = Field(
+        description="Return value from the tool.",
+        examples=[{"results": ["Trattoria Milano", "Perbacco", "Coqueta"]}],
+    )
+    duration_ms: WholeNumber = Field(
+        ge=0,
+        le=MAX_DURATION_MS,
+        description="Execution time in milliseconds.",
+        examples=[420],
+    )
+    status: Literal["success", "error", "timeout"] = Field(
+        description="How it ended.", examples=["success"]
+    )
+    memory_id: str | None = Field(default=None, description="Memory ID used/created by this call.")
+    step_id: str | None = Field(
+        default=None, description="Step to attach to (defaults to latest).", examples=[None]
+    )
+
+
+class CompleteBody(_Body):
+    """How a task has ended."""
+
+    outcome: str = Field(
+        description="What came of it.", examples=["Found top 3 Italian restaurants."]
+    )
+    success: bool = Field(description="Whether the task was solved.", examples=[True])
+
+
+class RecallBody(_Body):
+    """What to look for among past traces."""
+
+    query: Named = Field(
+        description="Natural language task description.",
+        examples=["find restaurants near a venue"],
+    )
+    success_only: bool = Field(default=True, description="Return only successful traces.")
+    limit: WholeNumber = Field(default=10, ge=1, le=MAX_RECALL, description="Max results.")
+
+
+class RecallAnswer(BaseModel):
+    """Past traces, the most similar first."""
+
+    results: list[RecallResult]
+    count: int
+
+
+class ToolStatsAnswer(BaseModel):
+    """Statistics of every tool, the most used first."""
+
+    tool_stats: list[ToolStats]
+    count: int
+
+
+class TracesAnswer(BaseModel):
+    """A page of traces, the newest first."""
+
+    traces: list[TraceSummary]
+    count: int
+    next: str | None = Field(
+        description="`after` of the next page; null: there is no other page.", default=None
+    )
+
+
+class ResolveBody(_Body):
+    """An approver's answer."""
+
+    rationale: str | None = Field(
+        default=None, description="Why.", examples=["Within the budget of this quarter."]
+    )
+
+
+class DecisionsAnswer(BaseModel):
+    """Decisions."""
+
+    decisions: list[Decision]
+    count: int
+    next: str | None = Field(
+        description="`after` of the next page; null: there is no other page.", default=None
+    )

@@ -1,0 +1,203 @@
+"""Running the application: sockets, workers, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import uvicorn
+from typing_extensions import override
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from autotrace.errors import InvalidArgumentError
+from autotrace.server.logs import log_config
+from autotrace.settings import ServerSettings, Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol
+else:
+    # The quicker one of uvicorn's two, if it is installed.
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol as HttpProtocol
+
+_BACKLOG: Final = 1024
+_WORKER_ANSWERS_WITHIN_S: Final = 60
+"""How long a worker may be silent before it is replaced: loading Chroma takes a while."""
+
+
+@dataclass(frozen=True)
+class Application:
+    """Makes the application of a worker, in the worker."""
+
+    settings: Settings
+    server: ServerSettings
+
+    def __call__(self) -> FastAPI:
+        """Return the application."""
+        from autotrace.server.app import create_app
+        from autotrace.server.context import Served
+
+        end_with_parent()
+        return create_app(Served(self.settings, self.server))
+
+
+class PatientProtocol(HttpProtocol):
+    """uvicorn's HTTP, with a bound on how long a client may take for the head of a request."""
+
+    _giving_up: asyncio.TimerHandle | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Begin to wait."""
+        super().connection_made(transport)
+        self._wait()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        """Wait while a request has begun to arrive and its head is not complete."""
+        super().data_received(data)
+        if self._is_answering:
+            self._stop_waiting()
+        elif self._giving_up is None:
+            self._wait()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        application = cast("Application", self.config.app)
+        timeout_s = application.server.request_timeout_ms / 1000
+        self._giving_up = self.loop.call_later(timeout_s, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
+
+    def _give_up(self) -> None:
+        self._giving_up = None
+        if not self._is_answering:
+            self.transport.close()
+
+    @property
+    def _is_answering(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request, which its annotation leaves out
+        return cycle is not None and not cycle.response_complete
+
+
+def listen(server: ServerSettings) -> socket.socket:
+    """Return a socket that listens where the settings say.
+
+    Raises:
+        InvalidArgumentError: Nobody can listen there.
+    """
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    try:
+        listening = socket.create_server(
+            (server.host, server.port), family=family, backlog=_BACKLOG
+        )
+    except OSError as error:
+        where = f"{server.host}:{server.port}"
+        allowed = f"an address of this machine and a port that is free ({error.strerror})"
+        raise InvalidArgumentError("host:port", where, allowed) from None
+    listening.setblocking(False)
+    return listening
+
+
+def url_of(listening: socket.socket) -> str:
+    """Return the URL under which a client of this machine reaches the server."""
+    host, port = cast("tuple[str, int]", listening.getsockname()[:2])
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a comparison
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(settings: Settings, server: ServerSettings, listening: socket.socket) -> int:
+    """Serve until a signal says to stop; then finish what is under way and store it.
+
+    Args:
+        settings: Name the store.
+        server: What the server was told.
+        listening: Where requests arrive.
+
+    Returns:
+        The exit code: 0 after an orderly end.
+    """
+    config = uvicorn.Config(
+        cast("Any", Application(settings.resolved(), server)),
+        factory=True,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="on",
+        workers=server.workers,
+        log_config=log_config(),
+        access_log=False,  # it has a line of its own
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        limit_concurrency=server.max_connections,
+        timeout_graceful_shutdown=max(1, server.stop_timeout_ms // 1000),
+        timeout_worker_healthcheck=_WORKER_ANSWERS_WITHIN_S,
+    )
+    return _run_one(config, listening) if server.workers == 1 else _run_many(config, listening)
+
+
+def _run_one(config: uvicorn.Config, listening: socket.socket) -> int:
+    running = uvicorn.Server(config)
+
+    def stop(_signal: int, _frame: Any) -> None:
+        running.should_exit = True
+
+    # uvicorn has handlers of its own while it serves, and raises the signal again after that: an
+    # orderly end is none of a signal.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    try:
+        running.run(sockets=[listening])
+    except SystemExit as ended:
+        return 1 if ended.code == STARTUP_FAILURE else int(bool(ended.code))
+    return 0
+
+
+class _Workers(Multiprocess):
+    failed = False
+
+    @override
+    def keep_subprocess_alive(self) -> None:
+        was_told_to = self.should_exit.is_set()
+        super().keep_subprocess_alive()
+        # It gives up by itself if a worker cannot start.
+        self.failed = self.failed or (self.should_exit.is_set() and not was_told_to)
+
+
+def _run_many(config: uvicorn.Config, listening: socket.socket) -> int:
+    from autotrace.server.metrics import METRICS_VARIABLE
+
+    with tempfile.TemporaryDirectory(prefix="autotrace-metrics-") as folder:
+        os.environ[METRICS_VARIABLE] = folder
+        workers = _Workers(config, [listening])
+        workers.run()
+    return int(workers.failed)
+
+
+def end_with_parent() -> None:
+    """Have this worker end, in good order, if whoever started it was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="autotrace-parent", daemon=True).start()

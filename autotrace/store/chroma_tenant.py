@@ -1,0 +1,40 @@
+"""Making a tenant of a Chroma server, with the database that is used of it."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from autotrace.errors import StoreUnavailableError
+from autotrace.store.connection import ServerOptions
+from autotrace.store.rows import import_whole
+
+_CONFLICT: Final = 409
+
+
+def ensure_tenant(store: str, options: ServerOptions) -> None:
+    """Make the tenant and the database that options name; what is there already stays.
+
+    Args:
+        store: URL of the Chroma server.
+        options: Name both.
+
+    Raises:
+        StoreUnavailableError: The server does not answer, or does not allow it.
+    """
+    import_whole("httpx")
+    import httpx
+
+    parts = urlsplit(store)
+    base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/api/v2/tenants"
+    wanted = {base: options.tenant, f"{base}/{options.tenant}/databases": options.database}
+    try:
+        for url, name in wanted.items():
+            answer = httpx.post(
+                url, json={"name": name}, headers=options.headers, timeout=options.timeout_s
+            )
+            if answer.status_code != _CONFLICT:
+                answer.raise_for_status()
+    except httpx.HTTPError as error:
+        msg = f"the Chroma server {store} does not make the tenant {options.tenant!r}: {error}"
+        raise StoreUnavailableError(msg) from error

@@ -1,0 +1,218 @@
+"""Keys: shown once, stored hashed, recognised and revoked in every process at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from autotrace.access.keys import KeyRing
+from autotrace.access.principal import Principal
+from autotrace.errors import InvalidArgumentError, KeyNotFoundError
+from autotrace.settings import Settings, load_settings
+from autotrace.store.connection import ServerOptions
+from autotrace.store.keys import connect_keys
+
+REPOSITORY = Path(__file__).parents[2]
+
+REVOKE = """
+import sys
+from autotrace.access.keys import KeyRing
+from autotrace.settings import load_settings
+
+KeyRing.of(load_settings(store=sys.argv[1])).revoke(sys.argv[2])
+"""
+
+
+@pytest.fixture
+def settings(store_settings: dict[str, str]) -> Settings:
+    return load_settings(**store_settings)
+
+
+class OpenRing(Protocol):
+    """Opens the keys of a store, which are let go of after the test."""
+
+    def __call__(self, settings: Settings, **options: Any) -> KeyRing: ...
+
+
+@pytest.fixture
+def open_ring() -> Iterator[OpenRing]:
+    with contextlib.ExitStack() as stack:
+
+        def opened(settings: Settings, **options: Any) -> KeyRing:
+            connection = connect_keys(settings.store, server=ServerOptions.of(settings))
+            ring = KeyRing(connection, **options)
+            stack.callback(ring.close)
+            return ring
+
+        yield opened
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Settings:
+    return load_settings(store=str(tmp_path / "store"))
+
+
+def test_a_key_stands_for_whom_it_was_made_for(settings: Settings, open_ring: OpenRing) -> None:
+    ring = open_ring(settings)
+
+    made = ring.create("concierge", "acme", "approver")
+
+    assert made.key.startswith(f"atk_{made.key_id}_")
+    assert ring.authenticate(made.key) == Principal(made.key_id, "concierge", "acme", "approver")
+    assert open_ring(settings).authenticate(made.key) == ring.authenticate(made.key)
+
+
+def test_what_is_no_key_is_nobody(embedded: Settings, open_ring: OpenRing) -> None:
+    ring = open_ring(embedded)
+    made, other = (ring.create("a", "default", "agent") for _ in range(2))
+    secret = made.key.rpartition("_")[2]
+
+    for presented in (
+        "",
+        "atk_",
+        made.key_id,
+        made.key[:-1],
+        made.key + "x",
+        made.key.upper(),
+        f" {made.key}",
+        f"{made.key}\n",
+        f"atk_{other.key_id}_{secret}",
+        f"atk_{'0' * 12}_{secret}",
+        "\udc80" * 60,
+    ):
+        assert ring.authenticate(presented) is None, presented
+
+
+def test_a_revoked_key_is_nobody_and_stays_in_the_list(
+    settings: Settings, open_ring: OpenRing
+) -> None:
+    ring = open_ring(settings)
+    kept, revoked = (ring.create(name, "default", "agent") for name in ("kept", "revoked"))
+    assert ring.authenticate(revoked.key) is not None
+
+    first = ring.revoke(revoked.key_id)
+    ring.refresh()
+
+    assert ring.authenticate(revoked.key) is None
+    assert ring.authenticate(kept.key) is not None
+    assert [(key.agent, key.revoked_at is None) for key in ring.list()] == [
+        ("kept", True),
+        ("revoked", False),
+    ]
+    assert ring.revoke(revoked.key_id) == first  # when it was revoked does not change
+
+
+def test_a_process_sees_at_once_what_another_has_revoked(
+    embedded: Settings, open_ring: OpenRing
+) -> None:
+    ring = open_ring(embedded)
+    made = ring.create("a", "default", "agent")
+    assert ring.authenticate(made.key) is not None
+    assert ring.is_current
+
+    command = [sys.executable, "-c", REVOKE, embedded.store, made.key_id]
+    subprocess.run(command, check=True, cwd=REPOSITORY, timeout=60, env=dict(os.environ))
+
+    assert not ring.is_current
+    assert ring.authenticate(made.key) is None
+
+
+def test_a_chroma_server_is_asked_again_after_a_second(
+    server: Any, tmp_path: Path, open_ring: OpenRing
+) -> None:
+    server.create_database("keys-age")
+    settings = load_settings(
+        store=server.url, chroma_database="keys-age", spool=str(tmp_path / "spool")
+    )
+    now = [1_000.0]
+    ring = open_ring(settings)
+    watching = open_ring(settings, clock_s=lambda: now[0])
+    made = ring.create("a", "default", "agent")
+    assert watching.authenticate(made.key) is not None
+    ring.revoke(made.key_id)
+
+    now[0] += 0.5
+    assert watching.is_current
+    now[0] += 0.5
+    assert not watching.is_current
+    assert watching.authenticate(made.key) is None
+
+
+def test_no_secret_is_stored(embedded: Settings, open_ring: OpenRing) -> None:
+    ring = open_ring(embedded)
+    made = ring.create("a", "default", "agent")
+    ring.authenticate(made.key)
+    ring.save_uses()
+    ring.close()
+
+    secret = made.key.rpartition("_")[2].encode()
+    files = [path for path in embedded.store_path.rglob("*") if path.is_file()]
+    assert any(made.key_id.encode() in path.read_bytes() for path in files)
+    assert [path for path in files if secret in path.read_bytes()] == []
+
+
+def test_a_key_is_told_with_nothing_that_opens(embedded: Settings, open_ring: OpenRing) -> None:
+    ring = open_ring(embedded)
+    made = ring.create("a", "default", "admin")
+
+    told = json.dumps([key.model_dump(mode="json") for key in ring.list()])
+
+    assert made.key_id in told
+    assert made.key.rpartition("_")[2] not in told
+    assert "sha256" not in told
+
+
+def test_when_a_key_was_last_used_is_known_to_the_minute(
+    settings: Settings, open_ring: OpenRing
+) -> None:
+    now = [1_790_000_000.0]
+    first = open_ring(settings, clock_s=lambda: now[0])
+    other = open_ring(settings, clock_s=lambda: now[0])
+    made = first.create("a", "default", "agent")
+    assert first.list()[0].last_used_at is None
+
+    now[0] += 119
+    other.authenticate(made.key)
+    now[0] -= 60
+    first.authenticate(made.key)
+    other.save_uses()
+    first.save_uses()  # earlier than what is known, and so of no account
+
+    used = first.list()[0].last_used_at
+    assert used is not None
+    assert used.timestamp() == 1_790_000_119 // 60 * 60
+
+
+@pytest.mark.parametrize(
+    ("field", "arguments"),
+    [
+        ("agent", ("", "default", "agent")),
+        ("agent", ("a" * 257, "default", "agent")),
+        ("agent", ("a\nb", "default", "agent")),
+        ("tenant", ("a", "../elsewhere", "agent")),
+        ("tenant", ("a", "Acme", "agent")),
+        ("tenant", ("a", "ab", "agent")),
+        ("tenant", ("a", "acme\n", "agent")),
+        ("role", ("a", "default", "owner")),
+    ],
+)
+def test_a_key_that_cannot_be_made_names_the_field(
+    embedded: Settings, open_ring: OpenRing, field: str, arguments: tuple[str, str, Any]
+) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        open_ring(embedded).create(*arguments)
+    assert caught.value.field == field
+    assert not (embedded.store_path / "keys").exists()
+
+
+def test_an_unknown_key_cannot_be_revoked(embedded: Settings, open_ring: OpenRing) -> None:
+    with pytest.raises(KeyNotFoundError, match="autotrace keys list"):
+        open_ring(embedded).revoke("nobody")

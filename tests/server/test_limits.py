@@ -1,0 +1,234 @@
+"""Bounds on what a client sends, and on how often; and what others notice of it: nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from autotrace.errors import LimitExceededError
+from autotrace.server.limits import is_too_deep
+from autotrace.server.rates import Rates
+
+from .serving import TRACES, App, ServerProcess, application, problem, serving
+
+MAX_BODY = 65_536
+MAX_CONNECTIONS = 120
+
+
+@pytest.fixture(scope="module")
+def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """An application with narrow limits."""
+    with application(
+        tmp_path_factory.mktemp("bounded") / "store",
+        max_body_bytes=MAX_BODY,
+        max_json_depth=8,
+        requests_per_second=0.001,
+        request_burst=4,
+        max_open_traces=2,
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that does not wait long for a request."""
+    folder = tmp_path_factory.mktemp("impatient")
+    with serving(
+        folder / "store",
+        folder / "log",
+        AUTOTRACE_SERVER_REQUEST_TIMEOUT_MS="1000",
+        AUTOTRACE_SERVER_MAX_CONNECTIONS=str(MAX_CONNECTIONS),
+        AUTOTRACE_SERVER_MAX_BODY_BYTES=str(MAX_BODY),
+    ) as server:
+        server.first_key()
+        yield server
+
+
+# --- how large, how deep
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_that_is_too_large_is_refused(app: App, declared: bool) -> None:
+    size = app.served.server.max_body_bytes
+    body = b'{"task": "' + b"x" * size + b'", "session_id": "s"}'
+    sent: Any = body if declared else iter([body[: size // 2], body[size // 2 :]])
+
+    answer = app.client()("POST", f"{TRACES}/start", content=sent)
+
+    assert (answer.status_code, problem(answer)["type"]) == (413, "body_too_large")
+    assert str(size) in problem(answer)["msg"]
+
+
+def test_a_body_as_large_as_allowed_is_taken(app: App) -> None:
+    body = json.dumps({"task": "t", "session_id": "s", "x": ""})
+    body = body[:-2] + "x" * (app.served.server.max_body_bytes - len(body)) + body[-2:]
+
+    answer = app.client()(
+        "POST", f"{TRACES}/start", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    assert answer.status_code == 200
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize(("depth", "status"), [(62, 200), (63, 422), (100_000, 422)])
+def test_json_that_is_nested_too_deep_is_refused(app: App, depth: int, status: int) -> None:
+    ann = app.client()
+    trace_id = ann.post(f"{TRACES}/start", {"task": "t", "session_id": "s"}).json()["trace_id"]
+    body = (
+        '{"tool_name": "t", "duration_ms": 1, "status": "success", "result": 1, '
+        f'"arguments": {{"a": {nested(depth)}}}}}'
+    )
+
+    answer = ann(
+        "POST",
+        f"{TRACES}/{trace_id}/tool_call",
+        content=body,
+        headers={"Content-Type": "application/json"},
+    )
+
+    assert answer.status_code == status
+    if status == 422:
+        assert problem(answer)["type"] == "json_too_deep"
+
+
+@pytest.mark.parametrize(
+    ("body", "is_deep"),
+    [
+        (b"", False),
+        (b"[[[]]]", False),
+        (b"[[[[]]]]", True),
+        (b'{"a": {"b": {"c": {}}}}', True),
+        (b"[" + b"[]," * 100 + b"1]", False),
+        (b'["[[[[[[", "]]]]]]"]', False),
+        (b'["\\"[[[[[[", "]]]]]]"]', False),
+        (b'["\\\\", [[[1]]]]', True),
+        (b"]]]][[[[[[[[", True),
+    ],
+)
+def test_depth_is_that_of_the_json_and_not_of_its_texts(body: bytes, is_deep: bool) -> None:
+    assert is_too_deep(body, 3) is is_deep
+
+
+# --- how often
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(bounded: App) -> None:
+    eager, other = bounded.client("eager"), bounded.client("other")
+    answers = [eager.get(f"{TRACES}/tool_stats") for _ in range(5)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 429]
+    assert problem(answers[-1])["type"] == "limit_exceeded"
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 1000
+    assert other.get(f"{TRACES}/tool_stats").status_code == 200
+
+
+def test_traces_under_way_are_bounded_for_each_key(bounded: App) -> None:
+    busy, idle = bounded.client("busy"), bounded.client("idle")
+    body = {"task": "t", "session_id": "s"}
+    first, _ = (busy.post(f"{TRACES}/start", body).json()["trace_id"] for _ in range(2))
+
+    refused = busy.post(f"{TRACES}/start", body)
+
+    assert (refused.status_code, problem(refused)["type"]) == (429, "limit_exceeded")
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert idle.post(f"{TRACES}/start", body).status_code == 200
+    # Another key of the same agent, since this one has asked as often as it may.
+    same = bounded.served.keys.create("busy", "default", "agent").key
+    headers = {"Authorization": f"Bearer {same}"}
+    done = {"outcome": "x", "success": True}
+    completed = bounded.http.post(f"{TRACES}/{first}/complete", json=done, headers=headers)
+    assert completed.status_code == 200
+    assert busy.post(f"{TRACES}/start", body).status_code == 200
+
+
+def test_requests_are_counted_in_a_bucket_that_fills_steadily() -> None:
+    now = [0.0]
+    rates = Rates(2.0, 3, clock_s=lambda: now[0])
+
+    for elapsed_s, allowed in ((0.0, 3), (1.0, 2), (1000.0, 3)):
+        now[0] += elapsed_s
+        for _ in range(allowed):
+            rates.take("k")
+        with pytest.raises(LimitExceededError) as caught:
+            rates.take("k")
+        assert caught.value.retry_after_s == pytest.approx(0.5)
+
+
+def test_without_a_rate_there_is_no_bound() -> None:
+    rates = Rates(0.0, 1)
+    for _ in range(100):
+        rates.take("k")
+
+
+# --- how slowly
+
+
+def connected(server: ServerProcess) -> socket.socket:
+    where = urlsplit(server.url)
+    assert where.hostname is not None
+    assert where.port is not None
+    return socket.create_connection((where.hostname, where.port), timeout=60)
+
+
+def test_a_client_that_does_not_finish_its_head_is_let_go(impatient: ServerProcess) -> None:
+    with connected(impatient) as slow:
+        slow.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        assert slow.recv(1024) == b""
+
+
+def test_so_is_one_that_says_nothing(impatient: ServerProcess) -> None:
+    with connected(impatient) as silent:
+        assert silent.recv(1024) == b""
+
+
+def test_a_client_that_does_not_finish_its_body_is_told_so(impatient: ServerProcess) -> None:
+    head = (
+        f"POST {TRACES}/start HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {impatient.first_key()}\r\nContent-Length: 100\r\n\r\n"
+    )
+    with connected(impatient) as slow:
+        slow.sendall(head.encode() + b'{"task"')
+        said = slow.makefile("rb").read()
+
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert b"request_timeout" in said
+
+
+def test_slow_clients_and_large_bodies_stop_nobody(impatient: ServerProcess) -> None:
+    headers = {"Authorization": f"Bearer {impatient.first_key()}"}
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            slow = stack.enter_context(connected(impatient))
+            slow.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n")
+        for _ in range(10):
+            large = requests.post(
+                f"{impatient.url}{TRACES}/start",
+                data=b"x" * (2 * MAX_BODY),
+                headers=headers,
+                timeout=60,
+            )
+            assert large.status_code == 413
+            stats = requests.get(f"{impatient.url}{TRACES}/tool_stats", headers=headers, timeout=60)
+            assert stats.status_code == 200
+
+
+def test_a_connection_too_many_is_told_so(impatient: ServerProcess) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):  # as those that say nothing are let go after a while
+            for _ in range(MAX_CONNECTIONS):
+                stack.enter_context(connected(impatient))
+            refused = requests.get(f"{impatient.url}/health/live", timeout=60)
+            if refused.status_code == 503:
+                break
+    assert refused.status_code == 503

@@ -49,7 +49,7 @@ def test_it_is_deleted_after_a_yes_and_not_after_a_no(recorded_ids: list[str]) -
 
     code, said, _ = run("delete", slip, answer="y\n")
 
-    assert (code, said) == (0, f"{slip} is deleted\n")
+    assert (code, said.splitlines()[-1]) == (0, f"{slip} is deleted")
     assert listed() == [kept]
     assert run("show", slip)[0] == 1
 

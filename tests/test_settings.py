@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_settings import BaseSettings
 
 from autotrace.errors import InvalidArgumentError
-from autotrace.settings import Settings, load_settings
+from autotrace.settings import ServerSettings, Settings, load_server_settings, load_settings
 
 DOCS = Path(__file__).parents[1] / "docs" / "settings.md"
 
@@ -92,9 +93,10 @@ def test_headers_with_a_token_are_not_shown() -> None:
     assert "abcdef" not in repr(settings)
 
 
-def test_every_setting_is_in_the_docs_with_its_default() -> None:
+@pytest.mark.parametrize("kind", [Settings, ServerSettings])
+def test_every_setting_is_in_the_docs_with_its_default(kind: type[BaseSettings]) -> None:
     text = DOCS.read_text(encoding="utf-8")
-    for name, field in Settings.model_fields.items():
+    for name, field in kind.model_fields.items():
         assert f"`{name}`" in text, f"{name} is missing in {DOCS.name}"
         if isinstance(field.default, int | str) and not isinstance(field.default, bool):
             assert str(field.default) in text.replace(",", ""), f"default of {name}"
@@ -180,3 +182,35 @@ def test_a_store_that_another_process_makes_meanwhile_is_allowed(
     monkeypatch.setattr(Path, "is_dir", looked(is_dir))
     assert load_settings(store=str(store)).store == str(store)
     assert looks == [store]
+
+
+def test_a_server_s_settings_are_variables_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOTRACE_SERVER_PORT", "9000")
+    monkeypatch.setenv("AUTOTRACE_SERVER_CORS_ORIGINS", '["https://a.example.com"]')
+
+    settings = load_server_settings(workers=2)
+
+    assert (settings.port, settings.workers) == (9000, 2)
+    assert settings.cors_origins == ["https://a.example.com"]
+    assert load_server_settings(port=0).port == 0
+    monkeypatch.setenv("AUTOTRACE_SERVER_PORT", "a lot")
+    with pytest.raises(InvalidArgumentError, match="AUTOTRACE_SERVER_PORT"):
+        load_server_settings()
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.7", False),
+        ("example.com", False),
+        ("127.0.0.1.example.com", False),
+    ],
+)
+def test_loopback_is_told_by_the_address(host: str, is_loopback: bool) -> None:
+    assert load_server_settings(host=host).is_loopback is is_loopback

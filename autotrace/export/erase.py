@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from autotrace.errors import StoreUnavailableError, TraceNotFoundError
-from autotrace.export.assemble import Tree
+from autotrace.export.assemble import Tree, calls_in
 from autotrace.export.records import SpanRecord, holds_content, record_key, skeleton_of
 from autotrace.export.roles import call_of, role_of, span_of, task_of, trace_id_of
 from autotrace.store import schema, stats, texts, traces
@@ -293,13 +293,26 @@ class _Erasure:
 
     def _calls(self, parts: Sequence[Part]) -> list[tuple[Part, SpanRecord]]:
         """Return the tool calls of the trace, each with the first part that holds it."""
-        tree = Tree([*_records(parts), self._mark()])
+        records = _records(parts)
+        tree = Tree(records)
+        if tree.is_translated:
+            return self._translated_calls(parts, tree)
+        tree = Tree([*records, self._mark()])
         calls: dict[str, tuple[Part, SpanRecord]] = {}
         for part in parts:
             for record in part["records"]:
                 if role_of(record) == "tool" and tree.erased_task_of(record) == self.span:
                     calls.setdefault(record_key(record), (part, record))
         return list(calls.values())
+
+    def _translated_calls(self, parts: Sequence[Part], tree: Tree) -> list[tuple[Part, SpanRecord]]:
+        """Return the tool calls of the trace as they stand: spans of others may say less."""
+        holding = {r["id"]: part for part in reversed(parts) for r in part["records"]}
+        return [
+            (holding.get(record["id"], parts[-1]), record)
+            for record in tree.members.get(self.span, ())
+            if tree.roles[record["id"]] == "tool"
+        ]
 
     def _undo(self, collections: Collections, parts: Sequence[Part], key: str | None) -> Undo:
         totals = stats.read_totals(collections.state)
@@ -337,8 +350,8 @@ class _Erasure:
                 deleted: set[str] = set()
                 if trace == self.trace:
                     deleted = {record["id"] for _, record in self._calls(parts)}
-                for record in _records(parts):
-                    if role_of(record) == "tool" and record["id"] not in deleted:
+                for record in calls_in(_records(parts)):
+                    if record["id"] not in deleted:
                         call = call_of(record)
                         if call.ended_ns > last.get(call.tool_name, _NONE).ended_ns:
                             last[call.tool_name] = _LastCall(call.ended_ns, trace, record["id"])

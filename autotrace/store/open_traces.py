@@ -102,6 +102,10 @@ class OpenTraces(ABC):
         """Return what is known of a trace; None if it was never entered, or was removed."""
 
     @abstractmethod
+    def openings(self, trace_ids: Sequence[str]) -> dict[str, Any]:
+        """Return how those of some traces began that are known."""
+
+    @abstractmethod
     def is_open(self, trace_id: str) -> bool | None:
         """Tell whether a trace may be added to; None if it is not known."""
 
@@ -165,6 +169,12 @@ class _InFolder(OpenTraces):
             closing = _read(self._completed / trace_id)
             begun = _read(self._begun / trace_id)
         return None if begun is None else Entry(begun["opening"], closing)
+
+    @override
+    def openings(self, trace_ids: Sequence[str]) -> dict[str, Any]:
+        with self._using():
+            found = {trace_id: _read(self._begun / trace_id) for trace_id in trace_ids}
+        return {trace_id: begun["opening"] for trace_id, begun in found.items() if begun}
 
     @override
     def is_open(self, trace_id: str) -> bool | None:
@@ -283,6 +293,11 @@ class _OnServer(OpenTraces):
         begun, completed = _BEGUN + trace_id, _COMPLETED + trace_id
         found = self._documents([begun, completed])
         return Entry(found[begun], found.get(completed)) if begun in found else None
+
+    @override
+    def openings(self, trace_ids: Sequence[str]) -> dict[str, Any]:
+        found = self._documents([_BEGUN + trace_id for trace_id in trace_ids])
+        return {record_id.removeprefix(_BEGUN): opening for record_id, opening in found.items()}
 
     @override
     def is_open(self, trace_id: str) -> bool | None:

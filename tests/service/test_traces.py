@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +26,7 @@ from autotrace.errors import (
 )
 from autotrace.memory import Memory
 from autotrace.service.traces import MAX_DURATION_MS, TraceService
+from autotrace.store.connection import ServerOptions
 from autotrace.store.open_traces import open_traces
 from tests.embedders import SmallEmbedder
 from tests.faults.proxy import Proxy
@@ -274,10 +277,10 @@ def _completed_by_one_that_died(service: TraceService, trace_id: str) -> None:
     def die(_: object) -> None:
         raise SystemExit
 
-    append, service._memory.append = service._memory.append, die  # type: ignore[method-assign]
+    append, service.memory.append = service.memory.append, die  # type: ignore[method-assign]
     with pytest.raises(SystemExit):
         service.complete(trace_id, "done", True, by=ALICE)
-    service._memory.append = append  # type: ignore[method-assign]
+    service.memory.append = append  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("trace_id", [UNKNOWN, *MALFORMED])
@@ -290,11 +293,12 @@ def test_a_trace_that_is_not_there_is_not_found(
         lambda: service.step(trace_id, "", "", by=ADMIN),
         lambda: service.tool_call(trace_id, "t", {}, None, 1, "success", by=ADMIN),
         lambda: service.complete(trace_id, "", True, by=ADMIN),
+        lambda: service.delete(trace_id, by=ADMIN),
         lambda: service.list(after=trace_id),
     ):
         with pytest.raises(TraceNotFoundError) as caught:
             call()
-        assert str(service._memory.connection.name) not in str(caught.value)
+        assert str(service.memory.connection.name) not in str(caught.value)
 
 
 def test_a_step_that_is_not_there_is_not_found(embedded: tuple[Memory, TraceService]) -> None:
@@ -332,6 +336,33 @@ def test_an_agents_key_adds_to_its_own_traces_alone(service: TraceService) -> No
     assert service.get(trace_id).agent == "alice"
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_deleted_trace_is_gone_and_takes_no_more(service: TraceService, is_open: bool) -> None:
+    kept = told_what_happens(service, "keep this")
+    trace_id = service.start("delete this", "s", by=ALICE).trace_id
+    service.tool_call(trace_id, "only_here", {}, None, 1, "success", by=ALICE)
+    if not is_open:
+        service.complete(trace_id, "done", True, by=ALICE)
+
+    with pytest.raises(NotPermittedError):
+        service.delete(trace_id, by=BOB)
+    service.delete(trace_id, by=ALICE)
+
+    for call in (
+        lambda: service.get(trace_id),
+        lambda: service.delete(trace_id, by=ALICE),
+        lambda: service.step(trace_id, "", "", by=ALICE),
+        lambda: service.tool_call(trace_id, "t", {}, None, 1, "success", by=ALICE),
+        lambda: service.complete(trace_id, "done", True, by=ALICE),
+    ):
+        with pytest.raises(TraceNotFoundError):
+            call()
+    assert [t.trace_id for t in service.list()] == [kept]
+    assert [t.trace_id for t in service.recall("delete this", False)] == [kept]
+    assert "only_here" not in {s.tool_name for s in service.tool_stats()}
+    assert _open_count(service) == 0
+
+
 def test_what_a_program_records_itself_is_not_added_to(
     embedded: tuple[Memory, TraceService],
 ) -> None:
@@ -363,10 +394,16 @@ def test_a_bad_field_is_named_and_nothing_is_recorded(
 ) -> None:
     service = embedded[1]
     trace_id = service.start("t", "s", by=ALICE).trace_id
-    good = {"tool_name": "t", "arguments": {}, "result": 1, "duration_ms": 1, "status": "success"}
+    good: dict[str, Any] = {
+        "tool_name": "t",
+        "arguments": {},
+        "result": 1,
+        "duration_ms": 1,
+        "status": "success",
+    }
 
     with pytest.raises(InvalidArgumentError) as caught:
-        service.tool_call(trace_id, **good | {field: value}, by=ALICE)  # type: ignore[arg-type] # wrong on purpose
+        service.tool_call(trace_id, **good | {field: value}, by=ALICE)
 
     assert caught.value.field == field
     assert service.get(trace_id).tool_calls == []
@@ -467,11 +504,17 @@ def test_another_server_than_the_one_meant_is_said(
 def test_many_at_once_open_and_complete_without_loss(
     embedded: tuple[Memory, TraceService],
 ) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     service = embedded[1]
     with ThreadPoolExecutor(8) as pool:
-        ids = list(pool.map(lambda n: told_what_happens(service, f"task {n}", 1), range(40)))
+        ids = list(pool.map(functools.partial(told_what_happens, service), map(str, range(40))))
 
     assert len(service.list(status="completed", limit=100)) == len(set(ids)) == 40
-    assert open_traces(str(service._memory.settings.store)).open_count(ALICE.key_id) == 0
+    assert _open_count(service) == 0
+
+
+def _open_count(service: TraceService) -> int:
+    settings = service.memory.settings
+    registry = open_traces(settings.store, ServerOptions.of(settings))
+    count = registry.open_count(ALICE.key_id)
+    registry.stop()
+    return count

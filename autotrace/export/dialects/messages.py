@@ -203,7 +203,8 @@ def _conversation(value: Any, role: str, depth: int) -> Iterator[Message]:
         return
     listed = items(read)
     if _is_pair(listed):
-        yield Message(_ROLES.get(listed[0], listed[0]), str(listed[1]))
+        said = str(listed[0])
+        yield Message(_ROLES.get(said, said), str(listed[1]))
         return
     for item in listed:
         yield from _conversation(item, role, depth + 1)

@@ -13,6 +13,7 @@ Rules:
 * A span whose parent is unknown (its process did not export it) belongs to the task that was
   running when it started, the innermost of those; if none was, to the first root task.
 * A span that neither is nor lies below a task is in no trace (statistics still count it).
+* Spans of other instrumentations are first put in our own words (dialects/).
 * A task whose trace was deleted makes none, and keeps what lies below it out of the others. A trace
   below it still names it as its parent.
 * The decisions of a trace are those of which any event happened in its task's share.
@@ -27,6 +28,7 @@ from typing import Any, Final
 import orjson
 
 from autotrace import semconv
+from autotrace.export.dialects import translate
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 from autotrace.export.roles import (
     Role,
@@ -64,6 +66,13 @@ def assemble(records: Iterable[SpanRecord]) -> list[Trace]:
     return [build_trace(tree, task) for tree in [Tree(records)] for task in tree.tasks]
 
 
+def calls_in(records: Sequence[SpanRecord]) -> list[SpanRecord]:
+    """Return every tool call among the records of one OpenTelemetry trace, in our own words."""
+    if any("scope" in record for record in records):
+        return Tree(records).calls()
+    return [record for record in records if role_of(record) == "tool"]
+
+
 class Tree:
     """The records of one OpenTelemetry trace, joined: who lies below which task."""
 
@@ -74,6 +83,10 @@ class Tree:
         """Span ids of the tasks whose traces were deleted."""
         for record in records:
             self._merge(record)
+        self.is_translated = any("scope" in record for record in self.spans.values())
+        """Whether spans of other instrumentations were put in our own words."""
+        if self.is_translated:
+            self.spans = translate(self.spans, self.erased)
         ordered = sorted(self.spans.values(), key=_order)
         self.roles: dict[str, Role] = {
             r["id"]: "erased" if r["id"] in self.erased else role_of(r) for r in ordered
@@ -110,6 +123,10 @@ class Tree:
         known = self.spans.get(span_id)
         if known is None or _supersedes(record, known):
             self.spans[span_id] = record
+
+    def calls(self) -> list[SpanRecord]:
+        """Return every tool call that has ended, inside and outside tasks."""
+        return [r for r in self.spans.values() if self.roles[r["id"]] == "tool" and "end_ns" in r]
 
     def nearest(self, record: SpanRecord, roles: Sequence[Role]) -> SpanRecord | None:
         """Return the closest span above this one that has one of the roles."""

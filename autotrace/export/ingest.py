@@ -31,15 +31,16 @@ from autotrace.errors import StoreUnavailableError
 from autotrace.export.assemble import Tree, summarize
 from autotrace.export.decision_index import DecisionIndex
 from autotrace.export.erase import finish, settle, unlist, without_erased
-from autotrace.export.records import SpanRecord, holds_content, record_key
+from autotrace.export.records import SpanRecord, holds_content, is_lone_root, record_key
 from autotrace.export.roles import (
     call_of,
     decision_id_of,
     role_of,
     trace_id_of,
 )
+from autotrace.export.translated import Changes, changes_of
 from autotrace.export.vectors import TextVectors
-from autotrace.store import schema, texts, timeline, traces
+from autotrace.store import schema, stats, texts, timeline, traces
 from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder
 from autotrace.store.log import MAX_PART_BYTES, Part, lost_ids, part_id, read_parts
@@ -73,6 +74,10 @@ class _TraceState:
             for record in part["records"]:
                 self.add(record, fresh=mine)
 
+    def is_empty(self) -> bool:
+        """Tell whether the log holds nothing of it."""
+        return self.parts == 0
+
     def is_complete(self) -> bool:
         """Tell whether a root, and all that has started, has ended: little will follow."""
         return any("end_ns" in r and not r.get("parent") for r in self.records) and all(
@@ -102,6 +107,19 @@ class _Projections:
     """Traces that have been completed by this batch."""
     summaries: dict[str, traces.Summary] = field(default_factory=dict[str, traces.Summary])
     calls: list[Call] = field(default_factory=list[Call])
+    gone: list[str] = field(default_factory=list[str])
+    """Traces that turn out to be none."""
+    taken_back: list[Call] = field(default_factory=list[Call])
+    """Calls that were counted and turn out to be none."""
+
+    def add(self, changes: Changes) -> None:
+        """Take in what changes for one OpenTelemetry trace."""
+        self.started += changes.started
+        self.completed += changes.completed
+        self.summaries |= changes.summaries
+        self.calls += changes.calls
+        self.gone += changes.gone
+        self.taken_back += changes.taken_back
 
 
 class Ingestor:
@@ -210,6 +228,8 @@ class Ingestor:
             written: dict[str, Any] = {}
             appended: dict[str, str] = {}
             for trace in pending:
+                if states[trace].is_empty() and all(map(is_lone_root, by_trace[trace])):
+                    continue  # a trace without agents, as far as anybody knows
                 for part in _new_parts(states[trace], by_trace[trace], writer, batch):
                     record_id = part_id(trace, states[trace].parts)
                     states[trace].parts += 1
@@ -318,7 +338,11 @@ class Ingestor:
             vectors,
             appender,
         )
+        if projections.gone:
+            traces.remove(collections, projections.gone)
         self._count_calls(collections, projections.calls, writer, batch)
+        if projections.taken_back:
+            stats.take_back(collections.state, f"{writer}.{batch}", _taken(projections.taken_back))
 
     def _count_calls(
         self, collections: Collections, calls: Sequence[Call], writer: str, batch: int
@@ -342,6 +366,16 @@ class Ingestor:
         while total > MAX_CACHED_RECORDS and self._states:
             _, state = self._states.popitem(last=False)
             total -= len(state.records)
+
+
+def _taken(calls: Iterable[Call]) -> dict[str, Any]:
+    """Return what the statistics are to take back, as it is stored."""
+    taken: dict[str, stats.TakenBack] = {}
+    for call in calls:
+        taken.setdefault(call.tool_name, stats.TakenBack(Counters(call.tool_name))).counters.count(
+            call
+        )
+    return stats.documents_of(taken)
 
 
 def _without_superseded(records: list[SpanRecord]) -> list[SpanRecord]:
@@ -415,15 +449,24 @@ def _decisions_in(records: Iterable[SpanRecord]) -> list[str]:
 
 
 def _texts_of_ended_tasks(records: Iterable[SpanRecord]) -> Iterator[str]:
+    translated: dict[str, list[SpanRecord]] = {}
     for record in records:
+        if "scope" in record:
+            translated.setdefault(record["trace"], []).append(record)
         attributes = record.get("attributes", {})
         if semconv.TASK in attributes and "end_ns" in record:
             yield str(attributes[semconv.TASK])
+    for of_trace in translated.values():
+        for task in Tree(of_trace).tasks:
+            yield str(task["attributes"][semconv.TASK])  # pyright: ignore[reportTypedDictNotRequiredAccess] - a task has them
 
 
 def _project(state: _TraceState, projections: _Projections) -> None:
     """Add what the batch changes for the tasks of one OpenTelemetry trace."""
     tree = Tree(state.records)
+    if tree.is_translated:
+        projections.add(changes_of(state.records, state.fresh, tree))
+        return
     roles = tree.roles
     projections.calls.extend(
         call_of(r) for r in state.fresh if roles.get(r["id"]) == "tool" and "end_ns" in r

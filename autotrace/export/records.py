@@ -100,7 +100,7 @@ def holds_content(record: SpanRecord) -> bool:
     return any(key not in _PLACE and key not in _KINDS for key in record)
 
 
-_PLACE = frozenset({"trace", "id", "parent", "start_ns", "end_ns", "open", "shared"})
+_PLACE = frozenset({"trace", "id", "parent", "start_ns", "end_ns", "open", "shared", "remote"})
 """Fields by which a span keeps its place in the tree, and by which it is known again."""
 _KINDS = frozenset({"skeleton", "interrupted", "erased"})
 

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from autotrace import semconv
 from autotrace.export.dialects import keys
-from autotrace.export.dialects.values import find, loads
+from autotrace.export.dialects.values import find, loads, mapping
 from autotrace.export.records import SpanRecord
 
 Kind = Literal["agent", "workflow", "llm", "tool", "handoff", "nothing", "other"]
@@ -107,8 +107,9 @@ def _by_name(record: SpanRecord, attributes: dict[str, Any]) -> Kind:
 
 def _is_graph_node(record: SpanRecord, attributes: dict[str, Any]) -> bool:
     """Tell whether an "agent" is a node of that name in the graph of one."""
-    metadata = loads(attributes.get("metadata"))
-    return isinstance(metadata, dict) and metadata.get("langgraph_node") == record.get("name")
+    metadata = mapping(loads(attributes.get("metadata"))) or {}
+    node = metadata.get("langgraph_node")
+    return node is not None and node == record.get("name")
 
 
 def _kind_of_tool(record: SpanRecord, attributes: dict[str, Any]) -> Kind:

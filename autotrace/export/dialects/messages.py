@@ -1,9 +1,9 @@
 """Messages to and from a model, in whichever shape an instrumentation has written them. Pure.
 
-There are a dozen shapes, and they nest: parts of the GenAI conventions, OpenAI's chat and responses,
-Anthropic's blocks, Gemini's contents, LangChain's constructors, the AI SDK's parts, Bedrock's. What
-a field means is the same in all that have it, so there is one lenient reader, and no dialect has to
-be known beforehand.
+There are a dozen shapes, and they nest: parts of the GenAI conventions, OpenAI's chat and
+responses, Anthropic's blocks, Gemini's contents, LangChain's constructors, the AI SDK's parts,
+Bedrock's. What a field means is the same in all that have it, so there is one lenient reader, and
+no dialect has to be known beforehand.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ _ROLES: Final = {
     "developer": "system",
 }
 _TEXT_TYPES: Final = frozenset({"text", "input_text", "output_text", "refusal"})
-_THOUGHT_TYPES: Final = frozenset({"reasoning", "thinking", "reasoningContent", "reasoning_content"})
+_THOUGHT_TYPES: Final = frozenset(
+    {"reasoning", "thinking", "reasoningContent", "reasoning_content"}
+)
 _CALL_TYPES: Final = frozenset({"tool_call", "tool-call", "tool_use", "function_call", "toolCall"})
 _ANSWER_TYPES: Final = frozenset(
     {
@@ -76,7 +78,10 @@ _ANSWER_TYPES: Final = frozenset(
         "function_response",
     }
 )
+_PART_TYPES: Final = _CALL_TYPES | _ANSWER_TYPES
 _MAX_DEPTH: Final = 12
+_MAX_KEY: Final = 200
+"""Characters of the key of a leaf; a longer one is nobody's."""
 _SUMMARY_REPR: Final = re.compile(r"Summary\(text=(['\"])(.*?)\1, type=", re.DOTALL)
 _LISTS: Final = ("messages", "contents", "choices", "generations")
 _HOLDERS: Final = ("inputs", "outputs", "output", "input", "new_message", "update", "response")
@@ -84,7 +89,7 @@ _HOLDERS: Final = ("inputs", "outputs", "output", "input", "new_message", "updat
 
 def inputs(record: SpanRecord) -> list[Message]:
     """Return what went into a model, oldest first."""
-    return next(filter(None, _all(record, wanted_input=True)), [])
+    return next((m for m in _all(record, wanted_input=True) if m), list[Message]())
 
 
 def outputs(record: SpanRecord) -> list[Message]:
@@ -121,7 +126,9 @@ def _of_attribute(key: str, value: Any, role: str, *, wanted_input: bool) -> lis
     if key != "events":
         return conversation(value, role)
     events = [event for event in items(loads(value)) if mapping(event) is not None]
-    chosen = [e for e in events if (e.get(keys.EVENT_NAME) == keys.CHOICE_EVENT) is not wanted_input]
+    chosen = [
+        e for e in events if (e.get(keys.EVENT_NAME) == keys.CHOICE_EVENT) is not wanted_input
+    ]
     return conversation(chosen, role)
 
 
@@ -134,7 +141,7 @@ def _of_ai_sdk(attributes: Mapping[str, Any]) -> list[Message]:
 
 def _of_events(record: SpanRecord, role: str, *, wanted_input: bool) -> list[Message]:
     messages: list[Message] = []
-    details = "gen_ai.input.messages" if wanted_input else "gen_ai.output.messages"
+    details = (keys.INPUT_MESSAGES if wanted_input else keys.OUTPUT_MESSAGES)[0]
     for event in record.get("events", []):
         name, attributes = event["name"], event["attributes"]
         if name == keys.DETAILS_EVENT and details in attributes:
@@ -154,25 +161,22 @@ def _nested(attributes: Mapping[str, Any], prefix: str) -> list[Any]:
         if not key.startswith(prefix):
             continue
         *path, leaf = key[len(prefix) :].split(".")
-        if not (path and path[0].isdigit()):
+        if not (path and path[0].isdecimal()) or len(path) > _MAX_DEPTH or len(key) > _MAX_KEY:
             continue
-        node = root
+        node: dict[str, Any] | None = root
         for name in path:
-            inner = node.setdefault(name, {})
-            if not isinstance(inner, dict):
-                break  # a leaf and a branch of one name: the first one stays
-            node = inner
-        else:
+            # A leaf and a branch of one name: the first one stays.
+            node = None if node is None else mapping(node.setdefault(name, {}))
+        if node is not None:
             node.setdefault(leaf, value)
-    lists = _with_lists(root)
-    return lists if isinstance(lists, list) else []
+    return items(_with_lists(root))
 
 
 def _with_lists(node: Any) -> Any:
     inside = mapping(node)
     if inside is None:
         return node
-    if inside and all(key.isdigit() for key in inside):
+    if inside and all(key.isdecimal() for key in inside):
         return [_with_lists(inside[key]) for key in sorted(inside, key=int)]
     return {key: _with_lists(value) for key, value in inside.items()}
 
@@ -199,7 +203,8 @@ def _conversation(value: Any, role: str, depth: int) -> Iterator[Message]:
         return
     listed = items(read)
     if _is_pair(listed):
-        yield Message(_ROLES.get(listed[0], listed[0]), str(listed[1]))
+        said = str(listed[0])
+        yield Message(_ROLES.get(said, said), str(listed[1]))
         return
     for item in listed:
         yield from _conversation(item, role, depth + 1)
@@ -218,7 +223,7 @@ def _is_pair(listed: list[Any]) -> bool:
 
 
 def _of_object(held: dict[str, Any], role: str, depth: int) -> Iterator[Message]:
-    if held.get("type") in _ROLES and mapping(held.get("data")) is not None:
+    if _type_of(held) in _ROLES and mapping(held.get("data")) is not None:
         inner = {"type": held["type"], **held["data"]}
         yield from _of_object(inner, role, depth + 1)
         return
@@ -240,10 +245,7 @@ def _of_object(held: dict[str, Any], role: str, depth: int) -> Iterator[Message]
             return
     if "content" not in held and "parts" not in held and "tool_calls" not in held:
         for name in _HOLDERS:
-            if isinstance(held.get(name), dict | list) and held.get("type") not in (
-                *_CALL_TYPES,
-                *_ANSWER_TYPES,
-            ):
+            if isinstance(held.get(name), dict | list) and _type_of(held) not in _PART_TYPES:
                 yield from _conversation(held[name], role, depth + 1)
                 return
         if isinstance(held.get("prompt"), str):
@@ -253,19 +255,28 @@ def _of_object(held: dict[str, Any], role: str, depth: int) -> Iterator[Message]
 
 
 def _message(held: dict[str, Any], role: str) -> Message:
-    said = held.get("role") or held.get("type")
-    message = Message(_ROLES.get(str(said), str(said)) if "role" in held or said in _ROLES else role)
+    said = find(held, ("role", "type"))
+    name = str(said)
+    if name in _ROLES:
+        role = _ROLES[name]
+    elif "role" in held:
+        role = name
+    message = Message(role)
     if message.role == "tool" and "parts" not in held:
         content = held.get("content")
         call_id = find(held, ("tool_call_id", "id"))
         parts = [part for part in items(loads(content)) if _type_of(part) in _ANSWER_TYPES]
         if not parts and "toolResult" not in str(content)[:200]:
             failed = held.get("status") == "error"
-            message.answers.append(Answer(content, _text_or_none(call_id), held.get("name"), failed))
+            message.answers.append(
+                Answer(content, _text_or_none(call_id), held.get("name"), failed)
+            )
             return message
     if _type_of(held) in _CALL_TYPES | _ANSWER_TYPES | _THOUGHT_TYPES and "role" not in held:
         _add_part(message, held)
         return message
+    if not held.keys() & {"role", "content", "parts"}:
+        _add_part(message, held)  # Bedrock's content, without the message around it
     content = held.get("parts", held.get("content"))
     parts = loads(content) if isinstance(content, str) and content.startswith("[{") else content
     if isinstance(parts, str):
@@ -285,9 +296,9 @@ def _message(held: dict[str, Any], role: str) -> Message:
     return message
 
 
-def _type_of(part: Any) -> Any:
-    inside = mapping(part)
-    return None if inside is None else find(inside, ("type", "kind", "part_kind"))
+def _type_of(part: Any) -> str | None:
+    found = find(mapping(part) or {}, ("type", "kind", "part_kind"))
+    return found if isinstance(found, str) else None
 
 
 def _add_text(message: Message, text: str) -> None:
@@ -357,7 +368,7 @@ def _calls(part: Any) -> Iterator[Call]:
     arguments = find(function, named_arguments)
     if arguments is None:
         arguments = find(inside, named_arguments)
-    is_call = _type_of(inside) in (*_CALL_TYPES, "function") or function or "toolName" in inside
+    is_call = _type_of(inside) in {*_CALL_TYPES, "function"} or function or "toolName" in inside
     if (is_call or arguments is not None) and _type_of(inside) not in _ANSWER_TYPES:
         call_id = find(inside, ("call_id", "id", "toolCallId", "toolUseId", "tool_call_id"))
         yield Call(name, arguments_of(arguments), _text_or_none(call_id))
@@ -370,7 +381,9 @@ def _answer(inside: dict[str, Any]) -> Answer | None:
             return _answer({"type": "tool_result", **wrapped})
     if _type_of(inside) not in _ANSWER_TYPES:
         return None
-    call_id = find(inside, ("call_id", "tool_use_id", "toolUseId", "toolCallId", "tool_call_id", "id"))
+    call_id = find(
+        inside, ("call_id", "tool_use_id", "toolUseId", "toolCallId", "tool_call_id", "id")
+    )
     content = find(inside, ("response", "result", "output", "content"))
     failed = inside.get("is_error") is True or inside.get("status") == "error"
     name = find(inside, ("name", "toolName"))

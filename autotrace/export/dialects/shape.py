@@ -14,7 +14,7 @@ spans arrive. Only an agent is taken for a run while what is above it is not kno
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -43,7 +43,7 @@ class Run:
     agents: list[SpanRecord] = field(default_factory=list[SpanRecord])
     """Agents and workflows that are parts of it."""
     models: dict[str, list[SpanRecord]] = field(default_factory=dict[str, list[SpanRecord]])
-    """Calls of models, each with its layers: by the span id of the outermost, which is the first."""
+    """Calls of models, each with its layers, the outermost first; by the span id of that one."""
     tools: list[SpanRecord] = field(default_factory=list[SpanRecord])
     handoffs: list[SpanRecord] = field(default_factory=list[SpanRecord])
     managed: list[SpanRecord] = field(default_factory=list[SpanRecord])
@@ -57,8 +57,8 @@ class Shape:
     runs: list[Run]
     loose_tools: list[SpanRecord]
     """Tool calls in no run."""
-    failed_inside: set[str]
-    """Tool calls of which an inner span failed, by span id."""
+    failed_inside: dict[str, SpanRecord]
+    """Of tool calls of which an inner span failed, that span; by the id of the outermost."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,17 @@ _OPENERS: Final[frozenset[Kind]] = frozenset({"agent", "workflow"})
 
 
 class _Shaper:
-    def __init__(self, spans: Mapping[str, SpanRecord]) -> None:
+    def __init__(self, spans: Mapping[str, SpanRecord], erased: Set[str]) -> None:
         self._spans = spans
         self._ordered = sorted(
             spans.values(), key=lambda r: (r["start_ns"], -r.get("end_ns", 2**63), r["id"])
         )
         self._kinds: dict[str, Kind] = {}
-        self._own_tasks: set[str] = set()
+        self._own_tasks = set(erased)
         self._own_tools: dict[str, str] = {}
         for record in self._ordered:
             attributes = record.get("attributes") or {}
-            if is_foreign(record):
+            if is_foreign(record) and record["id"] not in erased:
                 self._kinds[record["id"]] = kind_of(record)
             elif attributes.get(semconv.KIND) == semconv.KIND_TASK:
                 self._own_tasks.add(record["id"])
@@ -176,39 +176,39 @@ class _Shaper:
 
     def shape(self) -> Shape:
         """Sort the spans into runs."""
-        runs: dict[str, Run] = {}
-        loose_tools: list[SpanRecord] = []
-        failed_inside: set[str] = set()
+        runs = {
+            record["id"]: Run(
+                record, record["id"] in self._own_tasks, record["id"] in self._by_hand
+            )
+            for record in self._ordered
+            if self._places[record["id"]].run == record["id"]
+        }
+        shape = Shape(list(runs.values()), [], {})
         for record in self._ordered:
-            span_id = record["id"]
-            place = self._places[span_id]
-            if place.run == span_id:
-                runs[span_id] = Run(record, span_id in self._own_tasks, span_id in self._by_hand)
-        for record in self._ordered:
-            span_id = record["id"]
-            place = self._places[span_id]
+            place, kind = self._places[record["id"]], self._kinds.get(record["id"])
             run = runs.get(place.run or "")
-            kind = self._kinds.get(span_id)
             if kind == "tool" and place.layer_of is not None:
                 if record.get("status") == STATUS_ERROR:
-                    failed_inside.add(place.layer_of)
-            elif kind == "tool" and run is None:
-                loose_tools.append(record)
-            elif run is None or kind is None:
-                continue
+                    shape.failed_inside[place.layer_of] = record
             elif kind == "tool":
-                run.tools.append(record)
-            elif kind == "llm":
-                run.models.setdefault(place.layer_of or span_id, []).append(record)
-            elif kind == "handoff":
-                run.handoffs.append(record)
-            elif kind in _OPENERS and place.run != span_id:
-                run.agents.append(record)
-            elif kind == "agent" and _is_managed(record):
-                above = self._places.get(record.get("parent") or "", _NOWHERE)
-                if above.run is not None and not above.in_tool:
-                    runs[above.run].managed.append(record)
-        return Shape(list(runs.values()), loose_tools, failed_inside)
+                (shape.loose_tools if run is None else run.tools).append(record)
+            elif kind is not None and run is not None:
+                self._sort_in(record, kind, run, runs)
+        return shape
+
+    def _sort_in(self, record: SpanRecord, kind: Kind, run: Run, runs: Mapping[str, Run]) -> None:
+        span_id = record["id"]
+        if kind == "llm":
+            outermost = self._places[span_id].layer_of or span_id
+            run.models.setdefault(outermost, []).append(record)
+        elif kind == "handoff":
+            run.handoffs.append(record)
+        elif kind in _OPENERS and run.opener is not record:
+            run.agents.append(record)
+        elif kind == "agent" and _is_managed(record):
+            above = self._places.get(record.get("parent") or "", _NOWHERE)
+            if above.run is not None and not above.in_tool:
+                runs[above.run].managed.append(record)
 
 
 def _is_managed(record: SpanRecord) -> bool:
@@ -216,6 +216,11 @@ def _is_managed(record: SpanRecord) -> bool:
     return record.get("scope") == keys.SMOLAGENTS_SCOPE
 
 
-def shape_of(spans: Mapping[str, SpanRecord]) -> Shape:
-    """Find the runs among the spans of one OpenTelemetry trace."""
-    return _Shaper(spans).shape()
+def shape_of(spans: Mapping[str, SpanRecord], erased: Set[str] = frozenset()) -> Shape:
+    """Find the runs among the spans of one OpenTelemetry trace.
+
+    Args:
+        spans: By span id.
+        erased: Tasks that are runs as ours are, whatever is left of them.
+    """
+    return _Shaper(spans, erased).shape()

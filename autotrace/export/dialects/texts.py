@@ -31,7 +31,16 @@ from autotrace.export.dialects.values import (
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 
 _ASKED: Final = ("task", "prompt", "query", "question", "input", "user_input", "message", "request")
-_ANSWERED: Final = ("raw", "output", "answer", "result", "final_output", "text", "response", "content")
+_ANSWERED: Final = (
+    "raw",
+    "output",
+    "answer",
+    "result",
+    "final_output",
+    "text",
+    "response",
+    "content",
+)
 _USELESS_TYPES: Final = frozenset({"_OTHER", "tool_error", "TOOL_ERROR", "error"})
 _MANAGED_TASK: Final = re.compile(r"\nTask:\n(.*?)\n---\n", re.DOTALL)
 """What an agent is asked whom another one manages, in the middle of a prompt."""
@@ -129,7 +138,8 @@ def _answered(record: SpanRecord) -> str | None:
             text = _answered_in(value)
             if text:
                 return text
-    return last_answer(outputs(record))
+    text = last_answer(outputs(record))
+    return None if text is None else text.strip()
 
 
 def _answered_in(value: Any) -> str | None:
@@ -151,9 +161,9 @@ def _answered_in(value: Any) -> str | None:
 def agent_of(run: Run) -> str | None:
     """Return the name of the agent that was asked."""
     records = [run.opener, *run.agents]
-    for record in records:
+    for record in [*records, *(layers[0] for layers in run.models.values())]:
         name = find(record.get("attributes") or {}, keys.AGENT_NAMES)
-        if name is not None and name not in keys.DEFAULT_AGENT_NAMES:
+        if name is not None and str(name) not in keys.DEFAULT_AGENT_NAMES:
             return str(name)
     for record in records:
         if kind_of(record) == "agent" and (name := _name_in(record.get("name", ""))):

@@ -9,7 +9,7 @@ no span, but were asked for by a model and answered, get one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,17 +28,23 @@ from autotrace.export.dialects.texts import (
 from autotrace.export.dialects.values import arguments_of, dumps, find, loads, result_of
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 
-_KEPT: Final = ("trace", "id", "parent", "name", "start_ns", "end_ns")
+_KEPT: Final = frozenset({"trace", "id", "parent", "name", "start_ns", "end_ns"})
 _NO_FAILURE: Final = ("Command(", "ParentCommand(")
 """How LangGraph reports a handoff: as an error that is none."""
 
 
-def translate(spans: Mapping[str, SpanRecord]) -> dict[str, SpanRecord]:
+def translate(
+    spans: Mapping[str, SpanRecord], erased: Set[str] = frozenset()
+) -> dict[str, SpanRecord]:
     """Return the spans of one OpenTelemetry trace in our own words, by span id.
 
     Spans of our own are returned as they are. The answer depends on the set of spans alone.
+
+    Args:
+        spans: By span id.
+        erased: Tasks whose traces were deleted: what lies below is none of any other run.
     """
-    shape = shape_of(spans)
+    shape = shape_of(spans, erased)
     said = {span_id: r if not is_foreign(r) else _silent(r) for span_id, r in spans.items()}
     for tool in shape.loose_tools:
         said[tool["id"]] = _ToolSpan(tool, shape.failed_inside).translated()
@@ -53,7 +59,7 @@ def _silent(record: SpanRecord) -> SpanRecord:
 
 
 def _with(record: SpanRecord, attributes: dict[str, Any]) -> SpanRecord:
-    made: Any = {key: record[key] for key in _KEPT if key in record}
+    made: Any = {key: value for key, value in record.items() if key in _KEPT}
     made["attributes"] = {key: value for key, value in attributes.items() if value is not None}
     return made
 
@@ -85,14 +91,15 @@ class _Turn:
 class _ToolSpan:
     """A span of a tool call, and what its model said of it."""
 
-    def __init__(self, record: SpanRecord, failed_inside: set[str]) -> None:
+    def __init__(self, record: SpanRecord, failed_inside: Mapping[str, SpanRecord]) -> None:
         self.record = record
         self.name = tool_name(record)
         attributes = record.get("attributes") or {}
         call_id = find(attributes, keys.TOOL_CALL_IDS)
         self.call_id = None if call_id is None else str(call_id)
         self.arguments = arguments_of(
-            find(attributes, keys.TOOL_ARGUMENTS) or self._in_event(keys.TOOL_MESSAGE_EVENT, "content")
+            find(attributes, keys.TOOL_ARGUMENTS)
+            or self._in_event(keys.TOOL_MESSAGE_EVENT, "content")
         )
         given = find(attributes, keys.TOOL_RESULTS)
         if given is None:
@@ -100,10 +107,10 @@ class _ToolSpan:
         self.result, self._failed = result_of(given)
         if loads(given) == {}:
             self.result = None  # LangSmith's, of a call that failed
+        self._failing = record if record.get("status") == STATUS_ERROR else None
+        self._failing = self._failing or failed_inside.get(record["id"])
         self._failed |= (
-            record.get("status") == STATUS_ERROR
-            or record["id"] in failed_inside
-            or attributes.get(keys.STRANDS_TOOL_STATUS) == "error"
+            self._failing is not None or attributes.get(keys.STRANDS_TOOL_STATUS) == "error"
         )
 
     def _in_event(self, name: str, key: str) -> Any:
@@ -121,9 +128,17 @@ class _ToolSpan:
             self._failed |= failed or answer.failed
 
     def translated(self) -> SpanRecord:
-        error, kind = failure_of(self.record, self.result) if self._failed else (None, None)
+        failing = self._failing or self.record
+        error, kind = failure_of(failing, self.result) if self._failed else (None, None)
         return _tool_record(
-            self.record, self.name, self.call_id, self.arguments, self.result, self._failed, error, kind
+            self.record,
+            self.name,
+            self.call_id,
+            self.arguments,
+            self.result,
+            self._failed,
+            error,
+            kind,
         )
 
 
@@ -156,7 +171,7 @@ def _tool_record(
 class _Translator:
     """Translates one run."""
 
-    def __init__(self, run: Run, failed_inside: set[str]) -> None:
+    def __init__(self, run: Run, failed_inside: Mapping[str, SpanRecord]) -> None:
         self._run = run
         self._tools = [_ToolSpan(record, failed_inside) for record in run.tools]
         self._turns = [] if run.own else _turns(run.models.values())
@@ -247,7 +262,9 @@ class _Translator:
         open_tools = list(self._tools)
         rebuilt: list[SpanRecord] = []
         for index, turn in enumerate(self._turns):
-            calls = [c for c in turn.calls if not is_handoff(c.name) and c.name != keys.FINAL_ANSWER]
+            calls = [
+                c for c in turn.calls if not is_handoff(c.name) and c.name != keys.FINAL_ANSWER
+            ]
             if not calls:
                 continue
             following = self._turns[index + 1] if index + 1 < len(self._turns) else None
@@ -260,7 +277,7 @@ class _Translator:
                 elif answer is not None or (following is None and self._failing is not None):
                     rebuilt.append(self._rebuilt(turn, following, number, call, answer))
         managed = {agent_of(Run(agent)) for agent in self._run.managed}
-        return [r for r in rebuilt if r["attributes"][semconv.GEN_AI_TOOL_NAME] not in managed]
+        return [r for r in rebuilt if tool_name(r) not in managed]
 
     def _rebuilt(
         self, turn: _Turn, following: _Turn | None, number: int, call: Call, answer: Answer | None
@@ -302,8 +319,8 @@ def _turns(groups: Iterable[Sequence[SpanRecord]]) -> list[_Turn]:
         turns.append(
             _Turn(
                 layers[0],
-                next(filter(None, asked), []),
-                next(filter(None, said), []),
+                next((m for m in asked if m), list[Message]()),
+                next((m for m in said if m), list[Message]()),
             )
         )
     return [turn for turn in turns if turn.said or not _is_told_by(turns, turn)]
@@ -313,9 +330,7 @@ def _is_told_by(turns: Sequence[_Turn], silent: _Turn) -> bool:
     """Tell whether another span is about the same call, and has the words that this one has not."""
     start_ns, end_ns = silent.record["start_ns"], silent.record.get("end_ns", 0)
     return any(
-        turn.said
-        and turn.record["start_ns"] <= start_ns
-        and end_ns <= turn.record.get("end_ns", 0)
+        turn.said and turn.record["start_ns"] <= start_ns and end_ns <= turn.record.get("end_ns", 0)
         for turn in turns
     )
 

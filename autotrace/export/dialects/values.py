@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, cast
@@ -15,6 +16,7 @@ import orjson
 
 _MAX_REPR_CHARACTERS: Final = 100_000
 """Longer reprs stay text: Python's parser takes a hundred times as long as JSON's."""
+_TOO_DEEP: Final = "[nested too deeply]"
 _MAX_DEPTH: Final = 8
 """How many envelopes are opened, one inside the other."""
 _ENVELOPES: Final = ("data", "kwargs", "output", "outputs", "update", "response", "blocks")
@@ -49,7 +51,13 @@ _WORDS: Final = frozenset({"true", "false", "null"})
 
 def dumps(value: Any) -> str:
     """Write a value as JSON, as our own attributes hold values."""
-    return orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    except orjson.JSONEncodeError:  # half a character, a large number, too many levels
+        try:
+            return json.dumps(value, default=repr, skipkeys=True)
+        except (RecursionError, ValueError):
+            return json.dumps(_TOO_DEEP)
 
 
 def mapping(value: Any) -> dict[str, Any] | None:
@@ -62,7 +70,7 @@ def items(value: Any) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
-def arguments_of(value: Any) -> Any:
+def arguments_of(value: Any, depth: int = 0) -> Any:
     """Return the arguments of a tool call by parameter name, out of what they are wrapped in.
 
     Positional arguments, and the one text of a tool with one parameter, stay as they are.
@@ -71,12 +79,12 @@ def arguments_of(value: Any) -> Any:
     if isinstance(read, str):
         read = loads(read)  # JSON in JSON
     wrapped = mapping(read)
-    if wrapped is None:
+    if wrapped is None or depth >= _MAX_DEPTH:
         return read
     if "input_str" in wrapped:
-        return arguments_of(wrapped["input_str"])
+        return arguments_of(wrapped["input_str"], depth + 1)
     if "tool_name" in wrapped and "arguments" in wrapped:
-        return arguments_of(wrapped["arguments"])
+        return arguments_of(wrapped["arguments"], depth + 1)
     if "kwargs" in wrapped and not wrapped.keys() - {"args", "kwargs", "sanitize_inputs_outputs"}:
         named = mapping(wrapped["kwargs"]) or {}
         positional = items(wrapped.get("args"))
@@ -127,7 +135,7 @@ def _unwrap_object(wrapped: dict[str, Any], depth: int) -> tuple[Any, bool]:
         inside = wrapped.get(name)
         known = inside is not None and (
             len(wrapped) == 1
-            or (name == "data" and wrapped.get("type") in _MESSAGE_TYPES)
+            or (name == "data" and str(wrapped.get("type")) in _MESSAGE_TYPES)
             or (name == "kwargs" and "lc" in wrapped)
             or (name in ("output", "outputs") and wrapped.keys() <= {name, "kwargs", "tags"})
             or (name == "response" and wrapped.keys() <= {"id", "name", "response"})
@@ -146,8 +154,10 @@ _MESSAGE_MARKS: Final = frozenset({"tool_call_id", "isError", "is_error", "struc
 def _is_message(wrapped: dict[str, Any]) -> bool:
     if "content" not in wrapped:
         return False
-    return wrapped.get("type") in _MESSAGE_TYPES or bool(wrapped.keys() & _MESSAGE_MARKS) or (
-        wrapped.keys() <= {"content", "status", "role", "name", "artifact"}
+    return (
+        str(wrapped.get("type")) in _MESSAGE_TYPES
+        or bool(wrapped.keys() & _MESSAGE_MARKS)
+        or (wrapped.keys() <= {"content", "status", "role", "name", "artifact"})
     )
 
 
@@ -177,7 +187,7 @@ def _says_failed(value: Any) -> bool:
     if inside.get("status") == "error":
         return True
     error = inside.get("error")
-    return isinstance(error, str | dict) and bool(error) and len(inside) <= 3
+    return bool(mapping(error) or (isinstance(error, str) and error)) and len(inside) <= 3
 
 
 def is_error_text(text: str) -> bool:
@@ -191,14 +201,13 @@ _ERROR_TEXT: Final = re.compile(
 )
 
 
-def error_text(value: Any) -> str | None:
+def error_text(value: Any, depth: int = 0) -> str | None:
     """Return what the report of an error says."""
     inside = mapping(value)
-    if inside is None:
+    if inside is None or depth >= _MAX_DEPTH:
         return value if isinstance(value, str) and value else None
     for name in ("error_message", "error", "data", "message"):
-        said = inside.get(name)
-        text = error_text(said) if isinstance(said, str | dict) else None
+        text = error_text(inside.get(name), depth + 1)
         if text:
             return text
     return None
@@ -209,4 +218,4 @@ def message_in(text: str) -> str:
     start = text.find("{")
     inside = mapping(loads(text[start:])) if start >= 0 else None
     said = None if inside is None else error_text(inside)
-    return said or text.split("Traceback (most recent call last)")[0].strip()
+    return said or text.partition("Traceback (most recent call last)")[0].strip()

@@ -86,7 +86,7 @@ class Running:
     process: psutil.Process
 
     def memory_bytes(self) -> int:
-        """Return what it and the processes that it has started hold."""
+        """Return what it and its workers hold; the process that stores is nobody's child."""
         processes = [self.process, *self.process.children(recursive=True)]
         return sum(process.memory_info().rss for process in processes)
 

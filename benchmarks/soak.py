@@ -1,4 +1,8 @@
-"""What a server holds after a long load: the memory of all its processes, part by part."""
+"""What a server holds after a long load, part by part.
+
+The process that stores is not counted: it holds Chroma's index, which grows with the store; what
+that costs is in growth.py.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ def run(size: Size) -> Report:
             )
             traces += done.units
             held_mb.append(server.memory_bytes() / 1e6)
-            what = f"memory of all processes after {part * size.soak_s / PARTS:g} s"
+            what = f"memory of a server after {part * size.soak_s / PARTS:g} s"
             report.facts.append(Fact(f"soak.memory.{part}", what, "MB", held_mb[-1]))
     what = f"memory of a server after {size.soak_s:g} s of {CLIENTS} clients, to a fifth of it"
     report.figures.append(compared("soak.memory", what, "MB", held_mb[-1], held_mb[0]))

@@ -24,12 +24,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from autotrace.export.exporter import open_connection
 from autotrace.export.otlp_in import (
-    MAX_TEXT_CHARS,
     Batch,
     MalformedBatchError,
     read_json,
     read_protobuf,
 )
+from autotrace.export.otlp_span import MAX_TEXT_CHARS
 from autotrace.reader import Reader
 from autotrace.settings import load_settings
 from tests.embedders import HashEmbedder

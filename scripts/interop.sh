@@ -27,7 +27,7 @@ install_python() { # name
     is_installed "$1" && return
     echo "installing $(grep -v '^#' "$pins-$1.txt") into .venv-$1"
     "$python" -m venv --clear ".venv-$1"
-    ".venv-$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$pins-$1.txt"
+    ".venv-$1/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check -r "$pins-$1.txt"
     cp "$pins-$1.txt" ".venv-$1/installed-requirements.txt"
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 import tempfile
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -32,6 +31,7 @@ from autotrace.cli.opening import (
 )
 from autotrace.cli.terminal import Screen, busy, complain, print_json, progress
 from autotrace.cli.text import one_line
+from autotrace.models import TraceStatus
 from autotrace.reader import MAX_PAGE, MAX_RECALL, Reader
 from autotrace.semconv import TRACE_ID_PREFIX
 from autotrace.settings import Settings, load_settings
@@ -58,14 +58,6 @@ app.add_typer(serving.keys_app, name="keys")
 _command = command_of(app)
 _command(serving.serve)
 _command(mcp.mcp)
-
-
-class Status(StrEnum):
-    """What `--status` takes."""
-
-    ACTIVE = "active"
-    COMPLETED = "completed"
-    INTERRUPTED = "interrupted"
 
 
 AgentOption = Annotated[
@@ -139,7 +131,7 @@ def demo(
 @_command
 def traces(
     status: Annotated[
-        Status | None, typer.Option("--status", help="Only traces of this status.")
+        TraceStatus | None, typer.Option("--status", help="Only traces of this status.")
     ] = None,
     session: SessionOption = None,
     agent: AgentOption = None,
@@ -159,7 +151,7 @@ def traces(
     """List traces, the newest first."""
     with open_reader(store, embedder) as reader:
         found = reader.list_traces(
-            status=None if status is None else status.value,
+            status=status,
             session_id=session,
             agent=agent,
             limit=limit,

@@ -47,6 +47,7 @@ from autotrace.store.log import MAX_PART_BYTES, Part, lost_ids, part_id, read_pa
 from autotrace.store.schema import Collections
 from autotrace.store.slots import Appender
 from autotrace.store.stats import Call, Counters, read_writer, write_counters
+from autotrace.store.tuning import Tuner
 
 MAX_CACHED_RECORDS: Final = 50_000
 """How many span records of traces under way are kept in memory, to spare reading them back."""
@@ -145,6 +146,7 @@ class Ingestor:
         self._states: OrderedDict[str, _TraceState] = OrderedDict()
         self._generation = ""
         self._counters: dict[str, Counters] | None = None
+        self._tuner = Tuner()
 
     def forget(self) -> None:
         """Drop what is remembered of the store: another process may be writing from now on."""
@@ -182,7 +184,13 @@ class Ingestor:
                     written |= projections.summaries
                     changed = self._overtaken(collections, states, writer, batch)
                     self._unlist(collections, changed, written, vectors)
+                # A server has its collections open for others, too.
+                must_reopen = self._connection.exclusive and self._tuner.stored(
+                    collections, len(records)
+                )
             self._generation = self._connection.generation()
+            if must_reopen:
+                self._connection.expire()
             if self._decisions is not None:
                 self._decisions.update(_decisions_in(records))
         except BaseException:

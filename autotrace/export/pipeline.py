@@ -215,6 +215,8 @@ class Pipeline:
         recorded = self._drainer.recorded_up_to()
         done = self._drainer.is_stored(recorded, self._drainer.stored_places())
         if not done:
+            left_alone = filter(self._drainer.is_left_alone, recorded)
+            recorded = {p: recorded[p] for p in recorded.keys() - set(left_alone)}
             with self._stored:
                 self._waiting += 1
                 self._catching_up += 1

@@ -26,6 +26,7 @@ from autotrace.errors import (
     InvalidArgumentError,
     LimitExceededError,
     StepNotFoundError,
+    StoreUnavailableError,
     TraceNotFoundError,
     TraceStateError,
 )
@@ -42,10 +43,10 @@ from autotrace.models import (
 from autotrace.service import told
 from autotrace.service.intake import reject_others
 from autotrace.service.reading import TraceReading, unnamed
-from autotrace.service.tidying import KEPT_FOR_S, Tidier
+from autotrace.service.tidying import ABANDONED_AFTER_S, KEPT_FOR_S, Tidier
 from autotrace.service.told import SpanIds
 from autotrace.store.connection import ServerOptions
-from autotrace.store.open_traces import Entry, open_traces
+from autotrace.store.open_traces import open_traces
 from autotrace.store.times import utc
 
 MAX_DURATION_MS: Final = 366 * 24 * 60 * 60 * 1000
@@ -73,7 +74,7 @@ class TraceService(TraceReading):
         self._open = open_traces(settings.store, ServerOptions.of(settings))
         self._known: OrderedDict[str, str] = OrderedDict()
         self._known_lock = threading.Lock()
-        self._tidier = Tidier(memory, self._open, self._record_ending)
+        self._tidier = Tidier(memory, self._open, self._record)
 
     def start(
         self,
@@ -117,7 +118,11 @@ class TraceService(TraceReading):
         trace_id = told.trace_id_of(ids)
         opening = {"agent": by.agent, "key_id": by.key_id, "begun": begun}
         self._open.begin(trace_id, by.key_id, opening)
-        self._record(begun)
+        try:
+            self._record(begun)
+        except StoreUnavailableError:
+            self._open.remove([trace_id])  # nobody learns of it
+            raise
         self._remember(trace_id, by.agent)
         self._tidier.tidy_if_due()
         recorded: Any = begun.get("attributes", {})[semconv.TASK]
@@ -258,7 +263,7 @@ class TraceService(TraceReading):
             closing = self._open.complete(trace_id, entry.opening["key_id"], mine)
         if closing["digest"] != digest:
             raise TraceStateError(trace_id, "to complete it otherwise", "it is completed")
-        self._record_ending(Entry(entry.opening, closing))
+        self._record(told.task_completed(entry.opening, closing))
         return CompletedTrace(
             trace_id=trace_id,
             success=closing["success"],
@@ -293,17 +298,28 @@ class TraceService(TraceReading):
         Raises:
             TraceNotFoundError: There is no such trace.
             NotPermittedError: It is another agent's.
-            StoreUnavailableError: The store does not answer: ask again.
+            StoreUnavailableError: The store does not answer. Ask again: it may be deleted in part.
         """
-        trace = self.get(trace_id)
-        by.check_owns(trace.agent, trace_id)
-        with unnamed():
-            self.memory.delete_trace(trace_id, self._wait_s)
+        if told.task_named(trace_id) is None:
+            raise TraceNotFoundError(trace_id)
+        entry = self._open.find(trace_id)
+        agent = self.get(trace_id).agent if entry is None else entry.opening["agent"]
+        by.check_owns(agent, trace_id)
+        self._catch_up()
+        try:
+            with unnamed():
+                self.memory.delete_trace(trace_id, self._wait_s)
+        except TraceNotFoundError:
+            # Deleted by a process that has died before it could have the registry forget it.
+            self._open.remove([trace_id])
+            raise
         self._open.remove([trace_id])
 
-    def tidy(self, kept_for_s: float = KEPT_FOR_S) -> None:
-        """Have the registry forget what the store knows; `start` sees to it. See `Tidier.tidy`."""
-        self._tidier.tidy(kept_for_s)
+    def tidy(
+        self, kept_for_s: float = KEPT_FOR_S, abandoned_after_s: float = ABANDONED_AFTER_S
+    ) -> None:
+        """Tidy up the registry, as `start` has it done now and then; see `Tidier.tidy`."""
+        self._tidier.tidy(kept_for_s, abandoned_after_s)
 
     def stop(self) -> None:
         """Let go of the registry; the memory is stopped by who made it."""
@@ -313,17 +329,6 @@ class TraceService(TraceReading):
         self.memory.append([record])
         if not self.memory.settings.is_embedded:
             self.memory.pipeline.flush(self._wait_s)
-
-    def _record_ending(self, entry: Entry) -> None:
-        closing = entry.closing
-        self._record(
-            told.task_ended(
-                entry.opening["begun"],
-                closing["ended_ns"],
-                outcome=closing["outcome"],
-                success=closing["success"],
-            )
-        )
 
     def _open_task(self, trace_id: str, by: Principal, what: str) -> SpanIds:
         """Return the task of a trace that is open and may be added to."""

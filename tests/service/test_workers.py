@@ -174,6 +174,7 @@ def test_a_worker_killed_under_load_loses_nothing_that_was_acknowledged(
     traces = {i: survivor("get", i) for i in {trace_id for _, trace_id, _ in acknowledged}}
     for kind, trace_id, part in acknowledged:
         trace = traces[trace_id]
+        assert trace.status != "interrupted"
         if kind == "stepped":
             assert part in [s.step_id for s in trace.steps]
         elif kind == "called":

@@ -1,0 +1,92 @@
+"""`autotrace keys`: made once, listed, revoked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from autotrace.access.keys import KeyRing
+from autotrace.access.principal import Principal
+from autotrace.cli.app import app
+from autotrace.settings import load_settings
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def keys(store: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["keys", *arguments, "--store", str(store)])
+
+
+def answer(store: Path, *arguments: str) -> Any:
+    result = keys(store, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def principal(store: Path, key: str) -> Principal | None:
+    ring = KeyRing.of(load_settings(store=str(store)))
+    try:
+        return ring.authenticate(key)
+    finally:
+        ring.close()
+
+
+def test_a_key_is_made_listed_and_revoked(store: Path) -> None:
+    made = answer(store, "create", "--agent", "ada", "--role", "approver", "--tenant", "acme")
+    assert set(made) == {"key", "key_id"}
+    assert principal(store, made["key"]) == Principal(made["key_id"], "ada", "acme", "approver")
+
+    listed = answer(store, "list")
+    assert listed["count"] == 1
+    assert listed["keys"][0]["key_id"] == made["key_id"]
+    assert listed["keys"][0]["revoked_at"] is None
+    assert made["key"] not in json.dumps(listed)
+
+    assert answer(store, "revoke", made["key_id"])["revoked_at"] is not None
+    assert principal(store, made["key"]) is None
+    assert answer(store, "list")["keys"][0]["revoked_at"] is not None
+
+
+def test_a_person_gets_the_key_alone_on_its_line(store: Path) -> None:
+    made = keys(store, "create", "--agent", "ada")
+
+    assert made.exit_code == 0
+    (key,) = made.stdout.splitlines()
+    assert principal(store, key) is not None
+    table = keys(store, "list").stdout
+    assert "ada" in table
+    assert "never" in table
+    assert key not in table
+    assert "is revoked" in keys(store, "revoke", key.split("_")[1]).stdout
+
+
+def test_where_no_key_was_made_there_is_none_and_nothing_is_made(store: Path) -> None:
+    assert answer(store, "list") == {"keys": [], "count": 0}
+    assert keys(store, "list").stdout == "no keys\n"
+    assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("create",), 2, "--agent"),
+        (("create", "--agent", "a", "--role", "owner"), 2, "--role"),
+        (("create", "--agent", "a", "--tenant", "../up"), 1, "tenant='../up' is not allowed"),
+        (("create", "--agent", " "), 1, "agent"),
+        (("revoke", "0123456789ab"), 1, "autotrace keys list"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    store: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    result = keys(store, *arguments)
+
+    assert result.exit_code == code
+    assert said in result.stderr

@@ -11,6 +11,7 @@ import pytest
 
 from autotrace.export.assemble import assemble
 from autotrace.export.counters import Counters
+from autotrace.export.erase import erase_trace
 from autotrace.export.exporter import open_connection
 from autotrace.export.ingest import Ingestor
 from autotrace.export.rebuild import rebuild
@@ -20,6 +21,7 @@ from autotrace.models import Trace
 from autotrace.reader import Reader
 from autotrace.settings import load_settings
 from autotrace.store import stats
+from autotrace.store.log import read_records
 from tests.embedders import HashEmbedder
 from tests.export.dialect_runs import (
     ANSWER,
@@ -124,8 +126,9 @@ def test_whatever_the_batches_what_is_stored_is_the_same(tmp_path: Path) -> None
     # As exporters send them, what lies inside first; and in no order at all.
     inside_first = Store(tmp_path / "inside")
     for run in runs:
-        for record in sorted(run, key=lambda r: r.get("end_ns", 0)):
-            inside_first.take([record])
+        inward = sorted(run, key=lambda r: r.get("end_ns", 0))
+        for start in range(0, len(inward), 2):
+            inside_first.take(inward[start : start + 2])
     assert inside_first.everything() == expected
     mixed = Store(tmp_path / "mixed")
     records = random.Random(7).sample([r for run in runs for r in run], sum(map(len, runs)))
@@ -149,6 +152,32 @@ def test_a_batch_that_is_stored_again_counts_once(tmp_path: Path) -> None:
 
     everything = store.everything()
     assert everything["stats"] == recount(everything["traces"])
+
+
+@pytest.mark.parametrize("name", ["genai", "by_hand", "layers"])
+def test_a_trace_of_another_dialect_can_be_deleted(name: str, tmp_path: Path) -> None:
+    run = RUNS[name]
+    store = Store(tmp_path)
+    *first, late = of_trace(run(), 1)
+    store.take([*first, *of_trace(run(), 2)])
+    kept = Store(tmp_path / "kept")
+    kept.take(of_trace(run(), 2))
+    (gone,) = {t.trace_id for t in store.reader.list_traces()} - {
+        t.trace_id for t in kept.reader.list_traces()
+    }
+
+    erase_trace(store.connection, HashEmbedder(), gone)
+    store.ingestor.forget()
+    store.take([late])
+
+    assert store.everything() == kept.everything()
+    with store.connection.reading() as collections:
+        assert {r.get("skeleton") for r in read_records(collections.log, f"{1:032x}")} <= {
+            True,
+            None,
+        }
+        left = [r for r in read_records(collections.log, f"{1:032x}") if "attributes" in r]
+    assert left == []
 
 
 def test_an_agent_called_as_a_tool_is_a_trace_of_its_own() -> None:

@@ -327,7 +327,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
         yield running
 
 
-@pytest.mark.parametrize("packed", [gzip.compress, zlib.compress, lambda b: gzip.compress(b, mtime=0) * 2])
+@pytest.mark.parametrize(
+    "packed", [gzip.compress, zlib.compress, lambda b: gzip.compress(b, mtime=0) * 2]
+)
 def test_a_small_body_that_unpacks_to_a_large_one_is_refused(small: App, packed: Any) -> None:
     bomb = packed(b"\0" * 50_000_000)[:4096]
     encoding = "deflate" if packed is zlib.compress else "gzip"

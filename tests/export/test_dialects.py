@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autotrace.export.assemble import assemble
+from autotrace.export.assemble import Tree, assemble
 from autotrace.export.counters import Counters
 from autotrace.export.erase import erase_trace
 from autotrace.export.exporter import open_connection
@@ -17,6 +18,7 @@ from autotrace.export.ingest import Ingestor
 from autotrace.export.rebuild import rebuild
 from autotrace.export.records import SpanRecord
 from autotrace.export.roles import call_of
+from autotrace.export.translated import changes_of
 from autotrace.models import Trace
 from autotrace.reader import Reader
 from autotrace.settings import load_settings
@@ -139,6 +141,23 @@ def test_whatever_the_batches_what_is_stored_is_the_same(tmp_path: Path) -> None
 
     rebuild(mixed.connection, HashEmbedder(), mixed.settings.spool_path)
     assert mixed.everything() == expected
+
+
+@each_dialect
+def test_whoever_stores_which_spans_the_calls_add_up(run: Callable[[], list[SpanRecord]]) -> None:
+    for seed in range(10):
+        chance = random.Random(seed)
+        records = chance.sample(run(), len(run()))
+        writers = [chance.choice("ab") for _ in records]
+        tree = Tree(records)
+        counted: Counter[Any] = Counter()
+        for writer in "ab":
+            fresh = [r for r, w in zip(records, writers, strict=True) if w == writer]
+            changes = changes_of(records, fresh, tree)
+            counted.update(changes.calls)
+            counted.subtract(changes.taken_back)
+
+        assert +counted == Counter(call_of(record) for record in tree.calls())
 
 
 def test_a_batch_that_is_stored_again_counts_once(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable ".[dev]"
 	touch $@
 
 demo: $(STAMP)
 	$(BIN)/python examples/quickstart.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto -m "not interop and not full_size"
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not interop and not full_size"
 
 full: $(STAMP)
 	$(BIN)/python -m pytest -n auto -m full_size

@@ -21,7 +21,8 @@ SERVER_ENV_PREFIX: Final = "AUTOTRACE_SERVER_"
 INVOKE_AGENT: Final = "invoke_agent"
 EXECUTE_TOOL: Final = "execute_tool"
 STEP_SPAN_NAME: Final = "step"
-DEFAULT_AGENT_SPAN_NAME: Final = "invoke_agent"
+DEFAULT_ACTOR: Final = "agent"
+"""Who asks for a decision where no agent is named."""
 
 # --- OpenTelemetry keys
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"

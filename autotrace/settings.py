@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,6 +16,10 @@ from autotrace.errors import InvalidArgumentError
 from autotrace.semconv import ENV_PREFIX, SERVER_ENV_PREFIX
 
 DEFAULT_STORE = "./.autotrace"
+DEFAULT_TENANT = "default_tenant"
+DEFAULT_DATABASE = "default_database"
+"""Of a Chroma server."""
+_MAX_NAME = 100
 DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 HIDDEN = "(not shown)"
 """Stands for a value that may be a secret in an error."""
@@ -26,6 +31,10 @@ _SECRETS = (
     "approval_webhook_secret",
     "approval_slack_url",
 )
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in text)
 
 
 def is_http_url(url: str) -> bool:
@@ -53,11 +62,11 @@ class Settings(BaseSettings):
     """A path: embedded Chroma. `http(s)://host:port`: a Chroma server."""
     spool: str | None = None
     """Directory of the spool. Default: `spool` in an embedded store; else a folder named after
-    the server in ./.autotrace."""
+    the server, and its tenant and database unless they are the default ones, in ./.autotrace."""
     chroma_headers: dict[str, str] | None = Field(default=None, repr=False)
     """HTTP headers for a Chroma server, as JSON in the environment; they may hold a token."""
-    chroma_tenant: str = "default_tenant"
-    chroma_database: str = "default_database"
+    chroma_tenant: str = DEFAULT_TENANT
+    chroma_database: str = DEFAULT_DATABASE
     chroma_timeout_ms: int = Field(default=30_000, ge=1)
     """How long one request to a Chroma server may take."""
     embedder: str = DEFAULT_EMBEDDER
@@ -131,7 +140,12 @@ class Settings(BaseSettings):
             return self.store_path / "spool"
         # Host and port alone: what else a URL holds may be a password.
         host = urlsplit(self.store).netloc.rpartition("@")[2]
-        name = "".join(c if c.isalnum() else "-" for c in host)
+        name = _file_name(host)
+        if (self.chroma_tenant, self.chroma_database) != (DEFAULT_TENANT, DEFAULT_DATABASE):
+            # Each is a store of its own. The digest keeps names apart that are spelled the same.
+            place = "\n".join((host, self.chroma_tenant, self.chroma_database))
+            digest = hashlib.blake2b(place.encode(), digest_size=4).hexdigest()
+            name = f"{_file_name(place)[:_MAX_NAME]}-{digest}"
         return Path(DEFAULT_STORE).resolve() / f"spool-{name}"
 
     @property

@@ -100,6 +100,13 @@ class Size:
     """Decisions of one round."""
     decision_waits: int
     """How often an agent waits for an answer."""
+    server_traces: int
+    server_units: int
+    """Traces recorded, and recalls, of one load."""
+    server_clients: tuple[int, ...]
+    server_workers: tuple[int, ...]
+    soak_s: float
+    """How long a load lasts after which memory is compared."""
 
 
 SIZES = {
@@ -127,6 +134,11 @@ SIZES = {
             decision_rounds=15,
             decisions=20,
             decision_waits=20,
+            server_traces=5000,
+            server_units=600,
+            server_clients=(1, 8, 64),
+            server_workers=(1, 2),
+            soak_s=600.0,
         ),
         Size(
             name="quick",
@@ -150,6 +162,11 @@ SIZES = {
             decision_rounds=5,
             decisions=10,
             decision_waits=5,
+            server_traces=300,
+            server_units=60,
+            server_clients=(1, 8),
+            server_workers=(1,),
+            soak_s=5.0,
         ),
         Size(  # only shows that the code runs
             name="tiny",
@@ -173,6 +190,11 @@ SIZES = {
             decision_rounds=1,
             decisions=2,
             decision_waits=1,
+            server_traces=30,
+            server_units=4,
+            server_clients=(1, 2),
+            server_workers=(1,),
+            soak_s=0.5,
         ),
     )
 }

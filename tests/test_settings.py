@@ -69,6 +69,24 @@ def test_a_server_has_a_spool_folder_named_after_it() -> None:
     assert load_settings(store="x", spool="/tmp/elsewhere").spool_path == Path("/tmp/elsewhere")
 
 
+def test_tenants_and_databases_of_a_server_have_spools_of_their_own() -> None:
+    """What waits in one spool is stored in one place."""
+    db = "http://db:8000"
+    places = [("default_tenant", "default_database")]
+    places += [("acme", "default_database"), ("default_tenant", "acme"), ("a-b", "c"), ("a", "b-c")]
+    places += [("a/b", "c"), ("a", "b/c"), ("x" * 300, "y"), ("x" * 300, "z")]
+    found = [load_settings(store=db, chroma_tenant=t, chroma_database=d) for t, d in places]
+
+    names = [settings.spool_path.name for settings in found]
+
+    assert names[0] == "spool-db-8000"
+    assert names[1].startswith("spool-db-8000-acme-default-database-")
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) < 200
+    assert {settings.spool_path.parent for settings in found} == {Path(".autotrace").resolve()}
+    assert len({settings.receipt_key_path for settings in found}) == len(names)
+
+
 def test_headers_with_a_token_are_not_shown() -> None:
     settings = load_settings(chroma_headers={"Authorization": "Bearer abcdef"})
 

@@ -13,6 +13,7 @@ from autotrace.capture.envelope import current_envelope
 from autotrace.capture.recorder import current as recording
 from autotrace.capture.task_operation import current_frame
 from autotrace.errors import NotConfiguredError
+from autotrace.semconv import DEFAULT_ACTOR
 
 if TYPE_CHECKING:
     from autotrace.models import (
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     )
 from autotrace.signals import let_through
 
-_NOBODY: Final = "agent"
 """Who asks where neither the code nor the settings name an agent."""
 
 
@@ -164,7 +164,7 @@ def actor_here() -> str:
     if frame is not None and frame.agent:
         return frame.agent
     recorder = recording.recorder
-    return (recorder.agent if recorder is not None else None) or _NOBODY
+    return (recorder.agent if recorder is not None else None) or DEFAULT_ACTOR
 
 
 def reason_of(error: BaseException, secrets: Sequence[str] = ()) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 import tempfile
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -23,8 +22,16 @@ from autotrace.cli.command import (
     complete_id,
     print_list,
 )
-from autotrace.cli.opening import chosen_embedding, existing_store, named_embedding, open_reader
+from autotrace.cli.opening import (
+    chosen_embedding,
+    existing_store,
+    named_embedding,
+    open_reader,
+    open_store,
+)
 from autotrace.cli.terminal import Screen, busy, complain, print_json, progress
+from autotrace.cli.text import one_line
+from autotrace.models import TraceStatus
 from autotrace.reader import MAX_PAGE, MAX_RECALL, Reader
 from autotrace.semconv import TRACE_ID_PREFIX
 from autotrace.settings import Settings, load_settings
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
     from autotrace.export.set_aside import Retried
     from autotrace.store.embedder import Embedder
 
+_TASK_CHARACTERS: Final = 60
 _ID_LENGTH: Final = len(TRACE_ID_PREFIX) + 32 + 1 + 16
 
 app = typer.Typer(
@@ -50,14 +58,6 @@ app.add_typer(serving.keys_app, name="keys")
 _command = command_of(app)
 _command(serving.serve)
 _command(mcp.mcp)
-
-
-class Status(StrEnum):
-    """What `--status` takes."""
-
-    ACTIVE = "active"
-    COMPLETED = "completed"
-    INTERRUPTED = "interrupted"
 
 
 AgentOption = Annotated[
@@ -131,7 +131,7 @@ def demo(
 @_command
 def traces(
     status: Annotated[
-        Status | None, typer.Option("--status", help="Only traces of this status.")
+        TraceStatus | None, typer.Option("--status", help="Only traces of this status.")
     ] = None,
     session: SessionOption = None,
     agent: AgentOption = None,
@@ -151,7 +151,7 @@ def traces(
     """List traces, the newest first."""
     with open_reader(store, embedder) as reader:
         found = reader.list_traces(
-            status=None if status is None else status.value,
+            status=status,
             session_id=session,
             agent=agent,
             limit=limit,
@@ -184,6 +184,37 @@ def show(
         print_json(found.model_dump(mode="json"))
     else:
         views.show_trace(Screen(), found)
+
+
+@_command
+def delete(
+    trace_id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="Id of the trace, or how it begins if that says which."),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: StoreOption = None,
+    embedder: EmbedderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete one trace with all that was recorded in it, for good.
+
+    Traces of tasks inside it stay, and so do its decisions: `autotrace decisions erase` is for
+    those.
+    """
+    from autotrace.export.erase import erase_trace
+
+    with open_store(store, embedder, recalls=True) as opened:
+        found = opened.reader.get_trace(_full_id(opened.reader, trace_id))
+        if not yes:
+            what = one_line(found.task, _TASK_CHARACTERS)
+            typer.confirm(f"delete {found.trace_id} ({what})?", abort=True, err=True)
+        with busy("deleting"):
+            erase_trace(opened.connection, opened.embedder, found.trace_id)
+    if as_json:
+        print_json({"deleted": found.trace_id})
+    else:
+        Screen().line(f"{found.trace_id} is deleted")
 
 
 def _full_id(reader: Reader, given: str) -> str:

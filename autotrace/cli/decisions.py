@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -25,7 +24,7 @@ from autotrace.cli.terminal import Screen, print_json
 from autotrace.decisions.current import Deciding
 from autotrace.decisions.library import MAX_FOUND, MAX_PAGE
 from autotrace.errors import InvalidArgumentError
-from autotrace.models import Decision, Receipt
+from autotrace.models import Decision, DecisionCategory, DecisionStatus, Receipt
 from autotrace.semconv import DECISION_ID_PREFIX
 
 _ID_LENGTH: Final = len(DECISION_ID_PREFIX) + 32
@@ -38,49 +37,27 @@ app = typer.Typer(
 _command = command_of(app)
 
 
-class Status(StrEnum):
-    """What `--status` takes."""
-
-    OPEN = "open"
-    NEEDS_APPROVAL = "needs_approval"
-    APPROVED = "approved"
-    COMMITTED = "committed"
-    ABORTED = "aborted"
-
-
-class Category(StrEnum):
-    """What `--category` takes."""
-
-    ARCHITECTURE = "architecture"
-    DEPENDENCY = "dependency"
-    SCHEMA = "schema"
-    API_DESIGN = "api_design"
-    INFRA = "infra"
-    TRADEOFF = "tradeoff"
-    CONVENTION = "convention"
-    OTHER = "other"
-
-
 IdArgument = Annotated[
     str,
     typer.Argument(metavar="ID", help="Id of the decision, or how it begins if that says which."),
 ]
 StatusOption = Annotated[
-    Status | None, typer.Option("--status", help="Only decisions of this status.")
+    DecisionStatus | None, typer.Option("--status", help="Only decisions of this status.")
 ]
 CategoryOption = Annotated[
-    Category | None, typer.Option("--category", help="Only those recorded in this category.")
+    DecisionCategory | None,
+    typer.Option("--category", help="Only those recorded in this category."),
 ]
 WhyOption = Annotated[str | None, typer.Option("--why", metavar="TEXT", help="The reason.")]
 
 
-def _named(name: str | None) -> str:
+def _named(name: str) -> str:
     """Require the name of who answers.
 
     Raises:
         BadParameter: There is none.
     """
-    if name is None or not name.strip():
+    if not name.strip():
         raise typer.BadParameter(
             "name who does this: it is kept with the decision for good, and who asks for "
             "approval cannot give it",
@@ -90,7 +67,7 @@ def _named(name: str | None) -> str:
 
 
 ByOption = Annotated[
-    str | None,
+    str,
     typer.Option(
         "--by", metavar="NAME", help="Who does this. Required.", callback=_named, show_default=False
     ),
@@ -129,8 +106,8 @@ def _list(  # pyright: ignore[reportUnusedFunction] - typer calls it
             found = library.pending()[:limit]
         else:
             found = library.list(
-                status=None if status is None else status.value,
-                category=None if category is None else category.value,
+                status=status,
+                category=category,
                 limit=limit,
                 after=None if after is None else _full_id(deciding, after),
             )
@@ -163,7 +140,7 @@ def show(decision_id: IdArgument, store: StoreOption = None, as_json: JsonOption
 @_command
 def approve(
     decision_id: IdArgument,
-    by: ByOption = None,
+    by: ByOption = "",
     why: WhyOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -175,7 +152,7 @@ def approve(
 @_command
 def reject(
     decision_id: IdArgument,
-    by: ByOption = None,
+    by: ByOption = "",
     why: WhyOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -189,14 +166,12 @@ def _answer(
     decision_id: str,
     *,
     granted: bool,
-    by: str | None,
+    by: str,
     why: str | None,
     as_json: bool,
 ) -> None:
     def answer(deciding: Deciding, full_id: str) -> Decision:
-        return deciding.service.resolve(
-            full_id, granted=granted, approver=_named(by), rationale=why
-        )
+        return deciding.service.resolve(full_id, granted=granted, approver=by, rationale=why)
 
     _change(store, decision_id, answer, as_json=as_json)
 
@@ -204,7 +179,7 @@ def _answer(
 @_command
 def commit(
     decision_id: IdArgument,
-    by: ByOption = None,
+    by: ByOption = "",
     why: WhyOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -216,7 +191,7 @@ def commit(
 @_command
 def abort(
     decision_id: IdArgument,
-    by: ByOption = None,
+    by: ByOption = "",
     why: WhyOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -230,12 +205,12 @@ def _close(
     decision_id: str,
     action: str,
     *,
-    by: str | None,
+    by: str,
     why: str | None,
     as_json: bool,
 ) -> None:
     def close(deciding: Deciding, full_id: str) -> Decision:
-        return deciding.service.close(full_id, action, by=_named(by), reason=why)
+        return deciding.service.close(full_id, action, by=by, reason=why)
 
     _change(store, decision_id, close, as_json=as_json)
 
@@ -243,7 +218,7 @@ def _close(
 @_command
 def erase(
     decision_id: IdArgument,
-    by: ByOption = None,
+    by: ByOption = "",
     why: WhyOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -251,7 +226,7 @@ def erase(
     """Erase what was written in a decision; that it happened stays, and verifies."""
 
     def erase(deciding: Deciding, full_id: str) -> Decision:
-        deciding.proof.erase(full_id, by=_named(by), reason=why)
+        deciding.proof.erase(full_id, by=by, reason=why)
         return deciding.library.get(full_id)
 
     _change(store, decision_id, erase, as_json=as_json)
@@ -292,9 +267,9 @@ def search(
     with open_search(store, embedder) as deciding:
         found = deciding.library.search(
             query,
-            category=None if category is None else category.value,
+            category=category,
             tags=tag or (),
-            status=None if status is None else status.value,
+            status=status,
             limit=limit,
         )
     if as_json:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from autotrace import semconv
 from autotrace.cli.terminal import busy, complain
@@ -26,6 +26,7 @@ from autotrace.store.embedding import Embedding, import_embedding
 if TYPE_CHECKING:
     from autotrace.decisions.current import Deciding
     from autotrace.models import Decision
+    from autotrace.store.connection import Connection
     from autotrace.store.embedder import Embedder
 
 INTAKE_TIMEOUT_S: Final = 30.0
@@ -83,11 +84,28 @@ def chosen_embedding(settings: Settings, name: str | None) -> Embedding:
     return choose_embedding(settings, named_embedding(settings, name))
 
 
+class Opened(NamedTuple):
+    """A store that a command has opened."""
+
+    reader: Reader
+    connection: Connection
+    embedder: Embedder
+
+
 @contextmanager
 def open_reader(
     store: str | None, embedder: str | None, *, recalls: bool = False
 ) -> Generator[Reader]:
-    """Open a store to read, with what dead processes have left in its spool taken in.
+    """Open a store to read; see `open_store`."""
+    with open_store(store, embedder, recalls=recalls) as opened:
+        yield opened.reader
+
+
+@contextmanager
+def open_store(
+    store: str | None, embedder: str | None, *, recalls: bool = False
+) -> Generator[Opened]:
+    """Open a store, with what dead processes have left in its spool taken in.
 
     Args:
         store: Path or URL; None for the default.
@@ -117,7 +135,8 @@ def open_reader(
             else:
                 _take_in(pipeline, counters, say)
             say("reading")
-            yield Reader(read_from, chosen, functools.partial(_decisions, settings))
+            reader = Reader(read_from, chosen, functools.partial(_decisions, settings))
+            yield Opened(reader, read_from, chosen)
         finally:
             if read_from is not connection:
                 read_from.close()

@@ -47,22 +47,7 @@ class DecisionProof:
 
     def sign(self, log: Log) -> dict[str, Any]:
         """Make the receipt of how a decision has ended, as it is to be stored."""
-        closed = log.state.closed
-        if closed is None:
-            reason = "a receipt says how it has ended, and it has not"
-            raise DecisionStateError(log.decision_id, log.state.status, "receipt", reason)
-        created, signer = log.state.created, self._signer()
-        stored = log.events[closed.sequence]
-        data = {
-            "decision_id": log.decision_id,
-            "intent": created.facts["intent"],
-            "status": log.state.status,
-            "created_at": utc(created.at_ns).isoformat(),
-            "closed_at": utc(closed.at_ns).isoformat(),
-            "agent_id": log.state.agent,
-            "events": closed.sequence + 1,
-            "head": stored["hash"],
-        }
+        data, signer = _receipt_data(log), self._signer()
         return {
             "receipt_data": data,
             "signature": signer.sign(data),
@@ -174,7 +159,7 @@ class DecisionProof:
             return "the receipt's signature is not that of its data"
         if log.state.closed is None:
             return "the receipt says that it has ended, and it has not"
-        expected = self.sign(log)["receipt_data"]
+        expected = _receipt_data(log)
         wrong = [name for name, value in expected.items() if data.get(name) != value]
         return f"the receipt says another {', '.join(wrong)}" if wrong else None
 
@@ -230,3 +215,22 @@ class DecisionProof:
         if changed:
             with self._book.connection.writing() as collections:
                 store.replace(collections, decision_id, changed)
+
+
+def _receipt_data(log: Log) -> dict[str, Any]:
+    """Return what a receipt says: how a decision has ended."""
+    closed = log.state.closed
+    if closed is None:
+        reason = "a receipt says how it has ended, and it has not"
+        raise DecisionStateError(log.decision_id, log.state.status, "receipt", reason)
+    created = log.state.created
+    return {
+        "decision_id": log.decision_id,
+        "intent": created.facts["intent"],
+        "status": log.state.status,
+        "created_at": utc(created.at_ns).isoformat(),
+        "closed_at": utc(closed.at_ns).isoformat(),
+        "agent_id": log.state.agent,
+        "events": closed.sequence + 1,
+        "head": log.events[closed.sequence]["hash"],
+    }

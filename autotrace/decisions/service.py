@@ -32,7 +32,6 @@ from autotrace.models import (
 )
 from autotrace.semconv import APPROVAL_ID_PREFIX
 
-_MAX_TOOL_CALLS: Final = 1000
 RECORD_INTENT: Final = "decision.record"
 
 Report = Callable[[str, str, int], None]
@@ -458,9 +457,7 @@ class DecisionService:
         kept_reason = (
             None if reason is None else self._given.text("reason", reason, may_be_empty=True)
         )
-        calls = [Draft(machine.TOOL_CALLED, dict(call)) for call in tool_calls[:_MAX_TOOL_CALLS]]
-        if (left_out := len(tool_calls) - len(calls)) > 0:
-            calls.append(Draft(machine.TOOL_CALLED, {"left_out": left_out}))
+        calls = [Draft(machine.TOOL_CALLED, dict(call)) for call in tool_calls]
 
         def command(state: State) -> list[Draft]:
             return machine.close(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from autotrace.decisions import policies
 from autotrace.decisions.book import DecisionBook, Log, Recording
@@ -15,11 +15,11 @@ from autotrace.decisions.proof import DecisionProof
 from autotrace.decisions.receipts import Signer, verify_signature
 from autotrace.decisions.routes import route_named
 from autotrace.decisions.service import DecisionService, Send
+from autotrace.semconv import DEFAULT_ACTOR
 from autotrace.settings import Settings
 from autotrace.store.connection import ServerOptions
 from autotrace.store.decisions import connect_decisions
 
-DEFAULT_ACTOR: Final = "agent"
 Note = Callable[[str, str, BaseException], None]
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from autotrace.doctor.check import Check, guarded
+from autotrace.export.erase import is_erased
 from autotrace.store import texts, timeline, traces
 from autotrace.store.embedder import Embedder
 from autotrace.store.schema import (
@@ -73,11 +74,12 @@ def check_timeline(collections: Collections, rebuild: str) -> Check:
     """Tell whether the newest traces that were started can be listed."""
     entries = islice(timeline.newest_first(collections.lists), _NEWEST)
     newest = [entry.trace_id for entry in entries]
-    lost = len(newest) - len(traces.get_summaries(collections, newest))
+    listed = traces.get_summaries(collections, newest)
+    lost = sum(not is_erased(collections, i) for i in newest if i not in listed)
     if lost:
         detail = f"{lost} of the newest {len(newest)} traces cannot be listed or recalled"
         return Check(name="timeline", status="error", detail=detail, fix=rebuild)
-    return Check(name="timeline", status="ok", detail=f"the newest {len(newest)} traces are listed")
+    return Check(name="timeline", status="ok", detail=f"the newest {len(listed)} traces are listed")
 
 
 def check_index(collections: Collections, embedder: Embedder | None, rebuild: str) -> Check:

@@ -13,6 +13,7 @@ Rules:
 * A span whose parent is unknown (its process did not export it) belongs to the task that was
   running when it started, the innermost of those; if none was, to the first root task.
 * A span that neither is nor lies below a task is in no trace (statistics still count it).
+* Spans of other instrumentations are first put in our own words (dialects/).
 * A task whose trace was deleted makes none, and keeps what lies below it out of the others. A trace
   below it still names it as its parent.
 * The decisions of a trace are those of which any event happened in its task's share.
@@ -27,6 +28,7 @@ from typing import Any, Final
 import orjson
 
 from autotrace import semconv
+from autotrace.export.dialects import translate
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 from autotrace.export.roles import (
     Role,
@@ -64,6 +66,13 @@ def assemble(records: Iterable[SpanRecord]) -> list[Trace]:
     return [build_trace(tree, task) for tree in [Tree(records)] for task in tree.tasks]
 
 
+def calls_in(records: Sequence[SpanRecord]) -> list[SpanRecord]:
+    """Return every tool call among the records of one OpenTelemetry trace, in our own words."""
+    if any("scope" in record for record in records):
+        return Tree(records).calls()
+    return [record for record in records if role_of(record) == "tool"]
+
+
 class Tree:
     """The records of one OpenTelemetry trace, joined: who lies below which task."""
 
@@ -74,6 +83,10 @@ class Tree:
         """Span ids of the tasks whose traces were deleted."""
         for record in records:
             self._merge(record)
+        self.is_translated = any("scope" in record for record in self.spans.values())
+        """Whether spans of other instrumentations were put in our own words."""
+        if self.is_translated:
+            self.spans = translate(self.spans, self.erased)
         ordered = sorted(self.spans.values(), key=_order)
         self.roles: dict[str, Role] = {
             r["id"]: "erased" if r["id"] in self.erased else role_of(r) for r in ordered
@@ -82,6 +95,8 @@ class Tree:
         self._owners = [r for r in ordered if self.roles[r["id"]] in TASKS]
         self._owner_ids = {r["id"] for r in self._owners}
         self._task_of: dict[str, str | None] = {}
+        self._nearest: dict[tuple[Role, ...], dict[str, SpanRecord | None]] = {}
+        """By roles and span id: what `nearest` has found above a span."""
         self.guessed = False
         """Whether the task of any span had to be guessed."""
         self.members: dict[str, list[SpanRecord]] = {task["id"]: [] for task in self.tasks}
@@ -111,19 +126,30 @@ class Tree:
         if known is None or _supersedes(record, known):
             self.spans[span_id] = record
 
-    def nearest(self, record: SpanRecord, roles: Sequence[Role]) -> SpanRecord | None:
+    def calls(self) -> list[SpanRecord]:
+        """Return every tool call that has ended, inside and outside tasks."""
+        return [r for r in self.spans.values() if self.roles[r["id"]] == "tool" and "end_ns" in r]
+
+    def nearest(self, record: SpanRecord, roles: tuple[Role, ...]) -> SpanRecord | None:
         """Return the closest span above this one that has one of the roles."""
-        seen: set[str] = set()
+        known = self._nearest.setdefault(roles, {})
+        passed: dict[str, None] = {}
+        found: SpanRecord | None = None
         parent = record.get("parent")
-        while parent and parent not in seen:
-            seen.add(parent)
+        while parent and parent not in passed:  # damaged data may hold a cycle
+            if parent in known:
+                found = known[parent]
+                break
             above = self.spans.get(parent)
             if above is None:
-                return None
+                break
             if self.roles[parent] in roles:
-                return above
+                found = above
+                break
+            passed[parent] = None
             parent = above.get("parent")
-        return None
+        known.update(dict.fromkeys(passed, found))
+        return found
 
     def task_above(self, record: SpanRecord) -> str | None:
         """Return the span id of the task, deleted or not, that this span belongs to."""
@@ -145,11 +171,11 @@ class Tree:
 
     def _climb(self, record: SpanRecord) -> None:
         """Find the task above a span, for it and all spans on the way."""
-        path: list[str] = []
+        path: dict[str, None] = {}
         current = record
         found: str | None = None
         while current["id"] not in path:  # damaged data may hold a cycle
-            path.append(current["id"])
+            path[current["id"]] = None
             parent = current.get("parent")
             if not parent:
                 break
@@ -164,8 +190,7 @@ class Tree:
                 found = self._guess(current)
                 break
             current = above
-        for span_id in path:
-            self._task_of[span_id] = found
+        self._task_of.update(dict.fromkeys(path, found))
 
     def _guess(self, orphan: SpanRecord) -> str | None:
         """Find the task of a span whose parent is unknown, by time."""

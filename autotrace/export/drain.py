@@ -126,15 +126,17 @@ class Drainer:
         return START if (self._spool / process).is_dir() else None
 
     def recorded_up_to(self) -> dict[str, Place]:
-        """Return how far each process has recorded, but for those of a newer autotrace."""
+        """Return how far each process has recorded."""
         places: dict[str, Place] = {}
         for process in processes_in(self._spool):
-            directory = self._spool / process
-            segments = segments_of(directory)
-            if segments and not is_of_newer_version(directory):
-                with contextlib.suppress(FileNotFoundError):  # it has just been stored
-                    places[process] = (int(segments[-1].stem), segments[-1].stat().st_size)
+            segments = segments_of(self._spool / process)
+            with contextlib.suppress(FileNotFoundError, IndexError):  # it has just been stored
+                places[process] = (int(segments[-1].stem), segments[-1].stat().st_size)
         return places
+
+    def is_left_alone(self, process: str) -> bool:
+        """Tell whether nothing of a process will be stored: it is of a newer autotrace."""
+        return is_of_newer_version(self._spool / process)
 
     def stored_places(self) -> dict[str, Place]:
         """Return how far the spool of each process is stored, of which anything is."""

@@ -15,6 +15,9 @@ The order of the writes is what makes a deletion safe to do again after it was c
 4. Its summary goes, then its place among those that share its text; the vector, if none is left.
 5. The part says no more that anything is left to do.
 
+Where other writers are not kept out, of two that delete the last uses of a tool at the same moment
+neither sees the other, and `last_used_at` may be that of a call that is gone, until the next one.
+
 Whoever writes to the trace's log, or rebuilds the store, finishes what was cut short. The timeline
 keeps that there was a trace, and when it started; it is not listed, as it has no summary.
 """
@@ -25,16 +28,24 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from autotrace.errors import StoreUnavailableError, TraceNotFoundError
-from autotrace.export.assemble import Tree
+from autotrace.export.assemble import Tree, calls_in
 from autotrace.export.records import SpanRecord, holds_content, record_key, skeleton_of
 from autotrace.export.roles import call_of, role_of, span_of, task_of, trace_id_of
 from autotrace.store import schema, stats, texts, traces
 from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder, text_key
-from autotrace.store.log import Part, Undo, lost_ids, part_id, read_parts, replace_parts
+from autotrace.store.log import (
+    Part,
+    Undo,
+    lost_ids,
+    part_id,
+    read_parts,
+    read_records,
+    replace_parts,
+)
 from autotrace.store.rebuild import logged_traces
 from autotrace.store.schema import Collections
 from autotrace.store.stats import Counters, TakenBack
@@ -116,6 +127,15 @@ def finish(collections: Collections, trace: str, *, exclusive: bool) -> None:
             stats.fold(collections.state, part_id(trace, number))
 
 
+def is_erased(collections: Collections, trace_id: str) -> bool:
+    """Tell whether there was a trace with this id that is deleted."""
+    place = span_of(trace_id)
+    if place is None:
+        return False
+    trace, span = place
+    return span in Tree(read_records(collections.log, trace)).erased
+
+
 def unlist(collections: Collections, keys: Mapping[str, str | None], *, exclusive: bool) -> None:
     """Have traces neither listed nor recalled.
 
@@ -157,6 +177,23 @@ def _records(parts: Iterable[Part]) -> list[SpanRecord]:
     return [record for part in parts for record in part["records"]]
 
 
+class _LastCall(NamedTuple):
+    """The last call of a tool."""
+
+    ended_ns: int
+    trace: str
+    span: str
+
+    def is_in(self, collections: Collections) -> bool:
+        """Tell whether the call is still there."""
+        records = read_records(collections.log, self.trace)
+        return not self.trace or any(r["id"] == self.span and role_of(r) == "tool" for r in records)
+
+
+_NONE: Final = _LastCall(0, "", "")
+"""There is none."""
+
+
 @dataclass
 class _Erasure:
     """The deletion of one trace."""
@@ -167,8 +204,8 @@ class _Erasure:
     span: str
 
     def __post_init__(self) -> None:
-        self._last_ns: dict[str, int] = {}
-        """Of tools, when the last call ended that is not deleted."""
+        self._last: dict[str, _LastCall] = {}
+        """Of tools, the last call that is not deleted."""
 
     @property
     def _trace_id(self) -> str:
@@ -256,13 +293,26 @@ class _Erasure:
 
     def _calls(self, parts: Sequence[Part]) -> list[tuple[Part, SpanRecord]]:
         """Return the tool calls of the trace, each with the first part that holds it."""
-        tree = Tree([*_records(parts), self._mark()])
+        records = _records(parts)
+        tree = Tree(records)
+        if tree.is_translated:
+            return self._translated_calls(parts, tree)
+        tree = Tree([*records, self._mark()])
         calls: dict[str, tuple[Part, SpanRecord]] = {}
         for part in parts:
             for record in part["records"]:
                 if role_of(record) == "tool" and tree.erased_task_of(record) == self.span:
                     calls.setdefault(record_key(record), (part, record))
         return list(calls.values())
+
+    def _translated_calls(self, parts: Sequence[Part], tree: Tree) -> list[tuple[Part, SpanRecord]]:
+        """Return the tool calls of the trace as they stand: spans of others may say less."""
+        holding = {r["id"]: part for part in reversed(parts) for r in part["records"]}
+        return [
+            (holding.get(record["id"], parts[-1]), record)
+            for record in tree.members.get(self.span, ())
+            if tree.roles[record["id"]] == "tool"
+        ]
 
     def _undo(self, collections: Collections, parts: Sequence[Part], key: str | None) -> Undo:
         totals = stats.read_totals(collections.state)
@@ -279,17 +329,20 @@ class _Erasure:
                 of_tool.up_to_ns = max(
                     counters.last_ns for (_, t), counters in totals.writers.items() if t == tool
                 )
-        unknown = {tool for tool, t in taken.items() if t.up_to_ns and tool not in self._last_ns}
-        if unknown:
-            self._last_ns |= self._look_for_last(collections, unknown)
-        for tool, of_tool in taken.items():
-            if of_tool.up_to_ns:
-                of_tool.last_ns = self._last_ns[tool]
+        wanted = {tool for tool, of_tool in taken.items() if of_tool.up_to_ns}
+        # Somebody else may have deleted what was found a moment ago.
+        known = {t for t in wanted & self._last.keys() if self._last[t].is_in(collections)}
+        if known < wanted:
+            self._last |= self._look_for_last(collections, wanted - known)
+        for tool in wanted:
+            taken[tool].last_ns = self._last[tool].ended_ns
         return {"span": self.span, "key": key, "tools": stats.documents_of(taken)}
 
-    def _look_for_last(self, collections: Collections, tools: Iterable[str]) -> dict[str, int]:
-        """Return when the last call of each tool ended, leaving out those of this trace."""
-        last_ns = dict.fromkeys(tools, 0)
+    def _look_for_last(
+        self, collections: Collections, tools: Iterable[str]
+    ) -> dict[str, _LastCall]:
+        """Return the last call of each tool, leaving out those of this trace."""
+        last = dict.fromkeys(tools, _NONE)
         logged = logged_traces(collections.log)
         for start in range(0, len(logged), _TRACES_AT_ONCE):
             group = logged[start : start + _TRACES_AT_ONCE]
@@ -297,12 +350,12 @@ class _Erasure:
                 deleted: set[str] = set()
                 if trace == self.trace:
                     deleted = {record["id"] for _, record in self._calls(parts)}
-                for record in _records(parts):
-                    if role_of(record) == "tool" and record["id"] not in deleted:
+                for record in calls_in(_records(parts)):
+                    if record["id"] not in deleted:
                         call = call_of(record)
-                        if call.ended_ns > last_ns.get(call.tool_name, call.ended_ns):
-                            last_ns[call.tool_name] = call.ended_ns
-        return last_ns
+                        if call.ended_ns > last.get(call.tool_name, _NONE).ended_ns:
+                            last[call.tool_name] = _LastCall(call.ended_ns, trace, record["id"])
+        return last
 
 
 def _is_counted(

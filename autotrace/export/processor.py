@@ -30,18 +30,16 @@ _MAX_BEGUN: Final = 100_000
 """How many spans under way are remembered; some applications make spans and never end them."""
 
 
-def record_of(span: ReadableSpan) -> SpanRecord | None:
-    """Make the record of an ended span; None for one that no trace can need.
+def record_of(span: ReadableSpan) -> SpanRecord:
+    """Make the record of an ended span.
 
     Spans that say nothing about agents are kept as a place in the tree alone, since agents' spans
     may lie below them: what a database or web framework records is never copied into the store.
     """
     scope = span.instrumentation_scope
-    if scope is not None and scope.name == semconv.SCOPE:
+    if is_agent_span(span.attributes, None if scope is None else scope.name):
         return ended_record(span)
-    if is_agent_span(span.attributes):
-        return ended_record(span)
-    return None if span.parent is None else skeleton_record(span)
+    return skeleton_record(span)
 
 
 class SpoolSpanProcessor(SpanProcessor):
@@ -89,9 +87,7 @@ class SpoolSpanProcessor(SpanProcessor):
             pipeline = begun or self.pipeline
             if pipeline is None:
                 return
-            record = record_of(span)
-            if record is not None:
-                pipeline.append(record)
+            pipeline.append(record_of(span))
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
             _count_dropped(self._counters, error)
 
@@ -134,9 +130,7 @@ class PipelineExporter(SpanExporter):
             SUCCESS: they are safe on disk. The store may be down; they reach it when it is up.
         """
         for span in spans:
-            record = record_of(span)
-            if record is not None:
-                self._pipeline.append(record)
+            self._pipeline.append(record_of(span))
         return SpanExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:

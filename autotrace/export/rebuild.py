@@ -20,7 +20,7 @@ What keeps it safe:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -174,15 +174,26 @@ class _Rebuild:
             for record in part["records"]:
                 logged.setdefault(record_key(record), (part, record))
         tree = Tree(record for _, record in logged.values())
-        for part, record in logged.values():
-            if tree.roles.get(record["id"]) == "tool" and "end_ns" in record:
-                self._count(part, record)
+        if tree.is_translated:
+            self._count_translated(logged)
+        else:
+            for part, record in logged.values():
+                if tree.roles.get(record["id"]) == "tool" and "end_ns" in record:
+                    self._count(part, record)
         for task in tree.tasks:
             self._pending.add(Entry(task["start_ns"], trace_id_of(task)), summarize(tree, task))
 
+    def _count_translated(self, logged: Mapping[str, tuple[Part, Any]]) -> None:
+        """Count calls as they can be told from what is stored, and not what is under way."""
+        counted = {k: pr for k, pr in logged.items() if _name_of(pr[0]) != self._under_way}
+        for call in Tree(record for _, record in counted.values()).calls():
+            # A call without a span of its own counts for whoever stored the last record.
+            part, _ = counted.get(call["id"]) or next(reversed(counted.values()))
+            self._count(part, call)
+
     def _count(self, part: Part, record: Any) -> None:
         self._tool_calls += 1
-        if (part["writer"], part["batch"]) == self._under_way:
+        if _name_of(part) == self._under_way:
             return
         call = call_of(record)
         tools = self._counters.setdefault(part["writer"], {})
@@ -202,6 +213,10 @@ class _Rebuild:
 
     def _count_refused(self) -> None:
         self._refused_texts += 1
+
+
+def _name_of(part: Part) -> tuple[str, int]:
+    return part["writer"], part["batch"]
 
 
 def _settled(collections: Collections, trace: str, parts: Sequence[Part]) -> Sequence[Part]:

@@ -7,7 +7,8 @@ span. There are five kinds:
 * an *open* span (`open: True`): written when a task or step starts, so that a crash leaves
   evidence of it; superseded by the ended record of the same span;
 * a *skeleton* (`skeleton: True`): id and parent of a span that is not about agents; it keeps the
-  chain of parents whole between spans that are;
+  chain of parents whole between spans that are. That of a root has its name and status besides,
+  since it may be what holds an agent that somebody has written without a framework;
 * an *interruption* (`interrupted: True`): added for an open task whose process has died;
 * an *erasure* (`erased: True`): says of a task that its trace was deleted. What had been recorded
   in it, and what still is, is in the log as skeletons (erase.py).
@@ -53,6 +54,8 @@ class SpanRecord(TypedDict, total=False):
     events: list[EventRecord]
     scope: str
     open: bool
+    remote: bool
+    """Of a span of another instrumentation: its parent is a span of another process."""
     shared: bool
     """An open span that no process owns: its process may die without interrupting it."""
     skeleton: bool
@@ -97,17 +100,27 @@ def holds_content(record: SpanRecord) -> bool:
     return any(key not in _PLACE and key not in _KINDS for key in record)
 
 
-_PLACE = frozenset({"trace", "id", "parent", "start_ns", "end_ns", "open", "shared"})
+_PLACE = frozenset({"trace", "id", "parent", "start_ns", "end_ns", "open", "shared", "remote"})
 """Fields by which a span keeps its place in the tree, and by which it is known again."""
 _KINDS = frozenset({"skeleton", "interrupted", "erased"})
 
 
-def is_agent_span(attributes: Mapping[str, Any] | None) -> bool:
-    """Tell whether a span says anything about what an agent did."""
+def is_agent_span(attributes: Mapping[str, Any] | None, scope: str | None = None) -> bool:
+    """Tell whether a span says anything about what an agent did.
+
+    Args:
+        attributes: Its attributes.
+        scope: Name of its instrumentation scope.
+    """
+    if scope in _AGENT_SCOPES:
+        return True
     if not attributes:
         return False
     return any(key.startswith(_AGENT_KEY_PREFIXES) for key in attributes)
 
+
+_AGENT_SCOPES = (semconv.SCOPE, "gcp.vertex.agent")
+"""Scopes whose spans are kept whole even where they have no attribute at all."""
 
 _AGENT_KEY_PREFIXES = (
     "gen_ai.",
@@ -119,6 +132,9 @@ _AGENT_KEY_PREFIXES = (
     "langsmith.",
     "gcp.vertex.agent.",
     "mcp.",
+    "smolagents.",
+    "crewai.",
+    "pydantic_ai.",
 )
 """Key families of the instrumentations whose spans are kept whole."""
 
@@ -168,8 +184,10 @@ def ended_record(span: ReadableSpan) -> SpanRecord:
     }
     scope = span.instrumentation_scope
     ours = scope is not None and scope.name == semconv.SCOPE
-    if scope is not None and not ours:
-        record["scope"] = scope.name
+    if not ours:
+        record["scope"] = "" if scope is None else scope.name
+        if parent is not None and parent.is_remote:
+            record["remote"] = True
     status = span.status
     if status.status_code.value:
         record["status"] = status.status_code.value
@@ -191,14 +209,39 @@ def ended_record(span: ReadableSpan) -> SpanRecord:
 def skeleton_record(span: ReadableSpan) -> SpanRecord:
     """Make the record of an ended span that is not about agents: its place in the tree alone."""
     context = _context(span)
-    return {
+    parent = span.parent
+    record: SpanRecord = {
         "trace": trace_id_hex(context.trace_id),
         "id": span_id_hex(context.span_id),
-        "parent": None if span.parent is None else span_id_hex(span.parent.span_id),
+        "parent": None if parent is None else span_id_hex(parent.span_id),
         "start_ns": span.start_time or 0,
         "end_ns": span.end_time or 0,
         "skeleton": True,
     }
+    if parent is None or parent.is_remote:
+        as_root(record, span.name, span.status.status_code.value, remote=parent is not None)
+    return record
+
+
+def as_root(skeleton: SpanRecord, name: str, status: int, *, remote: bool) -> None:
+    """Say more of a skeleton that nothing of its own process lies above.
+
+    Args:
+        skeleton: The record.
+        name: The span's name.
+        status: The span's status, as in OTLP.
+        remote: Whether its parent is a span of another process.
+    """
+    skeleton["name"] = name
+    if status == STATUS_ERROR:
+        skeleton["status"] = status
+    if remote:
+        skeleton["remote"] = True
+
+
+def is_lone_root(record: SpanRecord) -> bool:
+    """Tell whether a record is of use only if its trace has others."""
+    return "skeleton" in record and not record.get("parent")
 
 
 def readable_of(record: SpanRecord) -> ReadableSpan:

@@ -1,4 +1,7 @@
-"""What a span is about: read from its attributes alone. Pure."""
+"""What a span is about: read from its attributes alone. Pure.
+
+Spans of other instrumentations have been put in our own words before (dialects/).
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 import autotrace
 from autotrace.access.principal import DEFAULT_TENANT
 from autotrace.errors import StoreError
-from autotrace.server import operations, rest_decisions, rest_traces
+from autotrace.server import operations, otlp, rest_decisions, rest_traces
 from autotrace.server.context import Served
 from autotrace.server.errors import handle_errors
 from autotrace.server.limits import BodyLimits
@@ -62,7 +62,7 @@ def create_app(served: Served) -> FastAPI:
     )
     app.state.served = served
     handle_errors(app)
-    for router in (operations.router, rest_traces.router, rest_decisions.router):
+    for router in (operations.router, rest_traces.router, rest_decisions.router, otlp.router):
         app.include_router(router)
     app.router.routes += [Route(path, mcp, methods=["POST"]) for path in PATHS]
 

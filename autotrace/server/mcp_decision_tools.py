@@ -1,49 +1,43 @@
-"""The tools of decision envelopes."""
+"""The tools of a decision from its opening to its end."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import AliasChoices, Field
 
 from autotrace.access.principal import Principal
 from autotrace.models import (
     ApprovalRequest,
     ApprovalStatus,
     AutomationMode,
-    Decision,
-    DecisionCategory,
     DecisionStatus,
     DecisionTrace,
     Delivery,
     PolicyOutcome,
     Receipt,
 )
-from autotrace.server.mcp_tool import Desk, MissingParameterError, Tool
+from autotrace.server.mcp_tool import Answer, Arguments, Desk, MissingParameterError, Tool
 
 # --- what they take
 
 
-class _Arguments(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
+TraceOfIt = Annotated[
+    str | None,
+    Field(
+        description="The trace of the task during which this is decided, as trace_start returned "
+        "it: it lists the decision, and who recalls it learns of a rejection."
+    ),
+]
 DecisionId = Annotated[str, Field(description="The decision, as decision_create returned it.")]
 
 
-class _OneDecision(_Arguments):
+class _OneDecision(Arguments):
     decision_id: DecisionId
 
 
-class _Create(_Arguments):
+class _Create(Arguments):
     intent: str = Field(
         description="What is to be decided, as a dot-separated label: customer.order.create."
     )
@@ -60,9 +54,10 @@ class _Create(_Arguments):
     metadata: dict[str, Any] | None = Field(
         default=None, description="Anything to be kept with the decision."
     )
+    trace_id: TraceOfIt = None
 
 
-class _AddContext(_Arguments):
+class _AddContext(Arguments):
     decision_id: DecisionId
     context: dict[str, Any] = Field(
         validation_alias=AliasChoices("context", "payload"),
@@ -72,7 +67,7 @@ class _AddContext(_Arguments):
     summary: str | None = Field(default=None, description="The same in a sentence.")
 
 
-class _Evaluate(_Arguments):
+class _Evaluate(Arguments):
     decision_id: DecisionId
     policy_id: str = Field(description="A policy that is registered with the server.")
     inputs: dict[str, Any] | None = Field(
@@ -85,7 +80,7 @@ class _Evaluate(_Arguments):
     )
 
 
-class _RequestApproval(_Arguments):
+class _RequestApproval(Arguments):
     decision_id: DecisionId
     title: str | None = Field(default=None, description="What is asked for, in a few words.")
     message: str | None = Field(
@@ -103,7 +98,7 @@ class _RequestApproval(_Arguments):
     )
 
 
-class _Close(_Arguments):
+class _Close(Arguments):
     decision_id: DecisionId
     action: Literal["commit", "abort", "rollback"] = Field(
         description="commit: it was done. abort: it was not done. rollback: the same as abort."
@@ -112,64 +107,18 @@ class _Close(_Arguments):
     reason: str | None = Field(default=None, description="Why it ends so.")
 
 
-class _Alternative(_Arguments):
-    option: str = Field(description="What was considered.")
-    rejected_because: str = Field(default="", description="Why it was not chosen.")
-
-
-class _Record(_Arguments):
-    title: str = Field(description="The decision in a few words.")
-    category: DecisionCategory = Field(description="What it is about.")
-    context: str = Field(description="What made a decision necessary.")
-    decision: str = Field(description="What was decided.")
-    rationale: str = Field(description="Why.")
-    alternatives_considered: list[_Alternative] = Field(
-        default_factory=list[_Alternative], description="What else was considered."
-    )
-    tags: list[str] = Field(default_factory=list[str], description="Labels to search by.")
-    constraints: list[str] = Field(
-        default_factory=list[str], description="What limited the choice."
-    )
-    consequences: list[str] = Field(default_factory=list[str], description="What follows from it.")
-    supersedes: str | None = Field(
-        default=None, description="The decision_id of the decision that this one replaces."
-    )
-
-
-class _Search(_Arguments):
-    query: str | None = Field(
-        default=None,
-        description="What is looked for, in words; decisions that mean something similar come "
-        "first. Without it the newest come first.",
-    )
-    category: DecisionCategory | None = Field(default=None, description="Only this category.")
-    tags: list[str] = Field(
-        default_factory=list[str], description="Only decisions that have every one of these tags."
-    )
-    status: DecisionStatus | None = Field(default=None, description="Only this status.")
-    limit: int = Field(default=20, ge=1, le=100, description="How many at most.")
-
-
 # --- what they answer with
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
+class Opened(Answer):
+    """A decision that there is now."""
 
-    @model_serializer(mode="wrap")
-    def _without_nulls(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what there is not, as the contract's answers do."""
-        fields: dict[str, Any] = serialize(self)
-        return {name: value for name, value in fields.items() if value is not None}
-
-
-class _Opened(_Answer):
     decision_id: str
     status: DecisionStatus
     created_at: datetime
 
 
-class _Answered(_Answer):
+class _Answered(Answer):
     """A request for approval, and the answer to it."""
 
     id: str
@@ -183,7 +132,7 @@ class _Answered(_Answer):
     rationale: str | None = None
 
 
-class _Standing(_Answer):
+class _Standing(Answer):
     decision_id: str
     intent: str
     status: DecisionStatus
@@ -195,12 +144,12 @@ class _Standing(_Answer):
     trace_id: str | None = None
 
 
-class _Added(_Answer):
+class _Added(Answer):
     event_id: str
     timestamp: datetime
 
 
-class _Evaluated(_Answer):
+class _Evaluated(Answer):
     event_id: str
     policy_id: str
     outcome: PolicyOutcome
@@ -208,33 +157,22 @@ class _Evaluated(_Answer):
     version: str = Field(description="SHA-256 of the policy's source.")
 
 
-class _Requested(_Answer):
+class _Requested(Answer):
     approval_id: str
     status: ApprovalStatus
     delivery: Delivery
 
 
-class _Closed(_Answer):
+class _Closed(Answer):
     decision_id: str
     status: DecisionStatus
     closed_at: datetime
 
 
-class _Found(Decision):
-    similarity: float | None = Field(
-        default=None, description="Cosine similarity to the query, 0 to 1."
-    )
-
-
-class _FoundDecisions(_Answer):
-    decisions: list[_Found]
-    count: int
-
-
 # --- what they do
 
 
-def _create(desk: Desk, given: _Create, by: Principal) -> _Opened:
+def _create(desk: Desk, given: _Create, by: Principal) -> Opened:
     opened = desk.decisions.create(
         given.intent,
         given.automation_mode,
@@ -242,9 +180,10 @@ def _create(desk: Desk, given: _Create, by: Principal) -> _Opened:
         instance=given.instance,
         version=given.version,
         metadata=given.metadata,
+        trace_id=given.trace_id,
         by=by,
     )
-    return _Opened.model_validate(opened, from_attributes=True)
+    return Opened.model_validate(opened, from_attributes=True)
 
 
 def _get(desk: Desk, given: _OneDecision, by: Principal) -> _Standing:
@@ -299,28 +238,6 @@ def _receipt(desk: Desk, given: _OneDecision, by: Principal) -> Receipt:
     return desk.decisions.receipt(given.decision_id)
 
 
-def _record(desk: Desk, given: _Record, by: Principal) -> _Opened:
-    fields = {name: getattr(given, name) for name in type(given).model_fields}
-    fields["alternatives_considered"] = [
-        alternative.model_dump() for alternative in given.alternatives_considered
-    ]
-    recorded = desk.decisions.record(**fields, by=by)
-    return _Opened.model_validate(recorded, from_attributes=True)
-
-
-def _search(desk: Desk, given: _Search, by: Principal) -> _FoundDecisions:
-    del by
-    found = desk.decisions.search(
-        given.query,
-        category=given.category,
-        tags=given.tags,
-        status=given.status,
-        limit=given.limit,
-    )
-    decisions = [_Found(**dict(item.decision), similarity=item.similarity) for item in found]
-    return _FoundDecisions(decisions=decisions, count=len(decisions))
-
-
 DECISION_TOOLS: Final[tuple[Tool[Any], ...]] = (
     Tool(
         name="decision_create",
@@ -330,7 +247,7 @@ DECISION_TOOLS: Final[tuple[Tool[Any], ...]] = (
         "take. Then add what you know (decision_add_context), ask policies (decision_evaluate) or "
         "a person (decision_request_approval), and end it with decision_close.",
         arguments=_Create,
-        answer=_Opened,
+        answer=Opened,
         run=_create,
     ),
     Tool(
@@ -403,27 +320,6 @@ DECISION_TOOLS: Final[tuple[Tool[Any], ...]] = (
         arguments=_OneDecision,
         answer=Receipt,
         run=_receipt,
-        changes=False,
-    ),
-    Tool(
-        name="decision_record",
-        title="Record a decision that was made",
-        description="Record a decision that has been made already, such as a choice of design, "
-        "with its context, reason and alternatives, so that others find it with decision_search. "
-        "One call creates, fills and commits it. Search first; name what it replaces in "
-        "supersedes.",
-        arguments=_Record,
-        answer=_Opened,
-        run=_record,
-    ),
-    Tool(
-        name="decision_search",
-        title="Find earlier decisions",
-        description="Find earlier decisions by meaning, before deciding something that may have "
-        "been decided already. Heed superseded_by: the decision named there is the current one.",
-        arguments=_Search,
-        answer=_FoundDecisions,
-        run=_search,
         changes=False,
     ),
 )

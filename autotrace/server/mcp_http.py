@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 import orjson
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp_types.version import LATEST_HANDSHAKE_VERSION
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
@@ -82,7 +81,7 @@ class McpEndpoint:
             answer = json.dumps(refusal.body(request_id)).encode("ascii")
             await Response(answer, media_type=_JSON)(scope, receive, send)
             return
-        inner = _as_the_sdk_wants(scope)
+        inner = _accepting_json(scope)
         inner[_PRINCIPAL] = principal
         await self._manager.handle_request(inner, _again(body, receive), _told(inner, send))
 
@@ -144,13 +143,11 @@ def _problem_of(message: Mapping[str, Any], request_id: str | int | None) -> Ref
     return None
 
 
-def _as_the_sdk_wants(scope: Scope) -> dict[str, Any]:
-    """Return the scope of a request with the headers that a client without MCP leaves out."""
+def _accepting_json(scope: Scope) -> dict[str, Any]:
+    """Return the scope of a request that accepts what MCP clients do: others may not say so."""
     inner = dict(scope)
     inner["headers"] = list(scope["headers"])
-    headers = MutableHeaders(scope=inner)
-    headers["Accept"] = f"{_JSON}, text/event-stream"
-    headers.setdefault("MCP-Protocol-Version", LATEST_HANDSHAKE_VERSION)
+    MutableHeaders(scope=inner)["Accept"] = f"{_JSON}, text/event-stream"
     return inner
 
 

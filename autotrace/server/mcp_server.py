@@ -24,6 +24,7 @@ from autotrace import __version__
 from autotrace.access.principal import Principal
 from autotrace.server.mcp_decision_tools import DECISION_TOOLS
 from autotrace.server.mcp_errors import Refusal, refusal_of
+from autotrace.server.mcp_record_tools import RECORD_TOOLS
 from autotrace.server.mcp_tool import (
     Desk,
     InvalidParameterError,
@@ -34,7 +35,8 @@ from autotrace.server.mcp_tool import (
 )
 from autotrace.server.mcp_trace_tools import TRACE_TOOLS
 
-TOOLS: Final[Mapping[str, Tool[Any]]] = {tool.name: tool for tool in DECISION_TOOLS + TRACE_TOOLS}
+_ALL: Final = DECISION_TOOLS + RECORD_TOOLS + TRACE_TOOLS
+TOOLS: Final[Mapping[str, Tool[Any]]] = {tool.name: tool for tool in _ALL}
 """Every tool, by its name."""
 
 INSTRUCTIONS: Final = (

@@ -12,7 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from autotrace.access.principal import Principal
 from autotrace.errors import AutotraceError
@@ -21,8 +27,6 @@ if TYPE_CHECKING:
     from autotrace.service.decisions import DecisionDesk
     from autotrace.service.traces import TraceService
 
-A = TypeVar("A", bound=BaseModel)
-
 
 @dataclass(frozen=True)
 class Desk:
@@ -30,6 +34,26 @@ class Desk:
 
     traces: TraceService
     decisions: DecisionDesk
+
+
+class Arguments(BaseModel):
+    """What a tool takes; what it does not know is ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Answer(BaseModel):
+    """What a tool answers, without what there is not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _without_nulls(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+A = TypeVar("A", bound=Arguments)
 
 
 class UnknownToolError(AutotraceError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from autotrace.access.principal import Principal
 from autotrace.models import (
@@ -17,27 +17,23 @@ from autotrace.models import (
     ToolStatus,
     Trace,
 )
-from autotrace.server.mcp_tool import Desk, Tool
+from autotrace.server.mcp_tool import Arguments, Desk, Tool
 
 # --- what they take
-
-
-class _Arguments(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 TraceId = Annotated[str, Field(description="The trace, as trace_start returned it.")]
 
 
-class _Nothing(_Arguments):
+class _Nothing(Arguments):
     pass
 
 
-class _OneTrace(_Arguments):
+class _OneTrace(Arguments):
     trace_id: TraceId
 
 
-class _Start(_Arguments):
+class _Start(Arguments):
     task: str = Field(description="What you are to accomplish, in words: it is found by these.")
     session_id: str = Field(description="The session or conversation that this belongs to.")
     triggered_by_memory_id: str | None = Field(
@@ -45,7 +41,7 @@ class _Start(_Arguments):
     )
 
 
-class _Step(_Arguments):
+class _Step(Arguments):
     trace_id: TraceId
     thought: str = Field(description="Your reasoning at this step.")
     action: str = Field(description="What you decided to do.")
@@ -54,7 +50,7 @@ class _Step(_Arguments):
     )
 
 
-class _ToolCall(_Arguments):
+class _ToolCall(Arguments):
     trace_id: TraceId
     tool_name: str = Field(description="The tool that was called.")
     arguments: dict[str, Any] = Field(description="What it was called with.")
@@ -69,13 +65,13 @@ class _ToolCall(_Arguments):
     )
 
 
-class _Complete(_Arguments):
+class _Complete(Arguments):
     trace_id: TraceId
     outcome: str = Field(description="What came of it, in a sentence or two.")
     success: bool = Field(description="Whether the task was accomplished.")
 
 
-class _Recall(_Arguments):
+class _Recall(Arguments):
     query: str = Field(description="The task that you are about to do, in words.")
     success_only: bool = Field(default=True, description="Only tasks that were accomplished.")
     limit: int = Field(default=10, ge=1, le=50, description="How many at most.")

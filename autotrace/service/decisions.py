@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from autotrace.access.principal import Principal
+from autotrace.errors import TraceNotFoundError
 from autotrace.models import (
+    NOWHERE,
     Approval,
     ApprovalRequest,
     AutomationMode,
@@ -21,8 +23,10 @@ from autotrace.models import (
     DecisionStatus,
     DecisionTrace,
     FoundDecision,
+    Place,
     Receipt,
 )
+from autotrace.service import told
 
 if TYPE_CHECKING:
     from autotrace.decisions.service import DecisionService
@@ -53,6 +57,7 @@ class DecisionDesk:
         instance: str | None = None,
         version: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        trace_id: str | None = None,
         by: Principal,
     ) -> Decision:
         """Open a decision.
@@ -64,10 +69,13 @@ class DecisionDesk:
             instance: Which run of the actor.
             version: Which version of it.
             metadata: Anything to be kept with it.
+            trace_id: The trace in which it is opened, and which lists it then.
             by: Whose it becomes.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
+            TraceNotFoundError: There is no such trace.
+            NotPermittedError: The trace is another agent's.
             StoreError: The store does not take it.
         """
         return self._memory.deciding().service.create(
@@ -78,6 +86,7 @@ class DecisionDesk:
             instance=instance,
             version=version,
             metadata=metadata,
+            place=self._place(trace_id, by),
         )
 
     def record(
@@ -93,6 +102,7 @@ class DecisionDesk:
         constraints: Iterable[str] = (),
         consequences: Iterable[str] = (),
         supersedes: str | None = None,
+        trace_id: str | None = None,
         by: Principal,
     ) -> Decision:
         """Open, fill and commit a decision in one call; it may supersede any of the tenant's.
@@ -101,6 +111,8 @@ class DecisionDesk:
             InvalidArgumentError: An argument has a value that is not allowed.
             DecisionNotFoundError: What it supersedes does not exist.
             DecisionStateError: That is superseded already.
+            TraceNotFoundError: There is no such trace.
+            NotPermittedError: The trace is another agent's.
             StoreError: The store does not take it.
         """
         return self._memory.deciding().service.record(
@@ -116,7 +128,18 @@ class DecisionDesk:
             supersedes=supersedes,
             actor=by.agent,
             agent=by.agent,
+            place=self._place(trace_id, by),
         )
+
+    def _place(self, trace_id: str | None, by: Principal) -> Place:
+        if trace_id is None:
+            return NOWHERE
+        task = told.task_named(trace_id)
+        if task is None:
+            raise TraceNotFoundError(trace_id)
+        self._memory.catch_up(CATCH_UP_TIMEOUT_S)
+        by.check_owns(self._memory.reader.get_trace(trace_id).agent, trace_id)
+        return Place(trace_id, (task.trace, task.span))
 
     # --- looking
 

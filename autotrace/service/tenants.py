@@ -49,11 +49,10 @@ def settings_of(settings: Settings, tenant: str) -> Settings:
     check_tenant(tenant)
     # Beside the default tenant's spool, not in it: what drains a spool takes each folder for one
     # process's.
+    spool = None if settings.spool is None else f"{settings.spool}-{tenant}"
     if settings.is_embedded:
-        spool = None if settings.spool is None else f"{settings.spool}-{tenant}"
         place = f"{settings.store}/{FOLDER}/{tenant}"
         return settings.model_copy(update={"store": place, "spool": spool})
-    spool = f"{settings.spool_path}-{tenant}"
     return settings.model_copy(update={"chroma_tenant": tenant, "spool": spool})
 
 

@@ -1,4 +1,4 @@
-"""The registry of open traces forgets those that the store knows to have ended."""
+"""The registry of open traces is rid of those that are not: completed, deleted, or abandoned."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
+from autotrace.errors import TraceNotFoundError
+from autotrace.export.records import SpanRecord
 from autotrace.memory import Memory
+from autotrace.models import Trace
+from autotrace.service import told
 from autotrace.store import traces
-from autotrace.store.open_traces import Entry, OpenTraces
+from autotrace.store.open_traces import OpenTraces
+from autotrace.store.times import ns_of
 
 _EVERY_S: Final = 60.0
+_CATCH_UP_S: Final = 30.0
 _AT_ONCE: Final = 200
+_MANY: Final = 10_000
 KEPT_FOR_S: Final = 120.0
 """How long a completed trace stays in the registry: longer than any call takes."""
+ABANDONED_AFTER_S: Final = 7 * 24 * 60 * 60.0
+"""How long an open trace is waited for: programs crash, and do not come back to complete theirs."""
 
 
 class Tidier:
@@ -24,15 +33,15 @@ class Tidier:
     Args:
         memory: Knows which traces have ended.
         open_traces: The registry.
-        record_ending: Records how a trace has ended, once more.
+        record: Records a span.
     """
 
     def __init__(
-        self, memory: Memory, open_traces: OpenTraces, record_ending: Callable[[Entry], Any]
+        self, memory: Memory, open_traces: OpenTraces, record: Callable[[SpanRecord], None]
     ) -> None:
         self._memory = memory
         self._open = open_traces
-        self._record_ending = record_ending
+        self._record = record
         self._lock = threading.Lock()
         self._due_at_s = 0.0
 
@@ -50,7 +59,7 @@ class Tidier:
 
     def _run(self) -> None:
         try:
-            self.tidy()
+            self.tidy(KEPT_FOR_S, ABANDONED_AFTER_S)
         except Exception as error:  # noqa: BLE001 - it is tried again, and nothing depends on it
             self._failed(error)
         else:
@@ -62,29 +71,55 @@ class Tidier:
         message = f"the registry of open traces was not tidied up: {error}"
         self._memory.counters.note("registry", message, error)
 
-    def tidy(self, kept_for_s: float = KEPT_FOR_S) -> None:
-        """Forget what the store knows by now.
-
-        If the store does not know the end of a trace, the process that completed it died before it
-        had recorded that: it is recorded now.
+    def tidy(self, kept_for_s: float, abandoned_after_s: float) -> None:
+        """Forget what the store knows by now, and what nobody goes on with.
 
         Args:
             kept_for_s: How long ago a trace must have been completed, in seconds.
+            abandoned_after_s: How long nobody must have told of an open one, which then reads as
+                interrupted and counts for nobody any more.
 
         Raises:
             StoreUnavailableError: The store does not answer.
         """
-        before_ns = time.time_ns() - int(kept_for_s * 1e9)
+        if not self._memory.catch_up(_CATCH_UP_S):
+            return  # what the store does not know may be on its way
+        now_ns = time.time_ns()
         forgotten = _AT_ONCE
         while forgotten == _AT_ONCE:
-            completed = self._open.completed(before_ns, _AT_ONCE)
-            known = self._memory.connection.read(
-                lambda c, ids=completed: traces.get_summaries(c, ids)
-            )
-            ended = [i for i, summary in known.items() if summary["status"] == "completed"]
-            for trace_id in set(completed) - set(ended):
-                entry = self._open.find(trace_id)
-                if entry is not None and entry.closing is not None:
-                    self._record_ending(entry)
-            self._open.remove(ended)
-            forgotten = len(ended)
+            forgotten = self._forget_completed(now_ns - int(kept_for_s * 1e9))
+        self._interrupt_abandoned(now_ns - int(abandoned_after_s * 1e9))
+
+    def _forget_completed(self, before_ns: int) -> int:
+        completed = self._open.completed(before_ns, _AT_ONCE)
+        known = self._memory.connection.read(lambda c: traces.get_summaries(c, completed))
+        active = [i for i, summary in known.items() if summary["status"] != "completed"]
+        for trace_id in active:
+            entry = self._open.find(trace_id)
+            # Who completed it died before that was recorded.
+            if entry is not None and entry.closing is not None:
+                self._record(told.task_completed(entry.opening, entry.closing))
+        done = set(completed).difference(active)  # what the store does not know was deleted
+        self._open.remove(list(done))
+        return len(done)
+
+    def _interrupt_abandoned(self, before_ns: int) -> None:
+        for trace_id in self._open.begun(before_ns, _MANY):
+            entry = self._open.find(trace_id)
+            if entry is None or entry.closing is not None:
+                continue
+            try:
+                last_ns = _last_told_ns(self._memory.reader.get_trace(trace_id))
+            except TraceNotFoundError:
+                last_ns = 0  # deleted
+            if last_ns < before_ns:
+                if last_ns:
+                    self._record(told.task_abandoned(entry.opening, last_ns))
+                self._open.remove([trace_id])
+
+
+def _last_told_ns(trace: Trace) -> int:
+    times = [trace.created_at]
+    times += [step.created_at for step in trace.steps]
+    times += [call.ended_at for call in trace.tool_calls]
+    return ns_of(max(times))

@@ -126,15 +126,22 @@ def task_begun(
     }
 
 
-def task_ended(begun: SpanRecord, at_ns: int, *, outcome: str, success: bool) -> SpanRecord:
-    """Make the record of a task that has ended; the outcome must be fit to be kept."""
+def task_completed(opening: Any, closing: Any) -> SpanRecord:
+    """Make the record of a task that was completed, as the registry knows it; always the same.
+
+    Args:
+        opening: How it began: `begun` is the record of that.
+        closing: How it was completed: `ended_ns`, and `outcome` and `success` fit to be kept.
+    """
+    begun: SpanRecord = opening["begun"]
+    outcome, success = closing["outcome"], closing["success"]
     record: SpanRecord = {
         "trace": begun["trace"],
         "id": begun["id"],
         "parent": None,
         "name": begun.get("name", ""),
         "start_ns": begun["start_ns"],
-        "end_ns": at_ns,
+        "end_ns": closing["ended_ns"],
         "attributes": begun.get("attributes", {})
         | {semconv.OUTCOME: outcome, semconv.SUCCESS: success},
     }
@@ -142,6 +149,23 @@ def task_ended(begun: SpanRecord, at_ns: int, *, outcome: str, success: bool) ->
         record["status"] = STATUS_ERROR
         record["message"] = outcome
     return record
+
+
+def task_abandoned(opening: Any, last_ns: int) -> SpanRecord:
+    """Make the record that says of a task that nobody goes on with it.
+
+    Args:
+        opening: How it began, as the registry knows it.
+        last_ns: When anything was told of it last.
+    """
+    begun: SpanRecord = opening["begun"]
+    return {
+        "trace": begun["trace"],
+        "id": begun["id"],
+        "start_ns": last_ns,
+        "end_ns": last_ns,
+        "interrupted": True,
+    }
 
 
 def step_told(

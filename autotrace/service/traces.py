@@ -6,20 +6,18 @@ spool, and in the store soon after.
 
 * What was acknowledged is on disk. Over a Chroma server it is also in the store, unless that takes
   longer than is waited for, since the next to ask may be another machine.
-* Reading sees all that was acknowledged before.
 * A trace is completed once, whoever races. The same completion again gets the same answer; and
   records again, as the process that was first may have died in between.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
 from autotrace import semconv
@@ -28,40 +26,37 @@ from autotrace.errors import (
     InvalidArgumentError,
     LimitExceededError,
     StepNotFoundError,
+    StoreUnavailableError,
     TraceNotFoundError,
     TraceStateError,
 )
+from autotrace.export.otlp_in import Batch
 from autotrace.export.records import SpanRecord
 from autotrace.memory import Memory
 from autotrace.models import (
     CompletedTrace,
-    RecallResult,
     RecordedStep,
     RecordedToolCall,
     StartedTrace,
-    ToolStats,
     ToolStatus,
-    Trace,
-    TraceStatus,
-    TraceSummary,
 )
 from autotrace.service import told
-from autotrace.service.tidying import KEPT_FOR_S, Tidier
+from autotrace.service.intake import reject_others
+from autotrace.service.reading import TraceReading, unnamed
+from autotrace.service.tidying import ABANDONED_AFTER_S, KEPT_FOR_S, Tidier
 from autotrace.service.told import SpanIds
 from autotrace.store.connection import ServerOptions
-from autotrace.store.open_traces import Entry, open_traces
+from autotrace.store.open_traces import open_traces
 from autotrace.store.times import utc
 
 MAX_DURATION_MS: Final = 366 * 24 * 60 * 60 * 1000
 """The longest that a tool call may have taken: a year."""
 _MAX_KNOWN: Final = 10_000
 """Of how many open traces the agent is remembered, to spare a look."""
-_ASK_AFTER_S: Final = 1.0
-"""How long to wait before the store is asked whether it is there at all."""
 _RETRY_AFTER_S: Final = 60.0
 
 
-class TraceService:
+class TraceService(TraceReading):
     """The traces of one memory, as servers offer them. Any thread may use it; calls block.
 
     Args:
@@ -73,16 +68,13 @@ class TraceService:
     def __init__(
         self, memory: Memory, *, max_open_per_key: int = 1000, wait_s: float = 10.0
     ) -> None:
-        self.memory = memory
+        super().__init__(memory, wait_s)
         self._max_open_per_key = max_open_per_key
-        self._wait_s = wait_s
         settings = memory.settings
         self._open = open_traces(settings.store, ServerOptions.of(settings))
         self._known: OrderedDict[str, str] = OrderedDict()
         self._known_lock = threading.Lock()
-        self._tidier = Tidier(memory, self._open, self._record_ending)
-
-    # --- writing
+        self._tidier = Tidier(memory, self._open, self._record)
 
     def start(
         self,
@@ -126,7 +118,11 @@ class TraceService:
         trace_id = told.trace_id_of(ids)
         opening = {"agent": by.agent, "key_id": by.key_id, "begun": begun}
         self._open.begin(trace_id, by.key_id, opening)
-        self._record(begun)
+        try:
+            self._record(begun)
+        except StoreUnavailableError:
+            self._open.remove([trace_id])  # nobody learns of it
+            raise
         self._remember(trace_id, by.agent)
         self._tidier.tidy_if_due()
         recorded: Any = begun.get("attributes", {})[semconv.TASK]
@@ -267,7 +263,7 @@ class TraceService:
             closing = self._open.complete(trace_id, entry.opening["key_id"], mine)
         if closing["digest"] != digest:
             raise TraceStateError(trace_id, "to complete it otherwise", "it is completed")
-        self._record_ending(Entry(entry.opening, closing))
+        self._record(told.task_completed(entry.opening, closing))
         return CompletedTrace(
             trace_id=trace_id,
             success=closing["success"],
@@ -275,8 +271,25 @@ class TraceService:
             completed_at=utc(closing["ended_ns"]),
         )
 
+    def take_spans(self, batch: Batch, *, by: Principal) -> None:
+        """Record spans that a program has made: on disk when this returns.
+
+        They are not passed on to a collector, which could be this server.
+
+        Args:
+            batch: The spans. Those that change another agent's trace are rejected in it.
+            by: Whose program it is.
+
+        Raises:
+            StoreUnavailableError: Not all of it is recorded; to send it again does no harm.
+        """
+        reject_others(batch, self._open, by)
+        self.memory.append(batch.records, forward=False)
+
     def delete(self, trace_id: str, *, by: Principal) -> None:
-        """Delete a trace with all that was told of it, open or not. The decisions made in it stay.
+        """Delete a trace, open or not, and all that was recorded in it.
+
+        Its decisions stay. What is told of it afterwards is not kept.
 
         Args:
             trace_id: The trace.
@@ -294,7 +307,7 @@ class TraceService:
         by.check_owns(agent, trace_id)
         self._catch_up()
         try:
-            with _unnamed():
+            with unnamed():
                 self.memory.delete_trace(trace_id, self._wait_s)
         except TraceNotFoundError:
             # Deleted by a process that has died before it could have the registry forget it.
@@ -302,84 +315,20 @@ class TraceService:
             raise
         self._open.remove([trace_id])
 
-    # --- reading
-
-    def get(self, trace_id: str) -> Trace:
-        """Return a trace; see `Reader.get_trace`."""
-        if told.task_named(trace_id) is None:
-            raise TraceNotFoundError(trace_id)
-        self._catch_up()
-        with _unnamed():
-            return self.memory.reader.get_trace(trace_id)
-
-    def list(
-        self,
-        *,
-        status: TraceStatus | None = None,
-        session_id: str | None = None,
-        agent: str | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> Sequence[TraceSummary]:
-        """Return a page of traces, newest first; see `Reader.list_traces`."""
-        self._catch_up()
-        with _unnamed():
-            return self.memory.reader.list_traces(
-                status=status, session_id=session_id, agent=agent, limit=limit, after=after
-            )
-
-    def recall(
-        self,
-        query: str,
-        success_only: bool = True,
-        limit: int = 10,
-        *,
-        agent: str | None = None,
-        session_id: str | None = None,
-        tools: Sequence[str] | None = None,
-    ) -> Sequence[RecallResult]:
-        """Return past traces whose tasks mean something similar; see `Reader.recall`."""
-        self._catch_up()
-        return self.memory.reader.recall(
-            query, success_only, limit, agent=agent, session_id=session_id, tools=tools
-        )
-
-    def tool_stats(self) -> Sequence[ToolStats]:
-        """Return the statistics of every tool, most used first; see `Reader.tool_stats`."""
-        self._catch_up()
-        return self.memory.reader.tool_stats()
-
-    def tidy(self, kept_for_s: float = KEPT_FOR_S) -> None:
-        """Have the registry forget what the store knows; `start` sees to it. See `Tidier.tidy`."""
-        self._tidier.tidy(kept_for_s)
+    def tidy(
+        self, kept_for_s: float = KEPT_FOR_S, abandoned_after_s: float = ABANDONED_AFTER_S
+    ) -> None:
+        """Tidy up the registry, as `start` has it done now and then; see `Tidier.tidy`."""
+        self._tidier.tidy(kept_for_s, abandoned_after_s)
 
     def stop(self) -> None:
         """Let go of the registry; the memory is stopped by who made it."""
         self._open.stop()
 
-    # --- inside
-
     def _record(self, record: SpanRecord) -> None:
         self.memory.append([record])
         if not self.memory.settings.is_embedded:
             self.memory.pipeline.flush(self._wait_s)
-
-    def _record_ending(self, entry: Entry) -> None:
-        closing = entry.closing
-        self._record(
-            told.task_ended(
-                entry.opening["begun"],
-                closing["ended_ns"],
-                outcome=closing["outcome"],
-                success=closing["success"],
-            )
-        )
-
-    def _catch_up(self) -> None:
-        if not self.memory.catch_up(min(_ASK_AFTER_S, self._wait_s)):
-            # Raises if the store is down, so that nobody waits for it in vain.
-            self.memory.connection.read(lambda c: c.state.get(limit=1))
-            self.memory.catch_up(self._wait_s)
 
     def _open_task(self, trace_id: str, by: Principal, what: str) -> SpanIds:
         """Return the task of a trace that is open and may be added to."""
@@ -446,15 +395,6 @@ class TraceService:
 
     def _outcome(self, outcome: str) -> str:
         return self.memory.recorder.encoder.text(outcome, path="outcome")
-
-
-@contextlib.contextmanager
-def _unnamed() -> Generator[None]:
-    """Keep from who asks where the store is."""
-    try:
-        yield
-    except TraceNotFoundError as error:
-        raise TraceNotFoundError(error.trace_id) from None
 
 
 def _check_text(field: str, text: str) -> None:

@@ -31,7 +31,15 @@ from autotrace.semconv import DECISION_ID_PREFIX
 from autotrace.store import schema, timeline
 from autotrace.store.connection import Connection, ServerOptions, connect_to
 from autotrace.store.embedded import CHROMA_DIRECTORY
-from autotrace.store.schema import NO_VECTOR, Collection, documents, groups
+from autotrace.store.schema import (
+    MAX_IDS,
+    NO_VECTOR,
+    Collection,
+    documents,
+    groups,
+    max_batch_of,
+    open_collection,
+)
 from autotrace.store.slots import Appender
 from autotrace.store.timeline import Entry
 
@@ -39,7 +47,6 @@ FOLDER: Final = "decisions"
 """Of an embedded store."""
 SCHEMA_VERSION: Final = 1
 _FIRST_LOOK: Final = 8
-_IDS_AT_ONCE: Final = 512
 _PAGE: Final = 5_000
 _WAITING: Final = "waiting"
 _PREFIX: Final = "autotrace-decision-"
@@ -87,24 +94,15 @@ def open_decisions(client: Any, store: str, space: str | None) -> DecisionCollec
         StoreVersionError: A newer autotrace wrote them.
         EmbeddingSpaceError: They hold vectors of another space.
     """
-
-    def collection(name: str, configuration: Mapping[str, Any]) -> Collection:
-        return cast(
-            "Collection",
-            client.get_or_create_collection(
-                f"{_PREFIX}{name}", configuration=configuration, embedding_function=None
-            ),
-        )
-
-    state = collection("state", schema.LOOKUP)
+    state = open_collection(client, f"{_PREFIX}state", schema.LOOKUP)
     schema.check(state, store, space, SCHEMA_VERSION)
     return DecisionCollections(
-        log=collection("log", schema.LOOKUP),
+        log=open_collection(client, f"{_PREFIX}log", schema.LOOKUP),
         state=state,
-        lists=collection("lists", schema.LOOKUP),
-        waiting=collection("waiting", schema.LOOKUP),
-        search=collection("search", schema.SEARCH),
-        max_batch=min(client.get_max_batch_size(), 5000),
+        lists=open_collection(client, f"{_PREFIX}lists", schema.LOOKUP),
+        waiting=open_collection(client, f"{_PREFIX}waiting", schema.LOOKUP),
+        search=open_collection(client, f"{_PREFIX}search", schema.SEARCH),
+        max_batch=max_batch_of(client),
         client=client,
     )
 
@@ -125,7 +123,7 @@ def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[li
     pending, width = list(changes), _FIRST_LOOK
     while pending:
         unfinished: list[str] = []
-        for group in groups(pending, max(1, _IDS_AT_ONCE // width)):
+        for group in groups(pending, max(1, MAX_IDS // width)):
             wanted = {
                 decision_id: [
                     _change_id(decision_id, len(changes[decision_id]) + n) for n in range(width)
@@ -250,7 +248,7 @@ def put(log: Collection, record_id: str, document: Any, *, over: bool = False) -
 def get(log: Collection, record_ids: Sequence[str]) -> dict[str, Any]:
     """Return the documents of those records of the log that exist."""
     found: dict[str, Any] = {}
-    for group in groups(record_ids, _IDS_AT_ONCE):
+    for group in groups(record_ids, MAX_IDS):
         found |= documents(log, group)
     return found
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NotRequired, TypedDict
 
-from autotrace.store.schema import Collection, documents, groups, upsert
+from autotrace.store.schema import MAX_IDS, Collection, documents, groups, upsert
 
 MAX_PART_BYTES: Final = 1024 * 1024
 """About how large a part grows before the next is begun; a larger record has one to itself."""
@@ -55,7 +55,7 @@ def read_parts(log: Collection, traces: Sequence[str]) -> dict[str, list[Part]]:
     width = _FIRST_LOOK if len(traces) == 1 else 1
     while pending:
         unfinished: list[str] = []
-        for group in groups(pending, max(1, 512 // width)):
+        for group in groups(pending, max(1, MAX_IDS // width)):
             wanted = {
                 trace: [part_id(trace, len(parts[trace]) + n) for n in range(width)]
                 for trace in group

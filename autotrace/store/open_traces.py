@@ -51,10 +51,9 @@ FOLDER: Final = "open"
 _NS_PER_MS: Final = 10**6
 _BEGUN: Final = "b/"
 _COMPLETED: Final = "c/"
+"""Of a record these begin the id; and are the metadata key of when, in ms since the epoch."""
 _OWNER: Final = "owner"
 """The metadata key of whom a trace counts for."""
-_COMPLETED_AT: Final = "completed_at_ms"
-"""The metadata key of when it was completed, in milliseconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,20 @@ class OpenTraces(ABC):
         """Return what is known of a trace; None if it was never entered, or was removed."""
 
     @abstractmethod
+    def openings(self, trace_ids: Sequence[str]) -> dict[str, Any]:
+        """Return how those of some traces began that are known."""
+
+    @abstractmethod
     def is_open(self, trace_id: str) -> bool | None:
         """Tell whether a trace may be added to; None if it is not known."""
 
     @abstractmethod
     def open_count(self, owner: str) -> int:
         """Return how many traces are open that count for somebody."""
+
+    @abstractmethod
+    def begun(self, before_ns: int, limit: int) -> list[str]:
+        """Return the ids of traces that began before a time, completed or not, in any order."""
 
     @abstractmethod
     def completed(self, before_ns: int, limit: int) -> list[str]:
@@ -167,6 +174,12 @@ class _InFolder(OpenTraces):
         return None if begun is None else Entry(begun["opening"], closing)
 
     @override
+    def openings(self, trace_ids: Sequence[str]) -> dict[str, Any]:
+        with self._using():
+            found = {trace_id: _read(self._begun / trace_id) for trace_id in trace_ids}
+        return {trace_id: begun["opening"] for trace_id, begun in found.items() if begun}
+
+    @override
     def is_open(self, trace_id: str) -> bool | None:
         with self._using():
             is_completed = (self._completed / trace_id).exists()
@@ -181,11 +194,18 @@ class _InFolder(OpenTraces):
                 return 0
 
     @override
+    def begun(self, before_ns: int, limit: int) -> list[str]:
+        return self._older(self._begun, before_ns, limit)
+
+    @override
     def completed(self, before_ns: int, limit: int) -> list[str]:
+        return self._older(self._completed, before_ns, limit)
+
+    def _older(self, folder: Path, before_ns: int, limit: int) -> list[str]:
         with self._using():
-            if not self._completed.is_dir():
+            if not folder.is_dir():
                 return []
-            with os.scandir(self._completed) as entries:
+            with os.scandir(folder) as entries:
                 return list(islice((e.name for e in entries if _is_older(e, before_ns)), limit))
 
     @override
@@ -269,13 +289,12 @@ class _OnServer(OpenTraces):
 
     @override
     def begin(self, trace_id: str, owner: str, opening: Any) -> None:
-        self._add(_BEGUN + trace_id, opening, {_OWNER: owner})
+        self._add(_BEGUN, trace_id, owner, opening)
 
     @override
     def complete(self, trace_id: str, owner: str, closing: Any) -> Any:
+        self._add(_COMPLETED, trace_id, owner, closing)
         record_id = _COMPLETED + trace_id
-        now_ms = time.time_ns() // _NS_PER_MS
-        self._add(record_id, closing, {_OWNER: owner, _COMPLETED_AT: now_ms})
         return self._documents([record_id])[record_id]
 
     @override
@@ -283,6 +302,11 @@ class _OnServer(OpenTraces):
         begun, completed = _BEGUN + trace_id, _COMPLETED + trace_id
         found = self._documents([begun, completed])
         return Entry(found[begun], found.get(completed)) if begun in found else None
+
+    @override
+    def openings(self, trace_ids: Sequence[str]) -> dict[str, Any]:
+        found = self._documents([_BEGUN + trace_id for trace_id in trace_ids])
+        return {record_id.removeprefix(_BEGUN): opening for record_id, opening in found.items()}
 
     @override
     def is_open(self, trace_id: str) -> bool | None:
@@ -297,9 +321,16 @@ class _OnServer(OpenTraces):
         return len(ids) - 2 * completed
 
     @override
+    def begun(self, before_ns: int, limit: int) -> list[str]:
+        return self._older(_BEGUN, before_ns, limit)
+
+    @override
     def completed(self, before_ns: int, limit: int) -> list[str]:
-        ids = self._ids(where={_COMPLETED_AT: {"$lt": before_ns // _NS_PER_MS}}, limit=limit)
-        return [record_id.removeprefix(_COMPLETED) for record_id in ids]
+        return self._older(_COMPLETED, before_ns, limit)
+
+    def _older(self, stage: str, before_ns: int, limit: int) -> list[str]:
+        where = {stage: {"$lt": before_ns // _NS_PER_MS}}
+        return [i.removeprefix(stage) for i in self._ids(where=where, limit=limit)]
 
     @override
     def remove(self, trace_ids: Sequence[str]) -> None:
@@ -315,12 +346,14 @@ class _OnServer(OpenTraces):
     def _ids(self, **conditions: Any) -> list[str]:
         return self._connection.read(lambda c: c.log.get(include=[], **conditions)["ids"])
 
-    def _add(self, record_id: str, document: Any, metadata: Mapping[str, Any]) -> None:
-        text = orjson.dumps(document).decode()
+    def _add(self, stage: str, trace_id: str, owner: str, document: Any) -> None:
+        metadata: dict[str, Any] = {
+            JSON_KEY: orjson.dumps(document).decode(),
+            _OWNER: owner,
+            stage: time.time_ns() // _NS_PER_MS,
+        }
         with self._connection.writing() as collections:
-            collections.log.add(
-                [record_id], embeddings=[NO_VECTOR], metadatas=[{JSON_KEY: text, **metadata}]
-            )
+            collections.log.add([stage + trace_id], embeddings=[NO_VECTOR], metadatas=[metadata])
 
     def _documents(self, ids: Sequence[str]) -> dict[str, Any]:
         return self._connection.read(lambda c: schema.documents(c.log, ids))

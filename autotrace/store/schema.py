@@ -49,6 +49,9 @@ large documents cost twice the time and three times the disk uncompressed.
 _COMPRESS_FROM_BYTES: Final = 1000
 MAX_REQUEST_BYTES: Final = 8 * 1024 * 1024
 """About how much goes to Chroma in one call; its server refuses more than 40 MB."""
+PERSIST_AFTER: Final = 200
+"""How many records Chroma lets come together before it persists; more in a large collection: see
+tuning.py."""
 LOOKUP: Final = {
     "hnsw": {
         "space": "l2",
@@ -56,10 +59,13 @@ LOOKUP: Final = {
         "ef_construction": 8,
         # Chroma reads all that it has not persisted yet again at every write, and parts are large.
         "batch_size": 100,
-        "sync_threshold": 200,
+        "sync_threshold": PERSIST_AFTER,
     }
 }
 SEARCH: Final = {"hnsw": {"space": "cosine"}}
+MAX_IDS: Final = 512
+"""How many ids to look up in one call."""
+_PREFIX: Final = "autotrace-"
 
 
 class Collection(Protocol):
@@ -111,6 +117,10 @@ class Collection(Protocol):
         """Count the records."""
         ...
 
+    def modify(self, *, configuration: Any) -> Any:
+        """Change how the collection is kept, from when it is opened next."""
+        ...
+
 
 class Opened(Protocol):
     """What every kind of store has when it is open."""
@@ -155,27 +165,31 @@ def open_collections(client: Any, store: str, space: str | None) -> Collections:
         EmbeddingSpaceError: The store holds vectors of another space.
         StoreError: The store is being rebuilt, or a rebuild was interrupted.
     """
-
-    def collection(name: str, configuration: Mapping[str, Any]) -> Collection:
-        return cast(
-            "Collection",
-            client.get_or_create_collection(
-                f"autotrace-{name}", configuration=configuration, embedding_function=None
-            ),
-        )
-
-    state = collection("state", LOOKUP)
+    state = open_collection(client, f"{_PREFIX}state", LOOKUP)
     check(state, store, space, SCHEMA_VERSION)
     return Collections(
-        log=collection("log", LOOKUP),
+        log=open_collection(client, f"{_PREFIX}log", LOOKUP),
         state=state,
-        summaries=collection("summaries", LOOKUP),
-        lists=collection("lists", LOOKUP),
-        succeeded=collection("succeeded", SEARCH),
-        failed=collection("failed", SEARCH),
-        max_batch=min(client.get_max_batch_size(), 5000),
+        summaries=open_collection(client, f"{_PREFIX}summaries", LOOKUP),
+        lists=open_collection(client, f"{_PREFIX}lists", LOOKUP),
+        succeeded=open_collection(client, f"{_PREFIX}succeeded", SEARCH),
+        failed=open_collection(client, f"{_PREFIX}failed", SEARCH),
+        max_batch=max_batch_of(client),
         client=client,
     )
+
+
+def open_collection(client: Any, name: str, configuration: Mapping[str, Any]) -> Collection:
+    """Open a collection; one that is not there yet is made."""
+    collection = client.get_or_create_collection(
+        name, configuration=configuration, embedding_function=None
+    )
+    return cast("Collection", collection)
+
+
+def max_batch_of(client: Any) -> int:
+    """Return how many records to give Chroma in one call."""
+    return min(client.get_max_batch_size(), 5000)
 
 
 def check(state: Collection, store: str, space: str | None, version: int) -> None:

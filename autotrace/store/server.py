@@ -6,8 +6,8 @@ import contextlib
 import os
 import threading
 from collections.abc import Generator
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
 
 from typing_extensions import override
 
@@ -20,6 +20,8 @@ from autotrace.errors import (
 from autotrace.store.connection import C, Connection, Opener, ServerOptions
 from autotrace.store.failures import is_content_error
 from autotrace.store.rows import import_whole
+
+_NOT_FOUND: Final = 404
 
 
 class ServerConnection(Connection[C]):
@@ -97,7 +99,7 @@ class ServerConnection(Connection[C]):
         from chromadb.config import Settings
 
         try:
-            self._ask_heartbeat()
+            self._look_for_database()
             self._client = chromadb.HttpClient(
                 host=self._host,
                 port=self._port,
@@ -120,13 +122,31 @@ class ServerConnection(Connection[C]):
             )
             raise StoreUnavailableError(msg) from error
 
-    def _ask_heartbeat(self) -> None:
-        """Fail here if the server hangs: chromadb asks it in its constructor, without a timeout."""
+    def _look_for_database(self) -> None:
+        """Fail here if the server hangs, or has no such database.
+
+        chromadb asks for it in its constructor, without a timeout, and leaves sockets open if it
+        is not there.
+
+        Raises:
+            StoreUnavailableError: There is no such tenant, or database.
+        """
         import httpx
 
         scheme = "https" if self._ssl else "http"
-        url = f"{scheme}://{self._host}:{self._port}/api/v2/heartbeat"
-        answer = httpx.get(url, headers=self._options.headers, timeout=self._options.timeout_s)
+        base = f"{scheme}://{self._host}:{self._port}/api/v2"
+        tenant, database = self._options.tenant, self._options.database
+        place = f"tenants/{quote(tenant, safe='')}/databases/{quote(database, safe='')}"
+        with httpx.Client(headers=self._options.headers, timeout=self._options.timeout_s) as client:
+            client.get(f"{base}/heartbeat").raise_for_status()
+            answer = client.get(f"{base}/{place}")
+        if answer.status_code == _NOT_FOUND:
+            msg = (
+                f"the Chroma server {self.name} has no database {database!r} of a tenant "
+                f"{tenant!r}: chromadb.AdminClient makes both, and so does "
+                "`autotrace keys create --tenant` for a tenant of a server"
+            )
+            raise StoreUnavailableError(msg)
         answer.raise_for_status()
 
     @override

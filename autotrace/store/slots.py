@@ -18,9 +18,8 @@ from typing import Any, Final
 from autotrace.errors import StoreUnavailableError
 from autotrace.store import schema
 from autotrace.store.log import lost_ids
-from autotrace.store.schema import Collection, documents, groups
+from autotrace.store.schema import MAX_IDS, Collection, documents, groups
 
-_IDS_AT_ONCE: Final = 512
 _FIRST_LOOK: Final = (0, 7, 63, 511, 4095, 32_767, 262_143, 2_097_151)
 """Where the end is looked for at first; most lists are short."""
 _SHORT: Final = 8
@@ -140,7 +139,7 @@ def lengths(collection: Collection, names: Sequence[str]) -> dict[str, int]:
                 ends.setdefault(name, look[-1] * 8)
             if known[name] < ends[name]:
                 unfinished[name] = (known[name], ends[name])
-        width = max(8, _IDS_AT_ONCE // max(1, len(unfinished)))
+        width = max(8, MAX_IDS // max(1, len(unfinished)))
         looks = {name: _spread(start, end, width) for name, (start, end) in unfinished.items()}
     return known
 
@@ -153,7 +152,7 @@ def _spread(start: int, end: int, width: int) -> Sequence[int]:
 
 def _present(collection: Collection, ids: Sequence[str]) -> set[str]:
     found: set[str] = set()
-    for group in groups(ids, _IDS_AT_ONCE):
+    for group in groups(ids, MAX_IDS):
         found.update(collection.get(ids=group, include=[])["ids"])
     return found
 
@@ -203,6 +202,6 @@ def read_newest(
 
 def _documents(collection: Collection, ids: Iterable[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for group in groups(ids, _IDS_AT_ONCE):
+    for group in groups(ids, MAX_IDS):
         found |= documents(collection, group)
     return found

@@ -10,3 +10,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def utc(time_ns: int) -> datetime:
     """Return the UTC time of nanoseconds since the epoch, to the microsecond."""
     return _EPOCH + timedelta(microseconds=time_ns // 1000)
+
+
+def ns_of(moment: datetime) -> int:
+    """Return the nanoseconds since the epoch of a time, which is exact to the microsecond."""
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000

@@ -27,6 +27,9 @@ from tests.capture.scripts import SCRIPTS, Recorded, is_thrown_into_unstarted
 from tests.capture.spans import Spans, arguments_of, attribute, id_of, result_of
 from tests.capture.subjects import HOSTS, KINDS, Wrap, foreign, hosted, plain
 
+pytestmark = pytest.mark.xdist_group("conformance")
+"""So many that handing them out one by one would cost more than running them."""
+
 
 @dataclass(frozen=True)
 class Stack:

@@ -21,6 +21,9 @@ from tests.capture.spans import Spans
 from tests.capture.subjects import HOSTS, KINDS, foreign, hosted, plain
 from tests.capture.test_conformance_matrix import name_of, run
 
+pytestmark = pytest.mark.xdist_group("gate_conformance")
+"""So many that handing them out one by one would cost more than running them."""
+
 MODES: Final[dict[str, Any]] = {"asks nobody": lambda arguments: False, "approved": True}
 STACKS: Final[dict[str, Callable[[Any], Any]]] = {
     "bare": lambda gate: gate,

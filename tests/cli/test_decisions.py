@@ -24,6 +24,9 @@ from tests.embedders import HashEmbedder
 
 from .conftest import EMBEDDER, HOSTILE, environment, process
 
+pytestmark = pytest.mark.xdist_group("cli_decisions")
+"""Of one worker, which makes what they share once."""
+
 LONG = "a long reason " * 200
 
 

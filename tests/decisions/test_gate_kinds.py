@@ -20,6 +20,9 @@ from autotrace.errors import (
 from autotrace.models import ApprovalRequest
 from tests.decisions.agents import Agent, Failing, Ran, pending, refused
 
+pytestmark = pytest.mark.xdist_group("gate_kinds")
+"""So many that handing them out one by one would cost more than running them."""
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -9,6 +9,9 @@ import pytest
 
 from .conftest import RunExample, succeed
 
+pytestmark = pytest.mark.xdist_group("quickstart")
+"""Of one worker, which makes what they share once."""
+
 FAILING = ["city_map", "live_rates", "book_online", "phone_restaurant"]
 WORKING = ["city_guide", "bank_rates", "ask_front_desk"]
 NEW = [

@@ -11,6 +11,9 @@ import pytest
 
 from .conftest import RunExample, succeed, traces_in
 
+pytestmark = pytest.mark.xdist_group("replays")
+"""Of one worker, which makes what they share once."""
+
 TASKS = (0, 12, 18, 21, 34)
 """A few of the airline's tasks, with four trials each: solved always, sometimes, never."""
 LIMIT = 6

@@ -111,7 +111,8 @@ def span_trees(draw: st.DrawFn) -> list[SpanRecord]:
         elif kind == "step":
             records.append(step_record(span, parent, start, draw(st.sampled_from([None, end]))))
         elif kind == "tool":
-            records.append(tool_record(span, parent, start, end, f"tool{span % 3}"))
+            told = {semconv.TOLD_NS: end * 1_000_000} if draw(st.booleans()) else {}
+            records.append(tool_record(span, parent, start, end, f"tool{span % 3}", **told))
         elif kind == "decision":
             event = draw(st.sampled_from(["created", "approval_rejected"]))
             records.append(decision_record(span, parent, start, end, f"decision-{span % 3}", event))

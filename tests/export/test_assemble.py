@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -273,6 +274,43 @@ def test_a_call_before_any_step_belongs_to_an_implicit_one() -> None:
         (True, "", ["web_search"]),
         (False, "thought 2", []),
     ]
+
+
+def test_calls_that_were_told_of_come_in_that_order_in_the_latest_step_then() -> None:
+    def told(span: int, took_ms: int, at_ms: int, name: str) -> SpanRecord:
+        at_ns = {semconv.TOLD_NS: at_ms * 1_000_000}
+        return tool_record(span, 1, at_ms - took_ms, at_ms, name, **at_ns)
+
+    records = [
+        task_record(1, None, 10, None),
+        step_record(2, 1, 20, 20),
+        step_record(3, 1, 40, 40),
+        told(4, 45, 50, "later"),
+        told(5, 5, 30, "first"),
+        told(6, 2, 51, "last"),
+    ]
+
+    [trace] = assemble(records)
+    [summary] = [summarize(tree, tree.tasks[0]) for tree in [Tree(records)]]
+
+    assert [[c.tool_name for c in s.tool_calls] for s in trace.steps] == [
+        ["first"],
+        ["later", "last"],
+    ]
+    assert summary["tool_sequence"] == ["first", "later", "last"]
+
+
+@pytest.mark.parametrize("told", ["soon", True, 1.5, None, [1]])
+def test_a_call_that_says_nonsense_of_when_it_was_told_of_counts_from_its_start(told: Any) -> None:
+    records = [
+        task_record(1, None, 10, None),
+        step_record(2, 1, 20, 20),
+        tool_record(3, 1, 30, 40, **{semconv.TOLD_NS: told}),
+    ]
+
+    [trace] = assemble(records)
+
+    assert len(trace.steps[0].tool_calls) == 1
 
 
 def test_a_call_inside_a_call_names_it_and_stays_in_its_step() -> None:

@@ -19,7 +19,7 @@ RECORDERS = 8
 @pytest.mark.parametrize(
     ("storing", "traces_each"),
     [
-        ("thread", 500),
+        ("thread", 100),
         ("process", 100),
         pytest.param("process", 500, marks=pytest.mark.full_size),
     ],

@@ -22,6 +22,9 @@ from tests.faults.checks import open_store, stored_traces
 from tests.faults.conftest import Figure
 from tests.faults.processes import ROOT, start
 
+pytestmark = pytest.mark.xdist_group("store_damage")
+"""Of one worker, which makes what they share once."""
+
 TRACES: Final = 1200
 """So many that Chroma has written its index to files; it does so from 1,000 records on."""
 

@@ -65,6 +65,22 @@ def test_a_plain_post_gets_one_json_object_with_the_answer_as_text_and_as_an_obj
     assert json.loads(text)["created_at"].endswith("Z")
 
 
+@pytest.mark.parametrize(
+    "accept", ["*/*", "application/json", "text/event-stream", "text/html", ""]
+)
+def test_what_a_client_accepts_changes_nothing(api: Api, accept: str) -> None:
+    response = api.client.post(
+        "/",
+        json={"jsonrpc": "2.0", "id": 1, "method": "ping"},
+        headers={"Authorization": f"Agent {api.keys['bot']}", "Accept": accept},
+    )
+
+    assert (response.status_code, response.json()) == (
+        200,
+        {"jsonrpc": "2.0", "id": 1, "result": {}},
+    )
+
+
 def test_the_life_of_a_decision_as_its_tools_tell_it(api: Api) -> None:
     created = api.call(
         "decision_create",

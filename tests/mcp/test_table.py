@@ -20,7 +20,7 @@ from autotrace.server.mcp_tool import Desk
 CONTRACT = {
     "decision_create": (
         {"intent", "automation_mode"},
-        {"actor", "instance", "version", "metadata"},
+        {"actor", "instance", "version", "metadata", "trace_id"},
     ),
     "decision_get": ({"decision_id"}, set[str]()),
     "decision_add_context": ({"decision_id", "context"}, {"summary"}),
@@ -34,7 +34,14 @@ CONTRACT = {
     "decision_receipt": ({"decision_id"}, set[str]()),
     "decision_record": (
         {"title", "category", "context", "decision", "rationale"},
-        {"alternatives_considered", "tags", "constraints", "consequences", "supersedes"},
+        {
+            "alternatives_considered",
+            "tags",
+            "constraints",
+            "consequences",
+            "supersedes",
+            "trace_id",
+        },
     ),
     "decision_search": (set[str](), {"query", "category", "tags", "status", "limit"}),
     "trace_start": ({"task", "session_id"}, {"triggered_by_memory_id"}),

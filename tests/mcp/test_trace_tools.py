@@ -63,6 +63,47 @@ def test_a_trace_told_step_by_step_is_read_back_recalled_and_counted(api: Api) -
     assert stats["web_fetch"]["timeout_count"] == 1
 
 
+def test_a_trace_lists_its_decisions_and_recall_names_those_that_were_rejected(api: Api) -> None:
+    trace_id = api.call("trace_start", task="refund order 99 wholly", session_id="s")["trace_id"]
+    asked = api.call(
+        "decision_create", intent="refund", automation_mode="approve", trace_id=trace_id
+    )["decision_id"]
+    api.call("decision_request_approval", decision_id=asked)
+    api.answer(asked, "reject", rationale="too late")
+    made = api.call(
+        "decision_record",
+        title="no refund",
+        category="other",
+        context="c",
+        decision="none",
+        rationale="r",
+        trace_id=trace_id,
+    )["decision_id"]
+    api.call("trace_complete", trace_id=trace_id, outcome="refused", success=False)
+
+    assert api.call("decision_get", decision_id=asked)["trace_id"] == trace_id
+    decisions = api.call("trace_get", trace_id=trace_id)["decisions"]
+    assert [(d["decision_id"], d["status"]) for d in decisions] == [
+        (asked, "aborted"),
+        (made, "committed"),
+    ]
+    [found] = api.call("trace_recall", query="refund order 99 wholly", success_only=False, limit=1)[
+        "results"
+    ]
+    assert found["rejected_decisions"] == [asked]
+
+
+def test_a_decision_is_opened_only_in_a_trace_of_ones_own(api: Api) -> None:
+    trace_id = api.call("trace_start", task="t", session_id="s")["trace_id"]
+    create: dict[str, Any] = {"intent": "a.b", "automation_mode": "propose"}
+
+    status, error = api.refused("decision_create", by="other", trace_id=trace_id, **create)
+    assert (status, error["code"]) == (403, -32603)
+    for by, named in (("foreign", trace_id), ("bot", "nonsense"), ("bot", trace_id[:-1] + "x")):
+        _, error = api.refused("decision_create", by=by, trace_id=named, **create)
+        assert error["data"] == "Trace not found"
+
+
 def test_what_a_completed_trace_does_not_allow_is_an_error_that_says_so(api: Api) -> None:
     trace_id = api.call("trace_start", task="t", session_id="s")["trace_id"]
     api.call("trace_complete", trace_id=trace_id, outcome="done", success=True)

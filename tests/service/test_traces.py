@@ -26,6 +26,7 @@ from autotrace.errors import (
 )
 from autotrace.memory import Memory
 from autotrace.service.traces import MAX_DURATION_MS, TraceService
+from autotrace.store.connection import ServerOptions
 from autotrace.store.open_traces import open_traces
 from tests.embedders import SmallEmbedder
 from tests.faults.proxy import Proxy
@@ -264,9 +265,9 @@ def test_a_completion_that_was_cut_short_is_finished_by_whoever_comes_next(
     assert [service.get(trace_id).status for trace_id in ids] == ["active", "active"]
 
     service.complete(ids[0], "done", True, by=ALICE)
+    assert [service.get(trace_id).status for trace_id in ids] == ["completed", "active"]
     service.tidy(kept_for_s=0)
-
-    assert [service.get(i).status for i in ids] == ["completed", "completed"]
+    assert [service.get(trace_id).status for trace_id in ids] == ["completed", "completed"]
     assert service.get(ids[1]).outcome == "done"
 
 
@@ -282,6 +283,45 @@ def _completed_by_one_that_died(service: TraceService, trace_id: str) -> None:
     service.memory.append = append  # type: ignore[method-assign]
 
 
+def test_what_nobody_goes_on_with_is_interrupted_and_counts_no_more(service: TraceService) -> None:
+    abandoned = service.start("t", "s", by=ALICE).trace_id
+    call = service.tool_call(abandoned, "t", {}, None, 5, "success", by=ALICE)
+    completed = told_what_happens(service, "another")
+    service.tidy()
+    assert service.get(abandoned).status == "active"
+
+    service.tidy(abandoned_after_s=0)
+
+    trace = service.get(abandoned)
+    assert (trace.status, trace.success) == ("interrupted", None)
+    assert trace.completed_at == call.created_at
+    assert _open_count(service) == 0
+    for late in (
+        lambda: service.step(abandoned, "", "", by=ALICE),
+        lambda: service.complete(abandoned, "done", True, by=ALICE),
+    ):
+        with pytest.raises(TraceStateError, match="interrupted"):
+            late()
+    assert service.get(completed).status == "completed"
+
+
+def test_a_deletion_that_was_cut_short_leaves_nothing_open(
+    embedded: tuple[Memory, TraceService],
+) -> None:
+    memory, service = embedded
+    ids = [service.start("t", "s", by=ALICE).trace_id, told_what_happens(service, "t")]
+    for trace_id in ids:
+        memory.delete_trace(trace_id, 10)
+
+    service.tidy(kept_for_s=0, abandoned_after_s=0)
+
+    assert _open_count(service) == 0
+    assert [service.list(), list((Path(memory.settings.store) / "open").glob("*/trace-*"))] == [
+        [],
+        [],
+    ]
+
+
 @pytest.mark.parametrize("trace_id", [UNKNOWN, *MALFORMED])
 def test_a_trace_that_is_not_there_is_not_found(
     embedded: tuple[Memory, TraceService], trace_id: str
@@ -292,6 +332,7 @@ def test_a_trace_that_is_not_there_is_not_found(
         lambda: service.step(trace_id, "", "", by=ADMIN),
         lambda: service.tool_call(trace_id, "t", {}, None, 1, "success", by=ADMIN),
         lambda: service.complete(trace_id, "", True, by=ADMIN),
+        lambda: service.delete(trace_id, by=ADMIN),
         lambda: service.list(after=trace_id),
     ):
         with pytest.raises(TraceNotFoundError) as caught:
@@ -332,6 +373,33 @@ def test_an_agents_key_adds_to_its_own_traces_alone(service: TraceService) -> No
     with pytest.raises(NotPermittedError):
         service.step(trace_id, "", "", by=BOB)
     assert service.get(trace_id).agent == "alice"
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_deleted_trace_is_gone_and_takes_no_more(service: TraceService, is_open: bool) -> None:
+    kept = told_what_happens(service, "keep this")
+    trace_id = service.start("delete this", "s", by=ALICE).trace_id
+    service.tool_call(trace_id, "only_here", {}, None, 1, "success", by=ALICE)
+    if not is_open:
+        service.complete(trace_id, "done", True, by=ALICE)
+
+    with pytest.raises(NotPermittedError):
+        service.delete(trace_id, by=BOB)
+    service.delete(trace_id, by=ALICE)
+
+    for call in (
+        lambda: service.get(trace_id),
+        lambda: service.delete(trace_id, by=ALICE),
+        lambda: service.step(trace_id, "", "", by=ALICE),
+        lambda: service.tool_call(trace_id, "t", {}, None, 1, "success", by=ALICE),
+        lambda: service.complete(trace_id, "done", True, by=ALICE),
+    ):
+        with pytest.raises(TraceNotFoundError):
+            call()
+    assert [t.trace_id for t in service.list()] == [kept]
+    assert [t.trace_id for t in service.recall("delete this", False)] == [kept]
+    assert "only_here" not in {s.tool_name for s in service.tool_stats()}
+    assert _open_count(service) == 0
 
 
 def test_what_a_program_records_itself_is_not_added_to(
@@ -390,6 +458,27 @@ def test_a_duration_comes_back_to_the_millisecond(
 
     assert service.get(trace_id).tool_calls[0].duration_ms == duration_ms
     assert service.tool_stats()[0].max_duration_ms == duration_ms
+
+
+def test_another_machine_sees_at_once_what_was_acknowledged(
+    opened: Callable[..., tuple[Memory, TraceService]], server: ChromaServer, tmp_path: Path
+) -> None:
+    server.create_database("machines")
+    here, there = (
+        opened(
+            {"store": server.url, "chroma_database": "machines", "spool": str(tmp_path / machine)}
+        )[1]
+        for machine in ("here", "there")
+    )
+
+    trace_id = here.start("t", "s", by=ALICE).trace_id
+    assert there.get(trace_id).status == "active"
+    there.step(trace_id, "told there", "", by=ALICE)
+    assert len(here.get(trace_id).steps) == 1
+    here.tool_call(trace_id, "t", {}, None, 10, "success", by=ALICE)
+    assert len(there.get(trace_id).steps[0].tool_calls) == 1
+    there.complete(trace_id, "done", True, by=ALICE)
+    assert [t.trace_id for t in here.recall("t")] == [trace_id]
 
 
 def test_a_key_has_only_so_many_traces_open(
@@ -459,6 +548,7 @@ def test_a_spool_that_cannot_be_written_acknowledges_nothing(
 
     with pytest.raises(StoreUnavailableError, match="not recorded"):
         service.start("t", "s", by=ALICE)
+    assert _open_count(service) == 0
 
 
 def test_another_server_than_the_one_meant_is_said(
@@ -480,4 +570,12 @@ def test_many_at_once_open_and_complete_without_loss(
         ids = list(pool.map(functools.partial(told_what_happens, service), map(str, range(40))))
 
     assert len(service.list(status="completed", limit=100)) == len(set(ids)) == 40
-    assert open_traces(str(service.memory.settings.store)).open_count(ALICE.key_id) == 0
+    assert _open_count(service) == 0
+
+
+def _open_count(service: TraceService) -> int:
+    settings = service.memory.settings
+    registry = open_traces(settings.store, ServerOptions.of(settings))
+    count = registry.open_count(ALICE.key_id)
+    registry.stop()
+    return count

@@ -25,10 +25,10 @@ from autotrace.export import rebuild as rebuilding
 from autotrace.export.counters import Counters
 from autotrace.export.drain import Drainer
 from autotrace.export.exporter import open_connection
-from autotrace.export.ingest import Ingestor, call_of
+from autotrace.export.ingest import Ingestor
 from autotrace.export.rebuild import Rebuilt
 from autotrace.export.records import SpanRecord
-from autotrace.export.roles import role_of
+from autotrace.export.roles import call_of, role_of
 from autotrace.export.spool import SpoolWriter
 from autotrace.settings import Settings, load_settings
 from autotrace.store import rebuild as repair

@@ -1,0 +1,91 @@
+"""Reading for servers: it sees all that any process of this machine had recorded before.
+
+What other machines acknowledged is in the store already (see traces.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Sequence
+from typing import Final
+
+from autotrace.errors import TraceNotFoundError
+from autotrace.memory import Memory
+from autotrace.models import RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
+from autotrace.service import told
+
+_ASK_AFTER_S: Final = 1.0
+"""How long to wait before the store is asked whether it is there at all."""
+
+
+class TraceReading:
+    """The traces of one memory, to read. Any thread may use it; calls block.
+
+    Args:
+        memory: Where traces are recorded and read.
+        wait_s: How long a call waits at most for the store to take in what was recorded.
+    """
+
+    def __init__(self, memory: Memory, wait_s: float = 10.0) -> None:
+        self.memory = memory
+        self._wait_s = wait_s
+
+    def get(self, trace_id: str) -> Trace:
+        """Return a trace; see `Reader.get_trace`."""
+        if told.task_named(trace_id) is None:
+            raise TraceNotFoundError(trace_id)
+        self._catch_up()
+        with unnamed():
+            return self.memory.reader.get_trace(trace_id)
+
+    def list(
+        self,
+        *,
+        status: TraceStatus | None = None,
+        session_id: str | None = None,
+        agent: str | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Sequence[TraceSummary]:
+        """Return a page of traces, newest first; see `Reader.list_traces`."""
+        self._catch_up()
+        with unnamed():
+            return self.memory.reader.list_traces(
+                status=status, session_id=session_id, agent=agent, limit=limit, after=after
+            )
+
+    def recall(
+        self,
+        query: str,
+        success_only: bool = True,
+        limit: int = 10,
+        *,
+        agent: str | None = None,
+        session_id: str | None = None,
+        tools: Sequence[str] | None = None,
+    ) -> Sequence[RecallResult]:
+        """Return past traces whose tasks mean something similar; see `Reader.recall`."""
+        self._catch_up()
+        return self.memory.reader.recall(
+            query, success_only, limit, agent=agent, session_id=session_id, tools=tools
+        )
+
+    def tool_stats(self) -> Sequence[ToolStats]:
+        """Return the statistics of every tool, most used first; see `Reader.tool_stats`."""
+        self._catch_up()
+        return self.memory.reader.tool_stats()
+
+    def _catch_up(self) -> None:
+        if not self.memory.catch_up(min(_ASK_AFTER_S, self._wait_s)):
+            # Raises if the store is down, so that nobody waits for it in vain.
+            self.memory.connection.read(lambda c: c.state.get(limit=1))
+            self.memory.catch_up(self._wait_s)
+
+
+@contextlib.contextmanager
+def unnamed() -> Generator[None]:
+    """Keep from who asks from afar where the store is."""
+    try:
+        yield
+    except TraceNotFoundError as error:
+        raise TraceNotFoundError(error.trace_id) from None

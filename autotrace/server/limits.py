@@ -11,7 +11,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 import anyio
-from starlette.requests import HTTPConnection
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from autotrace.errors import AutotraceError
 from autotrace.server.auth import recognise
@@ -65,14 +66,19 @@ class BodyLimits:
         settings = self._settings
         max_bytes = settings.max_batch_bytes if is_batch else settings.max_body_bytes
         body: bytes | None = None
-        with anyio.move_on_after(settings.request_timeout_ms / 1000) as deadline:
-            body = await _read(receive, max_bytes)
+        try:
+            with anyio.move_on_after(settings.request_timeout_ms / 1000) as deadline:
+                if _declared_bytes(scope) <= max_bytes:
+                    body = await _read(receive, max_bytes)
+        except ClientDisconnect:
+            return  # what has arrived is not what was to be sent
         if deadline.cancelled_caught:
             text = f"the request took longer than {settings.request_timeout_ms} ms to arrive"
             answer = problem_response(BODY_TIMEOUT, "request_timeout", text, headers=_CLOSE)
         elif body is None:
             text = f"the body is larger than {max_bytes} bytes"
             answer = problem_response(413, "body_too_large", text, loc=["body"], headers=_CLOSE)
+            await _drain(receive)
         elif not is_batch and is_too_deep(body, settings.max_json_depth):
             text = f"the JSON is nested deeper than {settings.max_json_depth}"
             answer = problem_response(422, "json_too_deep", text, loc=["body"])
@@ -86,30 +92,36 @@ def _has_body(scope: Scope) -> bool:
     return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
+def _declared_bytes(scope: Scope) -> int:
+    declared = Headers(scope=scope).get("Content-Length", "0")
+    return int(declared) if declared.isdecimal() else 0
+
+
 async def _read(receive: Receive, max_bytes: int) -> bytes | None:
-    """Return the body; None if it is too large."""
+    """Return the body; None if it is too large.
+
+    Raises:
+        ClientDisconnect: The client has left amid it.
+    """
     parts: list[bytes] = []
     size_bytes = 0
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
         part: bytes = message.get("body", b"")
         parts.append(part)
         size_bytes += len(part)
         if size_bytes > max_bytes:
-            await _drain(receive, max_bytes)
             return None
         if not message.get("more_body", False):
             return b"".join(parts)
 
 
-async def _drain(receive: Receive, max_bytes: int) -> None:
-    size_bytes = 0
+async def _drain(receive: Receive) -> None:
     with anyio.move_on_after(_DRAIN_S):
-        while size_bytes <= max_bytes:
-            message = await receive()
-            size_bytes += len(message.get("body", b""))
-            if not message.get("more_body", False):
-                return
+        while (await receive()).get("more_body", False):
+            pass
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

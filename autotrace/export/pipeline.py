@@ -197,7 +197,8 @@ class Pipeline:
                 self._waiting -= 1
                 self._set_aside_told = self._set_aside
                 self._deletions_told = self._deletions
-            self._see_what_others_wrote()
+            if self._storekeeper is not None:
+                self._see_what_others_wrote()  # what was written for this process is its own
         return done and self._set_aside <= told and self._deletions <= deletions_told
 
     def catch_up(self, timeout_s: float) -> bool:
@@ -248,10 +249,9 @@ class Pipeline:
         return True
 
     def _see_what_others_wrote(self) -> None:
-        if self._storekeeper is not None:
-            self._connection.catch_up()  # what another process wrote for this one is its own
-            if self._decisions is not None:
-                self._decisions.catch_up()
+        self._connection.catch_up()
+        if self._decisions is not None:
+            self._decisions.catch_up()
 
     def _wait_until_stored(self, target: Place, deadline: float) -> bool:
         with self._stored:

@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from autotrace.cli.command import JsonOption, StoreOption, command_of, print_list
-from autotrace.cli.opening import load_policies
+from autotrace.cli.opening import chosen_embedding, load_policies
 from autotrace.cli.terminal import Screen, print_json
 from autotrace.cli.text import local_time, one_line
 from autotrace.errors import AutotraceError, MissingExtraError
@@ -180,7 +180,9 @@ def serve(
     from autotrace.server.run import listen, run, url_of
 
     settings = load_settings(store=store)
-    load_policies(settings)  # lest each worker finds out for itself that one is missing
+    # Here, lest each worker finds out for itself that one is missing.
+    load_policies(settings)
+    chosen_embedding(settings, None)
     server = load_server_settings(host=host, port=port, workers=workers)
     with listen(server) as listening:
         first = _first_key(settings, server)

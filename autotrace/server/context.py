@@ -17,9 +17,12 @@ from autotrace.access.principal import Principal
 from autotrace.decisions.policies import import_policies
 from autotrace.errors import NotAuthenticatedError, StoreError
 from autotrace.export.exporter import choose_embedding
+from autotrace.memory import Memory
 from autotrace.server.metrics import Metrics
 from autotrace.server.rates import Rates
+from autotrace.service.decisions import DecisionDesk
 from autotrace.service.tenants import Tenant, Tenants
+from autotrace.service.traces import TraceService
 from autotrace.settings import ServerSettings, Settings
 
 if TYPE_CHECKING:
@@ -87,10 +90,6 @@ class Served:
         self.store_check = StoreCheck(self.keys)
 
     def _open_tenant(self, name: str, settings: Settings) -> Tenant:
-        from autotrace.memory import Memory
-        from autotrace.service.decisions import DecisionDesk
-        from autotrace.service.traces import TraceService
-
         memory = Memory(settings, self.embedding)
         traces = TraceService(memory, max_open_per_key=self.server.max_open_traces)
         return Tenant(name, memory, traces, DecisionDesk(memory))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
+from prometheus_client import multiprocess as prometheus_processes
 from typing_extensions import override
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
@@ -29,6 +30,8 @@ else:
     from uvicorn.protocols.http.auto import AutoHTTPProtocol as HttpProtocol
 
 _BACKLOG: Final = 1024
+_KEEP_ALIVE_S: Final = 30
+"""How long an idle connection stays open: agents think between two calls."""
 _WORKER_ANSWERS_WITHIN_S: Final = 60
 """How long a worker may be silent before it is replaced: loading Chroma takes a while."""
 
@@ -145,6 +148,7 @@ def run(settings: Settings, server: ServerSettings, listening: socket.socket) ->
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         limit_concurrency=server.max_connections,
         timeout_graceful_shutdown=max(1, server.stop_timeout_ms // 1000),
         timeout_worker_healthcheck=_WORKER_ANSWERS_WITHIN_S,
@@ -175,7 +179,11 @@ class _Workers(Multiprocess):
     @override
     def keep_subprocess_alive(self) -> None:
         was_told_to = self.should_exit.is_set()
+        before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            # What it was answering is not under way any more.
+            cast("Any", prometheus_processes).mark_process_dead(pid)
         # It gives up by itself if a worker cannot start.
         self.failed = self.failed or (self.should_exit.is_set() and not was_told_to)
 

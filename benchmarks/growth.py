@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import count
 from math import log10
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -243,14 +243,14 @@ def verdict(costs: Mapping[int, float]) -> str:
         costs: By number of traces.
 
     Returns:
-        `flat`; `logarithmic`, when from each stage to the next it grows, for each tenfold, by no
-        more than it was at first; or the power of the number of traces it grows with in the end.
+        `flat`; `logarithmic`, when no stage costs more than if each tenfold added what the first
+        stage costs; or the power of the number of traces it grows with in the end.
     """
     stages = sorted(costs)
     first = costs[stages[0]]
     if costs[stages[-1]] <= FLAT * first:
         return "flat"
-    if all(costs[n] - costs[m] <= first * log10(n / m) for m, n in pairwise(stages)):
+    if all(costs[n] <= first * (1 + log10(n / stages[0])) for n in stages):
         return "logarithmic"
     before, last = stages[-2:]
     return f"n^{log10(costs[last] / costs[before]) / log10(last / before):.2f}"

@@ -83,6 +83,14 @@ def test_the_terminal_is_the_clis_alone(path: Path) -> None:
         assert not modules & {"typer", "click", "rich"}
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_what_the_extra_for_servers_brings_is_imported_in_the_server_alone(path: Path) -> None:
+    modules = {module.split(".")[0] for module, _ in imports_of(path)}
+    if part_of(path) != "server":
+        extra = {"fastapi", "mcp", "mcp_types", "prometheus_client", "starlette", "uvicorn"}
+        assert not modules & extra
+
+
 def test_every_string_that_leaves_the_process_is_spelled_in_one_file() -> None:
     prefixes = ("gen_ai.", "autotrace.step", "autotrace.tool", "AUTOTRACE_")
     spelled = [

@@ -95,6 +95,8 @@ class Tree:
         self._owners = [r for r in ordered if self.roles[r["id"]] in TASKS]
         self._owner_ids = {r["id"] for r in self._owners}
         self._task_of: dict[str, str | None] = {}
+        self._nearest: dict[tuple[Role, ...], dict[str, SpanRecord | None]] = {}
+        """By roles and span id: what `nearest` has found above a span."""
         self.guessed = False
         """Whether the task of any span had to be guessed."""
         self.members: dict[str, list[SpanRecord]] = {task["id"]: [] for task in self.tasks}
@@ -128,19 +130,26 @@ class Tree:
         """Return every tool call that has ended, inside and outside tasks."""
         return [r for r in self.spans.values() if self.roles[r["id"]] == "tool" and "end_ns" in r]
 
-    def nearest(self, record: SpanRecord, roles: Sequence[Role]) -> SpanRecord | None:
+    def nearest(self, record: SpanRecord, roles: tuple[Role, ...]) -> SpanRecord | None:
         """Return the closest span above this one that has one of the roles."""
-        seen: set[str] = set()
+        known = self._nearest.setdefault(roles, {})
+        passed: dict[str, None] = {}
+        found: SpanRecord | None = None
         parent = record.get("parent")
-        while parent and parent not in seen:
-            seen.add(parent)
+        while parent and parent not in passed:  # damaged data may hold a cycle
+            if parent in known:
+                found = known[parent]
+                break
             above = self.spans.get(parent)
             if above is None:
-                return None
+                break
             if self.roles[parent] in roles:
-                return above
+                found = above
+                break
+            passed[parent] = None
             parent = above.get("parent")
-        return None
+        known.update(dict.fromkeys(passed, found))
+        return found
 
     def task_above(self, record: SpanRecord) -> str | None:
         """Return the span id of the task, deleted or not, that this span belongs to."""
@@ -162,11 +171,11 @@ class Tree:
 
     def _climb(self, record: SpanRecord) -> None:
         """Find the task above a span, for it and all spans on the way."""
-        path: list[str] = []
+        path: dict[str, None] = {}
         current = record
         found: str | None = None
         while current["id"] not in path:  # damaged data may hold a cycle
-            path.append(current["id"])
+            path[current["id"]] = None
             parent = current.get("parent")
             if not parent:
                 break
@@ -181,8 +190,7 @@ class Tree:
                 found = self._guess(current)
                 break
             current = above
-        for span_id in path:
-            self._task_of[span_id] = found
+        self._task_of.update(dict.fromkeys(path, found))
 
     def _guess(self, orphan: SpanRecord) -> str | None:
         """Find the task of a span whose parent is unknown, by time."""

@@ -24,26 +24,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
 from autotrace import semconv
 from autotrace.errors import StoreUnavailableError
 from autotrace.export.assemble import Tree, summarize
 from autotrace.export.decision_index import DecisionIndex
-from autotrace.export.erase import finish, settle, unlist, without_erased
-from autotrace.export.records import SpanRecord, holds_content, is_lone_root, record_key
+from autotrace.export.erase import finish, settle, unlist
+from autotrace.export.records import SpanRecord, is_lone_root
 from autotrace.export.roles import (
     call_of,
     decision_id_of,
     role_of,
     trace_id_of,
 )
+from autotrace.export.trace_state import TraceState, new_parts, without_superseded
 from autotrace.export.translated import Changes, changes_of
 from autotrace.export.vectors import TextVectors
 from autotrace.store import schema, stats, texts, timeline, traces
 from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder
-from autotrace.store.log import MAX_PART_BYTES, Part, lost_ids, part_id, read_parts
+from autotrace.store.log import lost_ids, part_id, read_parts
 from autotrace.store.schema import Collections
 from autotrace.store.slots import Appender
 from autotrace.store.stats import Call, Counters, read_writer, write_counters
@@ -52,49 +51,6 @@ from autotrace.store.tuning import Tuner
 MAX_CACHED_RECORDS: Final = 50_000
 """How many span records of traces under way are kept in memory, to spare reading them back."""
 _MAX_APPEND_ATTEMPTS: Final = 20
-
-
-@dataclass
-class _TraceState:
-    """What the log holds of one OpenTelemetry trace."""
-
-    parts: int = 0
-    records: list[SpanRecord] = field(default_factory=list[SpanRecord])
-    keys: set[str] = field(default_factory=set[str])
-    erased: bool = False
-    """Whether a trace in it was deleted."""
-    fresh: list[SpanRecord] = field(default_factory=list[SpanRecord])
-    """Those of `records` that belong to the batch being stored."""
-
-    def extend(self, parts: Sequence[Part], writer: str, batch: int) -> None:
-        """Take in parts of the log."""
-        self.parts += len(parts)
-        for part in parts:
-            mine = part["writer"] == writer and part["batch"] == batch
-            for record in part["records"]:
-                self.add(record, fresh=mine)
-
-    def is_empty(self) -> bool:
-        """Tell whether the log holds nothing of it."""
-        return self.parts == 0
-
-    def is_complete(self) -> bool:
-        """Tell whether a root, and all that has started, has ended: little will follow."""
-        return any("end_ns" in r and not r.get("parent") for r in self.records) and all(
-            r["id"] in self.keys for r in self.records if "open" in r
-        )
-
-    def add(self, record: SpanRecord, *, fresh: bool) -> bool:
-        """Take in one record; return whether it was not known."""
-        key = record_key(record)
-        if key in self.keys:
-            return False
-        self.keys.add(key)
-        self.records.append(record)
-        self.erased = self.erased or "erased" in record
-        if fresh:
-            self.fresh.append(record)
-        return True
 
 
 @dataclass
@@ -143,7 +99,7 @@ class Ingestor:
         self._embedder = embedder
         self._count = count
         self._decisions = decisions
-        self._states: OrderedDict[str, _TraceState] = OrderedDict()
+        self._states: OrderedDict[str, TraceState] = OrderedDict()
         self._generation = ""
         self._counters: dict[str, Counters] | None = None
         self._tuner = Tuner()
@@ -215,13 +171,13 @@ class Ingestor:
 
     def _append(
         self, collections: Collections, records: Sequence[SpanRecord], writer: str, batch: int
-    ) -> dict[str, _TraceState]:
+    ) -> dict[str, TraceState]:
         by_trace: dict[str, list[SpanRecord]] = {}
         for record in records:
             by_trace.setdefault(record["trace"], []).append(record)
         for trace, of_trace in by_trace.items():
-            by_trace[trace] = _without_superseded(of_trace)
-        states: dict[str, _TraceState] = {}
+            by_trace[trace] = without_superseded(of_trace)
+        states: dict[str, TraceState] = {}
         pending = list(by_trace)
         for _ in range(_MAX_APPEND_ATTEMPTS):
             states |= self._load(collections, pending, writer, batch)
@@ -230,7 +186,7 @@ class Ingestor:
             for trace in pending:
                 if states[trace].is_empty() and all(map(is_lone_root, by_trace[trace])):
                     continue  # a trace without agents, as far as anybody knows
-                for part in _new_parts(states[trace], by_trace[trace], writer, batch):
+                for part in new_parts(states[trace], by_trace[trace], writer, batch):
                     record_id = part_id(trace, states[trace].parts)
                     states[trace].parts += 1
                     written[record_id] = part
@@ -252,13 +208,13 @@ class Ingestor:
     def _settle(
         self,
         collections: Collections,
-        states: dict[str, _TraceState],
+        states: dict[str, TraceState],
         writer: str,
         batch: int,
     ) -> None:
         """Delete what the batch shows to have been part of a deleted trace all along."""
         for trace, state in list(states.items()):
-            if state.erased and _holds_erased(state.records):
+            if state.holds_erased():
                 settle(collections, trace, exclusive=self._connection.exclusive)
                 self._states.pop(trace)
                 states |= self._load(collections, [trace], writer, batch)
@@ -266,7 +222,7 @@ class Ingestor:
     def _unlist(
         self,
         collections: Collections,
-        changed: Mapping[str, _TraceState],
+        changed: Mapping[str, TraceState],
         written: Mapping[str, traces.Summary],
         vectors: TextVectors,
     ) -> None:
@@ -286,10 +242,10 @@ class Ingestor:
     def _overtaken(
         self,
         collections: Collections,
-        states: dict[str, _TraceState],
+        states: dict[str, TraceState],
         writer: str,
         batch: int,
-    ) -> dict[str, _TraceState]:
+    ) -> dict[str, TraceState]:
         """Return the states of traces whose log grew while their summaries were written.
 
         The other writer's summary may have been replaced by ours, which is older.
@@ -306,14 +262,14 @@ class Ingestor:
 
     def _load(
         self, collections: Collections, wanted: Sequence[str], writer: str, batch: int
-    ) -> dict[str, _TraceState]:
+    ) -> dict[str, TraceState]:
         unknown = [trace for trace in wanted if trace not in self._states]
         found = read_parts(collections.log, unknown)
         for trace, parts in found.items():
             if any("undo" in part for part in parts):  # a deletion was cut short
                 finish(collections, trace, exclusive=self._connection.exclusive)
                 found[trace] = read_parts(collections.log, [trace])[trace]
-            state = _TraceState()
+            state = TraceState()
             state.extend(found[trace], writer, batch)
             self._states[trace] = state
         for trace in wanted:
@@ -378,49 +334,6 @@ def _taken(calls: Iterable[Call]) -> dict[str, Any]:
     return stats.documents_of(taken)
 
 
-def _without_superseded(records: list[SpanRecord]) -> list[SpanRecord]:
-    """Leave out that a span has started where the batch also says that it has ended."""
-    opened = [record for record in records if "open" in record]
-    if not opened:
-        return records
-    ended = {r["id"] for r in records if "end_ns" in r and not r.get("interrupted")}
-    superseded = {id(record) for record in opened if record["id"] in ended}
-    return [record for record in records if id(record) not in superseded]
-
-
-def _without_erased(state: _TraceState, records: list[SpanRecord]) -> list[SpanRecord]:
-    """Return records as they may be stored: skeletons of what belongs to a deleted trace."""
-    if not state.erased:
-        return records
-    tree = Tree([*state.records, *records])
-    return [without_erased(record, tree) for record in records]
-
-
-def _new_parts(
-    state: _TraceState, records: list[SpanRecord], writer: str, batch: int
-) -> Iterator[bytes]:
-    """Yield the documents, as JSON, of parts that hold what the log does not have yet."""
-    head = f'{{"writer":"{writer}","batch":{batch},"records":['.encode()
-    texts: list[bytes] = []
-    size_bytes = 0
-    for record in _without_erased(state, records):
-        if not state.add(record, fresh=True):
-            continue
-        text = orjson.dumps(record)
-        if texts and size_bytes + len(text) > MAX_PART_BYTES:
-            yield head + b",".join(texts) + b"]}"
-            texts, size_bytes = [], 0
-        texts.append(text)
-        size_bytes += len(text)
-    if texts:
-        yield head + b",".join(texts) + b"]}"
-
-
-def _holds_erased(records: Sequence[SpanRecord]) -> bool:
-    tree = Tree(records)
-    return any(holds_content(r) and tree.erased_task_of(r) is not None for r in records)
-
-
 def enter_completed(
     collections: Collections,
     summaries: Mapping[str, traces.Summary],
@@ -461,7 +374,7 @@ def _texts_of_ended_tasks(records: Iterable[SpanRecord]) -> Iterator[str]:
             yield str(task["attributes"][semconv.TASK])  # pyright: ignore[reportTypedDictNotRequiredAccess] - a task has them
 
 
-def _project(state: _TraceState, projections: _Projections) -> None:
+def _project(state: TraceState, projections: _Projections) -> None:
     """Add what the batch changes for the tasks of one OpenTelemetry trace."""
     tree = Tree(state.records)
     if tree.is_translated:

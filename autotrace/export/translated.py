@@ -59,7 +59,11 @@ def changes_of(records: Sequence[SpanRecord], fresh: Iterable[SpanRecord], tree:
         if summary["status"] == "completed" and not _is_found_by(was, summary):
             changes.completed.append(trace_id)
     changes.gone = list(known)
-    for start, end in _stretches(records, fresh_ids):
+    stretches = list(_stretches(records, fresh_ids))
+    if len(stretches) == 1 and stretches[0][1] == len(records):  # nobody else has written since
+        _count(_calls(before), _calls(tree), changes)
+        return changes
+    for start, end in stretches:
         _count(_calls(Tree(records[:start])), _calls(Tree(records[:end])), changes)
     return changes
 

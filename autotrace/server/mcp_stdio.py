@@ -28,7 +28,8 @@ def serve_stdio(memory: Memory, agent: str) -> None:
         agent: In whose name is recorded and asked.
     """
     by = Principal(LOCAL_KEY_ID, agent, DEFAULT_TENANT, "agent")
-    desk = Desk(TraceService(memory), DecisionDesk(memory))
+    traces = TraceService(memory)
+    desk = Desk(traces, DecisionDesk(memory))
 
     @contextmanager
     def opened(_: Principal) -> Generator[Desk]:
@@ -40,4 +41,7 @@ def serve_stdio(memory: Memory, agent: str) -> None:
         async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 
-    anyio.run(run)
+    try:
+        anyio.run(run)
+    finally:
+        traces.stop()

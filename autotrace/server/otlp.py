@@ -45,26 +45,19 @@ _INTERNAL: Final = 13
 
 router = APIRouter(tags=["otlp"])
 
+
+def _list_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of an array, which JSON of protobuf may have as null."""
+    return {"type": ["array", "null"], "items": item}
+
+
+_SPANS: Final = _list_of({"type": "object"})
+_SCOPE_SPANS: Final = _list_of({"type": "object", "properties": {"spans": _SPANS}})
+_RESOURCE_SPANS: Final = _list_of({"type": "object", "properties": {"scopeSpans": _SCOPE_SPANS}})
 _BODY: Final[dict[str, Any]] = {
     "type": "object",
     "description": "An `ExportTraceServiceRequest`, with ids in hexadecimal.",
-    "properties": {
-        "resourceSpans": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "scopeSpans": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "properties": {"spans": {"type": "array", "items": {"type": "object"}}},
-                        },
-                    }
-                },
-            },
-        }
-    },
+    "properties": {"resourceSpans": _RESOURCE_SPANS},
 }
 _ANSWER: Final[dict[str, Any]] = {
     "type": "object",
@@ -81,6 +74,14 @@ _ANSWER: Final[dict[str, Any]] = {
 }
 
 
+_STATUS: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "A `google.rpc.Status`.",
+    "properties": {"code": {"type": "integer"}, "message": {"type": "string"}},
+    "required": ["code", "message"],
+}
+
+
 class _RefusedError(Exception):
     """The request cannot be taken, and sending it again would not help."""
 
@@ -94,8 +95,14 @@ class _RefusedError(Exception):
     summary="Take in spans",
     responses={
         200: {"description": "On disk.", "content": {JSON: {"schema": _ANSWER}}},
-        **{status: {"description": HTTPStatus(status).phrase} for status in (400, 415)},
         **{status: said for status, said in responses().items() if status != 422},
+        **{
+            status: {
+                "description": HTTPStatus(status).phrase,
+                "content": {JSON: {"schema": _STATUS}},
+            }
+            for status in (400, 415, 503)
+        },
     },
     openapi_extra={
         "security": [{"Bearer": []}, {"Agent": []}],

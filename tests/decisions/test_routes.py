@@ -158,6 +158,7 @@ def decision_and_approval(**more: Any) -> tuple[Decision, Approval]:
         created_at=AT,
         approval_required=True,
         actor="order-bot",
+        agent="order-bot",
     )
     approval = Approval(
         id="approval-1", status="pending", requester="order-bot", requested_at=AT, **more

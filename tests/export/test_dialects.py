@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autotrace.export.assemble import assemble
+from autotrace.export.assemble import Tree, assemble
 from autotrace.export.counters import Counters
+from autotrace.export.erase import erase_trace
 from autotrace.export.exporter import open_connection
 from autotrace.export.ingest import Ingestor
 from autotrace.export.rebuild import rebuild
 from autotrace.export.records import SpanRecord
 from autotrace.export.roles import call_of
+from autotrace.export.translated import changes_of
 from autotrace.models import Trace
 from autotrace.reader import Reader
 from autotrace.settings import load_settings
 from autotrace.store import stats
+from autotrace.store.log import read_records
 from tests.embedders import HashEmbedder
 from tests.export.dialect_runs import (
     ANSWER,
@@ -124,8 +128,9 @@ def test_whatever_the_batches_what_is_stored_is_the_same(tmp_path: Path) -> None
     # As exporters send them, what lies inside first; and in no order at all.
     inside_first = Store(tmp_path / "inside")
     for run in runs:
-        for record in sorted(run, key=lambda r: r.get("end_ns", 0)):
-            inside_first.take([record])
+        inward = sorted(run, key=lambda r: r.get("end_ns", 0))
+        for start in range(0, len(inward), 2):
+            inside_first.take(inward[start : start + 2])
     assert inside_first.everything() == expected
     mixed = Store(tmp_path / "mixed")
     records = random.Random(7).sample([r for run in runs for r in run], sum(map(len, runs)))
@@ -136,6 +141,23 @@ def test_whatever_the_batches_what_is_stored_is_the_same(tmp_path: Path) -> None
 
     rebuild(mixed.connection, HashEmbedder(), mixed.settings.spool_path)
     assert mixed.everything() == expected
+
+
+@each_dialect
+def test_whoever_stores_which_spans_the_calls_add_up(run: Callable[[], list[SpanRecord]]) -> None:
+    for seed in range(10):
+        chance = random.Random(seed)
+        records = chance.sample(run(), len(run()))
+        writers = [chance.choice("ab") for _ in records]
+        tree = Tree(records)
+        counted: Counter[Any] = Counter()
+        for writer in "ab":
+            fresh = [r for r, w in zip(records, writers, strict=True) if w == writer]
+            changes = changes_of(records, fresh, tree)
+            counted.update(changes.calls)
+            counted.subtract(changes.taken_back)
+
+        assert +counted == Counter(call_of(record) for record in tree.calls())
 
 
 def test_a_batch_that_is_stored_again_counts_once(tmp_path: Path) -> None:
@@ -149,6 +171,32 @@ def test_a_batch_that_is_stored_again_counts_once(tmp_path: Path) -> None:
 
     everything = store.everything()
     assert everything["stats"] == recount(everything["traces"])
+
+
+@pytest.mark.parametrize("name", ["genai", "by_hand", "layers"])
+def test_a_trace_of_another_dialect_can_be_deleted(name: str, tmp_path: Path) -> None:
+    run = RUNS[name]
+    store = Store(tmp_path)
+    *first, late = of_trace(run(), 1)
+    store.take([*first, *of_trace(run(), 2)])
+    kept = Store(tmp_path / "kept")
+    kept.take(of_trace(run(), 2))
+    (gone,) = {t.trace_id for t in store.reader.list_traces()} - {
+        t.trace_id for t in kept.reader.list_traces()
+    }
+
+    erase_trace(store.connection, HashEmbedder(), gone)
+    store.ingestor.forget()
+    store.take([late])
+
+    assert store.everything() == kept.everything()
+    with store.connection.reading() as collections:
+        assert {r.get("skeleton") for r in read_records(collections.log, f"{1:032x}")} <= {
+            True,
+            None,
+        }
+        left = [r for r in read_records(collections.log, f"{1:032x}") if "attributes" in r]
+    assert left == []
 
 
 def test_an_agent_called_as_a_tool_is_a_trace_of_its_own() -> None:

@@ -96,7 +96,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 @dataclass(frozen=True)
 class Running:
-    """`autotrace serve` as a process, and the keys to it."""
+    """`autotrace serve` with two workers, either of which may answer, and the keys to it."""
 
     url: str
     keys: dict[str, str]
@@ -110,5 +110,5 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     ring.close()
     policies = json.dumps(["tests.mcp.policies"])
     options = {"AUTOTRACE_POLICIES": policies}
-    with serving(folder / "store", folder / "log", **options) as process:
+    with serving(folder / "store", folder / "log", "--workers", "2", **options) as process:
         yield Running(process.url, keys)

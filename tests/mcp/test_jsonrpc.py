@@ -65,7 +65,9 @@ def test_a_plain_post_gets_one_json_object_with_the_answer_as_text_and_as_an_obj
     assert json.loads(text)["created_at"].endswith("Z")
 
 
-@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/event-stream", ""])
+@pytest.mark.parametrize(
+    "accept", ["*/*", "application/json", "text/event-stream", "text/html", ""]
+)
 def test_what_a_client_accepts_changes_nothing(api: Api, accept: str) -> None:
     response = api.client.post(
         "/",

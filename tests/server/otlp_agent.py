@@ -21,13 +21,13 @@ from tests.embedders import HashEmbedder
 
 
 @tool
-def search(query: str, limit: int = 3) -> list[dict[str, Any]]:
+def find_place(query: str, limit: int = 3) -> list[dict[str, Any]]:
     with otel.get_tracer("http.client").start_as_current_span("GET"):
         return [{"name": f"{query} {n}", "naïve": "Zoë 🎉"} for n in range(limit)]
 
 
 @tool
-def fails(reason: str) -> None:
+def too_slow(reason: str) -> None:
     raise TimeoutError(reason)
 
 
@@ -38,11 +38,14 @@ def ours() -> None:
         task("Find a place", session_id="s1", agent="guide") as t,
     ):
         with step("I should search", action="call search") as s:
-            search("place")
+            find_place("place")
             s.observe("found")
         with contextlib.suppress(TimeoutError):
-            fails("too slow")
-        with task("A part of it", agent="helper") as inner, tool_call("look", {"a": [1, None]}):
+            too_slow("too slow")
+        with (
+            task("A part of it", agent="helper") as inner,
+            tool_call("look_closer", {"a": [1, None]}),
+        ):
             inner.complete("done")
         t.complete("Found", success=True)
     with contextlib.suppress(ValueError), task("Fail"):
@@ -58,15 +61,15 @@ def others() -> None:
             model.set_attribute("tags", ["a", "b"])
             model.add_event("noted", {"gen_ai.n": 1})
         with contextlib.suppress(ValueError):
-            attributes: dict[str, Any] = {kind: "TOOL", "tool.name": "t", "raw": b"\x00\xff"}
+            attributes: dict[str, Any] = {kind: "TOOL", "tool.name": "other_t", "raw": b"\x00\xff"}
             with tracer.start_as_current_span("t", attributes=attributes):
                 raise ValueError("broken")
     by_hand = otel.get_tracer("my.app")
     with by_hand.start_as_current_span("loop"), tracer.start_as_current_span("m") as model:
         model.set_attribute("gen_ai.operation.name", "chat")
-        with tracer.start_as_current_span("t", attributes={kind: "TOOL", "tool.name": "u"}):
+        with tracer.start_as_current_span("t", attributes={kind: "TOOL", "tool.name": "other_u"}):
             pass
-        with tracer.start_as_current_span("t", attributes={kind: "TOOL", "tool.name": "v"}):
+        with tracer.start_as_current_span("t", attributes={kind: "TOOL", "tool.name": "other_v"}):
             pass
 
 

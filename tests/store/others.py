@@ -71,6 +71,14 @@ def record(store: str, tasks: Sequence[str], *, success: bool = True, agent: str
     assert autotrace.flush(timeout=60), autotrace.health()
 
 
+def delete(store: str, task_text: str) -> None:
+    """Delete the traces of a text."""
+    autotrace.configure(store, embedder=SmallEmbedder(), flush_interval_ms=0, storing="thread")
+    for found in autotrace.list_traces(limit=1000):
+        if found.task == task_text:
+            autotrace.delete_trace(found.trace_id)
+
+
 def add(store: str, keys: Sequence[str], vectors: Any, *, keep_open: bool = False) -> None:
     """Store vectors under their keys."""
     connection = connect(store, space=SmallEmbedder.space)

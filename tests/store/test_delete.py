@@ -410,3 +410,22 @@ def test_of_two_that_delete_the_same_trace_both_find_it_gone(settings: dict[str,
         assert SECRET not in stored_text(settings)
     for connection in connections:
         connection.close()
+
+
+def test_it_is_deleted_while_another_process_stores(store_settings: dict[str, str]) -> None:
+    options: dict[str, Any] = store_settings | {"embedder": "tests.embedders:HashEmbedder"}
+    autotrace.configure(**options, flush_interval_ms=0)
+    assert autotrace.flush(timeout=60)
+    kept: list[str] = []
+    for n in range(12):
+        gone = record(f"gone {n % 2}", words=SECRET)
+        kept.append(record(f"kept {n % 2}"))
+        autotrace.delete_trace(gone)
+    assert autotrace.flush(timeout=60)
+
+    assert [found.trace_id for found in autotrace.list_traces()] == kept[::-1]
+    assert len(autotrace.recall("kept 0", limit=50)) == len(kept)
+    calls = autotrace.tool_stats()
+    autotrace.shutdown()
+    assert calls == recounted(store_settings)
+    assert SECRET not in stored_text(store_settings)

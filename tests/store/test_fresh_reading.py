@@ -344,3 +344,22 @@ def test_an_answer_is_that_of_a_client_opened_now_whoever_has_stored_what_and_wh
             [similarity for _, similarity in keys_and_similarities], abs=1e-6
         )
     connection.close()
+
+
+@pytest.mark.parametrize("lately", [False, True], ids=["in the index", "in the journal"])
+def test_what_another_process_deletes_is_recalled_no_more(
+    store: str, other: Other, recalled: Recall, lately: bool
+) -> None:
+    first = ["water the garden", "feed the cat", "water the lawn"]
+    other("record", first[:2] if lately else first)
+    assert "feed the cat" in recalled("water the lawn")
+    if lately:
+        other("record", first[2:])
+        assert recalled("water the lawn", limit=1) == ["water the lawn"]
+
+    other("delete", "water the lawn")
+
+    assert sorted(recalled("water the lawn")) == ["feed the cat", "water the garden"]
+    assert key_of("water the lawn").encode() not in epoch_file(store).read_bytes()
+    catch_up(store)
+    assert sorted(recalled("water the lawn")) == ["feed the cat", "water the garden"]

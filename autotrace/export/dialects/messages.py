@@ -9,7 +9,7 @@ no dialect has to be known beforehand.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -392,19 +392,3 @@ def _answer(inside: dict[str, Any]) -> Answer | None:
 
 def _text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-def last_user_text(messages: Iterable[Message]) -> str | None:
-    """Return the last thing that the user has said."""
-    said = [m.text for m in messages if m.role == "user" and m.text]
-    return said[-1] if said else None
-
-
-def last_answer(messages: Iterable[Message]) -> str | None:
-    """Return the last text of the model, if it asked for no tool with it or after it."""
-    text: str | None = None
-    for message in messages:
-        if message.role not in ("assistant", "model") or not (message.text or message.calls):
-            continue
-        text = None if message.calls else message.text
-    return text

@@ -13,8 +13,6 @@ from autotrace.export.dialects.messages import (
     Message,
     conversation,
     inputs,
-    last_answer,
-    last_user_text,
     outputs,
 )
 from autotrace.export.dialects.shape import Run
@@ -61,7 +59,7 @@ def task_of(run: Run, turns: Sequence[list[Message]]) -> str:
         if text:
             return text
     for messages in turns:
-        text = last_user_text(messages)
+        text = _last_user_text(messages)
         if text:
             return text.strip()
     return run.opener.get("name", "")
@@ -72,7 +70,7 @@ def _asked(record: SpanRecord) -> str | None:
     for key in keys.RUN_MESSAGES:
         messages = items(loads(attributes.get(key)))
         new = attributes.get(keys.NEW_MESSAGE_INDEX)
-        text = last_user_text(conversation(messages[new if isinstance(new, int) else 0 :], "user"))
+        text = _last_user_text(conversation(messages[new if isinstance(new, int) else 0 :], "user"))
         if text:
             return text.strip()
     description = attributes.get(keys.CREW_DESCRIPTION)
@@ -82,7 +80,7 @@ def _asked(record: SpanRecord) -> str | None:
     described = [str(task["description"]) for task in crew if task.get("description")]
     if described:
         return "\n".join(described).strip()
-    text = last_user_text(inputs(record))
+    text = _last_user_text(inputs(record))
     if text:
         return text.strip()
     value = find(attributes, keys.RUN_INPUTS)
@@ -97,7 +95,7 @@ def _asked_in(value: Any) -> str:
     read = loads(value)
     if isinstance(read, str):
         return read.strip()
-    text = last_user_text(conversation(read, "user"))
+    text = _last_user_text(conversation(read, "user"))
     if text:
         return text.strip()
     wrapped = mapping(read) or {}
@@ -122,7 +120,7 @@ def outcome_of(run: Run, turns: Sequence[list[Message]]) -> str | None:
         if text:
             return text
     for messages in reversed(turns):
-        text = last_answer(messages)
+        text = _last_answer(messages)
         if text:
             return text.strip()
         if any(message.calls for message in messages):
@@ -138,7 +136,7 @@ def _answered(record: SpanRecord) -> str | None:
             text = _answered_in(value)
             if text:
                 return text
-    text = last_answer(outputs(record))
+    text = _last_answer(outputs(record))
     return None if text is None else text.strip()
 
 
@@ -148,7 +146,7 @@ def _answered_in(value: Any) -> str | None:
         return read.strip()
     messages = conversation(read, "assistant")
     if messages:
-        text = last_answer(messages)
+        text = _last_answer(messages)
         return None if text is None else text.strip()
     wrapped = mapping(read)
     for name in _ANSWERED:
@@ -228,3 +226,19 @@ def _exception(record: SpanRecord) -> tuple[str | None, str | None]:
                 message = f"{name}: {message}"
             return (None if kind is None else str(kind)), message or None
     return None, None
+
+
+def _last_user_text(messages: Iterable[Message]) -> str | None:
+    """Return the last thing that the user has said."""
+    said = [m.text for m in messages if m.role == "user" and m.text]
+    return said[-1] if said else None
+
+
+def _last_answer(messages: Iterable[Message]) -> str | None:
+    """Return the last text of the model, if it asked for no tool with it or after it."""
+    text: str | None = None
+    for message in messages:
+        if message.role not in ("assistant", "model") or not (message.text or message.calls):
+            continue
+        text = None if message.calls else message.text
+    return text

@@ -9,8 +9,10 @@ no span, but were asked for by a model and answered, get one.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from autotrace import semconv
@@ -29,6 +31,10 @@ from autotrace.export.dialects.values import arguments_of, dumps, find, loads, r
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 
 _KEPT: Final = frozenset({"trace", "id", "parent", "name", "start_ns", "end_ns"})
+_MAX_CALLS: Final = 1000
+"""How many calls one answer of a model may ask for."""
+_LOOK_AHEAD: Final = 64
+"""Among how many calls of a tool one with the same arguments is looked for."""
 _NO_FAILURE: Final = ("Command(", "ParentCommand(")
 """How LangGraph reports a handoff: as an error that is none."""
 
@@ -259,7 +265,7 @@ class _Translator:
 
     def _join_calls(self) -> list[SpanRecord]:
         """Tell tool spans what the models said of them; make spans of calls that have none."""
-        open_tools = list(self._tools)
+        open_tools = _OpenTools(self._tools)
         rebuilt: list[SpanRecord] = []
         for index, turn in enumerate(self._turns):
             calls = [
@@ -271,7 +277,7 @@ class _Translator:
             answers = _new_answers(turn, following)
             for number, call in enumerate(calls):
                 answer = _take_answer(answers, call, alone=len(calls) == 1)
-                tool = _take_tool(open_tools, call)
+                tool = open_tools.take(call)
                 if tool is not None:
                     tool.hear(call, answer)
                 elif answer is not None or (following is None and self._failing is not None):
@@ -323,16 +329,21 @@ def _turns(groups: Iterable[Sequence[SpanRecord]]) -> list[_Turn]:
                 next((m for m in said if m), list[Message]()),
             )
         )
-    return [turn for turn in turns if turn.said or not _is_told_by(turns, turn)]
+    return _without_silent_copies(turns)
 
 
-def _is_told_by(turns: Sequence[_Turn], silent: _Turn) -> bool:
-    """Tell whether another span is about the same call, and has the words that this one has not."""
-    start_ns, end_ns = silent.record["start_ns"], silent.record.get("end_ns", 0)
-    return any(
-        turn.said and turn.record["start_ns"] <= start_ns and end_ns <= turn.record.get("end_ns", 0)
-        for turn in turns
-    )
+def _without_silent_copies(turns: Sequence[_Turn]) -> list[_Turn]:
+    """Leave out spans without words that lie within one, of the same call, that has them."""
+    kept: list[_Turn] = []
+    told_until_ns = 0
+    for turn in sorted(turns, key=lambda t: (t.record["start_ns"], not t.said)):
+        end_ns = turn.record.get("end_ns", 0)
+        if turn.said:
+            told_until_ns = max(told_until_ns, end_ns)
+        elif end_ns <= told_until_ns:
+            continue
+        kept.append(turn)
+    return kept
 
 
 def _new_answers(turn: _Turn, following: _Turn | None) -> list[Answer]:
@@ -355,15 +366,33 @@ def _take_answer(answers: list[Answer], call: Call, *, alone: bool) -> Answer | 
     return found[0]
 
 
-def _take_tool(tools: list[_ToolSpan], call: Call) -> _ToolSpan | None:
-    same = [tool for tool in tools if tool.name == call.name]
-    found = [tool for tool in same if call.call_id and tool.call_id == call.call_id]
-    found = found or [tool for tool in same if tool.arguments == call.arguments]
-    found = found or same
-    if not found:
-        return None
-    tools.remove(found[0])
-    return found[0]
+class _OpenTools:
+    """Tool calls that no request of a model has been found for yet."""
+
+    def __init__(self, tools: Iterable[_ToolSpan]) -> None:
+        self._by_name: dict[str, dict[int, _ToolSpan]] = {}
+        self._by_call_id: dict[tuple[str, str], deque[_ToolSpan]] = {}
+        for tool in tools:
+            self._by_name.setdefault(tool.name, {})[id(tool)] = tool
+            if tool.call_id is not None:
+                self._by_call_id.setdefault((tool.name, tool.call_id), deque()).append(tool)
+
+    def take(self, call: Call) -> _ToolSpan | None:
+        """Return the call that a model has asked for: by id, by its arguments, or the next one."""
+        same = self._by_name.get(call.name)
+        if not same:
+            return None
+        named = self._by_call_id.get((call.name, call.call_id or ""))
+        found: _ToolSpan | None = None
+        while named and found is None:
+            tool = named.popleft()
+            found = tool if id(tool) in same else None
+        if found is None:
+            first = islice(same.values(), _LOOK_AHEAD)
+            found = next((tool for tool in first if tool.arguments == call.arguments), None)
+        found = found or next(iter(same.values()))
+        del same[id(found)]
+        return found
 
 
 def _id(span_id: str, what: str) -> str:

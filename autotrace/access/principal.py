@@ -1,8 +1,9 @@
 """Principals: whom a key stands for, and what that one may do (pure).
 
-Every key reads the whole of its tenant, and records and opens decisions under its own agent. It
-changes what belongs to its own agent; an admin's key changes anything of its tenant. Approvals are
-answered by approvers and admins, and never by who asks. What another tenant has does not exist.
+Every key reads the traces and the recorded decisions of its tenant, and records and opens decisions
+under its own agent. It changes what belongs to its own agent; an admin's key changes anything of
+its tenant. Envelopes of other agents are looked at by approvers and admins; they answer approvals,
+and never those that they have asked for. What another tenant has does not exist.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from autotrace.errors import InvalidArgumentError, NotPermittedError
+from autotrace.models import Decision
 
 Role = Literal["agent", "approver", "admin"]
 
@@ -53,6 +55,18 @@ class Principal:
         if not self.owns(agent):
             msg = f"{what} belongs to another agent; this key is of the agent {self.agent!r}"
             raise NotPermittedError(msg)
+
+    def check_sees(self, decision: Decision) -> None:
+        """Pass if a decision may be looked at: what was recorded is for every agent of the tenant.
+
+        Args:
+            decision: The decision.
+
+        Raises:
+            NotPermittedError: It is an envelope of another agent, and the key is an agent's.
+        """
+        if self.role == "agent" and decision.category is None:
+            self.check_owns(decision.agent, decision.decision_id)
 
     def check_resolves(self, requester: str) -> None:
         """Pass if a request for approval may be answered.

@@ -49,8 +49,11 @@ from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder
 
 _LINGER_S: Final = 1.0
-_FLUSH_POLL_S: Final = 0.005
+_FLUSH_POLL_S: Final = 0.02
 """How often a flush looks what the process that stores has stored."""
+_SOON_POLL_S: Final = 0.005
+_SOON_S: Final = 0.1
+"""For so long after somebody has begun to wait it looks more often."""
 _REST: Final = 4
 """In the background, so many times the time that a batch took is left to the program after it."""
 
@@ -122,6 +125,7 @@ class Pipeline:
         self._refused = False
         self._waiting = 0
         """How many wait for something to be stored."""
+        self._hurried_at_s = 0.0
         self._catching_up = 0
         """How many of them wait for what others have recorded."""
         self._deletions = self._deletions_told = 0
@@ -233,7 +237,13 @@ class Pipeline:
         self._see_what_others_wrote()
         return done
 
+    def _poll_s(self) -> float:
+        """Return how long to wait for the next look: a look costs, and many may be looking."""
+        is_new = time.monotonic() - self._hurried_at_s < _SOON_S
+        return _SOON_POLL_S if is_new else _FLUSH_POLL_S
+
     def _hurry(self) -> None:
+        self._hurried_at_s = time.monotonic()
         if self._storekeeper is not None:
             self._storekeeper.ask_to_flush()
         self._urgent.set()
@@ -395,7 +405,7 @@ class Pipeline:
             self._publish(idle=not self._dead_remain())
             if not self._awaits_more():
                 return
-            self._urgent.wait(_FLUSH_POLL_S if self._waiting else POLL_S)
+            self._urgent.wait(self._poll_s() if self._waiting else POLL_S)
 
     def _dead_remain(self) -> bool:
         directories = [self._spool / name for name in processes_in(self._spool)]
@@ -473,7 +483,8 @@ class Pipeline:
 
         @override
         def look_again(self) -> None:
-            self._pipeline._urgent.wait(_FLUSH_POLL_S if self._is_hurried() else POLL_S)
+            pipeline = self._pipeline
+            pipeline._urgent.wait(pipeline._poll_s() if pipeline._catching_up else POLL_S)
 
         @override
         def pause(self, seconds: float) -> None:

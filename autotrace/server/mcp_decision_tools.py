@@ -187,8 +187,7 @@ def _create(desk: Desk, given: _Create, by: Principal) -> Opened:
 
 
 def _get(desk: Desk, given: _OneDecision, by: Principal) -> _Standing:
-    del by
-    decision = desk.decisions.get(given.decision_id)
+    decision = desk.decisions.get(given.decision_id, by=by)
     return _Standing.model_validate(decision, from_attributes=True)
 
 
@@ -229,13 +228,11 @@ def _close(desk: Desk, given: _Close, by: Principal) -> _Closed:
 
 
 def _trace(desk: Desk, given: _OneDecision, by: Principal) -> DecisionTrace:
-    del by
-    return desk.decisions.trace(given.decision_id)
+    return desk.decisions.trace(given.decision_id, by=by)
 
 
 def _receipt(desk: Desk, given: _OneDecision, by: Principal) -> Receipt:
-    del by
-    return desk.decisions.receipt(given.decision_id)
+    return desk.decisions.receipt(given.decision_id, by=by)
 
 
 DECISION_TOOLS: Final[tuple[Tool[Any], ...]] = (

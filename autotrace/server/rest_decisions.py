@@ -56,11 +56,11 @@ def pending(caller: Caller, here: Here) -> DecisionsAnswer:
     return DecisionsAnswer(decisions=list(found), count=len(found))
 
 
-@router.get("/{decision_id}", summary="Show a decision", responses=responses(404))
+@router.get("/{decision_id}", summary="Show a decision", responses=responses(403, 404))
 def show(decision_id: DecisionId, caller: Caller, here: Here) -> DecisionTrace:
     """Return a decision with its history, the oldest event first."""
     with here.using(caller) as tenant:
-        return tenant.decisions.trace(decision_id)
+        return tenant.decisions.trace(decision_id, by=caller)
 
 
 @router.post("/{decision_id}/approve", summary="Approve what a decision asks for", **_RESOLVING)

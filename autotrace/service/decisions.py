@@ -143,32 +143,40 @@ class DecisionDesk:
 
     # --- looking
 
-    def get(self, decision_id: str) -> Decision:
+    def get(self, decision_id: str, *, by: Principal) -> Decision:
         """Return a decision as it stands.
 
         Raises:
             DecisionNotFoundError: There is no such decision.
+            NotPermittedError: It is not to be seen with this key.
             StoreError: The store cannot be read.
         """
-        return self._memory.deciding().library.get(decision_id)
+        decision = self._memory.deciding().library.get(decision_id)
+        by.check_sees(decision)
+        return decision
 
-    def trace(self, decision_id: str) -> DecisionTrace:
+    def trace(self, decision_id: str, *, by: Principal) -> DecisionTrace:
         """Return a decision with its history.
 
         Raises:
             DecisionNotFoundError: There is no such decision.
+            NotPermittedError: It is not to be seen with this key.
             StoreError: The store cannot be read.
         """
-        return self._memory.deciding().library.trace(decision_id)
+        trace = self._memory.deciding().library.trace(decision_id)
+        by.check_sees(trace)
+        return trace
 
-    def receipt(self, decision_id: str) -> Receipt:
+    def receipt(self, decision_id: str, *, by: Principal) -> Receipt:
         """Return the signed statement of how a decision has ended.
 
         Raises:
             DecisionNotFoundError: There is no such decision.
+            NotPermittedError: It is not to be seen with this key.
             DecisionStateError: It has not ended.
             StoreError: The store cannot be read.
         """
+        by.check_sees(self._memory.deciding().library.get(decision_id))
         return self._memory.deciding().proof.receipt(decision_id)
 
     def list(

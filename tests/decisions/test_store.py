@@ -507,9 +507,13 @@ def test_an_end_that_was_exchanged_shows_by_a_receipt_kept_elsewhere(deciding: D
     assert exchanged.problem == "the receipt says another status, closed_at, head"
 
 
-def test_erased_content_is_gone_and_the_history_still_verifies(deciding: Deciding) -> None:
+@pytest.mark.parametrize("times", [1, 500], ids=["short", "so long that it is compressed"])
+def test_erased_content_is_gone_and_the_history_still_verifies(
+    deciding: Deciding, times: int
+) -> None:
     decision_id = opened(deciding, metadata={"name": "Grace"}).decision_id
-    deciding.service.add_context(decision_id, {"address": "secret street"}, by="bot")
+    address = {"address": "secret street " * times}
+    deciding.service.add_context(decision_id, address, by="bot")
     deciding.service.close(decision_id, "commit", by="bot", summary={"to": "Grace"})
     before = deciding.proof.receipt(decision_id)
 

@@ -58,7 +58,7 @@ def test_eight_recorders_and_two_readers_share_a_store(
         assert {call.result for call in trace.tool_calls} == said.calls[trace_id]
         assert autotrace.recall(trace.task, limit=1)[0].trace_id == trace_id
     rounds = sum(int(words[1]) for words in said.other if words[0] == "read")
-    assert rounds > 10
+    assert rounds > 2
     figure(
         f"stored by a {storing}: {RECORDERS} recorders of {traces_each} traces, "
         f"2 readers of {rounds} rounds meanwhile: "

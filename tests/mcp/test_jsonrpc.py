@@ -556,11 +556,26 @@ def test_what_is_another_agents_cannot_be_changed(
 
 
 @pytest.mark.parametrize("by", ["other", "approver", "admin"])
-def test_every_key_reads_the_whole_of_its_tenant(api: Api, by: str) -> None:
-    decision_id, trace_id = opened(api), made(api, "trace_id")
+def test_traces_and_recorded_decisions_are_for_every_agent_of_the_tenant(api: Api, by: str) -> None:
+    said = dict.fromkeys(("title", "context", "decision", "rationale"), "said")
+    recorded = api.call("decision_record", category="other", **said)["decision_id"]
+    trace_id = made(api, "trace_id")
 
-    assert api.call("decision_get", by=by, decision_id=decision_id)["status"] == "open"
+    assert api.call("decision_get", by=by, decision_id=recorded)["status"] == "committed"
     assert api.call("trace_get", by=by, trace_id=trace_id)["agent"] == "bot"
+
+
+@pytest.mark.parametrize("tool", ["decision_get", "decision_trace", "decision_receipt"])
+def test_an_agent_does_not_see_the_envelope_of_another_one(api: Api, tool: str) -> None:
+    decision_id = opened(api)
+    api.call("decision_close", decision_id=decision_id, action="commit")
+
+    status, error = api.refused(tool, by="other", decision_id=decision_id)
+
+    assert (status, error["code"], error["message"]) == (403, -32603, "Internal error")
+    assert "another agent" in error["data"]
+    for by in ("bot", "approver", "admin"):
+        assert api.call(tool, by=by, decision_id=decision_id)["status"] == "committed"
 
 
 def test_an_admin_changes_what_is_another_agents(api: Api) -> None:

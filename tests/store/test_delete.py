@@ -417,7 +417,7 @@ def test_it_is_deleted_while_another_process_stores(store_settings: dict[str, st
     autotrace.configure(**options, flush_interval_ms=0)
     assert autotrace.flush(timeout=60)
     kept: list[str] = []
-    for n in range(12):
+    for n in range(6):
         gone = record(f"gone {n % 2}", words=SECRET)
         kept.append(record(f"kept {n % 2}"))
         autotrace.delete_trace(gone)

@@ -147,7 +147,7 @@ class _Shaper:
             and top not in self._own_tools
             and self._reaches_root(self._spans[top])
             and not _OPENERS & set(kinds)
-            and ("llm" in kinds or kinds.count("tool") > 1)
+            and ("llm" in kinds or sum(kind == "tool" for kind in kinds) > 1)
         }
 
     def _place(self, record: SpanRecord, above: _Place) -> _Place:

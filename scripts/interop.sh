@@ -43,7 +43,8 @@ install_node() {
     rm -rf .venv-node
     mkdir .venv-node
     # Their install scripts are not run; engines are said wrongly of the node that only installs.
-    if npm install --prefix .venv-node --silent --no-audit --no-fund --ignore-scripts $packages; then
+    if npm install --prefix .venv-node --silent --no-audit --no-fund --ignore-scripts \
+        --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=60000 $packages; then
         cp "$pins-node.txt" .venv-node/installed-requirements.txt
     else
         rm -rf .venv-node

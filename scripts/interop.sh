@@ -62,4 +62,4 @@ fi
 
 # A venv that is named must work: without this the tests would skip.
 INTEROP_PHOENIX_VENV=$PWD/.venv-phoenix INTEROP_AGENTS_VENV=$PWD/.venv-agents \
-    exec "$python" -m pytest -m interop tests/interop "$@"
+    exec "$python" -m pytest -n 2 --dist loadfile -m interop tests/interop "$@"

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 BATCH_PATH: Final = "/v1/traces"
 """Where batches of spans arrive, which may be larger than other bodies."""
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""One that is not closed goes on to the end: each quote in it would be tried as a beginning."""
 _BRACKET: Final = re.compile(rb"[\[\]{}]")
 _DRAIN_S: Final = 1.0
 """How long what is too large is still read: a client that is not heard out does not listen."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -118,6 +119,14 @@ def test_json_that_is_nested_too_deep_is_refused(app: App, depth: int, status: i
 )
 def test_depth_is_that_of_the_json_and_not_of_its_texts(body: bytes, is_deep: bool) -> None:
     assert is_too_deep(body, 3) is is_deep
+
+
+@pytest.mark.parametrize("end", [b"", b"\\", b'\\"'])
+def test_to_look_at_a_string_that_does_not_end_takes_no_longer_than_at_others(end: bytes) -> None:
+    body = b"[" * 10 + b'"' + b'\\"' * 50_000 + end
+    began_s = time.perf_counter()
+    assert is_too_deep(body, 3)
+    assert time.perf_counter() - began_s < 1  # each quote tried as a beginning: 13 s
 
 
 # --- how often

@@ -32,6 +32,8 @@ else:
 _BACKLOG: Final = 1024
 _KEEP_ALIVE_S: Final = 30
 """How long an idle connection stays open: agents think between two calls."""
+_MAX_HEAD_BYTES: Final = 64 * 1024
+"""How long the head of a request may be, beside what arrives at once: httptools has no bound."""
 _WORKER_ANSWERS_WITHIN_S: Final = 60
 """How long a worker may be silent before it is replaced: loading Chroma takes a while."""
 
@@ -53,9 +55,11 @@ class Application:
 
 
 class PatientProtocol(HttpProtocol):
-    """uvicorn's HTTP, with a bound on how long a client may take for the head of a request."""
+    """uvicorn's HTTP, with bounds on the head of a request: how large, and how long it may take."""
 
     _giving_up: asyncio.TimerHandle | None = None
+    _head_bytes: int | None = None
+    """How much has come of a head that is not complete."""
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -66,11 +70,26 @@ class PatientProtocol(HttpProtocol):
     @override
     def data_received(self, data: bytes) -> None:
         """Wait while a request has begun to arrive and its head is not complete."""
+        before = self._head_bytes
         super().data_received(data)
+        if before is not None and self._head_bytes == before:
+            self._head_bytes = before + len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self.transport.close()
         if self._is_answering:
             self._stop_waiting()
         elif self._giving_up is None:
             self._wait()
+
+    def on_message_begin(self) -> None:
+        """Begin to count; called by httptools."""
+        self._head_bytes = 0
+        cast("Any", super()).on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Stop counting; called by httptools."""
+        self._head_bytes = None
+        cast("Any", super()).on_headers_complete()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:

@@ -180,6 +180,16 @@ def test_without_a_rate_there_is_no_bound() -> None:
         rates.take("k")
 
 
+@pytest.mark.parametrize("begun", [b"GET /", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: "])
+def test_a_head_that_is_too_large_is_not_read_to_its_end(
+    impatient: ServerProcess, begun: bytes
+) -> None:
+    with connected(impatient) as stranger, pytest.raises(OSError, match="pipe|reset"):
+        stranger.sendall(begun)
+        for _ in range(1000):
+            stranger.sendall(b"x" * 65_536)
+
+
 # --- how slowly
 
 

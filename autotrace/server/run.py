@@ -30,6 +30,8 @@ else:
     from uvicorn.protocols.http.auto import AutoHTTPProtocol as HttpProtocol
 
 _BACKLOG: Final = 1024
+_OTHER_FILES: Final = 1024
+"""How many files a worker may have open beside its connections."""
 _KEEP_ALIVE_S: Final = 30
 """How long an idle connection stays open: agents think between two calls."""
 _MAX_HEAD_BYTES: Final = 64 * 1024
@@ -51,6 +53,7 @@ class Application:
         from autotrace.server.context import Served
 
         end_with_parent()
+        allow_files(2 * self.server.max_connections + _OTHER_FILES)
         return create_app(Served(self.settings, self.server))
 
 
@@ -63,8 +66,11 @@ class PatientProtocol(HttpProtocol):
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Begin to wait."""
+        """Begin to wait; not with more than are even told that there are too many."""
         super().connection_made(transport)
+        if len(self.connections) > 2 * cast("Application", self.config.app).server.max_connections:
+            transport.abort()
+            return
         self._wait()
 
     @override
@@ -228,3 +234,13 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="autotrace-parent", daemon=True).start()
+
+
+def allow_files(count: int) -> None:
+    """Let this process have so many files open, as far as it may say so itself."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -9,13 +9,14 @@ import contextlib
 from collections.abc import Generator, Sequence
 from typing import Final
 
-from autotrace.errors import TraceNotFoundError
+from autotrace.errors import StoreUnavailableError, TraceNotFoundError
 from autotrace.memory import Memory
 from autotrace.models import RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.service import told
 
 _ASK_AFTER_S: Final = 1.0
 """How long to wait before the store is asked whether it is there at all."""
+BEHIND: Final = "the store has not taken in yet what was recorded; ask again"
 
 
 class TraceReading:
@@ -31,12 +32,22 @@ class TraceReading:
         self._wait_s = wait_s
 
     def get(self, trace_id: str) -> Trace:
-        """Return a trace; see `Reader.get_trace`."""
+        """Return a trace; see `Reader.get_trace`.
+
+        Raises:
+            TraceNotFoundError: There is none.
+            StoreUnavailableError: It may be among what the store has not taken in yet.
+        """
         if told.task_named(trace_id) is None:
             raise TraceNotFoundError(trace_id)
-        self._catch_up()
-        with unnamed():
-            return self.memory.reader.get_trace(trace_id)
+        is_whole = self._catch_up()
+        try:
+            with unnamed():
+                return self.memory.reader.get_trace(trace_id)
+        except TraceNotFoundError:
+            if is_whole:
+                raise
+            raise StoreUnavailableError(BEHIND) from None
 
     def list(
         self,
@@ -75,11 +86,13 @@ class TraceReading:
         self._catch_up()
         return self.memory.reader.tool_stats()
 
-    def _catch_up(self) -> None:
-        if not self.memory.catch_up(min(_ASK_AFTER_S, self._wait_s)):
-            # Raises if the store is down, so that nobody waits for it in vain.
-            self.memory.connection.read(lambda c: c.state.get(limit=1))
-            self.memory.catch_up(self._wait_s)
+    def _catch_up(self) -> bool:
+        """Wait for the store to take in what was recorded; tell whether it has."""
+        if self.memory.catch_up(min(_ASK_AFTER_S, self._wait_s)):
+            return True
+        # Raises if the store is down, so that nobody waits for it in vain.
+        self.memory.connection.read(lambda c: c.state.get(limit=1))
+        return self.memory.catch_up(self._wait_s)
 
 
 @contextlib.contextmanager

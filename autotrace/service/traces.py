@@ -42,7 +42,7 @@ from autotrace.models import (
 )
 from autotrace.service import told
 from autotrace.service.intake import reject_others
-from autotrace.service.reading import TraceReading, unnamed
+from autotrace.service.reading import BEHIND, TraceReading, unnamed
 from autotrace.service.tidying import ABANDONED_AFTER_S, KEPT_FOR_S, Tidier
 from autotrace.service.told import SpanIds
 from autotrace.store.connection import ServerOptions
@@ -305,7 +305,8 @@ class TraceService(TraceReading):
         entry = self._open.find(trace_id)
         agent = self.get(trace_id).agent if entry is None else entry.opening["agent"]
         by.check_owns(agent, trace_id)
-        self._catch_up()
+        if not self._catch_up():
+            raise StoreUnavailableError(BEHIND)  # lest what waits be taken for deleted
         try:
             with unnamed():
                 self.memory.delete_trace(trace_id, self._wait_s)

@@ -322,6 +322,27 @@ def test_a_deletion_that_was_cut_short_leaves_nothing_open(
     ]
 
 
+def test_what_the_store_has_not_taken_in_yet_is_neither_missing_nor_deleted(
+    embedded: tuple[Memory, TraceService], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, service = embedded
+    trace_id = told_what_happens(service, "t")
+    with monkeypatch.context() as busy:
+        busy.setattr(memory.pipeline, "catch_up", lambda _timeout_s: False)
+        open_id = service.start("u", "s", by=ALICE).trace_id
+        for call in (
+            lambda: service.get(open_id),
+            lambda: service.delete(open_id, by=ALICE),
+            lambda: service.delete(trace_id, by=ALICE),
+        ):
+            with pytest.raises(StoreUnavailableError):
+                call()
+
+    service.step(open_id, "", "", by=ALICE)
+    service.complete(open_id, "done", True, by=ALICE)
+    assert service.get(open_id).status == "completed"
+
+
 @pytest.mark.parametrize("trace_id", [UNKNOWN, *MALFORMED])
 def test_a_trace_that_is_not_there_is_not_found(
     embedded: tuple[Memory, TraceService], trace_id: str

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from autotrace.access.principal import DEFAULT_TENANT, check_tenant
+from autotrace.errors import InvalidArgumentError
 from autotrace.settings import Settings
 from autotrace.store.chroma_tenant import ensure_tenant
 from autotrace.store.connection import ServerOptions
@@ -42,7 +43,7 @@ def settings_of(settings: Settings, tenant: str) -> Settings:
         tenant: The tenant.
 
     Raises:
-        InvalidArgumentError: It cannot name one.
+        InvalidArgumentError: It cannot name one, or is another name of the default tenant's memory.
     """
     if tenant == DEFAULT_TENANT:
         return settings
@@ -53,6 +54,9 @@ def settings_of(settings: Settings, tenant: str) -> Settings:
     if settings.is_embedded:
         place = f"{settings.store}/{FOLDER}/{tenant}"
         return settings.model_copy(update={"store": place, "spool": spool})
+    if tenant == settings.chroma_tenant:
+        allowed = f"another name: the Chroma tenant {tenant!r} is that of {DEFAULT_TENANT!r}"
+        raise InvalidArgumentError("tenant", tenant, allowed)
     return settings.model_copy(update={"chroma_tenant": tenant, "spool": spool})
 
 

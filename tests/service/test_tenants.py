@@ -136,6 +136,16 @@ def test_the_default_tenant_has_the_store_of_the_settings(tmp_path: Path) -> Non
     assert acme.spool_path == acme.store_path / "spool"
 
 
+@pytest.mark.parametrize("chroma_tenant", ["default_tenant", "acme"])
+def test_no_tenant_is_another_name_of_the_default_one(chroma_tenant: str) -> None:
+    settings = load_settings(store="http://db:8000", chroma_tenant=chroma_tenant)
+
+    for use in (settings_of, prepare):
+        with pytest.raises(InvalidArgumentError, match="tenant"):
+            use(settings, chroma_tenant)
+    assert settings_of(settings, "other").chroma_tenant == "other"
+
+
 @pytest.mark.parametrize(
     "given", [{"store": "http://db:8000"}, {"store": "http://db:8000", "spool": "/tmp/s"}, {}]
 )

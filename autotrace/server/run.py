@@ -92,6 +92,11 @@ class PatientProtocol(HttpProtocol):
         self._head_bytes = 0
         cast("Any", super()).on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, and no trailer: nothing reads them; called by httptools."""
+        if self._head_bytes is not None:
+            cast("Any", super()).on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Stop counting; called by httptools."""
         self._head_bytes = None

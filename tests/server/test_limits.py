@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -186,6 +188,26 @@ def test_a_head_that_is_too_large_is_not_read_to_its_end(
 ) -> None:
     with connected(impatient) as stranger, pytest.raises(OSError, match=r"pipe|reset"):
         stranger.sendall(begun + b"x" * 64 * 1024**2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_trailers_are_not_kept(impatient: ServerProcess) -> None:
+    status = Path(f"/proc/{impatient.process.pid}/status")
+
+    def used_kib() -> int:
+        return next(
+            int(line.split()[1])
+            for line in status.read_text("utf-8").splitlines()
+            if line.startswith("VmRSS:")
+        )
+
+    requests.get(f"{impatient.url}/health", timeout=60)
+    before = used_kib()
+    with connected(impatient) as stranger:
+        stranger.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+        with contextlib.suppress(OSError):
+            stranger.sendall((b"X-T: " + b"x" * 8000 + b"\r\n") * 15_000)
+        assert used_kib() - before < 60 * 1024
 
 
 # --- how slowly

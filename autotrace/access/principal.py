@@ -56,16 +56,18 @@ class Principal:
             msg = f"{what} belongs to another agent; this key is of the agent {self.agent!r}"
             raise NotPermittedError(msg)
 
-    def check_sees(self, decision: Decision) -> None:
-        """Pass if a decision may be looked at: what was recorded is for every agent of the tenant.
+    def sees(self, decision: Decision) -> bool:
+        """Tell whether a decision may be looked at: recorded ones are for every agent."""
+        is_envelope = decision.category is None
+        return self.role != "agent" or not is_envelope or decision.agent == self.agent
 
-        Args:
-            decision: The decision.
+    def check_sees(self, decision: Decision) -> None:
+        """Pass if a decision may be looked at.
 
         Raises:
             NotPermittedError: It is an envelope of another agent, and the key is an agent's.
         """
-        if self.role == "agent" and decision.category is None:
+        if not self.sees(decision):
             self.check_owns(decision.agent, decision.decision_id)
 
     def check_resolves(self, requester: str) -> None:

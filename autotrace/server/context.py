@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 
+import anyio
 from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("autotrace.server")
 
 _LOOK_AGAIN_S: Final = 1.0
+_BATCHES_AT_ONCE: Final = 2
+"""Batches of spans that are read at once: each may take a hundred times its size in memory."""
 
 
 class StoreCheck:
@@ -86,6 +89,7 @@ class Served:
         self.keys = KeyRing.of(settings)
         self.tenants = Tenants(settings, self._open_tenant, max_open=server.max_tenants)
         self.rates = Rates(server.requests_per_second, server.request_burst)
+        self.batches = anyio.CapacityLimiter(_BATCHES_AT_ONCE)
         self.metrics = Metrics()
         self.store_check = StoreCheck(self.keys)
 

@@ -80,13 +80,13 @@ def _record(desk: Desk, given: _Record, by: Principal) -> Opened:
 
 
 def _search(desk: Desk, given: _Search, by: Principal) -> _FoundDecisions:
-    del by
     found = desk.decisions.search(
         given.query,
         category=given.category,
         tags=given.tags,
         status=given.status,
         limit=given.limit,
+        by=by,
     )
     decisions = [_Found(**dict(item.decision), similarity=item.similarity) for item in found]
     return _FoundDecisions(decisions=decisions, count=len(decisions))

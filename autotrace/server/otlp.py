@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+import anyio.to_thread
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
@@ -123,7 +123,10 @@ async def take_spans(request: Request) -> Response:
             raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
         body = await request.body()
         encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-        batch = await run_in_threadpool(_take, served_by(request), caller, kind, encoding, body)
+        served = served_by(request)
+        batch = await anyio.to_thread.run_sync(
+            _take, served, caller, kind, encoding, body, limiter=served.batches
+        )
     except AutotraceError as error:
         status, _ = answer_of(error)
         return _problem(kind, status, message_of(error), headers_of(error))

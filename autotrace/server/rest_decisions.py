@@ -41,7 +41,7 @@ def decisions(
     """Return a page of decisions, newest first."""
     with here.using(caller) as tenant:
         found = tenant.decisions.list(
-            status=status, category=category, actor=actor, limit=limit, after=after
+            status=status, category=category, actor=actor, limit=limit, after=after, by=caller
         )
     last = found[-1].decision_id if len(found) == limit else None
     return DecisionsAnswer(decisions=list(found), count=len(found), next=last)
@@ -52,7 +52,7 @@ def decisions(
 def pending(caller: Caller, here: Here) -> DecisionsAnswer:
     """Return every decision that waits for an answer, the oldest first."""
     with here.using(caller) as tenant:
-        found = tenant.decisions.pending()
+        found = tenant.decisions.pending(by=caller)
     return DecisionsAnswer(decisions=list(found), count=len(found))
 
 

@@ -187,25 +187,33 @@ class DecisionDesk:
         actor: str | None = None,
         limit: int = 50,
         after: str | None = None,
+        by: Principal,
     ) -> builtins.list[Decision]:
-        """Return a page of decisions, newest first.
+        """Return a page of decisions, newest first: those that may be seen.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
             DecisionNotFoundError: `after` is no decision of the tenant.
             StoreError: The store cannot be read.
         """
-        return self._memory.deciding().library.list(
-            status=status, category=category, actor=actor, limit=limit, after=after
-        )
+        library = self._memory.deciding().library
+        seen: builtins.list[Decision] = []
+        while True:
+            page = library.list(
+                status=status, category=category, actor=actor, limit=limit, after=after
+            )
+            seen += filter(by.sees, page)
+            if len(seen) >= limit or len(page) < limit:
+                return seen[:limit]
+            after = page[-1].decision_id
 
-    def pending(self) -> builtins.list[Decision]:
-        """Return every decision that waits for an answer, the oldest first.
+    def pending(self, *, by: Principal) -> builtins.list[Decision]:
+        """Return every decision that waits for an answer and may be seen, the oldest first.
 
         Raises:
             StoreError: The store cannot be read.
         """
-        return self._memory.deciding().library.pending()
+        return [*filter(by.sees, self._memory.deciding().library.pending())]
 
     def search(
         self,
@@ -215,8 +223,11 @@ class DecisionDesk:
         tags: Sequence[str] = (),
         status: DecisionStatus | None = None,
         limit: int = 20,
+        by: Principal,
     ) -> builtins.list[FoundDecision]:
         """Return decisions that mean something similar, most similar first; or the newest first.
+
+        What may not be seen is left out, so that there may be fewer than the limit.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
@@ -224,9 +235,10 @@ class DecisionDesk:
         """
         if query is not None:
             self._memory.catch_up(CATCH_UP_TIMEOUT_S)
-        return self._memory.deciding().library.search(
+        found = self._memory.deciding().library.search(
             query, category=category, tags=tags, status=status, limit=limit
         )
+        return [each for each in found if by.sees(each.decision)]
 
     # --- changing what is one's own
 

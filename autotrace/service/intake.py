@@ -1,4 +1,9 @@
-"""Which spans that arrive over OTLP may be taken in: none that changes another agent's trace."""
+"""Which spans that arrive over OTLP may be taken in.
+
+None that names another agent's open trace, and no event of a decision: those are recorded where
+decisions are made, and sent by anybody they could say of a decision what never happened. For the
+rest the sender is believed: a trace may span several agents, whose spans come with several keys.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from collections.abc import Set
 from autotrace.access.principal import Principal
 from autotrace.export.otlp_in import Batch
 from autotrace.export.records import SpanRecord
+from autotrace.export.roles import role_of
 from autotrace.service import told
 from autotrace.service.told import SpanIds
 from autotrace.store.open_traces import OpenTraces
@@ -15,11 +21,14 @@ from autotrace.store.open_traces import OpenTraces
 def reject_others(batch: Batch, open_traces: OpenTraces, by: Principal) -> None:
     """Reject spans that name an open trace of another agent as their own or as their parent.
 
+    And those that are events of decisions.
+
     Args:
         batch: What has arrived; what is rejected is counted in it.
         open_traces: Those that servers are told of call by call, which have an owner.
         by: Whose key came with it.
     """
+    batch.reject("that are events of decisions", lambda r: role_of(r) == "decision")
     named = {name for record in batch.records for name in _named(record)}
     of_others = {
         trace_id

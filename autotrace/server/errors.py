@@ -144,14 +144,29 @@ async def _on_autotrace_error(_: Request, error: Exception) -> Response:
     return response_of(error)
 
 
-async def _on_invalid_request(_: Request, error: Exception) -> Response:
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
     # Without the input, which may be large, or secret.
     problems = [
-        {"loc": list(each["loc"]), "msg": each["msg"][:_MAX_MESSAGE_CHARS], "type": each["type"]}
+        {
+            "loc": list(each["loc"]),
+            "msg": _text_of(each, request)[:_MAX_MESSAGE_CHARS],
+            "type": each["type"],
+        }
         for each in error.errors()
     ]
     return _response(HTTPStatus.UNPROCESSABLE_ENTITY, problems, None)
+
+
+def _text_of(problem: Mapping[str, Any], request: Request) -> str:
+    """Return what is wrong, where the words of pydantic would not say it to a client."""
+    if tuple(problem["loc"]) != ("body",) or problem["type"] != "model_attributes_type":
+        return str(problem["msg"])
+    # FastAPI reads a body as JSON only if its type says so; else it is a text to pydantic.
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        return "the Content-Type must be application/json"
+    return "the body must be a JSON object"
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

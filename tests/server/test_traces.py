@@ -219,6 +219,31 @@ def test_a_body_that_is_no_object_of_the_contract_is_refused(app: App, body: byt
     assert answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body", "said"),
+    [
+        (
+            "text/plain",
+            b'{"task": "t", "session_id": "s"}',
+            "Content-Type must be application/json",
+        ),
+        ("application/x-www-form-urlencoded", b"{}", "Content-Type must be application/json"),
+        ("application/json", b"[]", "must be a JSON object"),
+        ("Application/JSON; charset=utf-8", b"[]", "must be a JSON object"),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_told_what_to_be(
+    app: App, content_type: str, body: bytes, said: str
+) -> None:
+    headers = {"Content-Type": content_type}
+
+    answer = app.client()("POST", f"{TRACES}/start", content=body, headers=headers)
+
+    assert answer.status_code == 422
+    assert problem(answer)["loc"] == ["body"]
+    assert said in problem(answer)["msg"]
+
+
 def test_recall_finds_what_succeeded_unless_asked_for_all(app: App) -> None:
     ann = app.client("recaller")
     good = completed_trace(ann, "Summarize research papers on safety")

@@ -199,10 +199,13 @@ def _first_key(settings: Settings, server: ServerSettings) -> str | None:
     """Make the first key of a store that only this machine can reach; return it if it was made."""
     from autotrace.access.keys import KeyRing
     from autotrace.access.principal import DEFAULT_TENANT
+    from autotrace.store.keys import exist
 
     ring = KeyRing.of(settings)
     try:
-        if any(key.revoked_at is None for key in ring.list()):
+        # A store that is not there is not made only to find it without keys.
+        found = ring.list() if exist(settings.store) else []
+        if any(key.revoked_at is None for key in found):
             return None
         if not server.is_loopback:
             msg = (

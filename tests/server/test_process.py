@@ -84,6 +84,7 @@ def test_beyond_loopback_a_server_without_keys_does_not_start(tmp_path: Path) ->
     assert refused.stdout == ""
     assert "autotrace keys create --agent NAME --store" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+    assert not store.exists()
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

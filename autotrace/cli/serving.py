@@ -16,7 +16,7 @@ from autotrace.cli.command import JsonOption, StoreOption, command_of, print_lis
 from autotrace.cli.opening import chosen_embedding, load_policies
 from autotrace.cli.terminal import Screen, print_json
 from autotrace.cli.text import local_time, one_line
-from autotrace.errors import AutotraceError, MissingExtraError
+from autotrace.errors import AutotraceError, KeyNotFoundError, MissingExtraError
 from autotrace.settings import ServerSettings, Settings, load_server_settings, load_settings
 
 if TYPE_CHECKING:
@@ -118,16 +118,25 @@ def _show_keys(screen: Screen, keys: Sequence[KeyInfo]) -> None:
 @_command
 def revoke(
     key_id: Annotated[
-        str, typer.Argument(metavar="ID", help="Id of the key: the part between its underscores.")
+        str,
+        typer.Argument(
+            metavar="ID", help="Id of the key: the part between its underscores; or the whole key."
+        ),
     ],
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Have a key open nothing any more."""
-    from autotrace.access.keys import KeyRing
+    from autotrace.access.keys import KEY_PREFIX, KeyRing
+    from autotrace.store.keys import exist
 
-    ring = KeyRing.of(load_settings(store=store))
+    settings = load_settings(store=store)
+    if key_id.startswith(KEY_PREFIX):  # the whole key, which no message may repeat
+        key_id = key_id.removeprefix(KEY_PREFIX).partition("_")[0]
+    ring = KeyRing.of(settings)
     try:
+        if not exist(settings.store):
+            raise KeyNotFoundError(key_id)
         revoked = ring.revoke(key_id)
     finally:
         ring.close()

@@ -67,9 +67,24 @@ def test_a_person_gets_the_key_alone_on_its_line(store: Path) -> None:
     assert "is revoked" in keys(store, "revoke", key.split("_")[1]).stdout
 
 
+def test_a_whole_key_is_revoked_and_never_repeated(store: Path) -> None:
+    key = answer(store, "create", "--agent", "ada")["key"]
+    unknown = f"atk_{'0' * 12}_{'A' * 43}"
+
+    refused = keys(store, "revoke", unknown)
+    revoked = keys(store, "revoke", key)
+
+    assert "no key '000000000000'" in refused.stderr
+    assert "A" * 43 not in refused.output
+    assert revoked.exit_code == 0
+    assert key not in revoked.output
+    assert principal(store, key) is None
+
+
 def test_where_no_key_was_made_there_is_none_and_nothing_is_made(store: Path) -> None:
     assert answer(store, "list") == {"keys": [], "count": 0}
     assert keys(store, "list").stdout == "no keys\n"
+    assert "autotrace keys list" in keys(store, "revoke", "0123456789ab").stderr
     assert not store.exists()
 
 

@@ -142,7 +142,8 @@ def listen(server: ServerSettings) -> socket.socket:
         )
     except OSError as error:
         where = f"{server.host}:{server.port}"
-        allowed = f"an address of this machine and a port that is free ({error.strerror})"
+        why = (error.strerror or "").partition(" (")[0]  # the rest names the place once more
+        allowed = f"an address of this machine and a port that is free ({why}); --host, --port"
         raise InvalidArgumentError("host:port", where, allowed) from None
     listening.setblocking(False)
     return listening

@@ -262,7 +262,9 @@ class TraceService(TraceReading):
             }
             closing = self._open.complete(trace_id, entry.opening["key_id"], mine)
         if closing["digest"] != digest:
-            raise TraceStateError(trace_id, "to complete it otherwise", "it is completed")
+            raise TraceStateError(
+                trace_id, "to complete it with another outcome or success", "it is completed"
+            )
         self._record(told.task_completed(entry.opening, closing))
         return CompletedTrace(
             trace_id=trace_id,

@@ -96,6 +96,7 @@ def test_to_complete_again_is_the_same_answer_or_a_conflict(app: App, open_trace
     for other in (DONE | {"success": False}, DONE | {"outcome": "Found none"}):
         again = ann.post(f"{one}/complete", other)
         assert (again.status_code, problem(again)["type"]) == (409, "trace_state")
+        assert "another outcome" in problem(again)["msg"]
     assert ann.get(one).json()["outcome"] == "Found two"
 
 

@@ -32,6 +32,7 @@ class Api:
     """A server, and calls to it in the name of any of its keys."""
 
     def __init__(self, app: App, keys: dict[str, str]) -> None:
+        self.app = app
         self.served = app.served
         self.client = app.http
         self.keys = keys

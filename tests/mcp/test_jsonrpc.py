@@ -12,6 +12,7 @@ import pytest
 from autotrace.server.mcp_http import PATHS
 from autotrace.server.mcp_server import TOOLS
 from tests.mcp.conftest import Api, open_api
+from tests.server.test_wrong_keys import WRONG
 
 UNKNOWN = "decision-" + "0" * 32
 
@@ -499,6 +500,13 @@ FILLED: dict[str, Any] = {
     "status": "success",
     "outcome": "done",
     "success": True,
+    "task": "t",
+    "session_id": "s",
+    "query": "q",
+    "title": "t",
+    "category": "other",
+    "decision": "d",
+    "rationale": "r",
 }
 """A value for each parameter that some tool requires beside ids."""
 
@@ -511,6 +519,8 @@ def filled(tool: str, **ids: str) -> dict[str, Any]:
         given["action"] = "abort" if tool.startswith("decision") else "call x"
     if tool == "decision_evaluate":
         given["inputs"] = {"a": 1}
+    if tool == "decision_record":
+        given["context"] = "a text, here"
     return given | ids
 
 
@@ -587,13 +597,52 @@ def test_an_admin_changes_what_is_another_agents(api: Api) -> None:
     assert api.call("decision_trace", decision_id=decision_id)["agent"] == "bot"
 
 
-@pytest.mark.parametrize("tool", sorted(TOOLS))
-def test_no_tool_is_called_without_a_key(api: Api, tool: str) -> None:
-    ids = dict.fromkeys(("decision_id", "trace_id"), "x")
-    required = TOOLS[tool].input_schema.get("required", [])
-    arguments = {name: ids.get(name, FILLED.get(name, "x")) for name in required}
+@pytest.mark.parametrize("wrong", list(WRONG))
+@pytest.mark.parametrize("path", PATHS)
+def test_no_tool_is_called_without_a_valid_key(api: Api, path: str, wrong: str) -> None:
+    ids = {id_name: made(api, id_name) for id_name in OF_ONE}
+    looks = {"decision_id": "decision_trace", "trace_id": "trace_get"}
+    before = [api.call(look, **{name: ids[name]}) for name, look in looks.items()]
+    header = WRONG[wrong](api.app)
+    headers = {} if header is None else {"Authorization": header}
 
-    assert api.response(tool, arguments, by="atk_no").status_code == 401
+    for tool in TOOLS:
+        required = TOOLS[tool].input_schema.get("required", [])
+        given = filled(tool, **{name: ids[name] for name in ids.keys() & set(required)})
+        params = {"name": tool, "arguments": given}
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        answer = api.client.post(path, json=body, headers=headers)
+        assert answer.status_code == 401, f"{tool}: {answer.text}"
+        assert "result" not in answer.json(), tool
+
+    assert [api.call(look, **{name: ids[name]}) for name, look in looks.items()] == before
+
+
+@pytest.mark.parametrize("tool", sorted(TOOLS.keys() - {tool for tool, _ in ALL_OF_ONE}))
+def test_what_a_tool_finds_is_of_ones_own_tenant(api: Api, tool: str) -> None:
+    said = dict.fromkeys(("title", "context", "decision", "rationale"), "only-here")
+    recorded = api.call("decision_record", category="other", **said)["decision_id"]
+    trace_id = api.call("trace_start", task="only-here", session_id="s")["trace_id"]
+    call: dict[str, Any] = {
+        "tool_name": "only-here",
+        "arguments": {},
+        "result": 1,
+        "duration_ms": 1,
+    }
+    api.call("trace_tool_call", trace_id=trace_id, status="success", **call)
+    api.call("trace_complete", trace_id=trace_id, outcome="only-here", success=True)
+    optional = TOOLS[tool].input_schema["properties"]
+    named = {"trace_id": trace_id, "supersedes": recorded}
+    asked = {"query": "only-here"} if "query" in optional else {}
+
+    seen = api.response(tool, filled(tool) | asked, by="foreign")
+    assert seen.status_code == 200
+    for found in ("only-here", trace_id, recorded):
+        assert found not in seen.text
+    for name in named.keys() & optional.keys():
+        status, error = api.refused(tool, by="foreign", **filled(tool) | {name: named[name]})
+        assert status == 200
+        assert "not found" in error["data"].lower() or "no " in error["data"], error
 
 
 def test_a_revoked_key_is_no_key(api: Api) -> None:

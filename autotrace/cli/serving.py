@@ -196,7 +196,8 @@ def serve(
     with listen(server) as listening:
         first = _first_key(settings, server)
         screen = Screen()
-        screen.line(f"autotrace serves {settings.store} on {url_of(listening)}")
+        where = "" if server.is_loopback else " to other machines too, here"
+        screen.line(f"autotrace serves {settings.store}{where} on {url_of(listening)}")
         if first is not None:
             _show_first(screen, first, url_of(listening))
         code = run(settings, server, listening)

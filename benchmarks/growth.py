@@ -243,14 +243,14 @@ def verdict(costs: Mapping[int, float]) -> str:
         costs: By number of traces.
 
     Returns:
-        `flat`; `logarithmic`, when no stage costs more than if each tenfold added what the first
-        stage costs; or the power of the number of traces it grows with in the end.
+        `flat`; `logarithmic`, when the last stage costs no more than if each tenfold added what
+        the first one costs; or the power of the number of traces it grows with in the end.
     """
     stages = sorted(costs)
     first = costs[stages[0]]
     if costs[stages[-1]] <= FLAT * first:
         return "flat"
-    if all(costs[n] <= first * (1 + log10(n / stages[0])) for n in stages):
+    if costs[stages[-1]] <= first * (1 + log10(stages[-1] / stages[0])):
         return "logarithmic"
     before, last = stages[-2:]
     return f"n^{log10(costs[last] / costs[before]) / log10(last / before):.2f}"

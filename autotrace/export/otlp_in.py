@@ -66,8 +66,9 @@ class Batch:
     def reject(self, reason: str, is_meant: Callable[[SpanRecord], bool]) -> None:
         """Leave out records, and count why."""
         kept = [record for record in self.records if not is_meant(record)]
-        self.rejections[reason] += len(self.records) - len(kept)
-        self.records = kept
+        if len(kept) < len(self.records):
+            self.rejections[reason] += len(self.records) - len(kept)
+            self.records = kept
 
     def message(self) -> str:
         """Say what is wrong with the batch, in a sentence; nothing if nothing is."""

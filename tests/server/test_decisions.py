@@ -47,7 +47,7 @@ def test_what_waits_is_listed_until_it_is_answered(app: App) -> None:
 
 
 def test_a_decision_is_shown_with_its_history(app: App) -> None:
-    shown = app.client("reader").get(f"{DECISIONS}/{asked(app, 'shown.one')}").json()
+    shown = app.client("reader", "approver").get(f"{DECISIONS}/{asked(app, 'shown.one')}").json()
 
     assert (shown["intent"], shown["agent"], shown["approval_required"]) == (
         "shown.one",
@@ -56,6 +56,18 @@ def test_a_decision_is_shown_with_its_history(app: App) -> None:
     )
     assert [event["sequence"] for event in shown["events"]] == list(range(len(shown["events"])))
     assert shown["events"][-1]["type"] == "approval_requested"
+
+
+def test_an_agent_lists_its_own_envelopes_alone(app: App) -> None:
+    decision_id = asked(app, "not.for.all")
+    paths = (DECISIONS, f"{DECISIONS}/pending")
+
+    def listed(agent: str, role: Any) -> list[bool]:
+        answers = [app.client(agent, role).get(path).text for path in paths]
+        return [decision_id in answer for answer in answers]
+
+    assert listed("other", "agent") == [False, False]
+    assert listed("owner", "agent") == listed("other", "approver") == [True, True]
 
 
 def test_a_request_is_answered_once(app: App) -> None:

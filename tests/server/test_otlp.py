@@ -392,6 +392,19 @@ def test_spans_of_another_agents_open_trace_are_rejected(app: App) -> None:
     assert [call["tool_name"] for call in step["tool_calls"]] == ["search"]
 
 
+def test_nobody_says_over_otlp_what_became_of_a_decision(client: Client) -> None:
+    told = span(
+        attributes=[
+            {"key": "autotrace.kind", "value": {"stringValue": "decision"}},
+            {"key": "autotrace.decision.id", "value": {"stringValue": "decision-1"}},
+        ]
+    )
+
+    answer = client.post(PATH, batch(told)).json()["partialSuccess"]
+
+    assert answer["errorMessage"] == "rejected: 1 that are events of decisions"
+
+
 def test_another_tenant_does_not_see_them(app: App) -> None:
     app.client("a", tenant="tenant-a").post(PATH, batch(span()))
 

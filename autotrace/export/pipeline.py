@@ -119,15 +119,14 @@ class Pipeline:
         self._closing = False
         self._stored = threading.Condition()
         self._stored_up_to: Place | None = (0, 0)
-        self._published: tuple[bool, Place | None, int, bool, dict[str, Place]]
-        self._published = (False, (0, 0), 0, False, {})
         self._recovering = False
+        """Whether what dead processes have left is to be stored."""
         self._refused = False
         self._waiting = 0
         """How many wait for something to be stored."""
         self._hurried_at_s = 0.0
-        self._catching_up = 0
-        """How many of them wait for what others have recorded."""
+        self._catching_up: dict[object, Mapping[str, Place]] = {}
+        """Which places, by process, those of them wait for that wait for other processes."""
         self._deletions = self._deletions_told = 0
         self._set_aside = self._set_aside_told = 0
 
@@ -164,7 +163,8 @@ class Pipeline:
     def recover(self) -> None:
         """Store what dead processes have left, in the background."""
         if processes_in(self._spool):
-            self._recovering = True
+            with self._stored:
+                self._recovering = True
             self._wake_up()
 
     @property
@@ -220,20 +220,25 @@ class Pipeline:
         recorded = self._drainer.recorded_up_to()
         done = self._drainer.is_stored(recorded, self._drainer.stored_places())
         if not done:
-            left_alone = filter(self._drainer.is_left_alone, recorded)
-            recorded = {p: recorded[p] for p in recorded.keys() - set(left_alone)}
+            waited_for = {
+                process: place
+                for process, place in recorded.items()
+                if not self._drainer.is_left_alone(process)
+            }
+            ticket = object()
             with self._stored:
                 self._waiting += 1
-                self._catching_up += 1
+                self._catching_up[ticket] = waited_for
             try:
-                if self._dead_remain():
-                    self._recovering = True  # what lives sees to its own
+                if self._dead_remain():  # what lives sees to its own
+                    with self._stored:
+                        self._recovering = True
                 self._hurry()
-                done = self._wait_until_others_are_stored(recorded, deadline)
+                done = self._wait_until_others_are_stored(ticket, deadline)
             finally:
                 with self._stored:
                     self._waiting -= 1
-                    self._catching_up -= 1
+                    self._catching_up.pop(ticket, None)
         self._see_what_others_wrote()
         return done
 
@@ -249,9 +254,9 @@ class Pipeline:
         self._urgent.set()
         self._wake_up()
 
-    def _wait_until_others_are_stored(self, recorded: Mapping[str, Place], deadline: float) -> bool:
+    def _wait_until_others_are_stored(self, ticket: object, deadline: float) -> bool:
         with self._stored:
-            while not self._drainer.is_stored(recorded, self._published[-1]):
+            while ticket in self._catching_up:
                 remaining_s = deadline - time.monotonic()
                 if remaining_s <= 0 or self._closing or self._refused:
                     return False
@@ -381,7 +386,7 @@ class Pipeline:
         return self._closing or self._has_stored(self._writer.position())
 
     def _awaits_more(self) -> bool:
-        return self._recovering or self._catching_up > 0 or not self._all_stored()
+        return self._recovering or bool(self._catching_up) or not self._all_stored()
 
     def _store_all(self) -> None:
         keeper = self._storekeeper
@@ -424,14 +429,20 @@ class Pipeline:
         # Asked last: it tells what it has counted before it says how far it has come.
         refused = False if keeper is None else keeper.take_over()
         with self._stored:
-            recovering = self._recovering
+            # As it is, not as it was published last: others begin to recover, too.
+            before = self._progress()
+            self._refused, self._stored_up_to, self._set_aside = refused, place, set_aside
             if idle and (self._drainer.active or not self._dead_remain()):
-                recovering = False
-            before, after = self._published, (refused, place, set_aside, recovering, places)
-            self._refused, self._stored_up_to, self._set_aside, self._recovering, _ = after
-            self._published = after
-            if after != before:
+                self._recovering = False
+            for ticket, recorded in list(self._catching_up.items()):
+                if self._drainer.is_stored(recorded, places):
+                    del self._catching_up[ticket]
+            if self._progress() != before:  # every one that waits would wake up
                 self._stored.notify_all()
+
+    def _progress(self) -> tuple[object, ...]:
+        state = (self._refused, self._stored_up_to, self._set_aside, self._recovering)
+        return *state, len(self._catching_up)
 
     def _begin_another_spool(self) -> None:
         self._counters.add("deleted_spools")

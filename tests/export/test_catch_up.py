@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from filelock import FileLock
 
 from autotrace.export.counters import Counters
 from autotrace.export.exporter import choose_embedding
-from autotrace.export.spool import SpoolWriter
+from autotrace.export.spool import SpoolWriter, processes_in
 from autotrace.memory import Memory
 from autotrace.settings import load_settings
 from tests.export.strategies import task_record
@@ -60,6 +62,45 @@ def test_what_the_living_and_the_dead_have_recorded_is_stored(opened: Open) -> N
     assert {trace.task for trace in memory.reader.list_traces()} == {"task 1", "task 2"}
     assert not dead.directory.exists()
     living.close()
+
+
+def test_another_process_may_store_what_the_dead_left_before_the_first_look(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = opened()
+    dead = writer_of(memory)
+    dead.append(task_record(2, None, 10, 20))
+    dead.close()
+
+    def is_stored_just_then(spool: Path) -> list[str]:
+        found = processes_in(spool)
+        shutil.rmtree(dead.directory, ignore_errors=True)
+        return found
+
+    monkeypatch.setattr("autotrace.export.pipeline.processes_in", is_stored_just_then)
+    memory.start()
+
+    assert memory.flush(1000) is True  # or the whole test takes too long
+
+
+def test_another_process_may_store_and_remove_what_is_waited_for_between_two_looks(
+    opened: Open,
+) -> None:
+    memory = opened()
+    other = writer_of(memory)
+    other.append(task_record(2, None, 10, 20))
+    caught_up: list[bool] = []
+    waiting = threading.Thread(target=lambda: caught_up.append(memory.catch_up(1000)))
+
+    with FileLock(memory.settings.spool_path / "drain.lock"):
+        waiting.start()
+        while not memory.pipeline._waiting:
+            time.sleep(0.001)
+        shutil.rmtree(other.directory)
+        waiting.join()
+
+    assert caught_up == [True]
+    other.close()
 
 
 def test_what_is_recorded_after_the_question_is_not_waited_for(opened: Open) -> None:

@@ -93,12 +93,12 @@ def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_list("keys", found)
     else:
-        _show_keys(Screen(), found)
+        _show_keys(Screen(), found, settings.store)
 
 
-def _show_keys(screen: Screen, keys: Sequence[KeyInfo]) -> None:
+def _show_keys(screen: Screen, keys: Sequence[KeyInfo], store: str) -> None:
     if not keys:
-        screen.line("no keys")
+        screen.line(f"no keys in {store}: make one with `autotrace keys create --agent NAME`")
         return
     rows: list[list[str | Text]] = [
         [
@@ -143,7 +143,8 @@ def revoke(
     if as_json:
         print_json(revoked.model_dump(mode="json"))
     else:
-        Screen().line(f"{revoked.key_id}, of the agent {revoked.agent}, is revoked")
+        since = "" if revoked.revoked_at is None else f" since {local_time(revoked.revoked_at)}"
+        Screen().line(f"{revoked.key_id}, of the agent {revoked.agent}, is revoked{since}")
 
 
 def need_packages(feature: str) -> None:

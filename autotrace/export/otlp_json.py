@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -138,7 +137,7 @@ def _value(value: Any, reading: Reading, depth: int) -> Any:
 
 def _float(value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if abs(value) < 2**1023 else math.inf
+        return float(value)
     if value in ("NaN", "Infinity", "-Infinity"):
         return float(value)
     raise SpanError("with a value of no known type")

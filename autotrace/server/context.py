@@ -109,20 +109,18 @@ class Served:
             yield tenant
 
     def recognise(self, presented: str | None) -> Principal:
-        """Return whom a key stands for, if it may ask for one thing more now.
+        """Return whom a key stands for.
 
         Args:
             presented: The key; None: there was none.
 
         Raises:
             NotAuthenticatedError: It is none, unknown, or revoked.
-            LimitExceededError: It has asked for too much.
             StoreError: The keys cannot be read.
         """
         principal = None if presented is None else self.keys.authenticate(presented)
         if principal is None:
             raise NotAuthenticatedError
-        self.rates.take(principal.key_id)
         return principal
 
     def stop(self, timeout_s: float) -> bool:

@@ -100,7 +100,7 @@ TOOL_STATS: Final[Example] = {
             "last_used_at": _CALLED_AT,
         }
     ],
-    "count": 1,
+    "count": 8,  # of which one is shown
 }
 TRACES: Final[Example] = {
     "traces": [

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from autotrace.access.principal import Principal
 from autotrace.models import (
     CompletedTrace,
-    RecallResult,
     RecordedStep,
     RecordedToolCall,
     StartedTrace,
-    ToolStats,
     ToolStatus,
     Trace,
 )
+from autotrace.reader import MAX_RECALL
 from autotrace.server.mcp_tool import Arguments, Desk, Tool
+from autotrace.server.rest_models import RecallAnswer, ToolStatsAnswer
 
 # --- what they take
 
@@ -74,20 +74,7 @@ class _Complete(Arguments):
 class _Recall(Arguments):
     query: str = Field(description="The task that you are about to do, in words.")
     success_only: bool = Field(default=True, description="Only tasks that were accomplished.")
-    limit: int = Field(default=10, ge=1, le=50, description="How many at most.")
-
-
-# --- what they answer with
-
-
-class _Recalled(BaseModel):
-    results: list[RecallResult]
-    count: int
-
-
-class _AllToolStats(BaseModel):
-    tool_stats: list[ToolStats]
-    count: int
+    limit: int = Field(default=10, ge=1, le=MAX_RECALL, description="How many at most.")
 
 
 # --- what they do
@@ -129,16 +116,16 @@ def _get(desk: Desk, given: _OneTrace, by: Principal) -> Trace:
     return desk.traces.get(given.trace_id)
 
 
-def _recall(desk: Desk, given: _Recall, by: Principal) -> _Recalled:
+def _recall(desk: Desk, given: _Recall, by: Principal) -> RecallAnswer:
     del by
     found = desk.traces.recall(given.query, success_only=given.success_only, limit=given.limit)
-    return _Recalled(results=list(found), count=len(found))
+    return RecallAnswer(results=list(found), count=len(found))
 
 
-def _tool_stats(desk: Desk, given: _Nothing, by: Principal) -> _AllToolStats:
+def _tool_stats(desk: Desk, given: _Nothing, by: Principal) -> ToolStatsAnswer:
     del given, by
     stats = desk.traces.tool_stats()
-    return _AllToolStats(tool_stats=list(stats), count=len(stats))
+    return ToolStatsAnswer(tool_stats=list(stats), count=len(stats))
 
 
 TRACE_TOOLS: Final[tuple[Tool[Any], ...]] = (
@@ -197,7 +184,7 @@ TRACE_TOOLS: Final[tuple[Tool[Any], ...]] = (
         "similar first, with what came of them and which tools were used in which order. "
         "trace_get shows one of them whole.",
         arguments=_Recall,
-        answer=_Recalled,
+        answer=RecallAnswer,
         run=_recall,
         changes=False,
     ),
@@ -207,7 +194,7 @@ TRACE_TOOLS: Final[tuple[Tool[Any], ...]] = (
         description="Return statistics of every tool that was ever recorded: calls, success rate, "
         "durations, kinds of errors. Use it to choose between tools, or to expect failures.",
         arguments=_Nothing,
-        answer=_AllToolStats,
+        answer=ToolStatsAnswer,
         run=_tool_stats,
         changes=False,
     ),

@@ -12,7 +12,7 @@ from autotrace.server import examples
 from autotrace.server.auth import Caller
 from autotrace.server.context import Here
 from autotrace.server.errors import responses
-from autotrace.server.rest_models import DecisionsAnswer, ResolveBody
+from autotrace.server.rest_models import Between, DecisionsAnswer, ResolveBody
 
 PREFIX: Final = "/api/v1/decisions"
 
@@ -33,7 +33,7 @@ def decisions(
         DecisionCategory | None, Query(description="Only decisions recorded in this category.")
     ] = None,
     actor: Annotated[str | None, Query(description="Only decisions that this one asked.")] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Size of a page.")] = 50,
+    limit: Annotated[int, Between(1, MAX_PAGE), Query(description="Size of a page.")] = 50,
     after: Annotated[
         str | None, Query(description="Id of the last decision of the page before.")
     ] = None,

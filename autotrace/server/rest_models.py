@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import PydanticCustomError, core_schema
 
 from autotrace.models import Decision, RecallResult, ToolStats, TraceSummary
 from autotrace.reader import MAX_RECALL
 from autotrace.service.traces import MAX_DURATION_MS
 
 
-def _whole(value: Any) -> Any:
-    """Take 5.0 for 5: JSON does not tell them apart."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+@dataclass(frozen=True)
+class Between:
+    """Annotates an integer: from `low` to `high`, both of which an error names."""
+
+    low: int
+    high: int
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_wrap_validator_function(
+            self._check, core_schema.int_schema(ge=self.low, le=self.high)
+        )
+
+    def _check(self, value: Any, check: core_schema.ValidatorFunctionWrapHandler) -> int:
+        try:
+            # JSON does not tell 5.0 from 5.
+            whole: int = check(
+                int(value) if isinstance(value, float) and value.is_integer() else value
+            )
+        except ValidationError as error:
+            kind = error.errors(include_input=False, include_url=False)[0]["type"]
+            msg = "must be a whole number from {low} to {high}"
+            raise PydanticCustomError(kind, msg, {"low": self.low, "high": self.high}) from None
+        return whole
 
 
-WholeNumber = Annotated[int, BeforeValidator(_whole)]
 Named = Annotated[str, Field(min_length=1, pattern=r"\S")]
 """A text with something in it."""
 
@@ -67,11 +90,8 @@ class ToolCallBody(_Body):
         description="Return value from the tool.",
         examples=[{"results": ["Trattoria Milano", "Perbacco", "Coqueta"]}],
     )
-    duration_ms: WholeNumber = Field(
-        ge=0,
-        le=MAX_DURATION_MS,
-        description="Execution time in milliseconds.",
-        examples=[420],
+    duration_ms: Annotated[int, Between(0, MAX_DURATION_MS)] = Field(
+        description="Execution time in milliseconds.", examples=[420]
     )
     status: Literal["success", "error", "timeout"] = Field(
         description="How it ended.", examples=["success"]
@@ -99,7 +119,7 @@ class RecallBody(_Body):
         examples=["find restaurants near a venue"],
     )
     success_only: bool = Field(default=True, description="Return only successful traces.")
-    limit: WholeNumber = Field(default=10, ge=1, le=MAX_RECALL, description="Max results.")
+    limit: Annotated[int, Between(1, MAX_RECALL)] = Field(default=10, description="Max results.")
 
 
 class RecallAnswer(BaseModel):

@@ -20,6 +20,7 @@ from autotrace.server.auth import Caller
 from autotrace.server.context import Here
 from autotrace.server.errors import responses
 from autotrace.server.rest_models import (
+    Between,
     CompleteBody,
     RecallAnswer,
     RecallBody,
@@ -123,7 +124,7 @@ def traces(
     status: Annotated[TraceStatus | None, Query(description="Only traces of this status.")] = None,
     session_id: Annotated[str | None, Query(description="Only traces of this session.")] = None,
     agent: Annotated[str | None, Query(description="Only traces of this agent.")] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Size of a page.")] = 50,
+    limit: Annotated[int, Between(1, MAX_PAGE), Query(description="Size of a page.")] = 50,
     after: Annotated[
         str | None, Query(description="Id of the last trace of the page before.")
     ] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import multiprocessing
 import os
 import signal
@@ -66,12 +67,27 @@ class PatientProtocol(HttpProtocol):
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Begin to wait; not with more than are even told that there are too many."""
+        """Begin to wait; one too many takes the place of one that asks nothing, if there is one."""
         super().connection_made(transport)
-        if len(self.connections) > 2 * cast("Application", self.config.app).server.max_connections:
+        max_connections = cast("Application", self.config.app).server.max_connections
+        if len(self.connections) >= max_connections:
+            self._make_room()
+        if len(self.connections) > 2 * max_connections:  # more than are told that it is too many
             transport.abort()
             return
         self._wait()
+
+    def _make_room(self) -> None:
+        others = cast("set[PatientProtocol]", self.connections - {self})
+        idle = [other for other in others if not other._is_answering]
+        if idle:
+            longest = min(idle, key=PatientProtocol._ends_waiting_at_s)
+            self.connections.discard(longest)
+            longest.transport.abort()
+
+    def _ends_waiting_at_s(self) -> float:
+        # One that has asked before goes last: a stranger never has.
+        return self._giving_up.when() if self._giving_up else math.inf
 
     @override
     def data_received(self, data: bytes) -> None:

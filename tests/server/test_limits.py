@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,11 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from autotrace.access.keys import KeyRing
 from autotrace.errors import LimitExceededError
 from autotrace.server.limits import is_too_deep
 from autotrace.server.rates import Rates
+from autotrace.settings import load_settings
 
 from .serving import TRACES, App, ServerProcess, application, problem, serving
 
@@ -144,6 +149,18 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(bounded: App) -> No
     assert other.get(f"{TRACES}/tool_stats").status_code == 200
 
 
+def test_the_log_names_the_key_that_asks_too_often(
+    bounded: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    eager = bounded.client("eager, too")
+    with caplog.at_level(logging.INFO, "autotrace.access"):
+        statuses = [eager.get(f"{TRACES}/tool_stats").status_code for _ in range(5)]
+
+    seen = [(r.status, r.key_id) for r in caplog.records if r.getMessage() == "request"]  # type: ignore[attr-defined] # of `extra`
+    assert seen == [(status, eager.key.split("_")[1]) for status in statuses]
+    assert statuses[-1] == 429
+
+
 def test_traces_under_way_are_bounded_for_each_key(bounded: App) -> None:
     busy, idle = bounded.client("busy"), bounded.client("idle")
     body = {"task": "t", "session_id": "s"}
@@ -262,22 +279,84 @@ def test_slow_clients_and_large_bodies_stop_nobody(impatient: ServerProcess) -> 
             assert stats.status_code == 200
 
 
-def test_far_too_many_connections_are_not_kept(impatient: ServerProcess) -> None:
-    with contextlib.ExitStack() as stack:
-        many = [stack.enter_context(connected(impatient)) for _ in range(2 * MAX_CONNECTIONS + 20)]
+def test_a_client_that_goes_away_amid_its_body_leaves_nothing(impatient: ServerProcess) -> None:
+    headers = {"Authorization": f"Bearer {impatient.first_key()}"}
+    body = json.dumps({"task": "gone", "session_id": "s"}).encode()
+    head = (
+        f"POST {TRACES}/start HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {impatient.first_key()}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    for _ in range(20):
+        with connected(impatient) as leaving:
+            leaving.sendall(head.encode() + body[:-1])
+
+    found = requests.get(f"{impatient.url}{TRACES}", headers=headers, timeout=60).json()
+    assert "gone" not in {trace["task"] for trace in found["traces"]}
+    assert not [line for line in impatient.log() if line["level"] in ("error", "critical")]
+
+
+def test_a_key_that_floods_the_server_stops_no_other(tmp_path: Path) -> None:
+    bounds = {
+        "AUTOTRACE_SERVER_REQUESTS_PER_SECOND": "20",
+        "AUTOTRACE_SERVER_REQUEST_BURST": "100",
+    }
+    settings = load_settings(store=str(tmp_path / "store"))
+    ring = KeyRing.of(settings)
+    eager, other = (ring.create(name, "default", "agent").key for name in ("eager", "other"))
+    ring.close()
+    answers: Counter[int] = Counter()
+    stopped = threading.Event()
+
+    def flood() -> None:
+        with requests.Session() as session:
+            session.headers["Authorization"] = f"Bearer {eager}"
+            while not stopped.is_set():
+                answers[session.get(f"{server.url}{TRACES}", timeout=60).status_code] += 1
+
+    with serving(tmp_path / "store", tmp_path / "log", **bounds) as server:
+        floods = [threading.Thread(target=flood) for _ in range(8)]
+        for thread in floods:
+            thread.start()
         try:
-            many[-1].sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-            said = many[-1].recv(1024)
-        except ConnectionError:
-            said = b""
-    assert said == b""
+            with requests.Session() as session:
+                session.headers["Authorization"] = f"Bearer {other}"
+                for number in range(30):
+                    task = {"task": f"{number}", "session_id": "s"}
+                    one = session.post(f"{server.url}{TRACES}/start", json=task, timeout=60)
+                    assert one.status_code == 200, one.text
+                    url = f"{server.url}{TRACES}/{one.json()['trace_id']}/complete"
+                    done = {"outcome": "x", "success": True}
+                    assert session.post(url, json=done, timeout=60).status_code == 200
+                while not answers[429]:
+                    assert session.get(f"{server.url}/health/live", timeout=60).status_code == 200
+        finally:
+            stopped.set()
+            for thread in floods:
+                thread.join()
+    assert set(answers) == {200, 429}
+
+
+def test_connections_that_ask_nothing_make_room_for_those_that_do(
+    impatient: ServerProcess,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            for _ in range(MAX_CONNECTIONS + 20):
+                stack.enter_context(connected(impatient))
+            answer = requests.get(f"{impatient.url}/health/live", timeout=60)
+            assert answer.status_code == 200
 
 
 def test_a_connection_too_many_is_told_so(impatient: ServerProcess) -> None:
+    head = (
+        f"POST {TRACES}/start HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {impatient.first_key()}\r\nContent-Length: 100\r\n\r\n"
+    )
     with contextlib.ExitStack() as stack:
-        for _ in range(20):  # as those that say nothing are let go after a while
+        for _ in range(20):  # as those that do not go on are let go after a while
             for _ in range(MAX_CONNECTIONS):
-                stack.enter_context(connected(impatient))
+                asking = stack.enter_context(connected(impatient))
+                asking.sendall(head.encode())
             refused = requests.get(f"{impatient.url}/health/live", timeout=60)
             if refused.status_code == 503:
                 break

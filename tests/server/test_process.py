@@ -172,8 +172,12 @@ def wait_until_closed(port: int) -> None:
 # --- several workers
 
 
-def test_several_workers_are_one_server(tmp_path: Path) -> None:
-    with serving(tmp_path / "store", tmp_path / "log", "--workers", "2") as server:
+def test_several_workers_are_one_server(store_settings: dict[str, str], tmp_path: Path) -> None:
+    store = store_settings.pop("store")
+    workers = 3 if "://" in store else 2
+    variables = {f"AUTOTRACE_{name.upper()}": value for name, value in store_settings.items()}
+    options = ("--workers", str(workers))
+    with serving(store, tmp_path / "log", *options, **variables) as server:
         trace_id = started(asking(server), server)
         one = f"{server.url}{TRACES}/{trace_id}"
         seen: set[Any] = set()
@@ -185,9 +189,12 @@ def test_several_workers_are_one_server(tmp_path: Path) -> None:
                 found = session.get(one, timeout=60).json()
             assert len(found["steps"]) == number + 1
             seen = {line.get("pid") for line in server.log() if line["message"] == "request"}
-            if len(seen) == 2:
+            if len(seen) == workers:
                 break
-        assert len(seen) == 2
+        assert len(seen) == workers
+        done = {"outcome": "done", "success": True}
+        answers = [asking(server).post(f"{one}/complete", json=done, timeout=60) for _ in range(6)]
+        assert [answer.json() for answer in answers] == [answers[0].json()] * 6
         children = psutil.Process(server.process.pid).children()
         metrics = asking(server).get(f"{server.url}/metrics", timeout=60).text
         assert f'route="{TRACES}/{{trace_id}}/step",status="200"}} {number + 1}.0' in metrics

@@ -16,8 +16,6 @@ AI_OPERATION: Final = "ai.operationId"
 MCP_METHOD: Final = "mcp.method.name"
 MCP_TOOLS_CALL: Final = "tools/call"
 LLM_REQUEST_TYPE: Final = "llm.request.type"
-ADK_LLM_REQUEST: Final = "gcp.vertex.agent.llm_request"
-ADK_LLM_RESPONSE: Final = "gcp.vertex.agent.llm_response"
 
 # --- scopes that name their spans and leave out what says the kind
 ADK_SCOPE: Final = "gcp.vertex.agent"
@@ -108,7 +106,6 @@ MESSAGE_EVENTS: Final = {
     "gen_ai.tool.message": "tool",
 }
 EVENT_NAME: Final = "event.name"
-RESPONSE_ID: Final = "gen_ai.response.id"
 
 # --- what a whole run was asked, and answered
 CREW_DESCRIPTION: Final = "crewai.task.description"

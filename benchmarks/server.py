@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -137,11 +138,20 @@ def _port_in(said: Any, process: subprocess.Popen[bytes]) -> int:
     """Wait until a server has said where it listens."""
     while True:
         text = os.pread(said.fileno(), 100_000, 0).decode()
-        if found := re.search(r"http://127\.0\.0\.1:(\d+)", text):
+        # With several workers uvicorn says where before anybody listens.
+        if (found := re.search(r"http://127\.0\.0\.1:(\d+)", text)) and _listens(int(found[1])):
             return int(found[1])
         if process.poll() is not None:
             raise RuntimeError(f"the server has ended: {text}")
         time.sleep(0.05)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def _for(units: int) -> Callable[[int], bool]:

@@ -34,9 +34,9 @@ class Between:
                 int(value) if isinstance(value, float) and value.is_integer() else value
             )
         except ValidationError as error:
-            kind = error.errors(include_input=False, include_url=False)[0]["type"]
             msg = "must be a whole number from {low} to {high}"
-            raise PydanticCustomError(kind, msg, {"low": self.low, "high": self.high}) from None
+            bounds = {"low": self.low, "high": self.high}
+            raise PydanticCustomError("value_not_allowed", msg, bounds) from error
         return whole
 
 

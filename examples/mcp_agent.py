@@ -24,7 +24,18 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from agents import Agent, Model, ModelResponse, Runner, Usage, function_tool, set_tracing_disabled
+try:
+    from agents import (
+        Agent,
+        Model,
+        ModelResponse,
+        Runner,
+        Usage,
+        function_tool,
+        set_tracing_disabled,
+    )
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{missing}: pip install openai-agents") from None
 from agents.mcp import MCPServerStdio
 from openai.types.responses import (
     ResponseFunctionToolCall,

@@ -15,7 +15,6 @@ from starlette.routing import Route
 
 import autotrace
 from autotrace.access.principal import DEFAULT_TENANT
-from autotrace.errors import StoreError
 from autotrace.server import operations, otlp, rest_decisions, rest_traces
 from autotrace.server.context import Served
 from autotrace.server.errors import handle_errors
@@ -120,7 +119,4 @@ async def _saving_uses(served: Served) -> AsyncGenerator[None]:
 async def _save_uses(served: Served) -> None:
     while True:
         await anyio.sleep(_SAVE_USES_EVERY_S)
-        try:
-            await anyio.to_thread.run_sync(served.keys.save_uses)
-        except StoreError as error:
-            _log.warning("when keys were used is stored later: %s", error)
+        await anyio.to_thread.run_sync(served.save_uses)

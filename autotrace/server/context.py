@@ -132,9 +132,16 @@ class Served:
         deadline_s = time.monotonic() + timeout_s
         done = self.tenants.stop(timeout_s)
         if time.monotonic() < deadline_s:
-            self.keys.save_uses()
+            self.save_uses()
         self.keys.close()
         return done
+
+    def save_uses(self) -> None:
+        """Store when keys were last used, or say why not."""
+        try:
+            self.keys.save_uses()
+        except Exception as error:  # noqa: BLE001 - no reason for a server to end
+            _log.warning("when keys were used is not stored yet: %s", error)
 
 
 def served_by(connection: HTTPConnection) -> Served:

@@ -173,11 +173,15 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     headers = dict(error.headers or {})
+    message = str(error.detail)
     is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
     if is_method and (allowed := _methods_of(request.app, request.scope["path"])):
         # A route names its own methods alone, and a path may have several routes.
         headers["Allow"] = ", ".join(allowed)
-    return problem_response(error.status_code, kind, str(error.detail), headers=headers)
+        message = f"not with {request.method}: this path takes {headers['Allow']}"
+    elif error.status_code == HTTPStatus.NOT_FOUND:
+        message = "nothing is at this path: /openapi.json lists what there is"
+    return problem_response(error.status_code, kind, message, headers=headers)
 
 
 def _methods_of(app: FastAPI, path: str) -> list[str]:

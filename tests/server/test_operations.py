@@ -46,6 +46,19 @@ def test_a_store_that_does_not_answer_is_said_and_asked_for_again(
     assert "127.0.0.1" not in refused.text
 
 
+def test_that_uses_of_keys_cannot_be_stored_ends_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails() -> None:
+        raise RuntimeError("no room")
+
+    with application(tmp_path / "store") as app:
+        assert app.client().get(TRACES).status_code == 200
+        monkeypatch.setattr(app.served.keys, "save_uses", fails)
+
+    assert "when keys were used is not stored yet: no room" in caplog.text
+
+
 def test_metrics_count_requests_by_route_and_never_by_who_asks(app: App) -> None:
     ann = app.client("ann-the-counted")
     ann.get(f"{TRACES}/trace-unknown")
@@ -114,6 +127,14 @@ def test_what_a_path_allows_is_named_whole(app: App) -> None:
 
     assert answer.status_code == 405
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "DELETE"}
+    assert answer.headers["Allow"] in problem(answer)["msg"]
+
+
+def test_a_path_that_is_none_says_where_to_look(app: App) -> None:
+    answer = app.client().get("/api/v1/tracse")
+
+    assert answer.status_code == 404
+    assert "/openapi.json" in problem(answer)["msg"]
 
 
 @pytest.mark.parametrize(

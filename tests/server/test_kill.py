@@ -18,7 +18,7 @@ from tests.faults.processes import LINUX, MARK, kill_storekeepers
 from .serving import TRACES, ServerProcess, serving
 
 CLIENTS = 4
-TRACES_AT_LEAST = 30
+TRACES_AT_LEAST = 15
 """How many are complete when the kill comes."""
 
 Acknowledged = dict[str, dict[str, Any]]

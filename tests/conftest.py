@@ -28,6 +28,11 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "autotrace"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with groups, which one worker runs, so that the others do not wait for it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 def pytest_report_header() -> str:
     """Name the versions that matter."""
     names = ("chromadb", "opentelemetry-sdk", "wrapt", "pydantic", "onnxruntime")

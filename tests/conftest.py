@@ -29,7 +29,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "autotrace"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with groups, which one worker runs, so that the others do not wait for it at the end."""
+    """Begin with groups: one worker runs each, and the others should not wait for it at the end."""
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 

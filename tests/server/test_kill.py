@@ -59,8 +59,8 @@ def tell(
                 known["complete"] = True
                 if sum(each["complete"] for each in list(acknowledged.values())) > TRACES_AT_LEAST:
                     enough.set()
-        except requests.ConnectionError:
-            return
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+            return  # before the answer, or amid it
 
 
 def kill(server: ServerProcess, mark: str) -> None:

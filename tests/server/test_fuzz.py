@@ -192,7 +192,13 @@ def test_rest_answers_whatever_is_sent(app: App, client: Client, known: list[str
 
     seen: Counter[bool] = Counter()
     ask()
-    assert min(seen[True], seen[False]) > 0, seen
+    assert min(seen[True], seen[False]) > 0.03 * seen.total(), seen
+
+
+ACCEPTED = [
+    *["*/*", "application/json, text/event-stream"] * 2,
+    *("application/json", "text/event-stream", "text/html", ""),
+]
 
 
 def test_json_rpc_answers_whatever_is_sent(client: Client) -> None:
@@ -250,15 +256,13 @@ def test_json_rpc_answers_whatever_is_sent(client: Client) -> None:
             "params": {"name": tool, "arguments": arguments},
         }
         body = data.draw(bodies(message) | bodies(message) | bodies([message, message]))
-        accepted = data.draw(
-            st.sampled_from(["*/*", "application/json, text/event-stream"] * 2 + ["text/html", ""])
-        )
+        accepted = data.draw(st.sampled_from(ACCEPTED))
         response = rpc(body, data.draw(st.sampled_from(PATHS)), Accept=accepted)
         check(response, seen)
 
     seen: Counter[bool] = Counter()
     ask()
-    assert min(seen[True], seen[False]) > 0, seen
+    assert min(seen[True], seen[False]) > 0.03 * seen.total(), seen
 
 
 SPAN = {

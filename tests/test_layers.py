@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "autotrace"
 
-BASE = {"settings", "errors", "models", "semconv", "signals", "canonical"}
+BASE = {"settings", "errors", "models", "semconv", "signals", "canonical", "json_text"}
 ALLOWED: dict[str, set[str]] = {
     "settings": {"errors", "semconv"},
     "errors": set(),
@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "semconv": set(),
     "signals": set(),
     "canonical": set(),
+    "json_text": set(),
     "capture": BASE,
     "store": BASE,
     "decisions": BASE | {"store"},

@@ -8,36 +8,29 @@ counts it and says why.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import orjson
 
 from autotrace import semconv
 from autotrace.export.otlp_json import json_span
+from autotrace.export.otlp_proto import protobuf_span, scopes
 from autotrace.export.otlp_span import (
-    CUT,
-    MAX_DEPTH,
-    MAX_NAME_CHARS,
     MAX_SPAN_CHARS,
-    MAX_TEXT_CHARS,
+    MAX_SPANS,
     MAX_TIME_NS,
-    SPAN_BYTES,
-    TRACE_BYTES,
+    Allowance,
     OtlpSpan,
-    Reading,
     SpanError,
-    bytes_text,
-    clamped,
-    id_of,
 )
 from autotrace.export.records import SpanRecord, as_root, is_agent_span
+from autotrace.json_text import has_more_values
 
-if TYPE_CHECKING:
-    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-    from opentelemetry.proto.trace.v1.trace_pb2 import Span
-
+MAX_JSON_VALUES: Final = 1_000_000
+"""How many values, commas and openings of lists counted, a request in JSON may hold."""
+T = TypeVar("T")
 _HAS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200
 """Flags of a span: whether it says where its parent is, and that it is in another process."""
@@ -55,8 +48,8 @@ class Batch:
     records: list[SpanRecord] = field(default_factory=list[SpanRecord])
     rejections: Counter[str] = field(default_factory=Counter[str])
     """How many spans were rejected, by reason."""
-    cut: int = 0
-    """How many texts were cut, in spans that were not rejected."""
+    cut: Counter[str] = field(default_factory=Counter[str])
+    """What was left out or cut, by reason, in spans that were not rejected."""
 
     @property
     def rejected(self) -> int:
@@ -70,14 +63,21 @@ class Batch:
             self.rejections[reason] += len(self.records) - len(kept)
             self.records = kept
 
+    def first(self, spans: Sequence[T], allowance: Allowance) -> Sequence[T]:
+        """Return those of some spans that are read, and count the others as rejected."""
+        kept = allowance.take_spans(spans)
+        if len(kept) < len(spans):
+            reason = f"beyond the first {MAX_SPANS} spans of the request"
+            self.rejections[reason] += len(spans) - len(kept)
+        return kept
+
     def message(self) -> str:
         """Say what is wrong with the batch, in a sentence; nothing if nothing is."""
         said: list[str] = []
         if self.rejected:
             reasons = ", ".join(f"{n} {reason}" for reason, n in self.rejections.most_common())
             said.append(f"rejected: {reasons}")
-        if self.cut:
-            said.append(f"texts cut at {MAX_TEXT_CHARS} characters: {self.cut}")
+        said += [f"{reason}: {number}" for reason, number in self.cut.most_common()]
         return "; ".join(said)
 
 
@@ -85,22 +85,15 @@ def read_protobuf(body: bytes) -> Batch:
     """Read a request in protobuf's encoding.
 
     Raises:
-        MalformedBatchError: It is none.
+        MalformedBatchError: It is none, or has more parts than are read.
     """
-    from google.protobuf.message import DecodeError
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    request = ExportTraceServiceRequest()
+    batch, allowance = Batch(), Allowance()
     try:
-        request.ParseFromString(body)
-    except DecodeError:
-        msg = "the body is no ExportTraceServiceRequest in protobuf's encoding"
-        raise MalformedBatchError(msg) from None
-    batch = Batch()
-    for resource in request.resource_spans:
-        for scope in resource.scope_spans:
-            for span in scope.spans:
-                _take(batch, scope.scope.name, _protobuf_span, span)
+        for scope, spans in scopes(body, allowance):
+            for span in batch.first(spans, allowance):
+                _take(batch, scope, protobuf_span, span, allowance)
+    except ValueError as error:
+        raise MalformedBatchError(str(error)) from None
     return batch
 
 
@@ -108,19 +101,29 @@ def read_json(body: bytes) -> Batch:
     """Read a request in OTLP's JSON encoding.
 
     Raises:
-        MalformedBatchError: It is none.
+        MalformedBatchError: It is none, or has more parts than are read.
     """
+    if has_more_values(body, MAX_JSON_VALUES):
+        msg = (
+            f"the body is JSON of more than {MAX_JSON_VALUES} values."
+            f" At most {MAX_JSON_VALUES} are allowed. Send smaller batches."
+        )
+        raise MalformedBatchError(msg)
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         msg = f"the body is no JSON: {error}"
         raise MalformedBatchError(msg) from None
-    batch = Batch()
-    for resource in _objects(_object(request, "the body"), "resourceSpans"):
-        for scope in _objects(resource, "scopeSpans"):
-            name = _object(scope.get("scope") or {}, "scope").get("name")
-            for span in _objects(scope, "spans"):
-                _take(batch, name if isinstance(name, str) else "", json_span, span)
+    batch, allowance = Batch(), Allowance()
+    try:
+        for resource in _objects(_object(request, "the body"), "resourceSpans", allowance):
+            for scope in _objects(resource, "scopeSpans", allowance):
+                name = _object(scope.get("scope") or {}, "scope").get("name")
+                for span in batch.first(_list(scope, "spans"), allowance):
+                    held = _object(span, "an item of spans")
+                    _take(batch, name if isinstance(name, str) else "", json_span, held, allowance)
+    except ValueError as error:
+        raise MalformedBatchError(str(error)) from None
     return batch
 
 
@@ -131,22 +134,36 @@ def _object(value: Any, what: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _objects(holder: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
+def _list(holder: Mapping[str, Any], name: str) -> list[Any]:
     values = holder.get(name)
     if values is None:
-        return
+        return []
     if not isinstance(values, list):
         msg = f"{name} is no array"
         raise MalformedBatchError(msg)
-    for value in cast("list[Any]", values):
+    return cast("list[Any]", values)
+
+
+def _objects(
+    holder: Mapping[str, Any], name: str, allowance: Allowance
+) -> Iterator[dict[str, Any]]:
+    values = _list(holder, name)
+    allowance.take_groups(len(values))
+    for value in values:
         yield _object(value, f"an item of {name}")
 
 
-def _take(batch: Batch, scope: str, read: Any, span: Any) -> None:
+def _take(
+    batch: Batch,
+    scope: str,
+    read: Callable[[Any, Allowance], OtlpSpan],
+    span: Any,
+    allowance: Allowance,
+) -> None:
     try:
-        taken: OtlpSpan = read(span)
+        taken = read(span, allowance)
         batch.records.append(_record(taken, scope))
-        batch.cut += taken.cut
+        batch.cut.update(taken.cut)
     except SpanError as error:
         batch.rejections[str(error)] += 1
 
@@ -195,57 +212,3 @@ def _check(span: OtlpSpan) -> None:
         raise SpanError("with a status code that does not exist")
     if span.chars > MAX_SPAN_CHARS:
         raise SpanError(f"with more than {MAX_SPAN_CHARS} characters")
-
-
-def _protobuf_span(span: Span) -> OtlpSpan:
-    reading = Reading()
-    parent = span.parent_span_id
-    return OtlpSpan(
-        trace=id_of(span.trace_id, TRACE_BYTES, "trace id"),
-        span=id_of(span.span_id, SPAN_BYTES, "span id"),
-        parent=id_of(parent, SPAN_BYTES, "parent span id") if any(parent) else "",
-        name=span.name[:MAX_NAME_CHARS],
-        start_ns=span.start_time_unix_nano,
-        end_ns=span.end_time_unix_nano,
-        flags=span.flags,
-        status=span.status.code,
-        message=reading.text(span.status.message),
-        attributes=_protobuf_attributes(span.attributes, reading, 0),
-        events=[
-            {
-                "name": event.name[:MAX_NAME_CHARS],
-                "time_ns": clamped(event.time_unix_nano),
-                "attributes": _protobuf_attributes(event.attributes, reading, 0),
-            }
-            for event in span.events
-        ],
-        chars=reading.chars,
-        cut=reading.cut,
-    )
-
-
-def _protobuf_attributes(pairs: Iterable[KeyValue], reading: Reading, depth: int) -> dict[str, Any]:
-    return {
-        reading.text(pair.key): value
-        for pair in pairs
-        if (value := _protobuf_value(pair.value, reading, depth)) is not None
-    }
-
-
-def _protobuf_value(value: AnyValue, reading: Reading, depth: int) -> Any:
-    kind = value.WhichOneof("value")
-    match kind:
-        case "string_value":
-            return reading.text(value.string_value)
-        case "bytes_value":
-            return reading.text(bytes_text(value.bytes_value))
-        case "array_value" | "kvlist_value" if depth >= MAX_DEPTH:
-            return CUT
-        case "array_value":
-            return [_protobuf_value(v, reading, depth + 1) for v in value.array_value.values]
-        case "kvlist_value":
-            return _protobuf_attributes(value.kvlist_value.values, reading, depth + 1)
-        case None:
-            return None
-        case _:
-            return getattr(value, kind)

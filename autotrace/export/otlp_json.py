@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from autotrace.export.otlp_span import (
@@ -13,6 +13,7 @@ from autotrace.export.otlp_span import (
     MAX_NAME_CHARS,
     SPAN_BYTES,
     TRACE_BYTES,
+    Allowance,
     OtlpSpan,
     Reading,
     SpanError,
@@ -22,13 +23,13 @@ from autotrace.export.otlp_span import (
 )
 
 
-def json_span(span: Mapping[str, Any]) -> OtlpSpan:
+def json_span(span: Mapping[str, Any], allowance: Allowance) -> OtlpSpan:
     """Read a span.
 
     Raises:
         SpanError: It cannot be kept.
     """
-    reading = Reading()
+    reading = Reading(allowance)
     status = _object(span.get("status") or {})
     return OtlpSpan(
         trace=_id(span.get("traceId"), TRACE_BYTES, "trace id"),
@@ -40,14 +41,16 @@ def json_span(span: Mapping[str, Any]) -> OtlpSpan:
         flags=_int(span.get("flags"), "flags"),
         status=_int(status.get("code"), "status code"),
         message=reading.text(_text(status.get("message"))),
-        attributes=_attributes(span.get("attributes"), reading, 0),
+        attributes=_attributes(reading.attributes(_list(span.get("attributes"))), reading, 0),
         events=[
             {
                 "name": _text(event.get("name"))[:MAX_NAME_CHARS],
                 "time_ns": clamped(_int(event.get("timeUnixNano"), "event time")),
-                "attributes": _attributes(event.get("attributes"), reading, 0),
+                "attributes": _attributes(
+                    reading.attributes(_list(event.get("attributes"))), reading, 0
+                ),
             }
-            for event in map(_object, _list(span.get("events")))
+            for event in map(_object, reading.events(_list(span.get("events"))))
         ],
         chars=reading.chars,
         cut=reading.cut,
@@ -99,9 +102,9 @@ def _int(value: Any, what: str) -> int:
     return number
 
 
-def _attributes(pairs: Any, reading: Reading, depth: int) -> dict[str, Any]:
+def _attributes(pairs: Sequence[Any], reading: Reading, depth: int) -> dict[str, Any]:
     read: dict[str, Any] = {}
-    for pair in _list(pairs):
+    for pair in pairs:
         held = _object(pair)
         value = _value(held.get("value"), reading, depth)
         if value is not None:
@@ -127,12 +130,15 @@ def _value(value: Any, reading: Reading, depth: int) -> Any:
         case {"arrayValue": _} | {"kvlistValue": _} if depth >= MAX_DEPTH:
             return CUT
         case {"arrayValue": array}:
-            values = _list(_object(array).get("values"))
-            return [_value(item, reading, depth + 1) for item in values]
+            return [_value(item, reading, depth + 1) for item in _items(array, reading)]
         case {"kvlistValue": pairs}:
-            return _attributes(_object(pairs).get("values"), reading, depth + 1)
+            return _attributes(_items(pairs, reading), reading, depth + 1)
         case _:
             raise SpanError("with a value of no known type")
+
+
+def _items(holder: Any, reading: Reading) -> Sequence[Any]:
+    return reading.items(_list(_object(holder).get("values")))
 
 
 def _float(value: Any) -> float:

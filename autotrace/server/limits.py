@@ -6,8 +6,6 @@ strangers fill no memory, and a slow client holds up one coroutine, and nothing 
 
 from __future__ import annotations
 
-import re
-from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -15,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection
 
 from autotrace.errors import AutotraceError
+from autotrace.json_text import is_too_deep
 from autotrace.server.auth import recognise
 from autotrace.server.errors import BODY_TIMEOUT, problem_response, response_of
 from autotrace.settings import ServerSettings
@@ -24,21 +23,9 @@ if TYPE_CHECKING:
 
 BATCH_PATH: Final = "/v1/traces"
 """Where batches of spans arrive, which may be larger than other bodies."""
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
-"""One that is not closed goes on to the end: each quote in it would be tried as a beginning."""
-_BRACKET: Final = re.compile(rb"[\[\]{}]")
 _DRAIN_S: Final = 1.0
 """How long what is too large is still read: a client that is not heard out does not listen."""
 _CLOSE: Final = {"Connection": "close"}
-
-
-def is_too_deep(body: bytes, max_depth: int) -> bool:
-    """Tell whether JSON is nested deeper than allowed; what is no JSON may be told to be."""
-    if body.count(b"[") + body.count(b"{") <= max_depth:
-        return False
-    brackets = _BRACKET.findall(_STRING.sub(b"", body))
-    steps = (1 if bracket in b"[{" else -1 for bracket in brackets)
-    return max(accumulate(steps), default=0) > max_depth
 
 
 class BodyLimits:

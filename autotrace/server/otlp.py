@@ -42,6 +42,8 @@ _GRPC_CODES: Final[Mapping[int, int]] = {
     503: 14,  # UNAVAILABLE
 }
 _INTERNAL: Final = 13
+_MAX_MEMBERS: Final = 1_000
+_FIRST_SLICE_BYTES: Final = 1024
 
 router = APIRouter(tags=["otlp"])
 
@@ -160,25 +162,50 @@ def _unpacked(body: bytes, encoding: str, max_bytes: int) -> bytes:
         text = "the body must be compressed with gzip or deflate, or not at all"
         raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
     parts: list[bytes] = []
-    room, is_whole = max_bytes + 1, False
+    room, start = max_bytes + 1, 0
     try:
-        while room > 0 and (body or not is_whole):  # gzip may come in several members
-            unpacking = zlib.decompressobj(_WINDOW_BITS[encoding])
-            part = unpacking.decompress(body, room)
+        for _ in range(_MAX_MEMBERS):  # gzip may come in several
+            part, start = _member(body, start, _WINDOW_BITS[encoding], room)
             parts.append(part)
             room -= len(part)
-            is_whole = unpacking.eof
-            if not is_whole:
-                break
-            body = unpacking.unused_data
+            if room <= 0:
+                text = f"the body is larger than {max_bytes} bytes when it is unpacked"
+                raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
+            if start == len(body):
+                return b"".join(parts)
+    except EOFError:
+        text = f"the body is {encoding} that is cut off"
+        raise _RefusedError(HTTPStatus.BAD_REQUEST, text) from None
     except zlib.error:
         raise _RefusedError(HTTPStatus.BAD_REQUEST, f"the body is no {encoding}") from None
-    if room <= 0:
-        text = f"the body is larger than {max_bytes} bytes when it is unpacked"
-        raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
-    if not is_whole:
-        raise _RefusedError(HTTPStatus.BAD_REQUEST, f"the body is {encoding} that is cut off")
-    return b"".join(parts)
+    text = (
+        f"the body is {encoding} of more than {_MAX_MEMBERS} members."
+        f" At most {_MAX_MEMBERS} are allowed. Compress it as one."
+    )
+    raise _RefusedError(HTTPStatus.BAD_REQUEST, text)
+
+
+def _member(body: bytes, start: int, window_bits: int, room: int) -> tuple[bytes, int]:
+    """Unpack one member of a body: at most so many bytes of it, and where the next one begins.
+
+    It is fed in slices that double, as each call copies what its slice holds beyond the member.
+
+    Raises:
+        EOFError: The body ends first.
+    """
+    unpacking = zlib.decompressobj(window_bits)
+    parts: list[bytes] = []
+    size = _FIRST_SLICE_BYTES
+    while not unpacking.eof and room > 0:
+        piece = body[start : start + size]
+        if not piece:
+            raise EOFError
+        part = unpacking.decompress(piece, room)
+        parts.append(part)
+        room -= len(part)
+        start += len(piece) - len(unpacking.unused_data) - len(unpacking.unconsumed_tail)
+        size *= 2
+    return b"".join(parts), start
 
 
 def _success(kind: str, batch: Batch) -> Response:

@@ -20,7 +20,7 @@ import requests
 
 from autotrace.access.keys import KeyRing
 from autotrace.errors import LimitExceededError
-from autotrace.server.limits import is_too_deep
+from autotrace.json_text import is_too_deep
 from autotrace.server.rates import Rates
 from autotrace.settings import load_settings
 

@@ -31,6 +31,7 @@ from autotrace.export.otlp_in import (
 )
 from autotrace.export.otlp_span import MAX_TEXT_CHARS
 from autotrace.reader import Reader
+from autotrace.server.otlp import _RefusedError, _unpacked
 from autotrace.settings import load_settings
 from tests.embedders import HashEmbedder
 from tests.export.dialect_runs import RUNS, TASK
@@ -342,6 +343,29 @@ def test_a_small_body_that_unpacks_to_a_large_one_is_refused(small: App, packed:
 
     assert answer.status_code == 413
     assert "4096 bytes" in Status.FromString(answer.content).message
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_body_of_several_members_is_joined(encoding: str) -> None:
+    pack = gzip.compress if encoding == "gzip" else zlib.compress
+    parts = [b"", b"a" * 10, bytes(range(256)) * 5_000, b"", b"z"]
+
+    packed = b"".join(map(pack, parts))
+
+    assert _unpacked(packed, encoding, 2_000_000) == b"".join(parts)
+    for cut in (packed[:-1], packed[:30], packed + packed[:5]):
+        with pytest.raises(_RefusedError, match="cut off"):
+            _unpacked(cut, encoding, 4_000_000)
+    with pytest.raises(_RefusedError, match="no g|no d"):
+        _unpacked(packed + b"garbage", encoding, 2_000_000)
+
+
+def test_a_body_of_more_than_a_thousand_members_is_refused() -> None:
+    empty = gzip.compress(b"")
+
+    assert _unpacked(empty * 1_000, "gzip", 10) == b""
+    with pytest.raises(_RefusedError, match="more than 1000 members. At most 1000 are allowed"):
+        _unpacked(empty * 400_000, "gzip", 10)
 
 
 def test_who_sends_too_often_is_told_when_to_come_back(small: App) -> None:

@@ -9,7 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "autotrace"
 
-BASE = {"settings", "errors", "models", "semconv", "signals", "canonical", "json_text"}
+BASE = {
+    *("settings", "errors", "models", "semconv", "signals", "canonical", "json_text", "names"),
+}
 ALLOWED: dict[str, set[str]] = {
     "settings": {"errors", "semconv"},
     "errors": set(),
@@ -18,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "signals": set(),
     "canonical": set(),
     "json_text": set(),
+    "names": set(),
     "capture": BASE,
     "store": BASE,
     "decisions": BASE | {"store"},

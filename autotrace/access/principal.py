@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from autotrace.errors import InvalidArgumentError, NotPermittedError
 from autotrace.models import Decision
+from autotrace.names import same_person
 
 Role = Literal["agent", "approver", "admin"]
 
@@ -39,7 +40,10 @@ class Principal:
     role: Role
 
     def owns(self, agent: str | None) -> bool:
-        """Tell whether what an agent has made may be changed."""
+        """Return whether this key may change records of an agent.
+
+        Names are compared exactly: a name that looks like the owner's owns nothing.
+        """
         return self.role == "admin" or self.agent == agent
 
     def check_owns(self, agent: str | None, what: str) -> None:
@@ -84,7 +88,7 @@ class Principal:
                 "approvals are answered with the key of an approver or an admin; this is an agent's"
             )
             raise NotPermittedError(msg)
-        if self.agent == requester:
+        if same_person(self.agent, requester):
             msg = f"{self.agent!r} has asked for this approval, and so cannot answer it"
             raise NotPermittedError(msg)
 

@@ -124,7 +124,8 @@ def approve(decision_id: str, approver: str, rationale: str | None = None) -> De
 
     Args:
         decision_id: The decision.
-        approver: Who approves: a name other than that of who asks.
+        approver: Who approves. A name that looks like the requester's is refused; a repeated
+            approval, also under a name that looks alike, changes nothing.
         rationale: Why.
 
     Returns:
@@ -132,9 +133,8 @@ def approve(decision_id: str, approver: str, rationale: str | None = None) -> De
 
     Raises:
         DecisionNotFoundError: There is none with this id.
-        DecisionStateError: No request waits (it was answered, has expired, or was never made), or
-            this approver has approved it already.
-        ApprovalRefused: The approver is who asks.
+        DecisionStateError: No request waits: it was answered, has expired, or was never made.
+        ApprovalRefused: The approver is the requester, or has a name that looks like it.
         InvalidArgumentError: The request wants a rationale, or no approver is named.
         NotConfiguredError: `autotrace.configure()` was not called.
         StoreError: The store does not take it.
@@ -148,13 +148,13 @@ def reject(decision_id: str, approver: str, rationale: str | None = None) -> Dec
 
     Args:
         decision_id: The decision.
-        approver: Who rejects: a name other than that of who asks.
+        approver: Who rejects. A name that looks like the requester's is refused.
         rationale: Why; whoever asks is told, and it stays on the trace.
 
     Raises:
         DecisionNotFoundError: There is none with this id.
         DecisionStateError: No request waits: it was answered, has expired, or was never made.
-        ApprovalRefused: The approver is who asks.
+        ApprovalRefused: The approver is the requester, or has a name that looks like it.
         InvalidArgumentError: The request wants a rationale, or no approver is named.
         NotConfiguredError: `autotrace.configure()` was not called.
         StoreError: The store does not take it.

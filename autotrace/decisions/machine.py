@@ -21,7 +21,6 @@ end came first. The same holds for an approval of a tool call that nobody has us
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -34,6 +33,7 @@ from autotrace.errors import (
     InvalidArgumentError,
 )
 from autotrace.models import ApprovalStatus, AutomationMode, DecisionStatus, PolicyOutcome
+from autotrace.names import same_person
 
 CREATED: Final = "created"
 CONTEXT_ADDED: Final = "context_added"
@@ -259,10 +259,12 @@ def request_approval(state: State, draft: Draft) -> list[Draft]:
 
 
 def resolve(state: State, *, granted: bool, approver: str, rationale: str | None) -> list[Draft]:
-    """Answer a request for approval.
+    """Answer a request for approval; nothing is left to do if this approver has said yes before.
+
+    Approvers whose names look alike (`same_person`) are one approver.
 
     Raises:
-        DecisionStateError: No request waits, or this approver has answered already.
+        DecisionStateError: No request waits.
         ApprovalRefused: The approver is who asks.
         InvalidArgumentError: The request wants a rationale, and there is none.
     """
@@ -272,13 +274,15 @@ def resolve(state: State, *, granted: bool, approver: str, rationale: str | None
         raise DecisionStateError(state.decision_id, state.status, what, _why_unresolvable(state))
     asking = (state.actor, state.agent, request.event.facts["requester"])
     if any(same_person(approver, name) for name in asking):
-        why = f"{approver!r} is who asks, and cannot answer"
+        why = (
+            f"{approver!r} is the requester, or a name that looks like it, and cannot answer; "
+            "another approver must"
+        )
         raise ApprovalRefused(state.decision_id, "own", why)
     if request.event.facts["require_rationale"] and not (rationale or "").strip():
         raise InvalidArgumentError("rationale", rationale, "given: this request wants a reason")
     if granted and any(same_person(approver, vote.approver) for vote in request.votes):
-        reason = f"{approver!r} has approved it already, and another approver is needed"
-        raise DecisionStateError(state.decision_id, state.status, what, reason)
+        return []  # a repeated yes is not another person's
     facts = {"approver": approver, "has_rationale": bool((rationale or "").strip())}
     kind = APPROVAL_GRANTED if granted else APPROVAL_REJECTED
     return [Draft(kind, facts, {"rationale": rationale})]
@@ -447,15 +451,3 @@ def obstacle(state: State, *, enforce_modes: bool = False) -> str | None:
 def _reasoned(state: State) -> bool:
     votes = state.request.votes if state.request else []
     return bool(votes) and all(vote.event.facts["has_rationale"] for vote in votes)
-
-
-def same_person(one: str, other: str) -> bool:
-    """Tell whether two names mean the same person, however they are spelled."""
-    return _spelled(one) == _spelled(other)
-
-
-def _spelled(name: str) -> str:
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    # Of the categories Cc and Cf: what nobody sees, such as a space of no width.
-    seen = (c for c in folded if c.isspace() or not unicodedata.category(c).startswith("C"))
-    return " ".join("".join(seen).split())

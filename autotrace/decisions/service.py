@@ -356,7 +356,7 @@ class DecisionService:
         Raises:
             InvalidArgumentError: No approver is named, or the request wants a rationale.
             DecisionNotFoundError: There is no such decision.
-            DecisionStateError: No request waits, or this approver has answered already.
+            DecisionStateError: No request waits.
             ApprovalRefused: The approver is who asks.
         """
         name = given.name("approver", approver)

@@ -335,9 +335,9 @@ class DecisionDesk:
         Raises:
             InvalidArgumentError: The request wants a rationale.
             DecisionNotFoundError: There is no such decision.
-            DecisionStateError: No request waits, or this approver has answered already.
+            DecisionStateError: No request waits.
             NotPermittedError: The key is neither an approver's nor an admin's, or its agent asks.
-            ApprovalRefused: Its agent asks, in another spelling.
+            ApprovalRefused: The actor of the decision has a name that looks like the agent's.
         """
         service = self._memory.deciding().service
         decision = service.get(decision_id)

@@ -97,7 +97,10 @@ def test_an_approval_is_waited_for_and_then_allows_the_commit() -> None:
 
 
 @pytest.mark.parametrize("granted", [True, False])
-@pytest.mark.parametrize("name", ["bot", "BOT ", " \uff42\uff4f\uff54", "b\u200bo\u00adt\x00"])
+@pytest.mark.parametrize(
+    "name",
+    ["bot", "BOT ", " \uff42\uff4f\uff54", "b\u200bo\u00adt\x00", "b\u034fot", "b\u043et", "b0t."],
+)
 def test_who_asks_cannot_answer_however_the_name_is_spelled(granted: bool, name: str) -> None:
     life = Life()
     life.ask()
@@ -127,8 +130,10 @@ def test_several_approvers_are_different_people_and_one_rejection_ends_it() -> N
     life = Life()
     life.ask(needed=3)
     life.answer("ada")
-    with pytest.raises(DecisionStateError, match="another approver is needed"):
-        life.answer("Ada")
+    before = life.state
+    for again in ("ada", "Ada", "ad\u0430", "ada\u034f", "a\u0301da."):
+        life.answer(again)
+    assert life.state == before, "a yes that is repeated changes nothing"
     life.answer("bob")
     assert life.state.status == "needs_approval"
 

@@ -17,9 +17,10 @@ def is_too_deep(body: bytes, max_depth: int) -> bool:
     depth = 0
     for marks in _marks(body):
         steps = ((mark in b"[{") - (mark in b"]}") for mark in marks)
-        for depth in accumulate(steps, initial=depth):
-            if depth > max_depth:
-                return True
+        depths = [*accumulate(steps, initial=depth)]
+        if max(depths) > max_depth:
+            return True
+        depth = depths[-1]
     return False
 
 

@@ -52,6 +52,11 @@ class Batch:
     """What was left out or cut, by reason, in spans that were not rejected."""
 
     @property
+    def read(self) -> int:
+        """How many spans were read, whatever became of them."""
+        return min(len(self.records) + self.rejected, MAX_SPANS)
+
+    @property
     def rejected(self) -> int:
         """How many spans were rejected."""
         return sum(self.rejections.values())

@@ -21,6 +21,7 @@ from autotrace.export.exporter import choose_embedding
 from autotrace.memory import Memory
 from autotrace.server.metrics import Metrics
 from autotrace.server.rates import Rates
+from autotrace.server.turns import Turns
 from autotrace.service.decisions import DecisionDesk
 from autotrace.service.tenants import Tenant, Tenants
 from autotrace.service.traces import TraceService
@@ -35,6 +36,8 @@ _log = logging.getLogger("autotrace.server")
 _LOOK_AGAIN_S: Final = 1.0
 _BATCHES_AT_ONCE: Final = 2
 """Batches of spans that are read at once: each may take a hundred times its size in memory."""
+_BATCHES_WAITING: Final = 100
+"""Batches of one key that wait for their turn to be read."""
 
 
 class StoreCheck:
@@ -89,7 +92,8 @@ class Served:
         self.keys = KeyRing.of(settings)
         self.tenants = Tenants(settings, self._open_tenant, max_open=server.max_tenants)
         self.rates = Rates(server.requests_per_second, server.request_burst)
-        self.batches = anyio.CapacityLimiter(_BATCHES_AT_ONCE)
+        self.turns = Turns(_BATCHES_AT_ONCE, _BATCHES_WAITING)
+        self.batch_threads = anyio.CapacityLimiter(_BATCHES_AT_ONCE)
         self.metrics = Metrics()
         self.store_check = StoreCheck(self.keys)
 

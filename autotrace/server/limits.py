@@ -6,15 +6,20 @@ strangers fill no memory, and a slow client holds up one coroutine, and nothing 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.responses import Response
 
-from autotrace.errors import AutotraceError
+from autotrace.errors import AutotraceError, LimitExceededError
 from autotrace.json_text import is_too_deep
 from autotrace.server.auth import recognise
+from autotrace.server.context import served_by
 from autotrace.server.errors import BODY_TIMEOUT, problem_response, response_of
 from autotrace.settings import ServerSettings
 
@@ -25,6 +30,9 @@ BATCH_PATH: Final = "/v1/traces"
 """Where batches of spans arrive, which may be larger than other bodies."""
 _DRAIN_S: Final = 1.0
 """How long what is too large is still read: a client that is not heard out does not listen."""
+_BATCHES_HELD: Final = 4
+"""How many batches of the largest size the requests of one key may hold in memory."""
+_RETRY_AFTER_S: Final = 1.0
 _CLOSE: Final = {"Connection": "close"}
 
 
@@ -39,6 +47,7 @@ class BodyLimits:
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self._app = app
         self._settings = settings
+        self._held = Held(_BATCHES_HELD * settings.max_batch_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -46,10 +55,30 @@ class BodyLimits:
             await self._app(scope, receive, send)
             return
         try:
-            await recognise(HTTPConnection(scope))
+            caller = await recognise(HTTPConnection(scope))
         except AutotraceError as error:
             await response_of(error)(scope, receive, send)
             return
+        with self._held.by(caller.key_id) as hold:
+            try:
+                body = await self._body(scope, receive, hold)
+            except ClientDisconnect:
+                return  # what has arrived is not what was to be sent
+            if isinstance(body, Response):
+                await body(scope, receive, send)
+                return
+            rates = served_by(HTTPConnection(scope)).rates
+            rates.spend(caller.key_id, len(body) // self._settings.bytes_per_request)
+            await self._app(scope, _again(body, receive), send)
+
+    async def _body(
+        self, scope: Scope, receive: Receive, hold: Callable[[int], None]
+    ) -> bytes | Response:
+        """Return the body of a request, or the answer to one that breaks a limit.
+
+        Raises:
+            ClientDisconnect: The client has left amid it.
+        """
         is_batch = scope["path"] == BATCH_PATH
         settings = self._settings
         max_bytes = settings.max_batch_bytes if is_batch else settings.max_body_bytes
@@ -57,23 +86,57 @@ class BodyLimits:
         try:
             with anyio.move_on_after(settings.request_timeout_ms / 1000) as deadline:
                 if _declared_bytes(scope) <= max_bytes:
-                    body = await _read(receive, max_bytes)
-        except ClientDisconnect:
-            return  # what has arrived is not what was to be sent
+                    body = await _read(receive, max_bytes, hold)
+        except LimitExceededError as error:
+            await _drain(receive)
+            return response_of(error)
         if deadline.cancelled_caught:
             text = f"the request took longer than {settings.request_timeout_ms} ms to arrive"
-            answer = problem_response(BODY_TIMEOUT, "request_timeout", text, headers=_CLOSE)
-        elif body is None:
+            return problem_response(BODY_TIMEOUT, "request_timeout", text, headers=_CLOSE)
+        if body is None:
             text = f"the body is larger than {max_bytes} bytes"
-            answer = problem_response(413, "body_too_large", text, loc=["body"], headers=_CLOSE)
             await _drain(receive)
-        elif not is_batch and is_too_deep(body, settings.max_json_depth):
+            return problem_response(413, "body_too_large", text, loc=["body"], headers=_CLOSE)
+        if not is_batch and is_too_deep(body, settings.max_json_depth):
             text = f"the JSON is nested deeper than {settings.max_json_depth}"
-            answer = problem_response(422, "json_too_deep", text, loc=["body"])
-        else:
-            await self._app(scope, _again(body, receive), send)
-            return
-        await answer(scope, receive, send)
+            return problem_response(422, "json_too_deep", text, loc=["body"])
+        return body
+
+
+class Held:
+    """Counts the bytes of bodies that requests of each key hold at once. For one event loop.
+
+    Args:
+        max_bytes: How many the requests of one key may hold.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes: Counter[str] = Counter()
+
+    @contextmanager
+    def by(self, key_id: str) -> Generator[Callable[[int], None]]:
+        """Count what one request holds, as long as this context lasts.
+
+        Returns:
+            What counts so many bytes more, and raises LimitExceededError if they are too many.
+        """
+        mine = 0
+
+        def hold(size_bytes: int) -> None:
+            nonlocal mine
+            if self._bytes[key_id] + size_bytes > self._max_bytes:
+                msg = f"the requests of this key hold {self._max_bytes} bytes already"
+                raise LimitExceededError(msg, _RETRY_AFTER_S)
+            mine += size_bytes
+            self._bytes[key_id] += size_bytes
+
+        try:
+            yield hold
+        finally:
+            self._bytes[key_id] -= mine
+            if not self._bytes[key_id]:
+                del self._bytes[key_id]
 
 
 def _has_body(scope: Scope) -> bool:
@@ -88,11 +151,12 @@ def _declared_bytes(scope: Scope) -> int:
     return int(declared) if declared.isdecimal() else 0
 
 
-async def _read(receive: Receive, max_bytes: int) -> bytes | None:
+async def _read(receive: Receive, max_bytes: int, hold: Callable[[int], None]) -> bytes | None:
     """Return the body; None if it is too large.
 
     Raises:
         ClientDisconnect: The client has left amid it.
+        LimitExceededError: The key's requests hold too much already.
     """
     parts: list[bytes] = []
     size_bytes = 0
@@ -105,6 +169,7 @@ async def _read(receive: Receive, max_bytes: int) -> bytes | None:
         size_bytes += len(part)
         if size_bytes > max_bytes:
             return None
+        hold(len(part))
         if not message.get("more_body", False):
             return b"".join(parts)
 

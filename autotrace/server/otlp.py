@@ -126,9 +126,10 @@ async def take_spans(request: Request) -> Response:
         body = await request.body()
         encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
         served = served_by(request)
-        batch = await anyio.to_thread.run_sync(
-            _take, served, caller, kind, encoding, body, limiter=served.batches
-        )
+        async with served.turns.turn(caller.tenant, caller.key_id):
+            batch = await anyio.to_thread.run_sync(
+                _take, served, caller, kind, encoding, body, limiter=served.batch_threads
+            )
     except AutotraceError as error:
         status, _ = answer_of(error)
         return _problem(kind, status, message_of(error), headers_of(error))
@@ -140,11 +141,19 @@ async def take_spans(request: Request) -> Response:
 
 
 def _take(served: Served, caller: Principal, kind: str, encoding: str, body: bytes) -> Batch:
-    unpacked = _unpacked(body, encoding, served.server.max_batch_bytes)
+    settings, rates, key_id = served.server, served.rates, caller.key_id
+    rates.check(key_id)  # batches that were read while this one waited may have cost too much
+    unpacked_bytes = settings.max_batch_bytes
+    try:
+        unpacked = _unpacked(body, encoding, settings.max_batch_bytes)
+        unpacked_bytes = len(unpacked)
+    finally:
+        rates.spend(key_id, max(0, unpacked_bytes - len(body)) // settings.bytes_per_request)
     try:
         batch = read_protobuf(unpacked) if kind == PROTOBUF else read_json(unpacked)
     except MalformedBatchError as error:
         raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
+    rates.spend(key_id, batch.read // settings.spans_per_request)
     with served.using(caller) as tenant:
         tenant.traces.take_spans(batch, by=caller)
     return batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import logging
 import socket
@@ -20,11 +21,13 @@ import requests
 
 from autotrace.access.keys import KeyRing
 from autotrace.errors import LimitExceededError
+from autotrace.export.otlp_in import Batch, read_json
 from autotrace.json_text import is_too_deep
+from autotrace.server.limits import BATCH_PATH, Held
 from autotrace.server.rates import Rates
 from autotrace.settings import load_settings
 
-from .serving import TRACES, App, ServerProcess, application, problem, serving
+from .serving import TRACES, App, Client, ServerProcess, application, problem, serving
 
 MAX_BODY = 65_536
 MAX_CONNECTIONS = 120
@@ -193,8 +196,52 @@ def test_requests_are_counted_in_a_bucket_that_fills_steadily() -> None:
         assert caught.value.retry_after_s == pytest.approx(0.5)
 
 
+def test_what_a_request_costs_beyond_itself_delays_the_next_of_the_key() -> None:
+    now = [0.0]
+    rates = Rates(2.0, 3, clock_s=lambda: now[0])
+    rates.take("k")
+    rates.spend("k", 10)
+
+    for refuse in (rates.take, rates.check):
+        with pytest.raises(LimitExceededError) as caught:
+            refuse("k")
+        assert caught.value.retry_after_s == pytest.approx(4.5)
+    rates.take("another")
+    now[0] += 4.5
+    rates.check("k")
+    rates.take("k")
+
+
+def test_bytes_unpacked_and_spans_count_as_requests(tmp_path: Path) -> None:
+    settings = {"requests_per_second": 0.001, "request_burst": 100, "bytes_per_request": 1000}
+    spans = [{"traceId": f"{n:032x}"} for n in range(1, 501)]
+    request = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+    batch = gzip.compress(json.dumps(request).encode())
+    text = json.dumps({"task": "x" * 5_000, "session_id": "s"})
+    with application(tmp_path / "store", **settings) as app:
+
+        def cost(agent: str, path: str, **options: Any) -> int:
+            client = app.client(agent)
+            client("POST", path, **options)
+            left = app.served.rates._tokens(client.key.split("_")[1])
+            return round(100 - left)
+
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        sent, unpacked = len(batch), len(gzip.decompress(batch))
+        assert cost("ann", BATCH_PATH, content=batch, headers=headers) == (
+            1 + sent // 1000 + (unpacked - sent) // 1000 + 500 // 50
+        )
+        plain = {"Content-Type": "application/json"}
+        assert cost("bob", f"{TRACES}/start", content=text, headers=plain) == 1 + 5
+        assert cost("cid", f"{TRACES}/start", json={"task": "t", "session_id": "s"}) == 1
+        bomb = gzip.compress(b"0" * 9_000_000)
+        assert cost("dan", BATCH_PATH, content=bomb, headers=headers) > 8_000  # which is refused
+
+
 def test_without_a_rate_there_is_no_bound() -> None:
     rates = Rates(0.0, 1)
+    rates.spend("k", 1_000)
+    rates.check("k")
     for _ in range(100):
         rates.take("k")
 
@@ -334,6 +381,47 @@ def test_a_key_that_floods_the_server_stops_no_other(tmp_path: Path) -> None:
             for thread in floods:
                 thread.join()
     assert set(answers) == {200, 429}
+
+
+def test_slow_batches_of_one_key_delay_no_other(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_ones_may_end = threading.Event()
+    answered: list[str] = []
+
+    def read(body: bytes) -> Batch:
+        if b"slow" in body:
+            assert slow_ones_may_end.wait(60)
+        return read_json(body)
+
+    def send(client: Client, name: str) -> None:
+        assert client.post(BATCH_PATH, {"resourceSpans": [], "name": name}).status_code == 200
+        answered.append(name)
+
+    monkeypatch.setattr("autotrace.server.otlp.read_json", read)
+    slow, other = app.client("slow"), app.client("quick", tenant="another")
+    senders = [threading.Thread(target=send, args=(slow, "slow")) for _ in range(6)]
+    for sender in senders:
+        sender.start()
+    try:
+        for _ in range(3):
+            send(other, "other")
+        assert answered == ["other"] * 3
+    finally:
+        slow_ones_may_end.set()
+        for sender in senders:
+            sender.join()
+    assert answered == ["other"] * 3 + ["slow"] * 6
+
+
+def test_bodies_that_the_requests_of_a_key_hold_are_bounded_together() -> None:
+    held = Held(100)
+    with held.by("k") as first, held.by("k") as second, held.by("another") as other:
+        first(60)
+        second(40)
+        with pytest.raises(LimitExceededError):
+            first(1)
+        other(100)
+    with held.by("k") as third:
+        third(100)
 
 
 def test_connections_that_ask_nothing_make_room_for_those_that_do(

@@ -356,7 +356,7 @@ def test_a_body_of_several_members_is_joined(encoding: str) -> None:
     for cut in (packed[:-1], packed[:30], packed + packed[:5]):
         with pytest.raises(_RefusedError, match="cut off"):
             _unpacked(cut, encoding, 4_000_000)
-    with pytest.raises(_RefusedError, match="no g|no d"):
+    with pytest.raises(_RefusedError, match=f"no {encoding}"):
         _unpacked(packed + b"garbage", encoding, 2_000_000)
 
 
@@ -364,7 +364,7 @@ def test_a_body_of_more_than_a_thousand_members_is_refused() -> None:
     empty = gzip.compress(b"")
 
     assert _unpacked(empty * 1_000, "gzip", 10) == b""
-    with pytest.raises(_RefusedError, match="more than 1000 members. At most 1000 are allowed"):
+    with pytest.raises(_RefusedError, match="more than 1000 members"):
         _unpacked(empty * 400_000, "gzip", 10)
 
 

@@ -430,6 +430,16 @@ class ToolStats(_Model):
     last_used_at: datetime
 
 
+class ToolStatsPage(NamedTuple):
+    """Statistics of tools, the most used first, and of the calls of all that come after them."""
+
+    tools: list[ToolStats]
+    others: ToolStats | None
+    """Every call of tools after these, and of tools that are not counted by name."""
+    left_out: int
+    """How many tools that are counted by name come after these."""
+
+
 class Health(_Model):
     """How recording does in this process."""
 

@@ -12,17 +12,28 @@ from autotrace.errors import (
 )
 from autotrace.export.assemble import Tree, build_trace, decisions_of
 from autotrace.export.roles import span_of, trace_id_of
-from autotrace.models import Decision, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
+from autotrace.models import (
+    Decision,
+    RecallResult,
+    ToolStats,
+    ToolStatsPage,
+    Trace,
+    TraceStatus,
+    TraceSummary,
+)
 from autotrace.retrieval import search
 from autotrace.store import stats, traces
 from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder, text_key
 from autotrace.store.log import read_records
 from autotrace.store.schema import Collections
+from autotrace.store.stats import UnknownToolError
 from autotrace.store.timeline import Entry
+from autotrace.store.tool_names import bounded_name
 
 MAX_RECALL = 50
 MAX_PAGE = 1000
+DEFAULT_TOOLS = 100
 
 
 class Reader:
@@ -166,13 +177,31 @@ class Reader:
 
         return [search.to_model(found) for found in self._connection.read(find, fresh=True)]
 
-    def tool_stats(self) -> list[ToolStats]:
-        """Return the statistics of every tool, most used first.
+    def tool_stats(
+        self, *, limit: int = DEFAULT_TOOLS, after: str | None = None
+    ) -> list[ToolStats]:
+        """Return a page of the statistics of tools, most used first.
+
+        Args:
+            limit: Size of a page, 1 to 1000.
+            after: Name of the last tool of the page before.
 
         Raises:
+            InvalidArgumentError: An argument has a value that is not allowed.
             StoreError: The store cannot be read.
         """
-        return self._connection.read(lambda collections: stats.read_stats(collections.state))
+        return self.tool_stats_page(limit=limit, after=after).tools
+
+    def tool_stats_page(
+        self, *, limit: int = DEFAULT_TOOLS, after: str | None = None
+    ) -> ToolStatsPage:
+        """Return the same page, with the statistics of all calls that come after it together."""
+        _check_limit(limit, MAX_PAGE)
+        try:
+            return self._connection.read(lambda c: stats.read_page(c.state, limit, after))
+        except UnknownToolError:
+            allowed = "the tool_name of a tool in the statistics"
+            raise InvalidArgumentError("after", bounded_name(str(after)), allowed) from None
 
 
 def _check_limit(limit: Any, maximum: int) -> None:

@@ -316,9 +316,9 @@ def recall(
     )
 
 
-def tool_stats() -> list[ToolStats]:
-    """Return the statistics of every tool, most used first; see `Reader.tool_stats`."""
-    return _reader("tool_stats()").tool_stats()
+def tool_stats(*, limit: int = 100, after: str | None = None) -> list[ToolStats]:
+    """Return a page of the statistics of tools, most used first; see `Reader.tool_stats`."""
+    return _reader("tool_stats()").tool_stats(limit=limit, after=after)
 
 
 def _reader(what: str) -> Reader:

@@ -32,7 +32,7 @@ from autotrace.cli.opening import (
 from autotrace.cli.terminal import Screen, busy, complain, print_json, progress
 from autotrace.cli.text import one_line
 from autotrace.models import TraceStatus
-from autotrace.reader import MAX_PAGE, MAX_RECALL, Reader
+from autotrace.reader import DEFAULT_TOOLS, MAX_PAGE, MAX_RECALL, Reader
 from autotrace.semconv import TRACE_ID_PREFIX
 from autotrace.settings import Settings, load_settings
 
@@ -265,15 +265,27 @@ def recall(
 
 @_command
 def tools(
-    store: StoreOption = None, embedder: EmbedderOption = None, as_json: JsonOption = False
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=MAX_PAGE, help="How many at most.")
+    ] = DEFAULT_TOOLS,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after", metavar="TOOL", help="Go on after this tool, the last of the page before."
+        ),
+    ] = None,
+    store: StoreOption = None,
+    embedder: EmbedderOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show how often each tool fails, and how long it takes."""
     with open_reader(store, embedder) as reader:
-        found = reader.tool_stats()
+        page = reader.tool_stats_page(limit=limit, after=after)
     if as_json:
-        print_list("tool_stats", found)
+        others = None if page.others is None else page.others.model_dump(mode="json")
+        print_list("tool_stats", page.tools, left_out=page.left_out, others=others)
     else:
-        views.show_tools(Screen(), found)
+        views.show_tool_page(Screen(), page)
 
 
 @_command

@@ -98,7 +98,7 @@ def complete_id(given: str, prefix: str, length: int, newest: Callable[[], Seque
     return matching[0]
 
 
-def print_list(name: str, models: Sequence[BaseModel]) -> None:
+def print_list(name: str, models: Sequence[BaseModel], **more: Any) -> None:
     """Print models as one JSON document, under a name, with their number."""
     items = [model.model_dump(mode="json") for model in models]
-    print_json({name: items, "count": len(items)})
+    print_json({name: items, "count": len(items)} | more)

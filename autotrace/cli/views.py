@@ -11,7 +11,15 @@ from autotrace.cli import text as t
 from autotrace.cli.decision_views import show_decisions
 from autotrace.cli.terminal import Node, Screen
 from autotrace.doctor import Check
-from autotrace.models import RecallResult, Step, ToolCall, ToolStats, Trace, TraceSummary
+from autotrace.models import (
+    RecallResult,
+    Step,
+    ToolCall,
+    ToolStats,
+    ToolStatsPage,
+    Trace,
+    TraceSummary,
+)
 
 if TYPE_CHECKING:
     from autotrace.demo import Demo
@@ -165,6 +173,18 @@ def show_recall(screen: Screen, results: Sequence[RecallResult]) -> None:
         screen.whole(found.trace_id, indent=6)
         facts = [t.local_time(found.created_at), _rejected(found), *_origin(found)]
         screen.facts(facts, indent=6)
+
+
+def show_tool_page(screen: Screen, page: ToolStatsPage) -> None:
+    """Print a page of the statistics of tools, and how many calls come after it."""
+    show_tools(screen, page.tools)
+    if page.others is None:
+        return
+    screen.line()
+    line = f"{page.others.call_count:,} calls of {page.left_out:,} further tools"
+    if page.tools and page.left_out:
+        line += f": go on with --after {t.one_line(page.tools[-1].tool_name)}"
+    screen.line(line, style="dim")
 
 
 def show_tools(screen: Screen, tools: Sequence[ToolStats]) -> None:

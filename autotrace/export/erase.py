@@ -48,7 +48,8 @@ from autotrace.store.log import (
 )
 from autotrace.store.rebuild import logged_traces
 from autotrace.store.schema import Collections
-from autotrace.store.stats import Counters, TakenBack
+from autotrace.store.stats import Counters, TakenBack, Totals
+from autotrace.store.tool_names import OTHER_TOOLS
 
 _MAX_ATTEMPTS: Final = 20
 _COUNTING_TIMEOUT_S: Final = 5.0
@@ -286,8 +287,8 @@ class _Erasure:
             parts = read_parts(collections.log, [self.trace])[self.trace]
             if self.exclusive or time.monotonic() > deadline_s:
                 return parts
-            writers = stats.read_totals(collections.state).writers
-            if all(_is_counted(part, record, writers) for part, record in self._calls(parts)):
+            totals = stats.read_totals(collections.state)
+            if all(_place_of(part, record, totals) for part, record in self._calls(parts)):
                 return parts
             time.sleep(_POLL_S)
 
@@ -319,12 +320,13 @@ class _Erasure:
         taken: dict[str, TakenBack] = {}
         for part, record in self._calls(parts):
             # What is not counted yet is a skeleton when its writer comes back to it.
-            if _is_counted(part, record, totals.writers):
-                call = call_of(record)
-                of_tool = taken.setdefault(call.tool_name, TakenBack(Counters(call.tool_name)))
-                of_tool.counters.count(call)
+            if place := _place_of(part, record, totals):
+                of_tool = taken.setdefault(place, TakenBack(Counters(place)))
+                of_tool.counters.count(call_of(record))
         counted = totals.by_tool()
         for tool, of_tool in taken.items():
+            if tool == OTHER_TOOLS:
+                continue  # of many tools, the last call is not looked for
             if of_tool.counters.last_ns >= counted[tool].last_ns:
                 of_tool.up_to_ns = max(
                     counters.last_ns for (_, t), counters in totals.writers.items() if t == tool
@@ -358,9 +360,6 @@ class _Erasure:
         return last
 
 
-def _is_counted(
-    part: Part, record: SpanRecord, writers: Mapping[tuple[str, str], Counters]
-) -> bool:
-    """Tell whether the writer of a part has counted a call in it."""
-    counters = writers.get((part["writer"], call_of(record).tool_name))
-    return counters is not None and counters.batch >= part["batch"]
+def _place_of(part: Part, record: SpanRecord, totals: Totals) -> str | None:
+    """Return the name under which the writer of a part has counted a call in it, if it has."""
+    return totals.place_of(part["writer"], part["batch"], call_of(record))

@@ -41,11 +41,12 @@ from autotrace.export.translated import Changes, changes_of
 from autotrace.export.vectors import TextVectors
 from autotrace.store import schema, stats, texts, timeline, traces
 from autotrace.store.connection import Connection
+from autotrace.store.counting import WriterCounters
 from autotrace.store.embedder import Embedder
 from autotrace.store.log import lost_ids, part_id, read_parts
 from autotrace.store.schema import Collections
 from autotrace.store.slots import Appender
-from autotrace.store.stats import Call, Counters, read_writer, write_counters
+from autotrace.store.stats import Call
 from autotrace.store.tuning import Tuner
 
 MAX_CACHED_RECORDS: Final = 50_000
@@ -101,7 +102,7 @@ class Ingestor:
         self._decisions = decisions
         self._states: OrderedDict[str, TraceState] = OrderedDict()
         self._generation = ""
-        self._counters: dict[str, Counters] | None = None
+        self._counters: WriterCounters | None = None
         self._tuner = Tuner()
 
     def forget(self) -> None:
@@ -298,40 +299,30 @@ class Ingestor:
             traces.remove(collections, projections.gone)
         self._count_calls(collections, projections.calls, writer, batch)
         if projections.taken_back:
-            stats.take_back(collections.state, f"{writer}.{batch}", _taken(projections.taken_back))
+            taken = self._writer_counters(collections, writer).taken(projections.taken_back)
+            stats.take_back(collections.state, f"{writer}.{batch}", taken)
 
     def _count_calls(
         self, collections: Collections, calls: Sequence[Call], writer: str, batch: int
     ) -> None:
         if not calls:
             return
-        if self._counters is None:
-            self._counters = read_writer(collections.state, writer)
-        counted_before = {t for t, c in self._counters.items() if c.batch >= batch}
-        changed: dict[str, Counters] = {}
         for call in calls:
-            if call.tool_name not in counted_before:
-                counters = self._counters.setdefault(call.tool_name, Counters(call.tool_name))
-                counters.batch = batch
-                counters.count(call)
-                changed[call.tool_name] = counters
-        write_counters(collections.state, writer, changed.values())
+            if call.is_cut:
+                self._count("truncated")
+        changed = self._writer_counters(collections, writer).count(calls, batch)
+        stats.write_counters(collections.state, writer, changed)
+
+    def _writer_counters(self, collections: Collections, writer: str) -> WriterCounters:
+        if self._counters is None:
+            self._counters = WriterCounters(stats.read_totals(collections.state), writer)
+        return self._counters
 
     def _trim(self) -> None:
         total = sum(len(state.records) for state in self._states.values())
         while total > MAX_CACHED_RECORDS and self._states:
             _, state = self._states.popitem(last=False)
             total -= len(state.records)
-
-
-def _taken(calls: Iterable[Call]) -> dict[str, Any]:
-    """Return what the statistics are to take back, as it is stored."""
-    taken: dict[str, stats.TakenBack] = {}
-    for call in calls:
-        taken.setdefault(call.tool_name, stats.TakenBack(Counters(call.tool_name))).counters.count(
-            call
-        )
-    return stats.documents_of(taken)
 
 
 def enter_completed(

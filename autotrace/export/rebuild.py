@@ -38,11 +38,11 @@ from autotrace.export.vectors import TextVectors
 from autotrace.store import rebuild as repair
 from autotrace.store import timeline, traces
 from autotrace.store.connection import Connection
+from autotrace.store.counting import Recount
 from autotrace.store.embedder import Embedder
 from autotrace.store.log import Part, read_parts, replace_parts
 from autotrace.store.schema import Collections
 from autotrace.store.slots import Appender
-from autotrace.store.stats import Counters
 from autotrace.store.timeline import Entry
 
 _TRACES_AT_ONCE: Final = 64
@@ -140,7 +140,6 @@ class _Rebuild:
         self._progress = progress
         cursor = load_cursor(spool)
         self._under_way = None if cursor.pending is None else (cursor.writer, cursor.batch + 1)
-        self._counters: dict[str, dict[str, Counters]] = {}
         self._pending = _Pending()
         self._traces = 0
         self._tool_calls = 0
@@ -148,6 +147,7 @@ class _Rebuild:
 
     def run(self, collections: Collections) -> Rebuilt:
         space = self._embedder.space
+        self._recount = Recount(collections.state)
         collections = repair.begin(collections, self._store, space)
         logged = repair.logged_traces(collections.log)
         self._report(0, len(logged))
@@ -159,7 +159,7 @@ class _Rebuild:
                     self._write(collections)
             self._report(start + len(group), len(logged))
         self._write(collections)
-        repair.replace_stats(collections, self._counters)
+        repair.replace_stats(collections, self._recount.counters)
         repair.finish(collections, space)
         return Rebuilt(self._traces, self._tool_calls, space, self._refused_texts)
 
@@ -195,11 +195,7 @@ class _Rebuild:
         self._tool_calls += 1
         if _name_of(part) == self._under_way:
             return
-        call = call_of(record)
-        tools = self._counters.setdefault(part["writer"], {})
-        counters = tools.setdefault(call.tool_name, Counters(call.tool_name))
-        counters.batch = max(counters.batch, part["batch"])
-        counters.count(call)
+        self._recount.add(part["writer"], part["batch"], call_of(record))
 
     def _write(self, collections: Collections) -> None:
         pending, self._pending = self._pending, _Pending()

@@ -6,12 +6,13 @@ Spans of other instrumentations have been put in our own words before (dialects/
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Any, Final, Literal, cast
 
 from autotrace import semconv
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 from autotrace.models import ToolStatus
 from autotrace.store.stats import Call
+from autotrace.store.tool_names import bounded_name
 
 _TRACE_ID: Final = re.compile(f"{semconv.TRACE_ID_PREFIX}([0-9a-f]{{32}})-([0-9a-f]{{16}})")
 
@@ -86,21 +87,37 @@ def told_ns_of(record: SpanRecord) -> int:
 
 
 def tool_name_of(record: SpanRecord) -> str:
-    """Return the name of the tool that a tool span called."""
+    """Return the name of the tool that a tool span called, cut if it is too long."""
+    return bounded_name(_whole_tool_name(record))
+
+
+def _whole_tool_name(record: SpanRecord) -> str:
     name = record.get("attributes", {}).get(semconv.GEN_AI_TOOL_NAME)
     return str(name) if name else record.get("name", "").removeprefix(semconv.EXECUTE_TOOL).strip()
 
 
 def call_of(record: SpanRecord) -> Call:
     """Return what the statistics need of a tool span."""
+    name = _whole_tool_name(record)
     error_type = record.get("attributes", {}).get(semconv.ERROR_TYPE)
+    error = None if error_type is None else str(error_type)
+    short_name, short_error = bounded_name(name), None if error is None else bounded_name(error)
     return Call(
-        tool_name=tool_name_of(record),
+        tool_name=short_name,
         status=tool_status_of(record),
         duration_ms=duration_ms_of(record),
         ended_ns=record.get("end_ns", 0),
-        error_type=None if error_type is None else str(error_type),
+        error_type=short_error,
+        is_cut=(short_name, short_error) != (name, error),
+        sender=_sender_of(record),
     )
+
+
+def _sender_of(record: SpanRecord) -> str:
+    """Return the agent of the key that sent a record; empty for the store's own program."""
+    sender: Any = record.get("sender")
+    agent = cast("dict[str, Any]", sender).get("agent") if isinstance(sender, dict) else None
+    return bounded_name(agent) if isinstance(agent, str) else ""
 
 
 def decision_id_of(record: SpanRecord) -> str:

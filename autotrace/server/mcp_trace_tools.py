@@ -15,18 +15,17 @@ from autotrace.models import (
     ToolStatus,
     Trace,
 )
-from autotrace.reader import MAX_RECALL
+from autotrace.reader import MAX_PAGE, MAX_RECALL
 from autotrace.server.mcp_tool import Arguments, Desk, Tool
 from autotrace.server.rest_models import RecallAnswer, ToolStatsAnswer
+
+_DEFAULT_TOOLS: Final = 50
+"""Fewer than over REST: an agent puts the answer into its prompt."""
 
 # --- what they take
 
 
 TraceId = Annotated[str, Field(description="The trace, as trace_start returned it.")]
-
-
-class _Nothing(Arguments):
-    pass
 
 
 class _OneTrace(Arguments):
@@ -77,6 +76,15 @@ class _Recall(Arguments):
     limit: int = Field(default=10, ge=1, le=MAX_RECALL, description="How many at most.")
 
 
+class _ToolStats(Arguments):
+    limit: int = Field(
+        default=_DEFAULT_TOOLS, ge=1, le=MAX_PAGE, description="How many tools at most."
+    )
+    after: str | None = Field(
+        default=None, description="The last tool of the answer before, to get the next ones."
+    )
+
+
 # --- what they do
 
 
@@ -122,10 +130,9 @@ def _recall(desk: Desk, given: _Recall, by: Principal) -> RecallAnswer:
     return RecallAnswer(results=list(found), count=len(found))
 
 
-def _tool_stats(desk: Desk, given: _Nothing, by: Principal) -> ToolStatsAnswer:
-    del given, by
-    stats = desk.traces.tool_stats()
-    return ToolStatsAnswer(tool_stats=list(stats), count=len(stats))
+def _tool_stats(desk: Desk, given: _ToolStats, by: Principal) -> ToolStatsAnswer:
+    del by
+    return ToolStatsAnswer.of(desk.traces.tool_stats(limit=given.limit, after=given.after))
 
 
 TRACE_TOOLS: Final[tuple[Tool[Any], ...]] = (
@@ -191,9 +198,10 @@ TRACE_TOOLS: Final[tuple[Tool[Any], ...]] = (
     Tool(
         name="tool_stats",
         title="See how tools do",
-        description="Return statistics of every tool that was ever recorded: calls, success rate, "
-        "durations, kinds of errors. Use it to choose between tools, or to expect failures.",
-        arguments=_Nothing,
+        description="Return statistics of the tools that were recorded, the most used first: "
+        "calls, success rate, durations, kinds of errors; `others` counts all further ones. Use it "
+        "to choose between tools, or to expect failures.",
+        arguments=_ToolStats,
         answer=ToolStatsAnswer,
         run=_tool_stats,
         changes=False,

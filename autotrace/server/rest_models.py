@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
-from autotrace.models import Decision, RecallResult, ToolStats, TraceSummary
+from autotrace.models import Decision, RecallResult, ToolStats, ToolStatsPage, TraceSummary
 from autotrace.reader import MAX_RECALL
 from autotrace.service.traces import MAX_DURATION_MS
 
@@ -130,10 +130,24 @@ class RecallAnswer(BaseModel):
 
 
 class ToolStatsAnswer(BaseModel):
-    """Statistics of every tool, the most used first."""
+    """A page of the statistics of tools, the most used first."""
 
     tool_stats: list[ToolStats]
     count: int
+    left_out: int = Field(
+        default=0, description="How many tools come after this page: `after` the last one of it."
+    )
+    others: ToolStats | None = Field(
+        default=None,
+        description="All calls of the tools left out, and of tools that are not counted by name, "
+        "together; null: there are none.",
+    )
+
+    @classmethod
+    def of(cls, page: ToolStatsPage) -> Self:
+        """Make the answer of a page."""
+        tools, others, left_out = page
+        return cls(tool_stats=tools, count=len(tools), left_out=left_out, others=others)
 
 
 class TracesAnswer(BaseModel):

@@ -14,7 +14,7 @@ from autotrace.models import (
     Trace,
     TraceStatus,
 )
-from autotrace.reader import MAX_PAGE
+from autotrace.reader import DEFAULT_TOOLS, MAX_PAGE
 from autotrace.server import examples
 from autotrace.server.auth import Caller
 from autotrace.server.context import Here
@@ -110,11 +110,19 @@ def recall(body: RecallBody, caller: Caller, here: Here) -> RecallAnswer:
 
 # Before the route of one trace, which would take this for an id.
 @router.get("/tool_stats", summary="How tools do", responses=_answers(examples.TOOL_STATS))
-def tool_stats(caller: Caller, here: Here) -> ToolStatsAnswer:
-    """Return the statistics of every tool across all traces, the most used first."""
+def tool_stats(
+    caller: Caller,
+    here: Here,
+    limit: Annotated[
+        int, Between(1, MAX_PAGE), Query(description="Size of a page.")
+    ] = DEFAULT_TOOLS,
+    after: Annotated[
+        str | None, Query(description="Name of the last tool of the page before.")
+    ] = None,
+) -> ToolStatsAnswer:
+    """Return the statistics of tools across all traces, the most used first."""
     with here.using(caller) as tenant:
-        found = tenant.traces.tool_stats()
-    return ToolStatsAnswer(tool_stats=list(found), count=len(found))
+        return ToolStatsAnswer.of(tenant.traces.tool_stats(limit=limit, after=after))
 
 
 @router.get("", summary="List traces", responses=_answers(examples.TRACES, 404))

@@ -11,7 +11,8 @@ from typing import Final
 
 from autotrace.errors import StoreUnavailableError, TraceNotFoundError
 from autotrace.memory import Memory
-from autotrace.models import RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
+from autotrace.models import RecallResult, ToolStatsPage, Trace, TraceStatus, TraceSummary
+from autotrace.reader import DEFAULT_TOOLS
 from autotrace.service import told
 
 _ASK_AFTER_S: Final = 1.0
@@ -81,10 +82,10 @@ class TraceReading:
             query, success_only, limit, agent=agent, session_id=session_id, tools=tools
         )
 
-    def tool_stats(self) -> Sequence[ToolStats]:
-        """Return the statistics of every tool, most used first; see `Reader.tool_stats`."""
+    def tool_stats(self, *, limit: int = DEFAULT_TOOLS, after: str | None = None) -> ToolStatsPage:
+        """Return a page of the statistics of tools; see `Reader.tool_stats_page`."""
         self._catch_up()
-        return self.memory.reader.tool_stats()
+        return self.memory.reader.tool_stats_page(limit=limit, after=after)
 
     def _catch_up(self) -> bool:
         """Wait for the store to take in what was recorded; tell whether it has."""

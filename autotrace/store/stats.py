@@ -12,6 +12,8 @@ What a deleted trace had added is taken back by a record of its own, since a wri
 `stats/-/{part}`, named after the part of the log that deletes. Where no other writer can be, these
 are put together in one, `stats/-/all`. They are exact, but for the shortest and the longest
 duration beyond a second, which may then be off by 0.5 %.
+
+Senders choose the names of tools, so their number is bounded: see tool_names.py.
 """
 
 from __future__ import annotations
@@ -20,15 +22,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
-from autotrace.models import ToolStats, ToolStatus
+from autotrace.models import ToolStats, ToolStatsPage, ToolStatus
 from autotrace.store.schema import Collection, add, document_of, documents, upsert
 from autotrace.store.times import utc
+from autotrace.store.tool_names import OTHER_TOOLS, bounded_name
 
 STATS_PREFIX: Final = "stats/"
 _TAKEN_PREFIX: Final = f"{STATS_PREFIX}-/"
 _TAKEN_ALL: Final = f"{_TAKEN_PREFIX}all"
 MAX_ERROR_TYPES: Final = 50
 """Error types counted by name for one tool; further ones are counted as `other`."""
+MAX_SHOWN_ERROR_TYPES: Final = 20
+"""Error types of one tool in an answer, the most frequent; the rest is added up as `other`."""
 OTHER: Final = "other"
 
 
@@ -40,6 +45,10 @@ class Call(NamedTuple):
     duration_ms: int
     ended_ns: int
     error_type: str | None
+    is_cut: bool = False
+    """Whether the name of the tool or of its error was too long."""
+    sender: str = ""
+    """Agent of the key that sent it; empty for a program that records into its own store."""
 
 
 @dataclass
@@ -58,6 +67,10 @@ class Counters:
     error_types: dict[str, int] = field(default_factory=dict[str, int])
     durations: dict[str, int] = field(default_factory=dict[str, int])
     """How many calls took how many milliseconds (rounded as said above); keys are JSON's."""
+    since: int = 0
+    """The writer's batch from which on the tool is counted under its name."""
+    sender: str = ""
+    """Who recorded the call by which the tool got its name; empty: the store's owner."""
 
     def count(self, call: Call) -> None:
         """Count one call."""
@@ -126,7 +139,7 @@ class Counters:
             p99_duration_ms=p99,
             error_count=self.errors,
             timeout_count=self.timeouts,
-            error_types=dict(sorted(self.error_types.items())),
+            error_types=_most_frequent(self.error_types),
             last_used_at=utc(self.last_ns),
         )
 
@@ -158,6 +171,13 @@ class Totals(NamedTuple):
     taken: dict[str, TakenBack]
     """By tool."""
 
+    def place_of(self, writer: str, batch: int, call: Call) -> str | None:
+        """Return the name under which a writer has counted a call of a batch; None: not yet."""
+        named = self.writers.get((writer, call.tool_name))
+        place = OTHER_TOOLS if named is None or batch < named.since else call.tool_name
+        counters = self.writers.get((writer, place))
+        return None if counters is None or counters.batch < batch else place
+
     def by_tool(self) -> dict[str, Counters]:
         """Return what is counted of each tool, by all writers."""
         merged: dict[str, Counters] = {}
@@ -167,6 +187,16 @@ class Totals(NamedTuple):
             tool: counters.without(self.taken[tool]) if tool in self.taken else counters
             for tool, counters in merged.items()
         }
+
+
+def _most_frequent(types: Mapping[str, int]) -> dict[str, int]:
+    """Return the most frequent error types by name, the rest as `other`."""
+    if len(types) <= MAX_SHOWN_ERROR_TYPES:
+        return dict(sorted(types.items()))
+    frequent = sorted(types.items(), key=lambda item: (-item[1], item[0]))
+    shown = dict(sorted(frequent[: MAX_SHOWN_ERROR_TYPES - 1]))
+    rest = sum(number for _, number in frequent[MAX_SHOWN_ERROR_TYPES - 1 :])
+    return shown | {OTHER: shown.get(OTHER, 0) + rest}
 
 
 def _less(counts: Mapping[str, int], less: Mapping[str, int]) -> dict[str, int]:
@@ -225,9 +255,41 @@ def recount(calls: Iterable[Call]) -> list[ToolStats]:
     return _sorted(counters)
 
 
-def read_stats(state: Collection) -> list[ToolStats]:
-    """Return the statistics of every tool over all writers, most used first."""
-    return _sorted(read_totals(state).by_tool())
+class UnknownToolError(LookupError):
+    """A tool is not counted by name."""
+
+
+def read_page(
+    state: Collection, limit: int | None = None, after: str | None = None
+) -> ToolStatsPage:
+    """Return a page of the statistics over all writers.
+
+    Args:
+        state: Where the statistics are kept.
+        limit: How many tools at most; None: all.
+        after: Name of the last tool of the page before.
+
+    Raises:
+        UnknownToolError: `after` is not a tool that is counted by name.
+    """
+    counted = read_totals(state).by_tool()
+    unnamed = counted.pop(OTHER_TOOLS, Counters(OTHER_TOOLS))
+    ordered = sorted((c for c in counted.values() if c.calls > 0), key=lambda c: (-c.calls, c.tool))
+    start = 0
+    if after is not None:
+        names = [c.tool for c in ordered]
+        if after not in names:
+            raise UnknownToolError(after)
+        start = names.index(after) + 1
+    end = len(ordered) if limit is None else start + limit
+    rest = Counters(OTHER_TOOLS)
+    for counters in (*ordered[end:], unnamed):
+        rest.merge(counters)
+    return ToolStatsPage(
+        tools=[c.to_model() for c in ordered[start:end]],
+        others=rest.to_model() if rest.calls > 0 else None,
+        left_out=max(0, len(ordered) - end),
+    )
 
 
 def read_totals(state: Collection) -> Totals:
@@ -240,7 +302,11 @@ def read_totals(state: Collection) -> Totals:
         else:
             writer = record_id.removeprefix(STATS_PREFIX).partition("/")[0]
             counters = Counters(**document)
-            totals.writers[writer, counters.tool] = counters
+            name = bounded_name(counters.tool)
+            # Of an older version's record under a longer name, the later one goes on from there.
+            if name == counters.tool or (writer, name) not in totals.writers:
+                counters.tool = name
+                totals.writers[writer, name] = counters
     covered = taken.get(_TAKEN_ALL, {}).get("covers", ())
     for record_id, document in taken.items():
         if record_id not in covered:
@@ -282,12 +348,17 @@ def fold(state: Collection, part: str) -> None:
 
 def documents_of(taken: Mapping[str, TakenBack]) -> dict[str, Any]:
     """Return what is taken back as it is stored."""
-    return {tool: asdict(of_tool) for tool, of_tool in taken.items()}
+    return {
+        tool: asdict(of_tool) | {"counters": _document_of(of_tool.counters)}
+        for tool, of_tool in taken.items()
+    }
 
 
 def _taken_of(document: Mapping[str, Any]) -> dict[str, TakenBack]:
     return {
-        tool: TakenBack(Counters(**fields["counters"]), fields["up_to_ns"], fields["last_ns"])
+        bounded_name(tool): TakenBack(
+            Counters(**fields["counters"]), fields["up_to_ns"], fields["last_ns"]
+        )
         for tool, fields in document["tools"].items()
     }
 
@@ -300,20 +371,14 @@ def _merge_taken(into: dict[str, TakenBack], more: Mapping[str, TakenBack]) -> N
             into[tool] = taken
 
 
-def read_writer(state: Collection, writer: str) -> dict[str, Counters]:
-    """Return one writer's counters by tool."""
-    prefix = f"{STATS_PREFIX}{writer}/"
-    return {
-        counters.tool: counters
-        for record_id, document in _read(state)
-        if record_id.startswith(prefix)
-        for counters in [Counters(**document)]
-    }
-
-
 def write_counters(state: Collection, writer: str, changed: Iterable[Counters]) -> None:
     """Store the counters of a writer that have changed."""
-    upsert(state, {f"{STATS_PREFIX}{writer}/{c.tool}": asdict(c) for c in changed})
+    upsert(state, {f"{STATS_PREFIX}{writer}/{c.tool}": _document_of(c) for c in changed})
+
+
+def _document_of(counters: Counters) -> dict[str, Any]:
+    # Without what says nothing, so that an older version reads it as long as it can.
+    return {k: v for k, v in asdict(counters).items() if v or k not in ("since", "sender")}
 
 
 def _read(state: Collection) -> Iterable[tuple[str, Any]]:

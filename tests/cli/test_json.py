@@ -107,7 +107,8 @@ def test_tools_are_the_statistics_of_every_tool(answer: Answer) -> None:
     document = answer("tools")
 
     by_name = {stats["tool_name"]: stats for stats in document["tool_stats"]}
-    assert set(document) == {"tool_stats", "count"}
+    assert set(document) == {"tool_stats", "count", "left_out", "others"}
+    assert (document["left_out"], document["others"]) == (0, None)
     assert document["count"] == len(by_name) == 6
     assert set(by_name["web_search"]) == set(ToolStats.model_fields)
     assert by_name["web_search"]["success_rate"] == 1.0

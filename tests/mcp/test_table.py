@@ -53,7 +53,7 @@ CONTRACT = {
     "trace_complete": ({"trace_id", "outcome", "success"}, set[str]()),
     "trace_get": ({"trace_id"}, set[str]()),
     "trace_recall": ({"query"}, {"success_only", "limit"}),
-    "tool_stats": (set[str](), set[str]()),
+    "tool_stats": (set[str](), {"limit", "after"}),
 }
 """What each tool requires, and what it takes beside that."""
 

@@ -262,6 +262,29 @@ def test_recall_finds_what_succeeded_unless_asked_for_all(app: App) -> None:
     assert len(found(limit=1)) == 1
 
 
+def test_tool_stats_come_in_pages_and_the_rest_is_counted_together(app: App) -> None:
+    ann = app.client()
+    trace_id = ann.post(f"{TRACES}/start", {"task": "t", "session_id": "s"}).json()["trace_id"]
+    for tool in ("a", "a", "b", "b", "b", "c"):
+        ann.post(f"{TRACES}/{trace_id}/tool_call", CALL | {"tool_name": f"paged-{tool}"})
+    whole = ann.get(f"{TRACES}/tool_stats").json()
+    names = [tool["tool_name"] for tool in whole["tool_stats"]]
+    calls = sum(tool["call_count"] for tool in whole["tool_stats"])
+    assert (whole["left_out"], whole["others"]) == (0, None)
+
+    answer = ann.get(f"{TRACES}/tool_stats?limit=1&after={names[0]}").json()
+
+    (shown,) = answer["tool_stats"]
+    assert (shown["tool_name"], answer["count"]) == (names[1], 1)
+    assert answer["left_out"] == len(names) - 2
+    before = whole["tool_stats"][0]["call_count"]
+    assert answer["others"]["call_count"] + shown["call_count"] + before == calls
+    for wrong in ("limit=0", "limit=1001", "after=nothing"):
+        refused = ann.get(f"{TRACES}/tool_stats?{wrong}")
+        assert refused.status_code == 422
+        assert wrong.partition("=")[0] in refused.text
+
+
 def test_tool_stats_count_every_call(app: App) -> None:
     ann = app.client()
     trace_id = ann.post(f"{TRACES}/start", {"task": "t", "session_id": "s"}).json()["trace_id"]

@@ -377,7 +377,7 @@ def test_a_batch_under_way_when_its_drainer_died_is_counted_once(
     assert rebuilt.tool_calls == (5 if crashing is crash_halfway else 8)
     connection = open_connection(load_settings(**options), None)
     with connection.reading() as collections:
-        counted = stats.read_stats(collections.state)
+        counted = stats.read_page(collections.state).tools
     connection.close()
     assert counted == stats.recount(call_of(tool_span(number)) for number in range(1, 9))
 

@@ -9,8 +9,8 @@ no dialect has to be known beforehand.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from autotrace.export.dialects import keys
@@ -37,18 +37,57 @@ class Answer:
     failed: bool = False
 
 
-@dataclass
+class _Lines:
+    """Texts that make one, joined when it is asked for: there may be many."""
+
+    def __init__(self, text: str) -> None:
+        self._parts = [text] if text else []
+        self._joined: str | None = text
+
+    def add(self, text: str) -> None:
+        """Append a text, on a line of its own."""
+        if text or self._parts:
+            self._parts.append(text)
+            self._joined = None
+
+    def joined(self) -> str:
+        """Return the whole."""
+        if self._joined is None:
+            self._joined = "\n".join(self._parts)
+        return self._joined
+
+    def is_one(self, text: str) -> bool:
+        """Tell whether a text is the whole, of one part."""
+        return self._parts == [text]
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+
 class Message:
     """One message of a conversation."""
 
-    role: str
-    text: str = ""
-    thought: str = ""
-    calls: list[Call] = field(default_factory=list[Call])
-    answers: list[Answer] = field(default_factory=list[Answer])
+    def __init__(
+        self, role: str, text: str = "", thought: str = "", calls: Iterable[Call] = ()
+    ) -> None:
+        self.role = role
+        self.said = _Lines(text)
+        self.thoughts = _Lines(thought)
+        self.calls = list(calls)
+        self.answers: list[Answer] = []
+
+    @property
+    def text(self) -> str:
+        """What is said in it."""
+        return self.said.joined()
+
+    @property
+    def thought(self) -> str:
+        """What its author thought before."""
+        return self.thoughts.joined()
 
     def __bool__(self) -> bool:
-        return bool(self.text or self.thought or self.calls or self.answers)
+        return bool(self.said or self.thoughts or self.calls or self.answers)
 
 
 _ROLES: Final = {
@@ -82,7 +121,8 @@ _PART_TYPES: Final = _CALL_TYPES | _ANSWER_TYPES
 _MAX_DEPTH: Final = 12
 _MAX_KEY: Final = 200
 """Characters of the key of a leaf; a longer one is nobody's."""
-_SUMMARY_REPR: Final = re.compile(r"Summary\(text=(['\"])(.*?)\1, type=", re.DOTALL)
+_SUMMARY_REPR: Final = re.compile(r"Summary\(text=(['\"])(.*?)(?:(?P<end>\1, type=)|\Z)", re.DOTALL)
+"""Without its end it goes on to that of the text, as `texts._MANAGED_TASK` does."""
 _LISTS: Final = ("messages", "contents", "choices", "generations")
 _HOLDERS: Final = ("inputs", "outputs", "output", "input", "new_message", "update", "response")
 
@@ -223,6 +263,8 @@ def _is_pair(listed: list[Any]) -> bool:
 
 
 def _of_object(held: dict[str, Any], role: str, depth: int) -> Iterator[Message]:
+    if depth > _MAX_DEPTH:
+        return
     if _type_of(held) in _ROLES and mapping(held.get("data")) is not None:
         inner = {"type": held["type"], **held["data"]}
         yield from _of_object(inner, role, depth + 1)
@@ -269,7 +311,7 @@ def _message(held: dict[str, Any], role: str) -> Message:
         if not parts and "toolResult" not in str(content)[:200]:
             failed = held.get("status") == "error"
             message.answers.append(
-                Answer(content, _text_or_none(call_id), held.get("name"), failed)
+                Answer(content, _text_or_none(call_id), _text_or_none(held.get("name")), failed)
             )
             return message
     if _type_of(held) in _CALL_TYPES | _ANSWER_TYPES | _THOUGHT_TYPES and "role" not in held:
@@ -291,8 +333,8 @@ def _message(held: dict[str, Any], role: str) -> Message:
         message.calls += [call for call in _calls(part) if call.call_id not in known]
     extra = mapping(held.get("additional_kwargs")) or held
     reasoning = find(held, ("reasoning_content", "reasoning")) or extra.get("reasoning_content")
-    if isinstance(reasoning, str) and not message.thought:
-        message.thought = reasoning
+    if isinstance(reasoning, str) and not message.thoughts:
+        message.thoughts.add(reasoning)
     return message
 
 
@@ -303,10 +345,11 @@ def _type_of(part: Any) -> str | None:
 
 def _add_text(message: Message, text: str) -> None:
     if text.startswith("ResponseReasoningItem("):
-        found = _SUMMARY_REPR.search(text)
-        message.thought = message.thought or (found[2] if found else "")
-    elif not text.startswith("ResponseFunctionToolCall(") and text != message.text:
-        message.text = f"{message.text}\n{text}" if message.text else text
+        found = None if message.thoughts else _SUMMARY_REPR.search(text)
+        if found and found["end"]:
+            message.thoughts.add(found[2])
+    elif not text.startswith("ResponseFunctionToolCall(") and not message.said.is_one(text):
+        message.said.add(text)
 
 
 def _add_part(message: Message, part: Any) -> None:
@@ -327,8 +370,7 @@ def _add_part(message: Message, part: Any) -> None:
     elif (answer := _answer(inside)) is not None:
         message.answers.append(answer)
     elif kind in _THOUGHT_TYPES or inside.get("thought") is True or "reasoningContent" in inside:
-        thought = _plain_text(inside)
-        message.thought = f"{message.thought}\n{thought}" if message.thought else thought
+        message.thoughts.add(_plain_text(inside))
     elif kind in _TEXT_TYPES or kind is None:
         text = find(inside, ("text", "content"))
         if isinstance(text, str):
@@ -350,15 +392,15 @@ def _plain_text(value: Any, depth: int = 0) -> str:
     return "" if found is None else _plain_text(found, depth + 1)
 
 
-def _calls(part: Any) -> Iterator[Call]:
+def _calls(part: Any, depth: int = 0) -> Iterator[Call]:
     """Yield the call that a part is, if it is one."""
     inside = mapping(part)
-    if inside is None:
+    if inside is None or depth > _MAX_DEPTH:
         return
     for name in ("tool_call", "function_call", "functionCall", "toolUse"):
         wrapped = mapping(inside.get(name))
         if wrapped is not None:
-            yield from _calls({"type": "tool_call", **wrapped})
+            yield from _calls({"type": "tool_call", **wrapped}, depth + 1)
             return
     function = mapping(inside.get("function")) or {}
     name = find(function, ("name",)) or find(inside, ("name", "toolName", "tool_name"))
@@ -374,11 +416,13 @@ def _calls(part: Any) -> Iterator[Call]:
         yield Call(name, arguments_of(arguments), _text_or_none(call_id))
 
 
-def _answer(inside: dict[str, Any]) -> Answer | None:
+def _answer(inside: dict[str, Any], depth: int = 0) -> Answer | None:
+    if depth > _MAX_DEPTH:
+        return None
     for name in ("toolResult", "function_response", "functionResponse"):
         wrapped = mapping(inside.get(name))
         if wrapped is not None:
-            return _answer({"type": "tool_result", **wrapped})
+            return _answer({"type": "tool_result", **wrapped}, depth + 1)
     if _type_of(inside) not in _ANSWER_TYPES:
         return None
     call_id = find(

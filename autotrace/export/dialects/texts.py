@@ -40,8 +40,11 @@ _ANSWERED: Final = (
     "content",
 )
 _USELESS_TYPES: Final = frozenset({"_OTHER", "tool_error", "TOOL_ERROR", "error"})
-_MANAGED_TASK: Final = re.compile(r"\nTask:\n(.*?)\n---\n", re.DOTALL)
-"""What an agent is asked whom another one manages, in the middle of a prompt."""
+_MANAGED_TASK: Final = re.compile(r"\nTask:\n(.*?)(?:(?P<end>\n---\n)|\Z)", re.DOTALL)
+"""What an agent is asked whom another one manages, in the middle of a prompt.
+
+Without its end it goes on to that of the text, so that it is not looked for behind each beginning.
+"""
 _REDACTED: Final = "details are redacted"
 _NAME_PREFIXES: Final = ("invoke_agent ", "invoke_workflow ", "agent_run [", "invocation [")
 _NAME_SUFFIXES: Final = (".run", ".agent", ".workflow", "]", "._execute_core")
@@ -88,7 +91,7 @@ def _asked(record: SpanRecord) -> str | None:
         return None
     asked = _asked_in(value)
     inner = _MANAGED_TASK.search(asked) if record.get("scope") == keys.SMOLAGENTS_SCOPE else None
-    return asked if inner is None else inner[1].strip()
+    return asked if inner is None or inner["end"] is None else inner[1].strip()
 
 
 def _asked_in(value: Any) -> str:

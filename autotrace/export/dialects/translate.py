@@ -9,9 +9,10 @@ no span, but were asked for by a model and answered, get one.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ from autotrace.export.records import STATUS_ERROR, SpanRecord
 _KEPT: Final = frozenset({"trace", "id", "parent", "name", "start_ns", "end_ns"})
 _MAX_CALLS: Final = 1000
 """How many calls one answer of a model may ask for."""
+_MAX_SHARED_CHARS: Final = 10_000
+"""How much of the failure of a run is said of each call that it has cut short."""
 _LOOK_AHEAD: Final = 64
 """Among how many calls of a tool one with the same arguments is looked for."""
 _NO_FAILURE: Final = ("Command(", "ParentCommand(")
@@ -214,6 +217,12 @@ class _Translator:
             },
         )
 
+    @cached_property
+    def _failure(self) -> tuple[str | None, str | None]:
+        """How the run failed, as it is said of the calls that it has cut short."""
+        error, kind = (None, None) if self._failing is None else failure_of(self._failing)
+        return error and error[:_MAX_SHARED_CHARS], kind and kind[:_MAX_SHARED_CHARS]
+
     def _find_failing(self) -> SpanRecord | None:
         """Return the span whose failure is that of the run: a tool's alone is not."""
         candidates = [self._run.opener]
@@ -270,13 +279,13 @@ class _Translator:
         for index, turn in enumerate(self._turns):
             calls = [
                 c for c in turn.calls if not is_handoff(c.name) and c.name != keys.FINAL_ANSWER
-            ]
+            ][:_MAX_CALLS]
             if not calls:
                 continue
             following = self._turns[index + 1] if index + 1 < len(self._turns) else None
-            answers = _new_answers(turn, following)
+            answers = _Answers(_new_answers(turn, following))
             for number, call in enumerate(calls):
-                answer = _take_answer(answers, call, alone=len(calls) == 1)
+                answer = answers.take(call, alone=len(calls) == 1)
                 tool = open_tools.take(call)
                 if tool is not None:
                     tool.hear(call, answer)
@@ -304,8 +313,10 @@ class _Translator:
         }
         result, failed = (None, True) if answer is None else result_of(answer.content)
         failed |= answer is not None and answer.failed
-        failing = place if self._failing is None or answer is not None else self._failing
-        error, kind = failure_of(failing, result) if failed else (None, None)
+        error, kind = None, None
+        if failed:
+            cut_short = answer is None and self._failing is not None
+            error, kind = self._failure if cut_short else failure_of(place, result)
         return _tool_record(
             place, call.name, call.call_id, call.arguments, result, failed, error, kind
         )
@@ -354,26 +365,49 @@ def _new_answers(turn: _Turn, following: _Turn | None) -> list[Answer]:
     return after[before:] if len(after) > before else list(after)
 
 
-def _take_answer(answers: list[Answer], call: Call, *, alone: bool) -> Answer | None:
-    found = [a for a in answers if call.call_id and a.call_id == call.call_id]
-    if not found:
-        found = [a for a in answers if a.name == call.name]
-    if not found and (alone or not any(a.name for a in answers)):
-        found = [a for a in answers if a.name is None]
-    if not found:
+class _Answers:
+    """Answers of tools that no call has been found for yet."""
+
+    def __init__(self, answers: Iterable[Answer]) -> None:
+        self._left = dict(enumerate(answers))
+        self._named = sum(bool(answer.name) for answer in self._left.values())
+        self._by_id: dict[str, deque[int]] = {}
+        self._by_name: dict[str | None, deque[int]] = {}
+        for number, answer in self._left.items():
+            if answer.call_id:
+                self._by_id.setdefault(answer.call_id, deque()).append(number)
+            self._by_name.setdefault(answer.name, deque()).append(number)
+
+    def take(self, call: Call, *, alone: bool) -> Answer | None:
+        """Return the answer to a call: by id, by the name of the tool, or the next without one."""
+        found = self._first(self._by_id.get(call.call_id or ""))
+        if found is None:
+            found = self._first(self._by_name.get(call.name))
+        if found is None and (alone or not self._named):
+            found = self._first(self._by_name.get(None))
+        if found is None:
+            return None
+        answer = self._left.pop(found)
+        self._named -= bool(answer.name)
+        return answer
+
+    def _first(self, numbers: deque[int] | None) -> int | None:
+        while numbers:
+            number = numbers.popleft()
+            if number in self._left:
+                return number
         return None
-    answers.remove(found[0])
-    return found[0]
 
 
 class _OpenTools:
     """Tool calls that no request of a model has been found for yet."""
 
     def __init__(self, tools: Iterable[_ToolSpan]) -> None:
-        self._by_name: dict[str, dict[int, _ToolSpan]] = {}
+        # Ordered: to look for the first key of a dict takes longer the more were deleted before it.
+        self._by_name: dict[str, OrderedDict[int, _ToolSpan]] = {}
         self._by_call_id: dict[tuple[str, str], deque[_ToolSpan]] = {}
         for tool in tools:
-            self._by_name.setdefault(tool.name, {})[id(tool)] = tool
+            self._by_name.setdefault(tool.name, OrderedDict())[id(tool)] = tool
             if tool.call_id is not None:
                 self._by_call_id.setdefault((tool.name, tool.call_id), deque()).append(tool)
 

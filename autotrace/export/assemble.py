@@ -21,8 +21,11 @@ Rules:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
 from typing import Any, Final
 
 import orjson
@@ -42,6 +45,7 @@ from autotrace.export.roles import (
     tool_status_of,
     trace_id_of,
 )
+from autotrace.export.running import Running
 from autotrace.models import Step, ToolCall, Trace, TraceStatus
 from autotrace.store.times import utc
 from autotrace.store.traces import Summary
@@ -197,11 +201,11 @@ class Tree:
         if not self._owners or self.roles[orphan["id"]] in TASKS:
             return None
         self.guessed = True
-        start = orphan.get("start_ns", 0)
-        running = [
-            task for task in self._owners if task["start_ns"] <= start <= task.get("end_ns", start)
-        ]
-        return (running[-1] if running else self._owners[0])["id"]
+        return (self._running.at(orphan.get("start_ns", 0)) or self._owners[0])["id"]
+
+    @cached_property
+    def _running(self) -> Running:
+        return Running(self._owners)
 
 
 def _supersedes(record: SpanRecord, known: SpanRecord) -> bool:
@@ -292,6 +296,8 @@ def _steps(tree: Tree, task: SpanRecord) -> list[Step]:
                 step_id_of(outer) if outer and tree.roles[outer["id"]] == "step" else None,
             )
     in_order = list(steps.values())
+    # The latest start of any step up to each one: it never falls, so that it can be searched.
+    starts_ns = list(accumulate((step.start_ns for step in in_order), max))
     implicit: _OpenStep | None = None
     for record in members:
         if tree.roles[record["id"]] != "tool":
@@ -299,7 +305,8 @@ def _steps(tree: Tree, task: SpanRecord) -> list[Step]:
         owner = tree.nearest(record, ("step", "task"))
         step = steps.get(owner["id"]) if owner else None
         if step is None:
-            step = _latest(in_order, told_ns_of(record))
+            begun = bisect_right(starts_ns, told_ns_of(record))
+            step = in_order[begun - 1] if begun else None
         if step is None:
             if implicit is None:
                 implicit_id = f"{semconv.STEP_ID_PREFIX}{task['trace']}-{task['id']}"
@@ -309,15 +316,6 @@ def _steps(tree: Tree, task: SpanRecord) -> list[Step]:
     if implicit is not None:
         in_order.insert(0, implicit)
     return [_step(step) for step in in_order]
-
-
-def _latest(steps: list[_OpenStep], at_ns: int) -> _OpenStep | None:
-    latest: _OpenStep | None = None
-    for step in steps:
-        if step.start_ns > at_ns:
-            break
-        latest = step
-    return latest
 
 
 def _step(step: _OpenStep) -> Step:

@@ -26,11 +26,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from autotrace import semconv
+from autotrace.export import fields
 from autotrace.export.dialects import translate
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 from autotrace.export.roles import (
@@ -40,6 +41,7 @@ from autotrace.export.roles import (
     is_rejection,
     role_of,
     step_id_of,
+    task_of,
     told_ns_of,
     tool_name_of,
     tool_status_of,
@@ -74,7 +76,7 @@ def calls_in(records: Sequence[SpanRecord]) -> list[SpanRecord]:
     """Return every tool call among the records of one OpenTelemetry trace, in our own words."""
     if any("scope" in record for record in records):
         return Tree(records).calls()
-    return [record for record in records if role_of(record) == "tool"]
+    return [fields.conformed(record) for record in records if role_of(record) == "tool"]
 
 
 class Tree:
@@ -86,7 +88,7 @@ class Tree:
         self.erased: set[str] = set()
         """Span ids of the tasks whose traces were deleted."""
         for record in records:
-            self._merge(record)
+            self._merge(fields.conformed(record))
         self.is_translated = any("scope" in record for record in self.spans.values())
         """Whether spans of other instrumentations were put in our own words."""
         if self.is_translated:
@@ -225,22 +227,21 @@ def _order(record: SpanRecord) -> tuple[int, int, str]:
 
 def build_trace(tree: Tree, task: SpanRecord) -> Trace:
     """Build the trace of one task of a tree."""
-    attributes = task.get("attributes", {})
     status, success, outcome, ended_ns = _completion(tree, task)
     parent = tree.nearest(task, TASKS)
     return Trace(
         trace_id=trace_id_of(task),
-        task=_text(attributes.get(semconv.TASK)) or "",
+        task=task_of(task),
         status=status,
         success=success,
         outcome=outcome,
         steps=_steps(tree, task),
         created_at=utc(task["start_ns"]),
         completed_at=None if ended_ns is None else utc(ended_ns),
-        session_id=_text(attributes.get(semconv.GEN_AI_CONVERSATION_ID)),
-        agent=_text(attributes.get(semconv.GEN_AI_AGENT_NAME)),
+        session_id=fields.text(task, semconv.GEN_AI_CONVERSATION_ID),
+        agent=fields.text(task, semconv.GEN_AI_AGENT_NAME),
         parent_trace_id=None if parent is None else trace_id_of(parent),
-        triggered_by_memory_id=_text(attributes.get(semconv.TRIGGERED_BY_MEMORY_ID)),
+        triggered_by_memory_id=fields.text(task, semconv.TRIGGERED_BY_MEMORY_ID),
     )
 
 
@@ -259,15 +260,14 @@ def _rejected(tree: Tree, task: SpanRecord) -> list[str]:
 def _completion(
     tree: Tree, task: SpanRecord
 ) -> tuple[TraceStatus, bool | None, str | None, int | None]:
-    attributes = task.get("attributes", {})
-    outcome = _text(attributes.get(semconv.OUTCOME))
+    outcome = fields.text(task, semconv.OUTCOME)
     if "end_ns" in task:
-        success = attributes.get(semconv.SUCCESS)
+        success = fields.flag(task, semconv.SUCCESS)
         if success is None:
             success = task.get("status") != STATUS_ERROR
         if outcome is None:
-            outcome = _text(task.get("message"))
-        return "completed", bool(success), outcome, task["end_ns"]
+            outcome = fields.as_text(task.get("message"))
+        return "completed", success, outcome, task["end_ns"]
     interruption = tree.interrupted.get(task["id"])
     if interruption is not None:
         return "interrupted", None, outcome, interruption.get("end_ns")
@@ -328,13 +328,11 @@ def _step(step: _OpenStep) -> Step:
             created_at=utc(step.start_ns),
             completed_at=max(call.ended_at for call in step.calls),
         )
-    attributes = record.get("attributes", {})
-    observations: list[Any] = attributes.get(semconv.OBSERVATIONS) or []
     return Step(
         step_id=step.step_id,
-        thought=_text(attributes.get(semconv.THOUGHT)) or "",
-        action=_text(attributes.get(semconv.ACTION)),
-        observations=[str(item) for item in observations],
+        thought=fields.text(record, semconv.THOUGHT) or "",
+        action=fields.text(record, semconv.ACTION),
+        observations=fields.texts(record, semconv.OBSERVATIONS),
         tool_calls=step.calls,
         error=_error_text(record),
         parent_step_id=step.parent_step_id,
@@ -344,20 +342,18 @@ def _step(step: _OpenStep) -> Step:
 
 
 def _tool_call(tree: Tree, record: SpanRecord) -> ToolCall:
-    attributes = record.get("attributes", {})
-    call_id = attributes.get(semconv.GEN_AI_TOOL_CALL_ID)
     outer = tree.nearest(record, ("tool", "step", "task"))
     status = tool_status_of(record)
     return ToolCall(
-        tool_call_id=str(call_id) if call_id else _call_id(record),
+        tool_call_id=_call_id(record),
         tool_name=tool_name_of(record),
-        arguments=_json(attributes.get(semconv.GEN_AI_TOOL_CALL_ARGUMENTS)),
-        result=_json(attributes.get(semconv.GEN_AI_TOOL_CALL_RESULT)),
+        arguments=fields.json_value(record, semconv.GEN_AI_TOOL_CALL_ARGUMENTS),
+        result=fields.json_value(record, semconv.GEN_AI_TOOL_CALL_RESULT),
         error=None if status == "success" else _error_text(record),
-        error_type=_text(attributes.get(semconv.ERROR_TYPE)),
+        error_type=fields.text(record, semconv.ERROR_TYPE),
         duration_ms=duration_ms_of(record),
         status=status,
-        memory_id=_text(attributes.get(semconv.TOOL_MEMORY_ID)),
+        memory_id=fields.text(record, semconv.TOOL_MEMORY_ID),
         parent_tool_call_id=(
             _call_id(outer) if outer is not None and tree.roles[outer["id"]] == "tool" else None
         ),
@@ -367,38 +363,23 @@ def _tool_call(tree: Tree, record: SpanRecord) -> ToolCall:
 
 
 def _call_id(record: SpanRecord) -> str:
-    call_id = record.get("attributes", {}).get(semconv.GEN_AI_TOOL_CALL_ID)
-    return str(call_id) if call_id else semconv.TOOL_CALL_ID_PREFIX + record["id"]
+    call_id = fields.text(record, semconv.GEN_AI_TOOL_CALL_ID)
+    return call_id or semconv.TOOL_CALL_ID_PREFIX + record["id"]
 
 
 def _error_text(record: SpanRecord) -> str | None:
     if record.get("status") != STATUS_ERROR:
         return None
-    if message := record.get("message"):
+    if message := fields.as_text(record.get("message")):
         return message
     for event in record.get("events", []):
         if event["name"] == semconv.EXCEPTION_EVENT:
-            return _text(event["attributes"].get(semconv.EXCEPTION_MESSAGE))
+            return fields.text(event, semconv.EXCEPTION_MESSAGE)
     return None
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _json(value: Any) -> Any:
-    """Read a JSON attribute; what another limit has cut to invalid JSON stays as its text."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return value
 
 
 def summarize(tree: Tree, task: SpanRecord) -> Summary:
     """Build the summary of one task's trace, as the store keeps it, from the records alone."""
-    attributes = task.get("attributes", {})
     status, success, outcome, ended_ns = _completion(tree, task)
     parent = tree.nearest(task, TASKS)
     roles = tree.roles
@@ -406,7 +387,7 @@ def summarize(tree: Tree, task: SpanRecord) -> Summary:
     tools = [tool_name_of(record) for record in members if roles[record["id"]] == "tool"]
     names = list(dict.fromkeys(tools)) if len(tools) > MAX_TOOL_SEQUENCE else None
     return {
-        "task": _text(attributes.get(semconv.TASK)) or "",
+        "task": task_of(task),
         "status": status,
         "success": success,
         "outcome": outcome,
@@ -416,9 +397,9 @@ def summarize(tree: Tree, task: SpanRecord) -> Summary:
         "tool_call_count": len(tools),
         "created_ns": task["start_ns"],
         "completed_ns": ended_ns,
-        "session_id": _text(attributes.get(semconv.GEN_AI_CONVERSATION_ID)),
-        "agent": _text(attributes.get(semconv.GEN_AI_AGENT_NAME)),
+        "session_id": fields.text(task, semconv.GEN_AI_CONVERSATION_ID),
+        "agent": fields.text(task, semconv.GEN_AI_AGENT_NAME),
         "parent_trace_id": None if parent is None else trace_id_of(parent),
-        "triggered_by_memory_id": _text(attributes.get(semconv.TRIGGERED_BY_MEMORY_ID)),
+        "triggered_by_memory_id": fields.text(task, semconv.TRIGGERED_BY_MEMORY_ID),
         "rejected_decisions": _rejected(tree, task),
     }

@@ -24,16 +24,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from autotrace import semconv
 from autotrace.errors import StoreUnavailableError
 from autotrace.export.assemble import Tree, summarize
 from autotrace.export.decision_index import DecisionIndex
 from autotrace.export.erase import finish, settle, unlist
+from autotrace.export.fields import conformed
 from autotrace.export.records import SpanRecord, is_lone_root
 from autotrace.export.roles import (
     call_of,
     decision_id_of,
     role_of,
+    task_of,
     trace_id_of,
 )
 from autotrace.export.trace_state import TraceState, new_parts, without_superseded
@@ -121,6 +122,7 @@ class Ingestor:
         Raises:
             StoreError: Nothing or a part is stored; store the batch again.
         """
+        records = [conformed(record) for record in records]
         vectors = TextVectors(self._embedder, lambda: self._count("unembedded_tasks"))
         # Before the lock is taken: it takes longer than the write.
         vectors.add(_texts_of_ended_tasks(records))
@@ -357,12 +359,11 @@ def _texts_of_ended_tasks(records: Iterable[SpanRecord]) -> Iterator[str]:
     for record in records:
         if "scope" in record:
             translated.setdefault(record["trace"], []).append(record)
-        attributes = record.get("attributes", {})
-        if semconv.TASK in attributes and "end_ns" in record:
-            yield str(attributes[semconv.TASK])
+        if role_of(record) == "task" and "end_ns" in record:
+            yield task_of(record)
     for of_trace in translated.values():
         for task in Tree(of_trace).tasks:
-            yield str(task["attributes"][semconv.TASK])  # pyright: ignore[reportTypedDictNotRequiredAccess] - a task has them
+            yield task_of(task)
 
 
 def _project(state: TraceState, projections: _Projections) -> None:

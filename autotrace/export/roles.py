@@ -9,6 +9,7 @@ import re
 from typing import Any, Final, Literal, cast
 
 from autotrace import semconv
+from autotrace.export import fields
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 from autotrace.models import ToolStatus
 from autotrace.store.stats import Call
@@ -16,24 +17,27 @@ from autotrace.store.tool_names import bounded_name
 
 _TRACE_ID: Final = re.compile(f"{semconv.TRACE_ID_PREFIX}([0-9a-f]{{32}})-([0-9a-f]{{16}})")
 
+MAX_DURATION_MS: Final = 366 * 24 * 60 * 60 * 1000
+"""The longest that a tool call may have taken: a year."""
+
 Role = Literal["task", "step", "tool", "decision", "erased", "other"]
-"""`decision` is an event of a decision: a decision has several spans. `erased` is a task whose
+"""`task` says what was asked: a span of that kind without a text opens no trace, and is `other`.
+`decision` is an event of a decision: a decision has several spans. `erased` is a task whose
 trace was deleted, which its own span does not say."""
 
 
 def role_of(record: SpanRecord) -> Role:
     """Tell what a span is about."""
-    attributes = record.get("attributes")
-    if not attributes:
+    if not record.get("attributes"):
         return "other"
-    kind = attributes.get(semconv.KIND)
-    if kind == semconv.KIND_TASK:
+    kind = fields.value(record, semconv.KIND)
+    if kind == semconv.KIND_TASK and fields.text(record, semconv.TASK) is not None:
         return "task"
     if kind == semconv.KIND_STEP:
         return "step"
-    if kind == semconv.KIND_DECISION and semconv.DECISION_ID in attributes:
+    if kind == semconv.KIND_DECISION and decision_id_of(record):
         return "decision"
-    operation = attributes.get(semconv.GEN_AI_OPERATION_NAME)
+    operation = fields.value(record, semconv.GEN_AI_OPERATION_NAME)
     if operation == semconv.EXECUTE_TOOL and "end_ns" in record:
         return "tool"
     return "other"
@@ -52,7 +56,7 @@ def span_of(trace_id: str) -> tuple[str, str] | None:
 
 def task_of(record: SpanRecord) -> str:
     """Return what a task span says was to be done."""
-    return str(record.get("attributes", {}).get(semconv.TASK) or "")
+    return fields.text(record, semconv.TASK) or ""
 
 
 def step_id_of(record: SpanRecord) -> str:
@@ -62,28 +66,28 @@ def step_id_of(record: SpanRecord) -> str:
 
 def tool_status_of(record: SpanRecord) -> ToolStatus:
     """Return how a tool call ended."""
-    attributes = record.get("attributes", {})
-    status = attributes.get(semconv.TOOL_STATUS)
+    status = fields.value(record, semconv.TOOL_STATUS)
     if status == "timeout":
         return "timeout"
     if (
         status == "error"
         or record.get("status") == STATUS_ERROR
-        or semconv.ERROR_TYPE in attributes
+        or semconv.ERROR_TYPE in fields.attributes(record)
     ):
         return "error"
     return "success"
 
 
 def duration_ms_of(record: SpanRecord) -> int:
-    """Return the duration of an ended span, rounded to whole milliseconds, never negative."""
-    return max(0, round((record.get("end_ns", 0) - record.get("start_ns", 0)) / 1e6))
+    """Return the duration of an ended span in whole milliseconds: from 0 to a year."""
+    lasted_ns = record.get("end_ns", 0) - record.get("start_ns", 0)
+    return min(max(0, round(lasted_ns / 1e6)), MAX_DURATION_MS)
 
 
 def told_ns_of(record: SpanRecord) -> int:
     """Return when it was known that this had begun: at its start, or when it was told of later."""
-    told_ns = record.get("attributes", {}).get(semconv.TOLD_NS)
-    return told_ns if type(told_ns) is int else record.get("start_ns", 0)
+    told_ns = fields.number(record, semconv.TOLD_NS)
+    return record.get("start_ns", 0) if told_ns is None else told_ns
 
 
 def tool_name_of(record: SpanRecord) -> str:
@@ -92,15 +96,16 @@ def tool_name_of(record: SpanRecord) -> str:
 
 
 def _whole_tool_name(record: SpanRecord) -> str:
-    name = record.get("attributes", {}).get(semconv.GEN_AI_TOOL_NAME)
-    return str(name) if name else record.get("name", "").removeprefix(semconv.EXECUTE_TOOL).strip()
+    if name := fields.text(record, semconv.GEN_AI_TOOL_NAME):
+        return name
+    span_name = fields.as_text(record.get("name")) or ""
+    return span_name.removeprefix(semconv.EXECUTE_TOOL).strip() or semconv.UNNAMED_TOOL
 
 
 def call_of(record: SpanRecord) -> Call:
     """Return what the statistics need of a tool span."""
     name = _whole_tool_name(record)
-    error_type = record.get("attributes", {}).get(semconv.ERROR_TYPE)
-    error = None if error_type is None else str(error_type)
+    error = fields.text(record, semconv.ERROR_TYPE)
     short_name, short_error = bounded_name(name), None if error is None else bounded_name(error)
     return Call(
         tool_name=short_name,
@@ -122,9 +127,9 @@ def _sender_of(record: SpanRecord) -> str:
 
 def decision_id_of(record: SpanRecord) -> str:
     """Return the id of the decision of which this span is an event."""
-    return str(record.get("attributes", {}).get(semconv.DECISION_ID))
+    return fields.text(record, semconv.DECISION_ID) or ""
 
 
 def is_rejection(record: SpanRecord) -> bool:
     """Tell whether an event of a decision is that a person has rejected it."""
-    return record.get("attributes", {}).get(semconv.DECISION_EVENT) == semconv.APPROVAL_REJECTED
+    return fields.value(record, semconv.DECISION_EVENT) == semconv.APPROVAL_REJECTED

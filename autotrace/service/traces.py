@@ -32,6 +32,7 @@ from autotrace.errors import (
 )
 from autotrace.export.otlp_in import Batch
 from autotrace.export.records import SpanRecord
+from autotrace.export.roles import MAX_DURATION_MS
 from autotrace.memory import Memory
 from autotrace.models import (
     CompletedTrace,
@@ -49,8 +50,6 @@ from autotrace.store.connection import ServerOptions
 from autotrace.store.open_traces import open_traces
 from autotrace.store.times import utc
 
-MAX_DURATION_MS: Final = 366 * 24 * 60 * 60 * 1000
-"""The longest that a tool call may have taken: a year."""
 _MAX_KNOWN: Final = 10_000
 """Of how many open traces the agent is remembered, to spare a look."""
 _RETRY_AFTER_S: Final = 60.0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from autotrace import semconv
+from autotrace.export import fields
 from autotrace.export.dialects import keys
 from autotrace.export.dialects.values import find, loads, mapping
 from autotrace.export.records import SpanRecord
@@ -52,7 +54,7 @@ _TOOL_SUFFIXES: Final = (".tool", ".run")
 
 def kind_of(record: SpanRecord) -> Kind:
     """Tell what a span is. Families mix within one trace, so each span is asked by itself."""
-    attributes = record.get("attributes") or {}
+    attributes = fields.attributes(record)
     kind = _by_attributes(attributes) or _by_name(record, attributes)
     if kind == "agent" and _is_graph_node(record, attributes):
         return "workflow"
@@ -63,7 +65,7 @@ def kind_of(record: SpanRecord) -> Kind:
     return kind
 
 
-def _by_attributes(attributes: dict[str, Any]) -> Kind | None:
+def _by_attributes(attributes: Mapping[str, Any]) -> Kind | None:
     kind = (
         _OPENINFERENCE.get(str(attributes.get(keys.OPENINFERENCE_KIND)).upper())
         or _TRACELOOP.get(str(attributes.get(keys.TRACELOOP_KIND)))
@@ -91,7 +93,7 @@ def _ai_kind(operation: str) -> Kind:
     return "agent" if operation.count(".") == 1 else "llm"
 
 
-def _by_name(record: SpanRecord, attributes: dict[str, Any]) -> Kind:
+def _by_name(record: SpanRecord, attributes: Mapping[str, Any]) -> Kind:
     name = record.get("name", "")
     scope = record.get("scope")
     if scope == keys.ADK_SCOPE:
@@ -105,14 +107,14 @@ def _by_name(record: SpanRecord, attributes: dict[str, Any]) -> Kind:
     return "other"
 
 
-def _is_graph_node(record: SpanRecord, attributes: dict[str, Any]) -> bool:
+def _is_graph_node(record: SpanRecord, attributes: Mapping[str, Any]) -> bool:
     """Tell whether an "agent" is a node of that name in the graph of one."""
     metadata = mapping(loads(attributes.get("metadata"))) or {}
     node = metadata.get("langgraph_node")
     return node is not None and node == record.get("name")
 
 
-def _kind_of_tool(record: SpanRecord, attributes: dict[str, Any]) -> Kind:
+def _kind_of_tool(record: SpanRecord, attributes: Mapping[str, Any]) -> Kind:
     name = tool_name(record)
     if name in (keys.FINAL_ANSWER, keys.MERGED_TOOLS):
         return "nothing"
@@ -130,9 +132,9 @@ def is_handoff(tool: str) -> bool:
 
 def tool_name(record: SpanRecord) -> str:
     """Return the name of the tool that a tool span is about."""
-    name = find(record.get("attributes") or {}, keys.TOOL_NAMES)
+    name = fields.as_text(find(fields.attributes(record), keys.TOOL_NAMES))
     if name is not None:
-        return str(name)
+        return name
     text = record.get("name", "")
     for prefix in _TOOL_PREFIXES:
         text = text.removeprefix(prefix)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from autotrace.export import fields
 from autotrace.export.dialects import keys
 from autotrace.export.dialects.values import arguments_of, find, items, loads, mapping
 from autotrace.export.records import SpanRecord
@@ -150,7 +151,7 @@ def outputs(record: SpanRecord) -> list[Message]:
 
 
 def _all(record: SpanRecord, *, wanted_input: bool) -> Iterator[list[Message]]:
-    attributes = record.get("attributes") or {}
+    attributes = fields.attributes(record)
     role = "user" if wanted_input else "assistant"
     for key in keys.INPUT_MESSAGES if wanted_input else keys.OUTPUT_MESSAGES:
         if key in attributes:
@@ -175,7 +176,7 @@ def _of_attribute(key: str, value: Any, role: str, *, wanted_input: bool) -> lis
 def _of_ai_sdk(attributes: Mapping[str, Any]) -> list[Message]:
     text, thought = attributes.get(keys.AI_TEXT), attributes.get(keys.AI_REASONING)
     calls = [call for part in items(loads(attributes.get(keys.AI_CALLS))) for call in _calls(part)]
-    message = Message("assistant", str(text or ""), str(thought or ""), calls)
+    message = Message("assistant", fields.as_text(text) or "", fields.as_text(thought) or "", calls)
     return [message] if message else []
 
 
@@ -183,7 +184,7 @@ def _of_events(record: SpanRecord, role: str, *, wanted_input: bool) -> list[Mes
     messages: list[Message] = []
     details = (keys.INPUT_MESSAGES if wanted_input else keys.OUTPUT_MESSAGES)[0]
     for event in record.get("events", []):
-        name, attributes = event["name"], event["attributes"]
+        name, attributes = event["name"], fields.attributes(event)
         if name == keys.DETAILS_EVENT and details in attributes:
             messages += conversation(attributes[details], role)
         elif name == keys.CHOICE_EVENT and not wanted_input:
@@ -266,7 +267,7 @@ def _of_object(held: dict[str, Any], role: str, depth: int) -> Iterator[Message]
     if depth > _MAX_DEPTH:
         return
     if _type_of(held) in _ROLES and mapping(held.get("data")) is not None:
-        inner = {"type": held["type"], **held["data"]}
+        inner = {"type": _type_of(held), **held["data"]}
         yield from _of_object(inner, role, depth + 1)
         return
     if "lc" in held and mapping(held.get("kwargs")) is not None:

@@ -19,16 +19,18 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from autotrace import semconv
+from autotrace.export import fields
 from autotrace.export.dialects import keys
 from autotrace.export.dialects.kinds import Kind, kind_of, tool_name
 from autotrace.export.records import STATUS_ERROR, SpanRecord
+from autotrace.export.roles import role_of
 
 
 def is_foreign(record: SpanRecord) -> bool:
     """Tell whether a span is of another instrumentation and does not use our own keys."""
     if "scope" not in record:
         return False
-    return semconv.KIND not in (record.get("attributes") or {})
+    return semconv.KIND not in fields.attributes(record)
 
 
 @dataclass
@@ -91,10 +93,10 @@ class _Shaper:
         self._own_tasks = set(erased)
         self._own_tools: dict[str, str] = {}
         for record in self._ordered:
-            attributes = record.get("attributes") or {}
+            attributes = fields.attributes(record)
             if is_foreign(record) and record["id"] not in erased:
                 self._kinds[record["id"]] = kind_of(record)
-            elif attributes.get(semconv.KIND) == semconv.KIND_TASK:
+            elif role_of(record) == "task":
                 self._own_tasks.add(record["id"])
             elif attributes.get(semconv.GEN_AI_OPERATION_NAME) == semconv.EXECUTE_TOOL:
                 self._own_tools[record["id"]] = str(attributes.get(semconv.GEN_AI_TOOL_NAME))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from autotrace import semconv
+from autotrace.export import fields
 from autotrace.export.dialects import keys
 from autotrace.export.dialects.kinds import kind_of
 from autotrace.export.dialects.messages import (
@@ -69,7 +70,7 @@ def task_of(run: Run, turns: Sequence[list[Message]]) -> str:
 
 
 def _asked(record: SpanRecord) -> str | None:
-    attributes = record.get("attributes") or {}
+    attributes = fields.attributes(record)
     for key in keys.RUN_MESSAGES:
         messages = items(loads(attributes.get(key)))
         new = attributes.get(keys.NEW_MESSAGE_INDEX)
@@ -132,7 +133,7 @@ def outcome_of(run: Run, turns: Sequence[list[Message]]) -> str | None:
 
 
 def _answered(record: SpanRecord) -> str | None:
-    attributes = record.get("attributes") or {}
+    attributes = fields.attributes(record)
     for key in keys.RUN_OUTPUTS:
         value = attributes.get(key)
         if value is not None and value != "":
@@ -163,14 +164,14 @@ def agent_of(run: Run) -> str | None:
     """Return the name of the agent that was asked."""
     records = [run.opener, *run.agents]
     for record in [*records, *(layers[0] for layers in run.models.values())]:
-        name = find(record.get("attributes") or {}, keys.AGENT_NAMES)
-        if name is not None and str(name) not in keys.DEFAULT_AGENT_NAMES:
-            return str(name)
+        name = fields.as_text(find(fields.attributes(record), keys.AGENT_NAMES))
+        if name is not None and name not in keys.DEFAULT_AGENT_NAMES:
+            return name
     for record in records:
         if kind_of(record) == "agent" and (name := _name_in(record.get("name", ""))):
             return name
-    name = find(run.opener.get("attributes") or {}, keys.WORKFLOW_NAMES)
-    return _name_in(run.opener.get("name", "")) if name is None else str(name)
+    name = fields.as_text(find(fields.attributes(run.opener), keys.WORKFLOW_NAMES))
+    return _name_in(run.opener.get("name", "")) if name is None else name
 
 
 def _name_in(span_name: str) -> str | None:
@@ -185,9 +186,9 @@ def _name_in(span_name: str) -> str | None:
 def session_of(records: Iterable[SpanRecord]) -> str | None:
     """Return the conversation that some spans are part of: as the first that knows it says."""
     for record in records:
-        session = find(record.get("attributes") or {}, keys.SESSIONS)
+        session = fields.as_text(find(fields.attributes(record), keys.SESSIONS))
         if session is not None:
-            return str(session)
+            return session
     return None
 
 
@@ -202,8 +203,8 @@ def failure_of(record: SpanRecord, result: Any = None) -> tuple[str | None, str 
         The error as text, and its type.
     """
     kind, said = _exception(record)
-    declared = (record.get("attributes") or {}).get(semconv.ERROR_TYPE)
-    if isinstance(declared, str) and declared not in _USELESS_TYPES:
+    declared = fields.text(record, semconv.ERROR_TYPE)
+    if declared is not None and declared not in _USELESS_TYPES:
         kind = declared
     message = message_in(record.get("message", ""))
     bare = message.rstrip(": ") == str(kind).rpartition(".")[2]  # the type, and nothing after it
@@ -214,7 +215,7 @@ def failure_of(record: SpanRecord, result: Any = None) -> tuple[str | None, str 
     text = said or message or kind
     if text and kind is None and is_error_text(text):
         kind = text.replace("(", ":").partition(":")[0].strip()
-    return text, kind or (str(declared) if declared else None)
+    return text, kind or declared or None
 
 
 def _exception(record: SpanRecord) -> tuple[str | None, str | None]:
@@ -222,12 +223,12 @@ def _exception(record: SpanRecord) -> tuple[str | None, str | None]:
         return None, None
     for event in record.get("events", []):
         if event["name"] == semconv.EXCEPTION_EVENT:
-            kind = event["attributes"].get(semconv.EXCEPTION_TYPE)
-            message = str(event["attributes"].get(semconv.EXCEPTION_MESSAGE) or "")
-            name = str(kind or "").rpartition(".")[2]
+            kind = fields.text(event, semconv.EXCEPTION_TYPE)
+            message = fields.text(event, semconv.EXCEPTION_MESSAGE) or ""
+            name = (kind or "").rpartition(".")[2]
             if name and message and not is_error_text(message):
                 message = f"{name}: {message}"
-            return (None if kind is None else str(kind)), message or None
+            return kind, message or None
     return None, None
 
 

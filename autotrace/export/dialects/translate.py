@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any, Final
 
 from autotrace import semconv
+from autotrace.export import fields
 from autotrace.export.dialects import keys
 from autotrace.export.dialects.kinds import is_handoff, kind_of, tool_name
 from autotrace.export.dialects.messages import Answer, Call, Message, inputs, outputs
@@ -103,9 +104,8 @@ class _ToolSpan:
     def __init__(self, record: SpanRecord, failed_inside: Mapping[str, SpanRecord]) -> None:
         self.record = record
         self.name = tool_name(record)
-        attributes = record.get("attributes") or {}
-        call_id = find(attributes, keys.TOOL_CALL_IDS)
-        self.call_id = None if call_id is None else str(call_id)
+        attributes = fields.attributes(record)
+        self.call_id = fields.as_text(find(attributes, keys.TOOL_CALL_IDS))
         self.arguments = arguments_of(
             find(attributes, keys.TOOL_ARGUMENTS)
             or self._in_event(keys.TOOL_MESSAGE_EVENT, "content")
@@ -125,7 +125,7 @@ class _ToolSpan:
     def _in_event(self, name: str, key: str) -> Any:
         for event in self.record.get("events", []):
             if event["name"] == name:
-                return event["attributes"].get(key)
+                return fields.value(event, key)
         return None
 
     def hear(self, request: Call, answer: Answer | None) -> None:

@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
+from autotrace.export import fields
+
 _MAX_REPR_CHARACTERS: Final = 100_000
 """Longer reprs stay text."""
 _TOO_DEEP: Final = "[nested too deeply]"
@@ -37,13 +39,21 @@ def loads(value: Any) -> Any:
     text = value.strip()
     if not text or (text[0] not in '{["-' and not text[0].isdigit() and text not in _WORDS):
         return value
+    read = _read(text)
+    return value if read is _UNREAD or fields.is_too_deep(text, read) else read
+
+
+_UNREAD: Final = object()
+
+
+def _read(text: str) -> Any:
     with contextlib.suppress(ValueError):
         return orjson.loads(text)
     if text[0] in "{[" and len(text) <= _MAX_REPR_CHARACTERS:
         # Not by Python's parser: it takes a hundred times as long, and deep nesting can end it.
         with contextlib.suppress(ValueError, TypeError):
             return orjson.loads(_REPR_TOKEN.sub(_as_json, text))
-    return value
+    return _UNREAD
 
 
 _WORDS: Final = frozenset({"true", "false", "null"})

@@ -24,24 +24,38 @@ MIN_SECRET_CHARS: Final = 4
 # not stand before it is looked up behind the literal. A token is left with what it is mixed of:
 # a digit or a capital is asked for, so that `sk-learn-contrib-packages` stays.
 
+
+def _alone(literal: str, word: str = "A-Za-z0-9") -> str:
+    """Return a pattern behind a literal that asks for no word before it; `%20` is not a word."""
+    return rf"(?:(?<![{word}]{literal})|(?<=%[0-9A-Fa-f]{{2}}{literal}))"
+
+
 _SK: Final = re.compile(
-    r"sk-(?<![A-Za-z0-9]sk-)(?=[a-z_-]{0,64}+[A-Z0-9])[A-Za-z0-9_-]{16,}+", re.ASCII
+    r"sk-" + _alone("sk-") + r"(?=[a-z_-]{0,64}+[A-Z0-9])[A-Za-z0-9_-]{16,}+",
+    re.ASCII,
 )
 _PEM: Final = re.compile(
     r"-----BEGIN[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     r"(?:(?!-----END)[\s\S])*+(?:-----END[A-Z0-9 ]{0,40}-----)?+"
 )
-_SLACK: Final = re.compile(r"xox[a-z]-(?<![A-Za-z0-9]xox[a-z]-)[A-Za-z0-9-]{10,}+")
-_GITHUB: Final = re.compile(r"gh[pousr]_(?<![A-Za-z0-9]gh._)[A-Za-z0-9]{16,}+")
-_GITHUB_PAT: Final = re.compile(r"github_pat_(?<![A-Za-z0-9]github_pat_)[A-Za-z0-9_]{16,}+")
-_AWS: Final = re.compile(r"A[KS]IA(?<![A-Za-z0-9]A[KS]IA)[A-Z0-9]{16}(?![A-Za-z0-9])")
-_GOOGLE: Final = re.compile(r"AIza(?<![A-Za-z0-9]AIza)[A-Za-z0-9_-]{30,}+")
+_SLACK: Final = re.compile(r"xox[a-z]-" + _alone("xox[a-z]-") + r"[A-Za-z0-9-]{10,}+")
+_GITHUB: Final = re.compile(r"gh[pousr]_" + _alone("gh._") + r"[A-Za-z0-9]{16,}+")
+_GITHUB_PAT: Final = re.compile(r"github_pat_" + _alone("github_pat_") + r"[A-Za-z0-9_]{16,}+")
+_AWS: Final = re.compile(r"A[KS]IA" + _alone("A[KS]IA") + r"[A-Z0-9]{16}(?![A-Za-z0-9])")
+_GOOGLE: Final = re.compile(r"AIza" + _alone("AIza") + r"[A-Za-z0-9_-]{30,}+")
 _JWT: Final = re.compile(
-    r"eyJ(?<![A-Za-z0-9_-]eyJ)[A-Za-z0-9_-]{6,}+\.[A-Za-z0-9_-]{4,}+(?:\.[A-Za-z0-9_-]*+)?+"
+    r"eyJ"
+    + _alone("eyJ", "A-Za-z0-9_-")
+    + r"[A-Za-z0-9_-]{6,}+\.[A-Za-z0-9_-]{4,}+(?:\.[A-Za-z0-9_-]*+)?+"
+)
+# A key of autotrace's own servers. Its id stays, so that the key can be found and revoked.
+_OWN: Final = re.compile(
+    r"(atk(?:_|%5[Ff])[0-9a-f]{12}(?:_|%5[Ff]))(?:[A-Za-z0-9_-]|%2[Dd]|%5[Ff]){16,}+"
 )
 _URL_PASSWORD: Final = re.compile(r"(://[^\s/?#:@'\"<>]{0,256}+:)[^\s/?#'\"<>]{1,1024}(@)")
 _BEARER: Final = re.compile(
-    r"(\bbearer[ \t]{1,8}+)(?=[A-Za-z._~+/=-]{0,64}+\d|[^\s,;\"']{20})[A-Za-z0-9._~+/=-]{6,}+",
+    r"(\bbearer(?:[ \t]{1,8}+|%20|\+))"
+    r"(?=[A-Za-z._~+/=-]{0,64}+\d|[^\s,;\"']{20})[A-Za-z0-9._~+/=-]{6,}+",
     re.IGNORECASE | re.ASCII,
 )
 _BASIC: Final = re.compile(
@@ -60,13 +74,14 @@ _FORMATS: Final[tuple[tuple[str, re.Pattern[str], str], ...]] = (
     ("://", _URL_PASSWORD, rf"\g<1>{REDACTED}\g<2>"),
     ("earer", _BEARER, rf"\g<1>{REDACTED}"),
     ("EARER", _BEARER, rf"\g<1>{REDACTED}"),
+    ("atk", _OWN, rf"\g<1>{REDACTED}"),
 )
 """A literal that must be in the text, the pattern, and what stands in for a match."""
 
 # The same formats without what must stand before them: in JSON an escaped line break puts a letter
 # there. `may_hold_secret` only opens the way to the exact patterns, so too much is harmless.
 _SK_LOOSE: Final = re.compile(r"sk-(?=[a-z_-]{0,64}+[A-Z0-9])[A-Za-z0-9_-]{16}")
-_BEARER_LOOSE: Final = re.compile(r"earer (?=[A-Za-z._~+/=-]{0,64}+\d|[^\s,;\"']{20})")
+_BEARER_LOOSE: Final = re.compile(r"earer(?: |%20|\+)(?=[A-Za-z._~+/=-]{0,64}+\d|[^\s,;\"']{20})")
 _AWS_LOOSE: Final = re.compile(r"A[KS]IA[A-Z0-9]{16}")
 _GITHUB_LOOSE: Final = re.compile(r"gh[pousr]_[A-Za-z0-9]{16}")
 
@@ -102,7 +117,8 @@ def may_hold_secret(text: str) -> bool:
             )
         )
         or ("J" in text and "eyJ" in text)
-        or ("earer " in text and _BEARER_LOOSE.search(text) is not None)
+        or ("atk" in text and _OWN.search(text) is not None)
+        or ("earer" in text and _BEARER_LOOSE.search(text) is not None)
         or ("@" in text and "://" in text and _URL_PASSWORD.search(text) is not None)
     )
 
@@ -112,7 +128,9 @@ def _sk_stands_alone(text: str) -> bool:
     for match in _SK_LOOSE.finditer(text):
         at = match.start()
         before = text[max(0, at - 6) : at]
-        if not before or not (before[-1].isascii() and before[-1].isalnum()) or "\\" in before:
+        if not before or not (before[-1].isascii() and before[-1].isalnum()):
+            return True
+        if "\\" in before or "%" in before[-3:]:  # escaped in JSON, or in a URL
             return True
     return False
 

@@ -148,6 +148,9 @@ def test_names_given_for_one_call_are_redacted_in_any_case() -> None:
         ("xoxb-12345678901-abc", REDACTED),
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", REDACTED),
         ("-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----", REDACTED),
+        (f"line\natk_0123456789ab_{'A1' * 24}x", f"line\natk_0123456789ab_{REDACTED}"),
+        (f"Bearer%20atk_0123456789ab_{'A1' * 24}x", f"Bearer%20{REDACTED}"),
+        (f"n%3D{SK}", f"n%3D{REDACTED}"),
         ("task-0193abcd-0193abcd and ASIA", "task-0193abcd-0193abcd and ASIA"),
     ],
 )

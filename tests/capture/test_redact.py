@@ -146,6 +146,9 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----"
 BASIC = base64.b64encode(b"user:pass").decode()
 
+OWN = f"atk_0123456789ab_{'A1-_' * 12}x"
+SHOWN = f"atk_0123456789ab_{REDACTED}"
+
 TEXTS = [
     ("connect failed: password=hunter2 host=x", f"connect failed: password={REDACTED} host=x"),
     ("{'password': 'hun\\'ter2', 'a': 1}", f"{{'password': '{REDACTED}', 'a': 1}}"),
@@ -179,6 +182,17 @@ TEXTS = [
     (f"a {PEM} b", f"a {REDACTED} b"),
     (f"private_key: {PEM}", f"private_key: {REDACTED}"),
     ("-----BEGIN PRIVATE KEY-----\ncut off here", REDACTED),
+    (f"401 for {OWN}; ask", f"401 for {SHOWN}; ask"),
+    (f"curl -H 'X: {OWN}'", f"curl -H 'X: {SHOWN}'"),
+    (f"GET /x?q={OWN}&n=1", f"GET /x?q={SHOWN}&n=1"),
+    (f"a%20{OWN}%20b", f"a%20{SHOWN}%20b"),
+    (f"x{OWN}", f"x{SHOWN}"),
+    (OWN.replace("_", "%5F"), SHOWN.replace("_", "%5F")),
+    (f"authorization%3DBearer%20{OWN}", f"authorization%3DBearer%20{SHOWN}"),
+    ("headers=x-y=Bearer%20abcdef123456", f"headers=x-y=Bearer%20{REDACTED}"),
+    (f"k%3D{SK}%26", f"k%3D{REDACTED}%26"),
+    (f"k%3D{JWT}%26", f"k%3D{REDACTED}%26"),
+    ("k%3DAKIAIOSFODNN7EXAMPLE%26", f"k%3D{REDACTED}%26"),
 ]  # fmt: skip
 
 
@@ -196,6 +210,7 @@ def test_secrets_are_taken_out_of_text(text: str, shown: str) -> None:
         "basic understanding of basic authentication",
         "Bearer token required",
         "sk-learn-contrib-packages",
+        "atk_0123456789ab_short and atk_, atk",
         "http://host:8080/path@2x.png at 12:30",
         "the key: to sort by author: Kafka",
         "std::string token::value",
@@ -211,7 +226,7 @@ def test_text_without_secrets_stays_as_it_is(text: str) -> None:
     before=st.text(max_size=30),
     after=st.text(max_size=30),
     secret=st.sampled_from(
-        [SK, JWT, "ghp_" + "A1" * 10, "xoxp-0123456789ab", "AKIAIOSFODNN7EXAMPLE"]
+        [OWN, SK, JWT, "ghp_" + "A1" * 10, "xoxp-0123456789ab", "AKIAIOSFODNN7EXAMPLE"]
     ),
 )
 def test_a_known_format_is_found_in_any_surroundings(before: str, after: str, secret: str) -> None:
@@ -240,6 +255,7 @@ ADVERSARIAL = [
     "token=(", "api key",
     '"cookie:x', "'cookie:x\n\"cookie:x\n", "-----BEGIN PRIVATE KEY-----", "sk-", "sk-a", "eyJ",
     "eyJaaaaaaa.", "://:", "://a:b", "bearer a", "basic aaaaaaaa=", "github_pat_", "xoxb-",
+    "atk_", "atk_0123456789ab_", "atk%5F", "%20sk-", "bearer%20a",
 ]  # fmt: skip
 
 

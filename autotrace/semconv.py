@@ -16,6 +16,8 @@ ENV_PREFIX: Final = "AUTOTRACE_"
 """Every setting `name` is also read from `AUTOTRACE_NAME`."""
 SERVER_ENV_PREFIX: Final = "AUTOTRACE_SERVER_"
 """The same for those of a server."""
+KEY_VARIABLE: Final = "AUTOTRACE_KEY"
+"""The environment variable that holds a client's key in commands that we print."""
 
 # --- operations: the value of gen_ai.operation.name, and the first word of the span's name
 INVOKE_AGENT: Final = "invoke_agent"

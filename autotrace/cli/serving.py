@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shlex
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 from rich.text import Text
@@ -16,13 +18,23 @@ from autotrace.cli.command import JsonOption, StoreOption, command_of, print_lis
 from autotrace.cli.opening import chosen_embedding, load_policies
 from autotrace.cli.terminal import Screen, print_json
 from autotrace.cli.text import local_time, one_line
-from autotrace.errors import AutotraceError, KeyNotFoundError, MissingExtraError
+from autotrace.errors import (
+    AutotraceError,
+    InvalidArgumentError,
+    KeyNotFoundError,
+    MissingExtraError,
+)
+from autotrace.semconv import KEY_VARIABLE
 from autotrace.settings import ServerSettings, Settings, load_server_settings, load_settings
 
 if TYPE_CHECKING:
     from autotrace.access.keys import KeyInfo
 
 FIRST_AGENT: Final = "local"
+FIRST_APPROVER: Final = "person"
+"""Another name than that of the agent, as nobody answers what their own agent asks."""
+_EXPIRES: Final = re.compile(r"([0-9]{1,6})([mhdw])")
+_SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _PACKAGES: Final = ("fastapi", "mcp", "prometheus_client", "uvicorn")
 """What the extra brings."""
 
@@ -58,6 +70,16 @@ def create(
             "admin: changes anything of its tenant.",
         ),
     ] = RoleName.AGENT,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            "--expires",
+            metavar="TIME",
+            help="After how long it opens nothing any more, such as 12h, 90d or 52w. "
+            "Default: it does not expire.",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -65,17 +87,32 @@ def create(
     from autotrace.access.keys import KeyRing
     from autotrace.service.tenants import prepare
 
+    expires_in_s = None if expires is None else _seconds(expires)
     settings = load_settings(store=store)
     ring = KeyRing.of(settings)
     try:
         prepare(settings, tenant)
-        made = ring.create(agent, tenant, role.value)
+        made = ring.create(agent, tenant, role.value, expires_in_s=expires_in_s)
     finally:
         ring.close()
     if as_json:
         print_json(made._asdict())
         return
     Screen().whole(made.key)
+
+
+def _seconds(expires: str) -> int:
+    """Return how many seconds `--expires` means.
+
+    Raises:
+        InvalidArgumentError: It is not a number above 0 and a unit.
+    """
+    parts = _EXPIRES.fullmatch(expires)
+    seconds = 0 if parts is None else int(parts[1]) * _SECONDS[parts[2]]
+    if not seconds:
+        allowed = "a number above 0 and m, h, d or w: 30m, 12h, 90d, 52w"
+        raise InvalidArgumentError("--expires", expires, allowed)
+    return seconds
 
 
 @_command
@@ -108,11 +145,14 @@ def _show_keys(screen: Screen, keys: Sequence[KeyInfo], store: str) -> None:
             key.role,
             local_time(key.created_at),
             "never" if key.last_used_at is None else local_time(key.last_used_at),
+            "never" if key.expires_at is None else local_time(key.expires_at),
             "" if key.revoked_at is None else local_time(key.revoked_at),
         ]
         for key in keys
     ]
-    screen.table(["id", "agent", "tenant", "role", "created", "last used", "revoked"], rows)
+    screen.table(
+        ["id", "agent", "tenant", "role", "created", "last used", "expires", "revoked"], rows
+    )
 
 
 @_command
@@ -195,7 +235,7 @@ def serve(
     chosen_embedding(settings, None)
     server = load_server_settings(host=host, port=port, workers=workers)
     with listen(server) as listening:
-        first = _first_key(settings, server)
+        first = _first_keys(settings, server)
         screen = Screen()
         where = "" if server.is_loopback else " to other machines too, here"
         screen.line(f"autotrace serves {settings.store}{where} on {url_of(listening)}")
@@ -206,8 +246,17 @@ def serve(
         raise typer.Exit(code)
 
 
-def _first_key(settings: Settings, server: ServerSettings) -> str | None:
-    """Make the first key of a store that only this machine can reach; return it if it was made."""
+class _FirstKeys(NamedTuple):
+    agent: str
+    approver: str
+
+
+def _first_keys(settings: Settings, server: ServerSettings) -> _FirstKeys | None:
+    """Make the first keys of a store that only this machine can reach, if it has none.
+
+    An admin's key is made by `autotrace keys create` alone: what a server prints is copied into
+    the configuration of an agent.
+    """
     from autotrace.access.keys import KeyRing
     from autotrace.access.principal import DEFAULT_TENANT
     from autotrace.store.keys import exist
@@ -216,7 +265,7 @@ def _first_key(settings: Settings, server: ServerSettings) -> str | None:
     try:
         # A store that is not there is not made only to find it without keys.
         found = ring.list() if exist(settings.store) else []
-        if any(key.revoked_at is None for key in found):
+        if any(key.is_usable(datetime.now(UTC)) for key in found):
             return None
         if not server.is_loopback:
             msg = (
@@ -225,7 +274,10 @@ def _first_key(settings: Settings, server: ServerSettings) -> str | None:
                 f"{_store_argument(settings)}`, and start again"
             )
             raise AutotraceError(msg)
-        return ring.create(FIRST_AGENT, DEFAULT_TENANT, "admin").key
+        return _FirstKeys(
+            ring.create(FIRST_AGENT, DEFAULT_TENANT, "agent").key,
+            ring.create(FIRST_APPROVER, DEFAULT_TENANT, "approver").key,
+        )
     finally:
         ring.close()
 
@@ -234,13 +286,21 @@ def _store_argument(settings: Settings) -> str:
     return f" --store {shlex.quote(settings.store)}"
 
 
-def _show_first(screen: Screen, key: str, url: str) -> None:
+def _show_first(screen: Screen, keys: _FirstKeys, url: str) -> None:
     body: dict[str, Any] = {"task": "Find a restaurant near the venue", "session_id": "s1"}
-    screen.line(f"a first key was made, of the agent {FIRST_AGENT!r}; it is shown only now:")
-    screen.whole(key)
-    screen.line("try it:")
+    screen.line("the store had no keys; two were made, and are shown only now:")
+    screen.line(f"the agent's key, for the configuration of an agent (agent {FIRST_AGENT!r}):")
+    screen.whole(keys.agent)
+    screen.line(
+        f"the approver's key, which stays with a person (agent {FIRST_APPROVER!r}); with it an "
+        "agent would approve its own calls:"
+    )
+    screen.whole(keys.approver)
+    screen.line("try it: paste the agent's key into the first line")
+    screen.whole(f"read -r {KEY_VARIABLE}; export {KEY_VARIABLE}")
+    # Not as an argument of curl: those of every process are shown by ps.
     screen.whole(
-        f"curl -X POST {url}/api/v1/public/memory/v2/traces/start "
-        f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' "
-        f"-d '{json.dumps(body)}'"
+        f"printf 'Authorization: Bearer %s' \"${KEY_VARIABLE}\" | curl -H @- "
+        f"-X POST {url}/api/v1/public/memory/v2/traces/start "
+        f"-H 'Content-Type: application/json' -d '{json.dumps(body)}'"
     )

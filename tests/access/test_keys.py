@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from autotrace.access.principal import Principal
 from autotrace.errors import InvalidArgumentError, KeyNotFoundError
 from autotrace.settings import Settings, load_settings
 from autotrace.store.connection import ServerOptions
-from autotrace.store.keys import connect_keys
+from autotrace.store.keys import add, connect_keys
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -81,6 +82,8 @@ def test_what_is_no_key_is_nobody(embedded: Settings, open_ring: OpenRing) -> No
         made.key_id,
         made.key[:-1],
         made.key + "x",
+        made.key[:-6],
+        made.key[:-1] + ("A" if made.key[-1] != "A" else "B"),
         made.key.upper(),
         f" {made.key}",
         f"{made.key}\n",
@@ -197,6 +200,15 @@ def test_when_a_key_was_last_used_is_known_to_the_minute(
         ("agent", ("", "default", "agent")),
         ("agent", ("a" * 257, "default", "agent")),
         ("agent", ("a\nb", "default", "agent")),
+        ("agent", ("a\u200bb", "default", "agent")),
+        ("agent", ("a\u034fb", "default", "agent")),
+        ("agent", ("a\ufe0f", "default", "agent")),
+        ("agent", ("a\u3164", "default", "agent")),
+        ("agent", ("a\u2800b", "default", "agent")),
+        ("agent", ("a\u00a0b", "default", "agent")),
+        ("agent", ("Jose\u0301", "default", "agent")),
+        ("agent", ("J\u043es", "default", "agent")),
+        ("agent", ("\ue000", "default", "agent")),
         ("tenant", ("a", "../elsewhere", "agent")),
         ("tenant", ("a", "Acme", "agent")),
         ("tenant", ("a", "ab", "agent")),
@@ -211,6 +223,101 @@ def test_a_key_that_cannot_be_made_names_the_field(
         open_ring(embedded).create(*arguments)
     assert caught.value.field == field
     assert not (embedded.store_path / "keys").exists()
+
+
+@pytest.mark.parametrize("name", ["JOSÉ", "Jose", "J0sé", "José.", "\u0408\u043e\u0455\u0435"])
+def test_an_agent_that_looks_like_another_one_of_the_tenant_gets_no_key(
+    embedded: Settings, open_ring: OpenRing, name: str
+) -> None:
+    ring = open_ring(embedded)
+    first = ring.create("José", "acme", "agent")
+
+    with pytest.raises(InvalidArgumentError, match="does not look like 'José'"):
+        ring.create(name, "acme", "approver")
+
+    again = ring.create("José", "acme", "approver")
+    ring.create(name, "default", "agent")  # another tenant's
+    for key in (first, again):
+        ring.revoke(key.key_id)
+    ring.create(name, "acme", "agent")
+
+
+def test_a_name_in_one_script_may_look_like_one_in_another(
+    embedded: Settings, open_ring: OpenRing
+) -> None:
+    ring = open_ring(embedded)
+    for name in (
+        "\u0412\u0435\u0440\u0430",
+        "ロボット一号 AI",
+        "José",
+        "Ada Lovelace",
+        "bot-7",
+        "Νίκος",
+    ):
+        made = ring.create(f" {name} ", "default", "agent")
+        known = ring.authenticate(made.key)
+        assert known is not None
+        assert known.agent == name
+
+
+def test_a_mistyped_key_is_refused_without_the_store(
+    embedded: Settings, open_ring: OpenRing
+) -> None:
+    made = open_ring(embedded).create("a", "default", "agent")
+    fresh = open_ring(embedded)
+    for at in range(len("atk_"), len(made.key)):
+        typed = "b" if made.key[at] == "a" else "a"
+        assert fresh.authenticate(made.key[:at] + typed + made.key[at + 1 :]) is None
+    assert not fresh.is_current
+    assert fresh.authenticate(made.key) is not None
+
+
+def test_a_key_without_a_checksum_still_opens(embedded: Settings, open_ring: OpenRing) -> None:
+    ring = open_ring(embedded)
+    ring.create("a", "default", "agent")
+    old = "atk_0123456789ab_" + "A-_b" * 10 + "xyz"
+    record = {
+        "sha256": hashlib.sha256(old.encode()).hexdigest(),
+        "agent": "old",
+        "tenant": "default",
+        "role": "agent",
+        "created_ns": 1,
+    }
+    with connect_keys(embedded.store).writing() as collections:
+        add(collections, "0123456789ab", record)
+    ring.refresh()
+
+    assert ring.authenticate(old) == Principal("0123456789ab", "old", "default", "agent")
+    assert [key.expires_at for key in ring.list()] == [None, None]
+
+
+def test_a_key_opens_nothing_once_it_has_expired_and_the_log_says_so(
+    settings: Settings, open_ring: OpenRing, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [1_790_000_000.0]
+    ring = open_ring(settings, clock_s=lambda: now[0])
+    made = ring.create("nightly", "default", "agent", expires_in_s=60)
+    now[0] += 59
+    assert ring.authenticate(made.key) is not None
+
+    now[0] += 1
+    assert [ring.authenticate(made.key) for _ in range(3)] == [None] * 3
+
+    (said,) = [r.getMessage() for r in caplog.records if r.name == "autotrace.access"]
+    assert f"the key {made.key_id} of the agent 'nightly'" in said
+    assert "2026-09-21T14:14:20+00:00" in said
+    assert made.key not in said
+    (listed,) = ring.list()
+    assert listed.expires_at is not None
+    assert listed.expires_at.timestamp() == 1_790_000_060
+
+
+@pytest.mark.parametrize("expires_in_s", [0, -1, float("nan"), float("inf"), 1e12])
+def test_an_expiry_that_is_none_makes_no_key(
+    embedded: Settings, open_ring: OpenRing, expires_in_s: float
+) -> None:
+    with pytest.raises(InvalidArgumentError, match="expires_in_s"):
+        open_ring(embedded).create("a", "default", "agent", expires_in_s=expires_in_s)
 
 
 def test_an_unknown_key_cannot_be_revoked(embedded: Settings, open_ring: OpenRing) -> None:

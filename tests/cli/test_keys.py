@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,20 @@ def test_a_person_gets_the_key_alone_on_its_line(store: Path) -> None:
     assert "is revoked" in keys(store, "revoke", key.split("_")[1]).stdout
 
 
+def test_a_key_that_expires_says_so_in_the_list(store: Path) -> None:
+    answer(store, "create", "--agent", "ada", "--role", "approver", "--expires", "90d")
+    answer(store, "create", "--agent", "bot")
+
+    ada, bot = answer(store, "list")["keys"]
+    table = keys(store, "list").stdout
+
+    lasts = datetime.fromisoformat(ada["expires_at"]) - datetime.fromisoformat(ada["created_at"])
+    assert lasts == timedelta(days=90)
+    assert bot["expires_at"] is None
+    for said in ("role", "expires", "last used", "approver", ada["expires_at"][:10]):
+        assert said in table
+
+
 def test_a_whole_key_is_revoked_and_never_repeated(store: Path) -> None:
     key = answer(store, "create", "--agent", "ada")["key"]
     unknown = f"atk_{'0' * 12}_{'A' * 43}"
@@ -95,6 +110,11 @@ def test_where_no_key_was_made_there_is_none_and_nothing_is_made(store: Path) ->
         (("create", "--agent", "a", "--role", "owner"), 2, "--role"),
         (("create", "--agent", "a", "--tenant", "../up"), 1, "tenant='../up' is not allowed"),
         (("create", "--agent", " "), 1, "agent"),
+        (("create", "--agent", "a", "--role", "owner"), 2, "'agent', 'approver', 'admin'"),
+        (("create", "--agent", "a\u034fb"), 1, "U+034F COMBINING GRAPHEME JOINER"),
+        (("create", "--agent", "J\u043ese"), 1, "U+043E CYRILLIC SMALL LETTER O looks like"),
+        (("create", "--agent", "a", "--expires", "soon"), 1, "30m, 12h, 90d, 52w"),
+        (("create", "--agent", "a", "--expires", "0d"), 1, "--expires='0d'"),
         (("revoke", "0123456789ab"), 1, "autotrace keys list"),
     ],
 )

@@ -52,10 +52,15 @@ class ServerProcess:
         return self.said[-1]
 
     def first_key(self) -> str:
-        """Return the key that it has made for itself, which it must have."""
-        while not any(line.startswith("atk_") for line in self.said):
+        """Return the agent's key that it has made, which it must have."""
+        return self.first_keys()[0]
+
+    def first_keys(self) -> tuple[str, str]:
+        """Return the keys that it has made, which it must have: an agent's and an approver's."""
+        while sum(line.startswith("atk_") for line in self.said) < 2:
             assert self.read_line(), self.said
-        return next(line for line in self.said if line.startswith("atk_"))
+        agent, approver = (line for line in self.said if line.startswith("atk_"))
+        return agent, approver
 
     def log(self) -> list[dict[str, Any]]:
         """Return what it has logged."""

@@ -11,6 +11,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from autotrace.access.keys import KeyRing
+from autotrace.settings import load_settings
+
 from .openapi import operations
 from .serving import App, ServerProcess, environment, serving
 
@@ -65,13 +68,21 @@ def test_schemathesis_finds_nothing(tmp_path: Path, options: tuple[str, ...]) ->
     assert failures == []
 
 
+def _admins_key(store: Path) -> str:
+    ring = KeyRing.of(load_settings(store=str(store)))
+    try:
+        return ring.create("fuzzer", "default", "admin").key
+    finally:
+        ring.close()
+
+
 def _schemathesis(
     server: ServerProcess, folder: Path, *options: str
 ) -> subprocess.CompletedProcess[Any]:
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         *("run", f"{server.url}/openapi.json", "--checks", "all"),
-        *("--header", f"Authorization: Bearer {server.first_key()}"),
+        *("--header", f"Authorization: Bearer {_admins_key(folder / 'store')}"),
         *("--seed", "1", "--no-color", "--suppress-health-check", "all", *options),
     ]
     return subprocess.run(

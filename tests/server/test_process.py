@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import signal
 import socket
@@ -58,13 +57,16 @@ def started(session: requests.Session, server: ServerProcess) -> str:
 
 
 @pytest.mark.skipif(CURL is None, reason="there is no curl on this machine")
-def test_a_first_start_makes_a_key_and_prints_what_to_paste(running: ServerProcess) -> None:
-    key = running.first_key()
-    while not running.said[-1].startswith("curl "):
+def test_a_first_start_prints_an_agents_key_an_approvers_and_what_to_paste(
+    running: ServerProcess,
+) -> None:
+    agent, approver = running.first_keys()
+    while not running.said[-1].startswith("printf "):
         assert running.read_line(), running.said
 
     done = subprocess.run(
-        [*shlex.split(running.said[-1]), "--silent", "--show-error", "--fail"],
+        ["sh", "-c", f"{running.said[-1]} --silent --show-error --fail"],
+        env=environment(AUTOTRACE_KEY=agent),
         capture_output=True,
         text=True,
         timeout=60,
@@ -72,7 +74,35 @@ def test_a_first_start_makes_a_key_and_prints_what_to_paste(running: ServerProce
 
     assert done.returncode == 0, done.stderr
     assert '"trace_id"' in done.stdout
-    assert key in running.said[-1]
+    assert [line for line in running.said if "atk_" in line] == [agent, approver]
+
+
+def test_the_first_keys_are_an_agent_s_and_an_approver_s_with_different_names(
+    running: ServerProcess,
+) -> None:
+    agent, approver = ({"Authorization": f"Bearer {key}"} for key in running.first_keys())
+
+    def call(name: str, **arguments: Any) -> dict[str, Any]:
+        body = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": name, "arguments": arguments},
+        }
+        answer = requests.post(f"{running.url}/mcp", json=body, headers=agent, timeout=60).json()
+        content: dict[str, Any] = answer["result"]["structuredContent"]
+        return content
+
+    made = call("decision_create", intent="pay", automation_mode="approve")["decision_id"]
+    call("decision_request_approval", decision_id=made, title="may I?")
+    approve = f"{running.url}/api/v1/decisions/{made}/approve"
+
+    own = requests.post(approve, json={}, headers=agent, timeout=60)
+    operations = requests.get(f"{running.url}/metrics", headers=approver, timeout=60)
+    persons = requests.post(approve, json={}, headers=approver, timeout=60)
+
+    assert (own.status_code, operations.status_code) == (403, 403)
+    assert (persons.status_code, persons.json()["status"]) == (200, "approved")
 
 
 def test_beyond_loopback_a_server_without_keys_does_not_start(tmp_path: Path) -> None:
@@ -196,7 +226,14 @@ def test_several_workers_are_one_server(store_settings: dict[str, str], tmp_path
         answers = [asking(server).post(f"{one}/complete", json=done, timeout=60) for _ in range(6)]
         assert [answer.json() for answer in answers] == [answers[0].json()] * 6
         children = psutil.Process(server.process.pid).children()
-        metrics = asking(server).get(f"{server.url}/metrics", timeout=60).text
+        ring = KeyRing.of(load_settings(store=store, **store_settings))
+        operator = {"Authorization": f"Bearer {ring.create('operator', 'default', 'admin').key}"}
+        ring.close()
+        while True:  # a worker over a Chroma server knows a new key within a second
+            answer = requests.get(f"{server.url}/metrics", headers=operator, timeout=60)
+            if answer.status_code != 401:
+                break
+        metrics = answer.text
         assert f'route="{TRACES}/{{trace_id}}/step",status="200"}} {number + 1}.0' in metrics
 
         assert server.stop() == 0

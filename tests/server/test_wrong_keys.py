@@ -65,7 +65,7 @@ def _revoked(app: App) -> str:
 
 def _of_another_secret(app: App) -> str:
     right, other = (app.served.keys.create("owner", "default", "admin") for _ in range(2))
-    return f"Bearer atk_{right.key_id}_{other.key[-43:]}"
+    return f"Bearer atk_{right.key_id}_{other.key[-49:]}"
 
 
 WRONG: dict[str, Callable[[App], str | None]] = {

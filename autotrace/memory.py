@@ -142,7 +142,7 @@ class Memory:
         """
         return self.pipeline.catch_up(timeout_s)
 
-    def delete_trace(self, trace_id: str, timeout_s: float) -> None:
+    def delete_trace(self, trace_id: str, timeout_s: float, *, asked_by: str | None = None) -> None:
         """Delete a trace with all that was recorded in it, for good.
 
         What waits to be stored is stored first. What is recorded in the trace later, as its task
@@ -153,13 +153,14 @@ class Memory:
         Args:
             trace_id: The trace.
             timeout_s: How long to wait at most for what is to be stored first, in seconds.
+            asked_by: The agent of the key that asks; see `Reader.get_trace`.
 
         Raises:
             TraceNotFoundError: There is none with this id.
             StoreError: The store cannot be written; try again.
         """
         self.catch_up(timeout_s)
-        erase_trace(self.connection, self.embedding.embedder, trace_id)
+        erase_trace(self.connection, self.embedding.embedder, trace_id, asked_by)
 
     def flush(self, timeout_s: float) -> bool:
         """Bring what this process has recorded into the store, and to the collector if any.

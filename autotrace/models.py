@@ -84,8 +84,9 @@ class Place(NamedTuple):
     """Where in a trace a decision is opened."""
 
     trace_id: str | None = None
-    otel: tuple[str, str] | None = None
-    """OpenTelemetry's trace and span id, in hex."""
+    otel: tuple[str, ...] | None = None
+    """OpenTelemetry's trace and span id, in hex; then the agent in whose share of the trace it is,
+    if that is not this machine's."""
 
 
 NOWHERE: Final = Place()
@@ -323,6 +324,9 @@ class Trace(_Model):
     parent_trace_id: str | None = None
     """The trace of the task inside which this task was opened."""
     triggered_by_memory_id: str | None = None
+    recorded_by: str | None = None
+    """The agent of the key that recorded it; None: a program on the store's machine did. `agent`
+    is what the program called itself."""
     decisions: list[Decision] = Field(default_factory=list[Decision])
     """Decisions made while the task ran, oldest first, as they stand now."""
     decisions_error: str | None = None
@@ -352,6 +356,8 @@ class TraceSummary(_Model):
     agent: str | None = None
     parent_trace_id: str | None = None
     triggered_by_memory_id: str | None = None
+    recorded_by: str | None = None
+    """The agent of the key that recorded it; None: a program on the store's machine did."""
     rejected_decisions: list[str] = Field(default_factory=list[str])
     """Ids of decisions that a person rejected while the task ran: the first 50."""
 
@@ -406,6 +412,9 @@ class RecallResult(_Model):
     created_at: datetime
     session_id: str | None = None
     agent: str | None = None
+    """What the program that recorded it called itself."""
+    recorded_by: str | None = None
+    """The agent of the key that recorded it; None: a program on the store's machine did."""
     rejected_decisions: list[str] = Field(default_factory=list[str])
     """Ids of decisions that a person rejected while the task ran: `decisions.get` says why."""
 

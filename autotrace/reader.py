@@ -11,7 +11,7 @@ from autotrace.errors import (
     TraceNotFoundError,
 )
 from autotrace.export.assemble import Tree, build_trace, decisions_of
-from autotrace.export.roles import span_of, trace_id_of
+from autotrace.export.claims import Located, locate, public_ids
 from autotrace.models import (
     Decision,
     RecallResult,
@@ -56,25 +56,46 @@ class Reader:
         self._embedder = embedder
         self._decisions = decisions
 
-    def get_trace(self, trace_id: str) -> Trace:
+    def get_trace(self, trace_id: str, *, asked_by: str | None = None) -> Trace:
         """Return a trace with its steps, its tool calls, and its decisions as they stand now.
 
         That the decisions cannot be read is no error: `decisions_error` says so.
+
+        Args:
+            trace_id: The trace.
+            asked_by: The agent of the key that asks. Should several agents have recorded a task of
+                this id, its own one is meant. None: a program on this machine asks.
 
         Raises:
             TraceNotFoundError: There is none with this id.
             StoreError: The store cannot be read.
         """
-        place = span_of(str(trace_id))
+
+        def read(collections: Collections) -> tuple[Located | None, list[Any]]:
+            place = locate(collections, str(trace_id), asked_by)
+            return place, [] if place is None else read_records(collections.log, place.share.key)
+
+        place, records = self._connection.read(read)
         if place is not None:
-            otel_trace, _ = place
-            tree = Tree(self._connection.read(lambda c: read_records(c.log, otel_trace)))
+            tree = Tree(records)
             for task in tree.tasks:
-                if trace_id_of(task) == trace_id:
-                    trace = build_trace(tree, task)
+                if task["id"] == place.span:
+                    trace = build_trace(tree, task).model_copy(update={"trace_id": str(trace_id)})
                     ids = decisions_of(tree, task)
                     return self._with_decisions(trace, ids) if ids else trace
         raise TraceNotFoundError(trace_id, self._connection.name)
+
+    def locate(self, trace_id: str, *, asked_by: str | None = None) -> Located:
+        """Return in whose share of an OpenTelemetry trace a trace lies; see claims.py.
+
+        Raises:
+            TraceNotFoundError: The id is not one of a trace.
+            StoreError: The store cannot be read.
+        """
+        place = self._connection.read(lambda c: locate(c, trace_id, asked_by))
+        if place is None:
+            raise TraceNotFoundError(trace_id, self._connection.name)
+        return place
 
     def _with_decisions(self, trace: Trace, decision_ids: Sequence[str]) -> Trace:
         if self._decisions is None:
@@ -92,6 +113,7 @@ class Reader:
         agent: str | None = None,
         limit: int = 50,
         after: str | None = None,
+        asked_by: str | None = None,
     ) -> list[TraceSummary]:
         """Return a page of traces, newest first.
 
@@ -101,6 +123,7 @@ class Reader:
             agent: Only traces of this agent.
             limit: Size of a page, 1 to 1000.
             after: Id of the last trace of the page before.
+            asked_by: The agent of the key that asks, which `after` may depend on; see `get_trace`.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
@@ -111,25 +134,27 @@ class Reader:
             raise InvalidArgumentError("status", status, get_args(TraceStatus))
         _check_limit(limit, MAX_PAGE)
 
-        def read(collections: Collections) -> list[tuple[str, traces.Summary]]:
-            return traces.list_summaries(
+        def read(collections: Collections) -> list[TraceSummary]:
+            found = traces.list_summaries(
                 collections,
                 status=status,
                 session_id=session_id,
                 agent=agent,
                 limit=limit,
-                before=None if after is None else self._entry(collections, after),
+                before=None if after is None else self._entry(collections, after, asked_by),
             )
+            shown = public_ids(collections, dict(found))
+            return [traces.to_model(shown[trace_id], summary) for trace_id, summary in found]
 
-        return [
-            traces.to_model(trace_id, summary) for trace_id, summary in self._connection.read(read)
-        ]
+        return self._connection.read(read)
 
-    def _entry(self, collections: Collections, trace_id: str) -> Entry:
-        summary = traces.get_summaries(collections, [trace_id]).get(trace_id)
+    def _entry(self, collections: Collections, trace_id: str, asked_by: str | None) -> Entry:
+        place = locate(collections, trace_id, asked_by)
+        kept = trace_id if place is None else place.trace_id
+        summary = traces.get_summaries(collections, [kept]).get(kept)
         if summary is None:
             raise TraceNotFoundError(trace_id, self._connection.name)
-        return Entry(summary["created_ns"], trace_id)
+        return Entry(summary["created_ns"], kept)
 
     def recall(
         self,
@@ -138,16 +163,22 @@ class Reader:
         limit: int = 10,
         *,
         agent: str | None = None,
+        agents: Sequence[str] | None = None,
         session_id: str | None = None,
         tools: Sequence[str] | None = None,
     ) -> list[RecallResult]:
         """Return past completed traces whose tasks mean something similar, most similar first.
 
+        Of what came with the keys of one agent there are two at most for each task text, the
+        newest; texts that differ in numbers, case and punctuation alone count as one.
+
         Args:
             query: The task at hand, in words.
             success_only: Whether to leave out traces that failed.
             limit: How many to return at most, 1 to 50.
-            agent: Only traces of this agent.
+            agent: Only traces of this agent, as programs called themselves.
+            agents: Only traces that one of these agents recorded: with a key of its own, or, for
+                programs on the store's machine, under its name.
             session_id: Only traces of this session.
             tools: Only traces that called every one of these (of the first 200 they called).
 
@@ -159,13 +190,15 @@ class Reader:
             raise InvalidArgumentError("query", query, "a text that is not empty")
         if isinstance(tools, str):
             raise InvalidArgumentError("tools", tools, "a list of tool names")
+        if isinstance(agents, str):
+            raise InvalidArgumentError("agents", agents, "a list of agents' names")
         _check_limit(limit, MAX_RECALL)
         vector = self._embedder.embed([str(query)])[0]
 
-        where = search.Filter(agent, session_id, tuple(tools or ()))
+        where = search.Filter(agent, session_id, tuple(tools or ()), tuple(agents or ()))
 
-        def find(collections: Collections) -> list[search.Found]:
-            return search.find(
+        def find(collections: Collections) -> list[RecallResult]:
+            found = search.find(
                 collections,
                 str(query),
                 vector,
@@ -174,8 +207,10 @@ class Reader:
                 limit=limit,
                 where=where,
             )
+            shown = public_ids(collections, {each.trace_id: each.summary for each in found})
+            return [search.to_model(shown[each.trace_id], each) for each in found]
 
-        return [search.to_model(found) for found in self._connection.read(find, fresh=True)]
+        return self._connection.read(find, fresh=True)
 
     def tool_stats(
         self, *, limit: int = DEFAULT_TOOLS, after: str | None = None

@@ -307,12 +307,19 @@ def recall(
     limit: int = 10,
     *,
     agent: str | None = None,
+    agents: Sequence[str] | None = None,
     session_id: str | None = None,
     tools: Sequence[str] | None = None,
 ) -> list[RecallResult]:
     """Return past completed traces whose tasks mean something similar; see `Reader.recall`."""
     return _reader("recall()").recall(
-        query, success_only, limit, agent=agent, session_id=session_id, tools=tools
+        query,
+        success_only,
+        limit,
+        agent=agent,
+        agents=agents,
+        session_id=session_id,
+        tools=tools,
     )
 
 

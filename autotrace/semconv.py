@@ -83,6 +83,8 @@ DECISION_EVENT: Final = "autotrace.decision.event"
 APPROVAL_REJECTED: Final = "approval_rejected"
 """The type of event by which a person says no."""
 DECISION_EVENT_ID: Final = "autotrace.decision.event_id"
+DECISION_OWNER: Final = "autotrace.decision.owner"
+"""On a span of this machine: the agent in whose share of a trace the decision was opened."""
 DECISION_OUTCOME: Final = "autotrace.decision.outcome"
 """Of a policy: `allow`, `deny` or `requires_exception`."""
 

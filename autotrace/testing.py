@@ -23,6 +23,7 @@ from autotrace.capture.recorder import current, make_recorder
 from autotrace.export.assemble import assemble
 from autotrace.export.counters import Counters
 from autotrace.export.local import LocalTracerProvider
+from autotrace.export.shares import partition_of
 from autotrace.settings import load_settings
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Recording:
         """The traces of all tasks, oldest first."""
         by_trace: dict[str, list[SpanRecord]] = {}
         for record in list(self.records):
-            by_trace.setdefault(record["trace"], []).append(record)
+            by_trace.setdefault(partition_of(record), []).append(record)
         traces = [trace for records in by_trace.values() for trace in assemble(records)]
         return sorted(traces, key=lambda trace: trace.created_at)
 

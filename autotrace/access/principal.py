@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from autotrace.errors import InvalidArgumentError, NotPermittedError
-from autotrace.models import Decision
+from autotrace.models import Decision, Trace
 from autotrace.names import same_person
 
 Role = Literal["agent", "approver", "admin"]
@@ -59,6 +59,17 @@ class Principal:
         if not self.owns(agent):
             msg = f"{what} belongs to another agent; this key is of the agent {self.agent!r}"
             raise NotPermittedError(msg)
+
+    def check_owns_trace(self, trace: Trace, trace_id: str) -> None:
+        """Pass if a trace may be changed.
+
+        What came with a key is of the agent of that key, whatever it calls itself. A program on
+        the store's machine is trusted with the store, and so with the agent's name that it gave.
+
+        Raises:
+            NotPermittedError: It is another agent's.
+        """
+        self.check_owns(trace.recorded_by or trace.agent, trace_id)
 
     def sees(self, decision: Decision) -> bool:
         """Tell whether a decision may be looked at: recorded ones are for every agent."""

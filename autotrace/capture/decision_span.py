@@ -55,8 +55,8 @@ class Happened(Protocol):
         ...
 
     @property
-    def otel(self) -> tuple[str, str] | None:
-        """Trace and span id, in hex, of the place where the decision was opened."""
+    def otel(self) -> tuple[str, ...] | None:
+        """Where the decision was opened: see `Place`."""
         ...
 
 
@@ -131,23 +131,29 @@ def _make_span(recorder: Recorder, happened: Happened) -> None:
     }
     if (outcome := event["facts"].get("outcome")) is not None:
         attributes[semconv.DECISION_OUTCOME] = outcome
-    context, links = _parent_and_links(happened.otel)
+    context, links, owner = _parent_and_links(happened.otel)
+    if owner is not None:
+        attributes[semconv.DECISION_OWNER] = owner
     name = f"{semconv.KIND_DECISION} {event['type']}"
     recorder.tracer.start_span(name, context, attributes=attributes, links=links).end()
 
 
-def _parent_and_links(opened_at: tuple[str, str] | None) -> tuple[Context, list[Link]]:
+def _parent_and_links(
+    opened_at: tuple[str, ...] | None,
+) -> tuple[Context, list[Link], str | None]:
     """Return the parent's context and the links of an event that happens here and now.
 
-    It belongs where it happens; if that is outside of any span, where the decision was opened.
+    It belongs where it happens; if that is outside of any span, where the decision was opened: in
+    the share of the trace whose owner is returned too.
     """
     outside = surroundings()
     if opened_at is None:
-        return outside, []
-    trace_id, span_id = (int(number, 16) for number in opened_at)
+        return outside, [], None
+    trace_id, span_id = (int(number, 16) for number in opened_at[:2])
     flags = TraceFlags(TraceFlags.SAMPLED)
     opened = SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
     here = get_current_span(outside).get_span_context()
     if not here.is_valid:
-        return set_span_in_context(NonRecordingSpan(opened), outside), []
-    return outside, [Link(opened)] if here.trace_id != trace_id else []
+        owner = opened_at[2] if len(opened_at) > 2 else None
+        return set_span_in_context(NonRecordingSpan(opened), outside), [], owner
+    return outside, [Link(opened)] if here.trace_id != trace_id else [], None

@@ -68,8 +68,8 @@ class Happened:
     intent: str
     status: str
     event: chain.StoredEvent
-    otel: tuple[str, str] | None
-    """Where the decision was opened."""
+    otel: tuple[str, ...] | None
+    """Where the decision was opened: see `Place`."""
 
 
 @dataclass
@@ -297,7 +297,7 @@ class DecisionBook:
                     facts["intent"],
                     log.state.status,
                     event,
-                    None if otel is None else (otel[0], otel[1]),
+                    None if otel is None else tuple(otel),
                 )
             )
 

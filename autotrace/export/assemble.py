@@ -39,18 +39,19 @@ from autotrace.export.roles import (
     decision_id_of,
     duration_ms_of,
     is_rejection,
+    public_id_of,
     role_of,
     step_id_of,
     task_of,
     told_ns_of,
     tool_name_of,
     tool_status_of,
-    trace_id_of,
 )
 from autotrace.export.running import Running
+from autotrace.export.shares import admitted, guest_of, sender_of, share_of, span_in
 from autotrace.models import Step, ToolCall, Trace, TraceStatus
 from autotrace.store.times import utc
-from autotrace.store.traces import Summary
+from autotrace.store.traces import Origin, Summary
 
 TASKS: Final[tuple[Role, ...]] = ("task", "erased")
 """What a span may belong to."""
@@ -74,7 +75,7 @@ def assemble(records: Iterable[SpanRecord]) -> list[Trace]:
 
 def calls_in(records: Sequence[SpanRecord]) -> list[SpanRecord]:
     """Return every tool call among the records of one OpenTelemetry trace, in our own words."""
-    if any("scope" in record for record in records):
+    if any("scope" in record or guest_of(record) is not None for record in records):
         return Tree(records).calls()
     return [fields.conformed(record) for record in records if role_of(record) == "tool"]
 
@@ -87,12 +88,18 @@ class Tree:
         self.interrupted: dict[str, SpanRecord] = {}
         self.erased: set[str] = set()
         """Span ids of the tasks whose traces were deleted."""
+        self._guests: dict[str, dict[str, SpanRecord]] = {}
+        """By guest and the span id that it gave: what others than the owner added."""
         for record in records:
             self._merge(fields.conformed(record))
         self.is_translated = any("scope" in record for record in self.spans.values())
-        """Whether spans of other instrumentations were put in our own words."""
+        """Whether spans of other instrumentations were put in our own words, or guests admitted."""
         if self.is_translated:
             self.spans = translate(self.spans, self.erased)
+        self._admitted: set[str] = set()
+        """Span ids of guests."""
+        if self._guests:
+            self._admit_guests()
         ordered = sorted(self.spans.values(), key=_order)
         self.roles: dict[str, Role] = {
             r["id"]: "erased" if r["id"] in self.erased else role_of(r) for r in ordered
@@ -122,6 +129,12 @@ class Tree:
 
     def _merge(self, record: SpanRecord) -> None:
         span_id = record["id"]
+        if "sender" in record and (guest := guest_of(record)) is not None:
+            theirs = self._guests.setdefault(guest, {})
+            known = theirs.get(span_id)
+            if known is None or _supersedes(record, known):
+                theirs[span_id] = record
+            return
         if record.get("interrupted"):
             self.interrupted[span_id] = record
             return
@@ -132,6 +145,23 @@ class Tree:
         if known is None or _supersedes(record, known):
             self.spans[span_id] = record
 
+    def _admit_guests(self) -> None:
+        """Add the spans of guests, each guest's translated by themselves."""
+        self.is_translated = True
+        for spans in admitted(self.spans, self._guests).values():
+            if any("scope" in record for record in spans.values()):
+                spans = translate(spans, self.erased)
+            new = {span_id: r for span_id, r in spans.items() if span_id not in self.spans}
+            self._admitted |= new.keys()
+            self.spans |= new
+
+    def _above(self, record: SpanRecord) -> SpanRecord | None:
+        """Return the parent of a span; no span of a guest is one of the owner's."""
+        parent = record.get("parent") or ""
+        if parent in self._admitted and record["id"] not in self._admitted:
+            return None
+        return self.spans.get(parent)
+
     def calls(self) -> list[SpanRecord]:
         """Return every tool call that has ended, inside and outside tasks."""
         return [r for r in self.spans.values() if self.roles[r["id"]] == "tool" and "end_ns" in r]
@@ -141,19 +171,17 @@ class Tree:
         known = self._nearest.setdefault(roles, {})
         passed: dict[str, None] = {}
         found: SpanRecord | None = None
-        parent = record.get("parent")
-        while parent and parent not in passed:  # damaged data may hold a cycle
-            if parent in known:
-                found = known[parent]
+        above = self._above(record)
+        while above is not None and above["id"] not in passed:  # damaged data may hold a cycle
+            span_id = above["id"]
+            if span_id in known:
+                found = known[span_id]
                 break
-            above = self.spans.get(parent)
-            if above is None:
-                break
-            if self.roles[parent] in roles:
+            if self.roles[span_id] in roles:
                 found = above
                 break
-            passed[parent] = None
-            parent = above.get("parent")
+            passed[span_id] = None
+            above = self._above(above)
         known.update(dict.fromkeys(passed, found))
         return found
 
@@ -166,7 +194,7 @@ class Tree:
 
     def erased_task_of(self, record: SpanRecord) -> str | None:
         """Return the span id of the task whose trace, now deleted, this record was part of."""
-        span_id = record["id"]
+        span_id = span_in(record)
         role = self.roles.get(span_id)
         if role == "erased":
             return span_id
@@ -182,32 +210,43 @@ class Tree:
         found: str | None = None
         while current["id"] not in path:  # damaged data may hold a cycle
             path[current["id"]] = None
-            parent = current.get("parent")
-            if not parent:
+            if not current.get("parent"):
                 break
-            if parent in self._owner_ids:
-                found = parent
-                break
-            if parent in self._task_of:
-                found = self._task_of[parent]
-                break
-            above = self.spans.get(parent)
+            above = self._above(current)
             if above is None:
                 found = self._guess(current)
+                break
+            if above["id"] in self._owner_ids:
+                found = above["id"]
+                break
+            if above["id"] in self._task_of:
+                found = self._task_of[above["id"]]
                 break
             current = above
         self._task_of.update(dict.fromkeys(path, found))
 
     def _guess(self, orphan: SpanRecord) -> str | None:
         """Find the task of a span whose parent is unknown, by time."""
-        if not self._owners or self.roles[orphan["id"]] in TASKS:
+        tasks = self._owners
+        if self._admitted and orphan["id"] not in self._admitted:
+            tasks = self._tasks_of_owner
+        if not tasks or self.roles[orphan["id"]] in TASKS:
             return None
         self.guessed = True
-        return (self._running.at(orphan.get("start_ns", 0)) or self._owners[0])["id"]
+        running = self._running_of_owner if tasks is not self._owners else self._running
+        return (running.at(orphan.get("start_ns", 0)) or tasks[0])["id"]
 
     @cached_property
     def _running(self) -> Running:
         return Running(self._owners)
+
+    @cached_property
+    def _tasks_of_owner(self) -> list[SpanRecord]:
+        return [task for task in self._owners if task["id"] not in self._admitted]
+
+    @cached_property
+    def _running_of_owner(self) -> Running:
+        return Running(self._tasks_of_owner)
 
 
 def _supersedes(record: SpanRecord, known: SpanRecord) -> bool:
@@ -230,7 +269,7 @@ def build_trace(tree: Tree, task: SpanRecord) -> Trace:
     status, success, outcome, ended_ns = _completion(tree, task)
     parent = tree.nearest(task, TASKS)
     return Trace(
-        trace_id=trace_id_of(task),
+        trace_id=public_id_of(task),
         task=task_of(task),
         status=status,
         success=success,
@@ -240,8 +279,9 @@ def build_trace(tree: Tree, task: SpanRecord) -> Trace:
         completed_at=None if ended_ns is None else utc(ended_ns),
         session_id=fields.text(task, semconv.GEN_AI_CONVERSATION_ID),
         agent=fields.text(task, semconv.GEN_AI_AGENT_NAME),
-        parent_trace_id=None if parent is None else trace_id_of(parent),
+        parent_trace_id=None if parent is None else public_id_of(parent),
         triggered_by_memory_id=fields.text(task, semconv.TRIGGERED_BY_MEMORY_ID),
+        recorded_by=sender_of(task),
     )
 
 
@@ -399,7 +439,16 @@ def summarize(tree: Tree, task: SpanRecord) -> Summary:
         "completed_ns": ended_ns,
         "session_id": fields.text(task, semconv.GEN_AI_CONVERSATION_ID),
         "agent": fields.text(task, semconv.GEN_AI_AGENT_NAME),
-        "parent_trace_id": None if parent is None else trace_id_of(parent),
+        "parent_trace_id": None if parent is None else public_id_of(parent),
         "triggered_by_memory_id": fields.text(task, semconv.TRIGGERED_BY_MEMORY_ID),
         "rejected_decisions": _rejected(tree, task),
+        "recorded_by": sender_of(task),
+        "origin": _origin(task),
     }
+
+
+def _origin(task: SpanRecord) -> Origin | None:
+    owner = share_of(task).owner
+    if owner is None and "sent_id" not in task:
+        return None
+    return {"owner": owner, "span": task["id"], "public_id": public_id_of(task)}

@@ -325,7 +325,8 @@ def _follow_open_tasks(open_tasks: dict[str, tuple[str, int]], records: list[Spa
             open_tasks[record["id"]] = (record["trace"], record["start_ns"])
     if not open_tasks:
         return
-    ended = [r for r in records if "end_ns" in r and "interrupted" not in r]
+    # What came with a key ends no task of a program.
+    ended = [r for r in records if "end_ns" in r and "interrupted" not in r and "sender" not in r]
     for record in ended:
         open_tasks.pop(record["id"], None)
     if not open_tasks:

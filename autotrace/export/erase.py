@@ -32,8 +32,10 @@ from typing import Final, NamedTuple
 
 from autotrace.errors import StoreUnavailableError, TraceNotFoundError
 from autotrace.export.assemble import Tree, calls_in
+from autotrace.export.claims import keep_name, locate
 from autotrace.export.records import SpanRecord, holds_content, record_key, skeleton_of
-from autotrace.export.roles import call_of, role_of, span_of, task_of, trace_id_of
+from autotrace.export.roles import call_of, role_of, task_of
+from autotrace.export.shares import Share, share_in, trace_id_in
 from autotrace.store import schema, stats, texts, traces
 from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder, text_key
@@ -58,7 +60,9 @@ _POLL_S: Final = 0.05
 _TRACES_AT_ONCE: Final = 64
 
 
-def erase_trace(connection: Connection, embedder: Embedder, trace_id: str) -> None:
+def erase_trace(
+    connection: Connection, embedder: Embedder, trace_id: str, agent: str | None = None
+) -> None:
     """Delete a trace. What is recorded and not stored yet should be stored before.
 
     Cut short at any point, it is done again by calling it again.
@@ -67,21 +71,22 @@ def erase_trace(connection: Connection, embedder: Embedder, trace_id: str) -> No
         connection: The store.
         embedder: That of the store: tells by which key a text is found.
         trace_id: The trace.
+        agent: Who asks; None: nobody in particular. See claims.py.
 
     Raises:
         TraceNotFoundError: There is none with this id.
         StoreError: The store cannot be written; try again.
     """
-    place = span_of(trace_id)
+    place = connection.read(lambda collections: locate(collections, trace_id, agent))
     if place is None:
         raise TraceNotFoundError(trace_id, connection.name)
-    trace, span = place
-    erasure = _Erasure(connection.name, connection.exclusive, trace, span)
+    erasure = _Erasure(connection.name, connection.exclusive, place.share, place.span, trace_id)
     # Here, since to look for the last call that is left may mean to read the whole log.
     connection.read(lambda collections: erasure.prepare(collections, embedder))
     with connection.writing() as collections:
         erasure.begin(collections, embedder)
-        finish(collections, trace, exclusive=connection.exclusive)
+        keep_name(collections, place)
+        finish(collections, place.share.key, exclusive=connection.exclusive)
 
 
 def settle(collections: Collections, trace: str, *, exclusive: bool) -> None:
@@ -89,7 +94,7 @@ def settle(collections: Collections, trace: str, *, exclusive: bool) -> None:
 
     Args:
         collections: The open store.
-        trace: The OpenTelemetry trace.
+        trace: The share of an OpenTelemetry trace, by its name in the log.
         exclusive: Whether every other writer is kept out.
     """
     parts = read_parts(collections.log, [trace])[trace]
@@ -99,8 +104,9 @@ def settle(collections: Collections, trace: str, *, exclusive: bool) -> None:
         for record in _records(parts)
         if holds_content(record) and (span := tree.erased_task_of(record)) is not None
     }
+    share = share_in(_records(parts), trace)
     for span in spans:
-        _Erasure("", exclusive, trace, span).begin_again(collections)
+        _Erasure("", exclusive, share, span, share.trace_id(span)).begin_again(collections)
     finish(collections, trace, exclusive=exclusive)
 
 
@@ -121,8 +127,7 @@ def finish(collections: Collections, trace: str, *, exclusive: bool) -> None:
         msg = f"the log of the OpenTelemetry trace {trace} is contended; try again"
         raise StoreUnavailableError(msg)
     for number, undo in begun.items():
-        trace_id = trace_id_of(SpanRecord(trace=trace, id=undo["span"], start_ns=0))
-        unlist(collections, {trace_id: undo["key"]}, exclusive=exclusive)
+        unlist(collections, {trace_id_in(trace, undo["span"]): undo["key"]}, exclusive=exclusive)
         replace_parts(collections.log, trace, {number: without_undo(parts[number])})
         if exclusive:
             stats.fold(collections.state, part_id(trace, number))
@@ -130,11 +135,10 @@ def finish(collections: Collections, trace: str, *, exclusive: bool) -> None:
 
 def is_erased(collections: Collections, trace_id: str) -> bool:
     """Tell whether there was a trace with this id that is deleted."""
-    place = span_of(trace_id)
+    place = locate(collections, trace_id)
     if place is None:
         return False
-    trace, span = place
-    return span in Tree(read_records(collections.log, trace)).erased
+    return place.span in Tree(read_records(collections.log, place.share.key)).erased
 
 
 def unlist(collections: Collections, keys: Mapping[str, str | None], *, exclusive: bool) -> None:
@@ -201,19 +205,24 @@ class _Erasure:
 
     store: str
     exclusive: bool
-    trace: str
+    share: Share
     span: str
+    trace_id: str
+    """As it was asked for."""
 
     def __post_init__(self) -> None:
         self._last: dict[str, _LastCall] = {}
         """Of tools, the last call that is not deleted."""
 
     @property
-    def _trace_id(self) -> str:
-        return trace_id_of(self._mark())
+    def _key(self) -> str:
+        return self.share.key
 
     def _mark(self) -> SpanRecord:
-        return SpanRecord(trace=self.trace, id=self.span, start_ns=0, erased=True)
+        mark = SpanRecord(trace=self.share.trace, id=self.span, start_ns=0, erased=True)
+        if self.share.owner is not None:
+            mark["owner"] = self.share.owner
+        return mark
 
     def prepare(self, collections: Collections, embedder: Embedder) -> None:
         """Find out what takes long, without keeping anybody waiting.
@@ -221,10 +230,10 @@ class _Erasure:
         Raises:
             TraceNotFoundError: There is no such trace.
         """
-        parts = read_parts(collections.log, [self.trace])[self.trace]
+        parts = read_parts(collections.log, [self._key])[self._key]
         if self._is_under_way(parts):
             return
-        key = self._key(parts, embedder)
+        key = self._text_key(parts, embedder)
         self._undo(collections, parts, key)
 
     def begin(self, collections: Collections, embedder: Embedder) -> None:
@@ -234,7 +243,7 @@ class _Erasure:
             TraceNotFoundError: There is no such trace.
             StoreUnavailableError: Other writers always came first.
         """
-        self._append(collections, lambda parts: self._key(parts, embedder))
+        self._append(collections, lambda parts: self._text_key(parts, embedder))
 
     def begin_again(self, collections: Collections) -> None:
         """Say that there is more of a deleted trace to delete.
@@ -258,17 +267,17 @@ class _Erasure:
                 "records": [self._mark()],
                 "undo": self._undo(collections, parts, key_of(parts)),
             }
-            record_id = part_id(self.trace, len(parts))
+            record_id = part_id(self._key, len(parts))
             schema.add(collections.log, {record_id: part})
             if self.exclusive or not lost_ids(collections.log, [record_id], writer, 0):
                 return
-        msg = f"{self._trace_id} of {self.store} is contended; try again"
+        msg = f"{self.trace_id} of {self.store} is contended; try again"
         raise StoreUnavailableError(msg)
 
     def _is_under_way(self, parts: Sequence[Part]) -> bool:
         return any("undo" in part and part["undo"]["span"] == self.span for part in parts)
 
-    def _key(self, parts: Sequence[Part], embedder: Embedder) -> str | None:
+    def _text_key(self, parts: Sequence[Part], embedder: Embedder) -> str | None:
         """Return the key of the task's text.
 
         Raises:
@@ -276,7 +285,7 @@ class _Erasure:
         """
         tree = Tree(_records(parts))
         if tree.roles.get(self.span) != "task":
-            raise TraceNotFoundError(self._trace_id, self.store)
+            raise TraceNotFoundError(self.trace_id, self.store)
         record = tree.spans[self.span]
         return text_key(embedder, task_of(record)) if "end_ns" in record else None
 
@@ -284,7 +293,7 @@ class _Erasure:
         """Read the log, once the writers of its parts have counted the calls in them."""
         deadline_s = time.monotonic() + _COUNTING_TIMEOUT_S
         while True:
-            parts = read_parts(collections.log, [self.trace])[self.trace]
+            parts = read_parts(collections.log, [self._key])[self._key]
             if self.exclusive or time.monotonic() > deadline_s:
                 return parts
             totals = stats.read_totals(collections.state)
@@ -350,7 +359,7 @@ class _Erasure:
             group = logged[start : start + _TRACES_AT_ONCE]
             for trace, parts in read_parts(collections.log, group).items():
                 deleted: set[str] = set()
-                if trace == self.trace:
+                if trace == self._key:
                     deleted = {record["id"] for _, record in self._calls(parts)}
                 for record in calls_in(_records(parts)):
                     if record["id"] not in deleted:

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from autotrace.errors import StoreUnavailableError
 from autotrace.export.assemble import Tree, summarize
+from autotrace.export.claims import claim
 from autotrace.export.decision_index import DecisionIndex
 from autotrace.export.erase import finish, settle, unlist
 from autotrace.export.fields import conformed
@@ -37,6 +38,7 @@ from autotrace.export.roles import (
     task_of,
     trace_id_of,
 )
+from autotrace.export.shares import partition_of
 from autotrace.export.trace_state import TraceState, new_parts, without_superseded
 from autotrace.export.translated import Changes, changes_of
 from autotrace.export.vectors import TextVectors
@@ -177,7 +179,7 @@ class Ingestor:
     ) -> dict[str, TraceState]:
         by_trace: dict[str, list[SpanRecord]] = {}
         for record in records:
-            by_trace.setdefault(record["trace"], []).append(record)
+            by_trace.setdefault(partition_of(record), []).append(record)
         for trace, of_trace in by_trace.items():
             by_trace[trace] = without_superseded(of_trace)
         states: dict[str, TraceState] = {}
@@ -290,6 +292,8 @@ class Ingestor:
         exclusive = self._connection.exclusive
         appender = Appender(writer, batch, exclusive, collections.max_batch)
         timeline.enter(collections.lists, projections.started, appender)
+        new = {entry.trace_id for entry in projections.started}
+        claim(collections, {i: s for i, s in projections.summaries.items() if i in new})
         traces.put(collections, projections.summaries)
         enter_completed(
             collections,
@@ -339,6 +343,7 @@ def enter_completed(
         StoreUnavailableError: The embedder does not answer, or other writers always came first.
     """
     vectors.add(summary["task"] for summary in summaries.values())
+    senders = {t: by for t, s in summaries.items() if (by := s["recorded_by"]) is not None}
     for success in (True, False):
         keys = {
             timeline.Entry(summary["created_ns"], trace_id): key
@@ -346,7 +351,14 @@ def enter_completed(
             if bool(summary["success"]) is success
             and (key := vectors.key(summary["task"])) is not None
         }
-        texts.enter(collections, keys, vectors.by_key, success=success, appender=appender)
+        texts.enter(
+            collections,
+            keys,
+            vectors.by_key,
+            success=success,
+            appender=appender,
+            senders=senders,
+        )
 
 
 def _decisions_in(records: Iterable[SpanRecord]) -> list[str]:
@@ -358,7 +370,7 @@ def _texts_of_ended_tasks(records: Iterable[SpanRecord]) -> Iterator[str]:
     translated: dict[str, list[SpanRecord]] = {}
     for record in records:
         if "scope" in record:
-            translated.setdefault(record["trace"], []).append(record)
+            translated.setdefault(partition_of(record), []).append(record)
         if role_of(record) == "task" and "end_ns" in record:
             yield task_of(record)
     for of_trace in translated.values():

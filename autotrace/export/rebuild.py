@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple
 
 from autotrace.errors import AutotraceError, StoreError
 from autotrace.export.assemble import Tree, summarize
+from autotrace.export.claims import claim
 from autotrace.export.cursor import load_cursor
 from autotrace.export.decision_index import DecisionIndex
 from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, no_drainer
@@ -201,6 +202,7 @@ class _Rebuild:
         pending, self._pending = self._pending, _Pending()
         appender = Appender("rebuild", 0, self._exclusive, collections.max_batch)
         timeline.enter(collections.lists, pending.entries, appender)
+        claim(collections, pending.summaries)
         traces.put(collections, pending.summaries)
         completed = {t: s for t, s in pending.summaries.items() if s["status"] == "completed"}
         vectors = TextVectors(self._embedder, self._count_refused)

@@ -39,6 +39,14 @@ class EventRecord(TypedDict):
     attributes: dict[str, Any]
 
 
+class Sender(TypedDict):
+    """The key that a record came with."""
+
+    key: str
+    """Its id."""
+    agent: str
+
+
 class SpanRecord(TypedDict, total=False):
     """One span, or a stage of it; see the module's docstring for the kinds."""
 
@@ -61,6 +69,12 @@ class SpanRecord(TypedDict, total=False):
     skeleton: bool
     interrupted: bool
     erased: bool
+    sender: Sender
+    """The key that it came with; absent: a program on this machine recorded it."""
+    owner: str
+    """The agent to whose share of the OpenTelemetry trace it belongs; absent: this machine's."""
+    sent_id: str
+    """Of a guest's span in a tree: the span id that the guest gave; see shares.py."""
 
 
 def span_id_hex(span_id: int) -> str:
@@ -74,14 +88,17 @@ def trace_id_hex(trace_id: int) -> str:
 
 
 def record_key(record: SpanRecord) -> str:
-    """Name a record within its OpenTelemetry trace: equal keys are the same record twice."""
+    """Name a record within its share of a trace: equal keys are the same record twice."""
+    span = record["id"]
+    if "sender" in record and record["sender"]["agent"] != record.get("owner"):
+        span += f"@{record['sender']['agent']}"  # a guest's: no record of the owner is the same
     if record.get("open"):
-        return record["id"] + "o"
+        return span + "o"
     if record.get("interrupted"):
-        return record["id"] + "i"
+        return span + "i"
     if record.get("erased"):
-        return record["id"] + "x"
-    return record["id"]
+        return span + "x"
+    return span
 
 
 def skeleton_of(record: SpanRecord) -> SpanRecord:
@@ -100,7 +117,9 @@ def holds_content(record: SpanRecord) -> bool:
     return any(key not in _PLACE and key not in _KINDS for key in record)
 
 
-_PLACE = frozenset({"trace", "id", "parent", "start_ns", "end_ns", "open", "shared", "remote"})
+_PLACE = frozenset(
+    {"trace", "id", "parent", "start_ns", "end_ns", "open", "shared", "remote", "sender", "owner"}
+)
 """Fields by which a span keeps its place in the tree, and by which it is known again."""
 _KINDS = frozenset({"skeleton", "interrupted", "erased"})
 

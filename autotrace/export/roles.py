@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, cast
 from autotrace import semconv
 from autotrace.export import fields
 from autotrace.export.records import STATUS_ERROR, SpanRecord
+from autotrace.export.shares import partition_of, trace_id_in
 from autotrace.models import ToolStatus
 from autotrace.store.stats import Call
 from autotrace.store.tool_names import bounded_name
@@ -44,8 +45,16 @@ def role_of(record: SpanRecord) -> Role:
 
 
 def trace_id_of(record: SpanRecord) -> str:
-    """Return the public id of the trace that this task span opens."""
-    return f"{semconv.TRACE_ID_PREFIX}{record['trace']}-{record['id']}"
+    """Return the id under which the store keeps the trace that this task span opens.
+
+    It is the public id too, but in the share of a key's agent: see store/claims.py.
+    """
+    return trace_id_in(partition_of(record), record["id"])
+
+
+def public_id_of(record: SpanRecord) -> str:
+    """Return the id by which the program that recorded a task knows its trace."""
+    return f"{semconv.TRACE_ID_PREFIX}{record['trace']}-{record.get('sent_id', record['id'])}"
 
 
 def span_of(trace_id: str) -> tuple[str, str] | None:

@@ -17,6 +17,7 @@ import orjson
 from autotrace.errors import StoreError
 from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, UNSTORED, no_drainer
 from autotrace.export.ingest import Ingestor
+from autotrace.export.shares import partition_of
 from autotrace.export.spool import BAD_DIRECTORY
 
 _READ_BYTES: Final = 1024 * 1024
@@ -102,6 +103,6 @@ def _retry(path: Path, ingestor: Ingestor) -> Retried:
 def _trace_of(line: bytes) -> str:
     try:
         record: Any = orjson.loads(line)
-        return str(record["trace"])
-    except (ValueError, KeyError, TypeError):
+        return partition_of(record)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ""  # a line cut short by a full disk: refused with others of its kind, and kept

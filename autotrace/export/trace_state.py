@@ -10,6 +10,7 @@ import orjson
 from autotrace.export.assemble import Tree
 from autotrace.export.erase import without_erased
 from autotrace.export.records import SpanRecord, holds_content, record_key
+from autotrace.export.shares import span_in
 from autotrace.store.log import MAX_PART_BYTES, Part
 
 
@@ -68,8 +69,8 @@ def without_superseded(records: list[SpanRecord]) -> list[SpanRecord]:
     opened = [record for record in records if "open" in record]
     if not opened:
         return records
-    ended = {r["id"] for r in records if "end_ns" in r and not r.get("interrupted")}
-    superseded = {id(record) for record in opened if record["id"] in ended}
+    ended = {span_in(r) for r in records if "end_ns" in r and not r.get("interrupted")}
+    superseded = {id(record) for record in opened if span_in(record) in ended}
     return [record for record in records if id(record) not in superseded]
 
 

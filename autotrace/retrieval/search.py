@@ -14,7 +14,10 @@ been seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -35,6 +38,11 @@ _MAX_TIED: Final = 1000
 _MAX_REPEATS: Final = 1000
 """How many of the newest traces of one text a filter is tried on."""
 _SUMMARIES_AT_ONCE: Final = 64
+_MAX_ALIKE: Final = 2
+"""How many results one sender gets for one text."""
+_MAX_WIDENING: Final = 16
+"""How many times the texts asked for are looked at for ones that are no copies."""
+_NUMBER: Final = re.compile(r"\d+")
 _TIE: Final = 1e-6
 """Two similarities closer than this are the same, computed in single precision."""
 
@@ -56,15 +64,18 @@ class Filter:
     session_id: str | None = None
     tools: Sequence[str] = ()
     """It called every one of these."""
+    agents: Sequence[str] = ()
+    """One of these recorded it; see `traces.author_of`."""
 
     def __bool__(self) -> bool:
-        return bool(self.agent or self.session_id or self.tools)
+        return bool(self.agent or self.session_id or self.tools or self.agents)
 
     def matches(self, summary: Summary) -> bool:
         """Tell whether a trace passes."""
         return (
             (self.agent is None or summary["agent"] == self.agent)
             and (self.session_id is None or summary["session_id"] == self.session_id)
+            and (not self.agents or traces.author_of(summary) in self.agents)
             and set(self.tools) <= set(summary["tool_names"] or summary["tool_sequence"])
         )
 
@@ -93,7 +104,32 @@ def find(
     found: list[Found] = []
     for success in (True,) if success_only else (True, False):
         found += _Search(collections, query, vector, key_of, success, limit, where).run()
-    return ranked(found)[:limit]
+    return varied(ranked(found))[:limit]
+
+
+def varied(found: Iterable[Found]) -> list[Found]:
+    """Leave out copies: of each key's agent and text, all but the best two.
+
+    Else copies of one trace, which every key can record, take every place. Programs on the store's
+    machine are trusted with the store: theirs all stay.
+    """
+    places: Counter[tuple[str, str]] = Counter()
+    kept: list[Found] = []
+    for each in found:
+        sender = each.summary["recorded_by"]
+        if sender is not None:
+            said = sender, _said(each.summary["task"])
+            places[said] += 1
+            if places[said] > _MAX_ALIKE:
+                continue
+        kept.append(each)
+    return kept
+
+
+def _said(text: str) -> str:
+    """Return the words of a text: "Pay (run 17)" and "pay, run 18" say the same."""
+    words = unicodedata.normalize("NFKC", text).casefold()
+    return _NUMBER.sub("0", "".join(char for char in words if char.isalnum())) or text
 
 
 def ranked(found: Sequence[Found]) -> list[Found]:
@@ -119,6 +155,8 @@ class _Search:
 
     def __post_init__(self) -> None:
         self._summaries: dict[str, Summary | None] = {}
+        self._matched = 0
+        """How many traces passed the filter, copies too, when they were last looked at."""
         self._exactly = texts.exactly(
             self.collections, self.key_of(self.query), success=self.success
         )
@@ -132,6 +170,8 @@ class _Search:
                 self.collections, self.vector, success=self.success, limit=wanted + 1
             )
             found = self._matching(near, min(wanted, _MAX_REPEATS))
+            if len(found) < self.limit <= self._matched and wanted >= self.limit * _MAX_WIDENING:
+                return found  # most of what is near are copies
             full = len(found) == self.limit
             tied = full and near[-1].similarity >= found[-1].similarity - _TIE
             if len(near) <= wanted or (full and (not tied or wanted >= _MAX_TIED)):
@@ -155,11 +195,14 @@ class _Search:
                     candidates.append(_rank(text.similarity, start_ns, trace_id))
         candidates = sorted(set(candidates))
         found: list[Found] = []
+        self._matched = 0
         for start in range(0, len(candidates), _SUMMARIES_AT_ONCE):
             group = [trace_id for _, _, trace_id in candidates[start : start + _SUMMARIES_AT_ONCE]]
             for trace_id, summary in self._read(group).items():
                 if summary is not None and self._passes(summary):
+                    self._matched += 1
                     found.append(Found(trace_id, summary, similarity[trace_id]))
+            found = varied(found)
             if len(found) >= self.limit:
                 break
         return found[: self.limit]
@@ -180,11 +223,15 @@ class _Search:
 
     def _compared(self) -> list[Found] | None:
         """Compare every trace of the agent and session; None if that is open, or they are many."""
-        agent, session_id = self.where.agent, self.where.session_id
-        if agent is None and session_id is None:
+        agent, session_id, agents = self.where.agent, self.where.session_id, self.where.agents
+        if agent is None and session_id is None and not agents:
             return None
         theirs = traces.find(
-            self.collections, session_id=session_id, agent=agent, limit=_MAX_COMPARED + 1
+            self.collections,
+            session_id=session_id,
+            agent=agent,
+            agents=agents,
+            limit=_MAX_COMPARED + 1,
         )
         if len(theirs) > _MAX_COMPARED:
             return None
@@ -200,14 +247,14 @@ class _Search:
             for trace_id, (key, summary) in passing.items()
             if key in similarity
         ]
-        return ranked(found)[: self.limit]
+        return varied(ranked(found))[: self.limit]
 
 
-def to_model(found: Found) -> RecallResult:
-    """Return what users see of a found trace."""
+def to_model(trace_id: str, found: Found) -> RecallResult:
+    """Return what users see of a found trace, under the id that it is shown under."""
     summary = found.summary
     return RecallResult(
-        trace_id=found.trace_id,
+        trace_id=trace_id,
         task=summary["task"],
         outcome=summary["outcome"],
         similarity=round(found.similarity, 6),
@@ -216,5 +263,6 @@ def to_model(found: Found) -> RecallResult:
         created_at=utc(summary["created_ns"]),
         session_id=summary["session_id"],
         agent=summary["agent"],
+        recorded_by=summary["recorded_by"],
         rejected_decisions=summary["rejected_decisions"],
     )

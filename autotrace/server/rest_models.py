@@ -120,6 +120,12 @@ class RecallBody(_Body):
     )
     success_only: bool = Field(default=True, description="Return only successful traces.")
     limit: Annotated[int, Between(1, MAX_RECALL)] = Field(default=10, description="Max results.")
+    agents: list[str] | None = Field(
+        default=None,
+        description="Only traces that these agents recorded: with a key of theirs, or, for "
+        "programs on the store's machine, under their name.",
+        examples=[["concierge"]],
+    )
 
 
 class RecallAnswer(BaseModel):

@@ -104,7 +104,9 @@ def complete(trace_id: TraceId, body: CompleteBody, caller: Caller, here: Here) 
 def recall(body: RecallBody, caller: Caller, here: Here) -> RecallAnswer:
     """Find past completed traces whose tasks mean something similar, the most similar first."""
     with here.using(caller) as tenant:
-        found = tenant.traces.recall(body.query, body.success_only, body.limit)
+        found = tenant.traces.recall(
+            body.query, body.success_only, body.limit, agents=body.agents, by=caller
+        )
     return RecallAnswer(results=list(found), count=len(found))
 
 
@@ -140,7 +142,7 @@ def traces(
     """Return a page of traces, newest first."""
     with here.using(caller) as tenant:
         found = tenant.traces.list(
-            status=status, session_id=session_id, agent=agent, limit=limit, after=after
+            status=status, session_id=session_id, agent=agent, limit=limit, after=after, by=caller
         )
     last = found[-1].trace_id if len(found) == limit else None
     return TracesAnswer(traces=list(found), count=len(found), next=last)
@@ -150,7 +152,7 @@ def traces(
 def trace(trace_id: TraceId, caller: Caller, here: Here) -> Trace:
     """Fetch a trace with its steps, its tool calls, and its decisions as they stand now."""
     with here.using(caller) as tenant:
-        return tenant.traces.get(trace_id)
+        return tenant.traces.get(trace_id, by=caller)
 
 
 @router.delete(

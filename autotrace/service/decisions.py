@@ -138,8 +138,11 @@ class DecisionDesk:
         if task is None:
             raise TraceNotFoundError(trace_id)
         self._memory.catch_up(CATCH_UP_TIMEOUT_S)
-        by.check_owns(self._memory.reader.get_trace(trace_id).agent, trace_id)
-        return Place(trace_id, (task.trace, task.span))
+        reader = self._memory.reader
+        by.check_owns_trace(reader.get_trace(trace_id, asked_by=by.agent), trace_id)
+        share, span = reader.locate(trace_id, asked_by=by.agent)
+        otel = (share.trace, span) if share.owner is None else (share.trace, span, share.owner)
+        return Place(trace_id, otel)
 
     # --- looking
 

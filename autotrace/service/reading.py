@@ -5,11 +5,13 @@ What other machines acknowledged is in the store already (see traces.py).
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 from collections.abc import Generator, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
-from autotrace.errors import StoreUnavailableError, TraceNotFoundError
+from autotrace.access.principal import Principal
+from autotrace.errors import StoreError, StoreUnavailableError, TraceNotFoundError
 from autotrace.memory import Memory
 from autotrace.models import RecallResult, ToolStatsPage, Trace, TraceStatus, TraceSummary
 from autotrace.reader import DEFAULT_TOOLS
@@ -17,11 +19,17 @@ from autotrace.service import told
 
 _ASK_AFTER_S: Final = 1.0
 """How long to wait before the store is asked whether it is there at all."""
+_NOT_READ: Final = "the decisions cannot be read just now; ask again"
 BEHIND: Final = "the store has not taken in yet what was recorded; ask again"
+
+T = TypeVar("T", TraceSummary, RecallResult)
 
 
 class TraceReading:
-    """The traces of one memory, to read. Any thread may use it; calls block.
+    """The traces of one memory, as a key may see them. Any thread may use it; calls block.
+
+    Every server reads traces through this class. A trace is seen by every key of the tenant; its
+    decisions, and the ids of decisions that a summary names, as `Principal.sees` has it.
 
     Args:
         memory: Where traces are recorded and read.
@@ -32,8 +40,8 @@ class TraceReading:
         self.memory = memory
         self._wait_s = wait_s
 
-    def get(self, trace_id: str) -> Trace:
-        """Return a trace; see `Reader.get_trace`.
+    def get(self, trace_id: str, *, by: Principal) -> Trace:
+        """Return a trace, with those of its decisions that may be seen; see `Reader.get_trace`.
 
         Raises:
             TraceNotFoundError: There is none.
@@ -44,11 +52,17 @@ class TraceReading:
         is_whole = self._catch_up()
         try:
             with unnamed():
-                return self.memory.reader.get_trace(trace_id)
+                trace = self.memory.reader.get_trace(trace_id, asked_by=by.agent)
         except TraceNotFoundError:
             if is_whole:
                 raise
             raise StoreUnavailableError(BEHIND) from None
+        return trace.model_copy(
+            update={
+                "decisions": [*filter(by.sees, trace.decisions)],
+                "decisions_error": trace.decisions_error and _NOT_READ,
+            }
+        )
 
     def list(
         self,
@@ -58,13 +72,20 @@ class TraceReading:
         agent: str | None = None,
         limit: int = 50,
         after: str | None = None,
+        by: Principal,
     ) -> Sequence[TraceSummary]:
         """Return a page of traces, newest first; see `Reader.list_traces`."""
         self._catch_up()
         with unnamed():
-            return self.memory.reader.list_traces(
-                status=status, session_id=session_id, agent=agent, limit=limit, after=after
+            page = self.memory.reader.list_traces(
+                status=status,
+                session_id=session_id,
+                agent=agent,
+                limit=limit,
+                after=after,
+                asked_by=by.agent,
             )
+        return self._without_hidden(page, by)
 
     def recall(
         self,
@@ -73,14 +94,43 @@ class TraceReading:
         limit: int = 10,
         *,
         agent: str | None = None,
+        agents: Sequence[str] | None = None,
         session_id: str | None = None,
         tools: Sequence[str] | None = None,
+        by: Principal,
     ) -> Sequence[RecallResult]:
         """Return past traces whose tasks mean something similar; see `Reader.recall`."""
         self._catch_up()
-        return self.memory.reader.recall(
-            query, success_only, limit, agent=agent, session_id=session_id, tools=tools
+        found = self.memory.reader.recall(
+            query,
+            success_only,
+            limit,
+            agent=agent,
+            agents=agents,
+            session_id=session_id,
+            tools=tools,
         )
+        return self._without_hidden(found, by)
+
+    def _without_hidden(self, found: Sequence[T], by: Principal) -> builtins.list[T]:
+        """Return summaries without the ids of decisions that may not be seen."""
+        named = {i: None for each in found for i in each.rejected_decisions}
+        seen = self._seen(list(named), by) if named else set[str]()
+        return [
+            each
+            if seen.issuperset(each.rejected_decisions)
+            else each.model_copy(
+                update={"rejected_decisions": [i for i in each.rejected_decisions if i in seen]}
+            )
+            for each in found
+        ]
+
+    def _seen(self, decision_ids: Sequence[str], by: Principal) -> set[str]:
+        try:
+            decisions = self.memory.deciding().library.existing(decision_ids)
+        except StoreError:
+            return set()  # nothing is shown that is not known to be visible
+        return {decision.decision_id for decision in decisions if by.sees(decision)}
 
     def tool_stats(self, *, limit: int = DEFAULT_TOOLS, after: str | None = None) -> ToolStatsPage:
         """Return a page of the statistics of tools; see `Reader.tool_stats_page`."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from autotrace.errors import TraceNotFoundError
 from autotrace.export.records import SpanRecord
+from autotrace.export.roles import trace_id_of
 from autotrace.memory import Memory
 from autotrace.models import Trace
 from autotrace.service import told
@@ -92,8 +93,10 @@ class Tidier:
 
     def _forget_completed(self, before_ns: int) -> int:
         completed = self._open.completed(before_ns, _AT_ONCE)
-        known = self._memory.connection.read(lambda c: traces.get_summaries(c, completed))
-        active = [i for i, summary in known.items() if summary["status"] != "completed"]
+        openings = self._open.openings(completed)
+        kept = {i: trace_id_of(opening["begun"]) for i, opening in openings.items()}
+        known = self._memory.connection.read(lambda c: traces.get_summaries(c, [*kept.values()]))
+        active = [i for i, k in kept.items() if k in known and known[k]["status"] != "completed"]
         for trace_id in active:
             entry = self._open.find(trace_id)
             # Who completed it died before that was recorded.
@@ -109,7 +112,10 @@ class Tidier:
             if entry is None or entry.closing is not None:
                 continue
             try:
-                last_ns = _last_told_ns(self._memory.reader.get_trace(trace_id))
+                trace = self._memory.reader.get_trace(
+                    trace_id, asked_by=entry.opening["begun"].get("owner")
+                )
+                last_ns = _last_told_ns(trace)
             except TraceNotFoundError:
                 last_ns = 0  # deleted
             if last_ns < before_ns:

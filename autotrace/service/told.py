@@ -41,8 +41,24 @@ class SpanIds(NamedTuple):
 
 def new_task() -> SpanIds:
     """Return ids for a task."""
-    trace = id_generator.generate_trace_id()
-    return SpanIds(f"{trace:032x}", f"{id_generator.generate_span_id():016x}")
+    return task_in(f"{id_generator.generate_trace_id():032x}")
+
+
+def task_in(trace: str) -> SpanIds:
+    """Return the ids that `new_task` gives a task, if it was that which began this trace."""
+    return SpanIds(trace, hashlib.sha256(f"task of {trace}".encode()).hexdigest()[:16])
+
+
+def came_with(record: SpanRecord, key_id: str, agent: str) -> SpanRecord:
+    """Return a record as one that came with the key of an agent, in the agent's own share."""
+    return {**record, "sender": {"key": key_id, "agent": agent}, "owner": agent}
+
+
+def _come_as(begun: SpanRecord, record: SpanRecord) -> SpanRecord:
+    """Return a record as one that came with the key that began its task, if that is known."""
+    if "sender" in begun and "owner" in begun:
+        return {**record, "sender": begun["sender"], "owner": begun["owner"]}
+    return record
 
 
 def trace_id_of(task: SpanIds) -> str:
@@ -148,7 +164,7 @@ def task_completed(opening: Any, closing: Any) -> SpanRecord:
     if not success:
         record["status"] = STATUS_ERROR
         record["message"] = outcome
-    return record
+    return _come_as(begun, record)
 
 
 def task_abandoned(opening: Any, last_ns: int) -> SpanRecord:
@@ -159,13 +175,14 @@ def task_abandoned(opening: Any, last_ns: int) -> SpanRecord:
         last_ns: When anything was told of it last.
     """
     begun: SpanRecord = opening["begun"]
-    return {
+    interrupted: SpanRecord = {
         "trace": begun["trace"],
         "id": begun["id"],
         "start_ns": last_ns,
         "end_ns": last_ns,
         "interrupted": True,
     }
+    return _come_as(begun, interrupted)
 
 
 def step_told(

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from autotrace import semconv
 from autotrace.access.principal import Principal
@@ -55,6 +55,14 @@ _MAX_KNOWN: Final = 10_000
 _RETRY_AFTER_S: Final = 60.0
 
 
+class _Owner(NamedTuple):
+    """Whose an open trace is."""
+
+    agent: str
+    has_share: bool
+    """Whether its records say so; those of a trace that an earlier release began do not."""
+
+
 class TraceService(TraceReading):
     """The traces of one memory, as servers offer them. Any thread may use it; calls block.
 
@@ -71,7 +79,7 @@ class TraceService(TraceReading):
         self._max_open_per_key = max_open_per_key
         settings = memory.settings
         self._open = open_traces(settings.store, ServerOptions.of(settings))
-        self._known: OrderedDict[str, str] = OrderedDict()
+        self._known: OrderedDict[str, _Owner] = OrderedDict()
         self._known_lock = threading.Lock()
         self._tidier = Tidier(memory, self._open, self._record)
 
@@ -114,6 +122,7 @@ class TraceService(TraceReading):
             agent=by.agent,
             triggered_by_memory_id=triggered_by_memory_id,
         )
+        begun = told.came_with(begun, by.key_id, by.agent)
         trace_id = told.trace_id_of(ids)
         opening = {"agent": by.agent, "key_id": by.key_id, "begun": begun}
         self._open.begin(trace_id, by.key_id, opening)
@@ -122,7 +131,7 @@ class TraceService(TraceReading):
         except StoreUnavailableError:
             self._open.remove([trace_id])  # nobody learns of it
             raise
-        self._remember(trace_id, by.agent)
+        self._remember(trace_id, opening)
         self._tidier.tidy_if_due()
         recorded: Any = begun.get("attributes", {})[semconv.TASK]
         return StartedTrace(trace_id=trace_id, task=recorded, created_at=utc(now_ns))
@@ -151,7 +160,7 @@ class TraceService(TraceReading):
             TraceStateError: It is not open.
             StoreUnavailableError: The store does not answer; nothing is recorded.
         """
-        task = self._open_task(trace_id, by, "a step")
+        task, owner = self._open_task(trace_id, by, "a step")
         now_ns = time.time_ns()
         record = told.step_told(
             self.memory.recorder,
@@ -161,7 +170,7 @@ class TraceService(TraceReading):
             action=action,
             observations=observations,
         )
-        self._record(record)
+        self._record(_of(record, owner, by))
         step_id = told.step_id_of(SpanIds(task.trace, record["id"]))
         return RecordedStep(step_id=step_id, trace_id=trace_id, created_at=utc(now_ns))
 
@@ -205,8 +214,8 @@ class TraceService(TraceReading):
         if type(duration_ms) is not int or not 0 <= duration_ms <= MAX_DURATION_MS:
             allowed = f"a whole number from 0 to {MAX_DURATION_MS}"
             raise InvalidArgumentError("duration_ms", duration_ms, allowed)
-        task = self._open_task(trace_id, by, "a tool call")
-        parent = task if step_id is None else self._step(task, trace_id, step_id)
+        task, owner = self._open_task(trace_id, by, "a tool call")
+        parent = task if step_id is None else self._step(task, trace_id, step_id, by)
         now_ns = time.time_ns()
         record = told.tool_call_told(
             self.memory.recorder,
@@ -219,7 +228,7 @@ class TraceService(TraceReading):
             status=status,
             memory_id=memory_id,
         )
-        self._record(record)
+        self._record(_of(record, owner, by))
         return RecordedToolCall(
             tool_call_id=told.tool_call_id_of(record),
             trace_id=trace_id,
@@ -304,13 +313,15 @@ class TraceService(TraceReading):
         if told.task_named(trace_id) is None:
             raise TraceNotFoundError(trace_id)
         entry = self._open.find(trace_id)
-        agent = self.get(trace_id).agent if entry is None else entry.opening["agent"]
-        by.check_owns(agent, trace_id)
+        if entry is None:
+            by.check_owns_trace(self.get(trace_id, by=by), trace_id)
+        else:
+            by.check_owns(entry.opening["agent"], trace_id)
         if not self._catch_up():
             raise StoreUnavailableError(BEHIND)  # lest what waits be taken for deleted
         try:
             with unnamed():
-                self.memory.delete_trace(trace_id, self._wait_s)
+                self.memory.delete_trace(trace_id, self._wait_s, asked_by=by.agent)
         except TraceNotFoundError:
             # Deleted by a process that has died before it could have the registry forget it.
             self._open.remove([trace_id])
@@ -332,38 +343,39 @@ class TraceService(TraceReading):
         if not self.memory.settings.is_embedded:
             self.memory.pipeline.flush(self._wait_s)
 
-    def _open_task(self, trace_id: str, by: Principal, what: str) -> SpanIds:
-        """Return the task of a trace that is open and may be added to."""
+    def _open_task(self, trace_id: str, by: Principal, what: str) -> tuple[SpanIds, _Owner]:
+        """Return the task of a trace that is open and may be added to, and whose it is."""
         task = told.task_named(trace_id)
         if task is None:
             raise TraceNotFoundError(trace_id)
-        agent = self._known.get(trace_id)
-        if agent is None:
+        owner = self._known.get(trace_id)
+        if owner is None:
             entry = self._open.find(trace_id)
             if entry is None:
                 raise self._not_open(trace_id, by, what)
-            agent, is_open = entry.opening["agent"], entry.closing is None
-            self._remember(trace_id, agent)
+            owner, is_open = self._remember(trace_id, entry.opening), entry.closing is None
         else:
             is_open = self._open.is_open(trace_id)
             if is_open is None:
                 raise self._not_open(trace_id, by, what)
-        by.check_owns(agent, trace_id)
+        by.check_owns(owner.agent, trace_id)
         if not is_open:
             raise TraceStateError(trace_id, what, "it is completed")
-        return task
+        return task, owner
 
-    def _remember(self, trace_id: str, agent: str) -> None:
+    def _remember(self, trace_id: str, opening: Any) -> _Owner:
+        owner = _Owner(opening["agent"], "owner" in opening["begun"])
         with self._known_lock:
-            self._known[trace_id] = agent
+            self._known[trace_id] = owner
             self._known.move_to_end(trace_id)
             if len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
+        return owner
 
     def _not_open(self, trace_id: str, by: Principal, what: str) -> Exception:
         """Say why a trace cannot be added to that the registry does not know."""
-        trace = self.get(trace_id)
-        by.check_owns(trace.agent, trace_id)
+        trace = self.get(trace_id, by=by)
+        by.check_owns_trace(trace, trace_id)
         reason = (
             "the program that began it records it"
             if trace.status == "active"
@@ -374,8 +386,8 @@ class TraceService(TraceReading):
     def _completed_long_ago(
         self, trace_id: str, outcome: str, success: bool, by: Principal
     ) -> CompletedTrace:
-        trace = self.get(trace_id)
-        by.check_owns(trace.agent, trace_id)
+        trace = self.get(trace_id, by=by)
+        by.check_owns_trace(trace, trace_id)
         text = self._outcome(outcome)
         same = (trace.outcome, trace.success) == (text, success)
         if trace.completed_at is None or trace.status != "completed" or not same:
@@ -384,19 +396,24 @@ class TraceService(TraceReading):
             trace_id=trace_id, success=success, outcome=text, completed_at=trace.completed_at
         )
 
-    def _step(self, task: SpanIds, trace_id: str, step_id: str) -> SpanIds:
+    def _step(self, task: SpanIds, trace_id: str, step_id: str, by: Principal) -> SpanIds:
         step = told.step_named(step_id)
         if step is None or step.trace != task.trace:
             raise StepNotFoundError(step_id, trace_id)
         # Other steps than those told of have come as spans.
         if not told.is_told_step(step) and step_id not in {
-            known.step_id for known in self.get(trace_id).steps
+            known.step_id for known in self.get(trace_id, by=by).steps
         }:
             raise StepNotFoundError(step_id, trace_id)
         return step
 
     def _outcome(self, outcome: str) -> str:
         return self.memory.recorder.encoder.text(outcome, path="outcome")
+
+
+def _of(record: SpanRecord, owner: _Owner, by: Principal) -> SpanRecord:
+    """Return a record as one of an open trace, in the name of its agent."""
+    return told.came_with(record, by.key_id, owner.agent) if owner.has_share else record
 
 
 def _check_text(field: str, text: str) -> None:

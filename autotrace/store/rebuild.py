@@ -82,14 +82,15 @@ def _put_record(state: Collection, version: int, space: str, *, rebuilding: bool
 
 
 def logged_traces(log: Collection) -> list[str]:
-    """Return the id of every OpenTelemetry trace in the log, whether or not a task is in it."""
+    """Return the name of every share of a trace in the log, whether or not a task is in it."""
     traces: dict[str, None] = {}
     seen = 0
     while ids := log.get(limit=_PAGE, offset=seen, include=[])["ids"]:
         seen += len(ids)
         for record_id in ids:
             trace, _, _ = record_id.partition("/")
-            # The timeline of schema 1: its ids begin with a letter that no hexadecimal id has.
+            # Claims (export/claims.py), and the timeline of schema 1: their ids begin with a
+            # letter that no hexadecimal id has.
             if not trace.startswith("t"):
                 traces[trace] = None
     return list(traces)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from autotrace.store import slots
@@ -24,6 +25,11 @@ from autotrace.store.traces import get_summaries
 
 _FIRST: Final = "first"
 _REPEATED: Final = "repeated"
+_SENDER: Final = "sender"
+"""Who recorded the first trace: a digest; absent for programs on the store's machine."""
+_NEWEST_OF: Final = "by_"
+"""Begins the metadata key of the newest trace of each other sender, so that copies of one sender,
+however many, hide no trace of another."""
 _VECTORS_PER_CALL: Final = 2000
 """Each call has a fixed cost; as JSON a vector takes 8 kB, and Chroma's server refuses 40 MB."""
 
@@ -38,6 +44,8 @@ class Text(NamedTuple):
     """Cosine similarity to what was asked for, 0 to 1; opposite vectors count as unrelated."""
     first: Entry
     repeated: bool
+    of_others: tuple[Entry, ...] = ()
+    """The newest trace of each sender but that of the first."""
 
 
 def key_of(text: str) -> str:
@@ -52,6 +60,7 @@ def enter(
     *,
     success: bool,
     appender: Appender,
+    senders: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Have completed traces found by the meaning of their task.
 
@@ -61,6 +70,7 @@ def enter(
         vectors: A vector per key.
         success: Whether these traces succeeded.
         appender: Appends for the batch that is being stored.
+        senders: The agent of the key with which a trace came, by trace id.
 
     Raises:
         StoreUnavailableError: Other writers always came first.
@@ -71,11 +81,11 @@ def enter(
         firsts.setdefault(traces[entry], entry)
     known = _known(collection, list(firsts))
     new = {key: entry for key, entry in firsts.items() if key not in known}
-    _add(collection, new, vectors)
+    _add(collection, new, vectors, senders)
     if new and not appender.exclusive:
         known |= _known(collection, list(new))
     else:
-        known |= {key: {_FIRST: _format(entry)} for key, entry in new.items()}
+        known |= {key: _metadata(entry, senders) for key, entry in new.items()}
     repeats: dict[str, list[Entry]] = {}
     for entry, key in traces.items():
         if known[key][_FIRST] != _format(entry):
@@ -88,10 +98,17 @@ def enter(
     if not appender.exclusive:
         # Who deletes the last trace of a text may not have seen the one that was just entered.
         known = _known(collection, list(repeats))
-        _add(collection, {k: e[0] for k, e in repeats.items() if k not in known}, vectors)
+        again = {k: e[0] for k, e in repeats.items() if k not in known}
+        _add(collection, again, vectors, senders)
     unmarked = [key for key in repeats if _REPEATED not in known.get(key, ())]
-    for keys in groups(unmarked, _VECTORS_PER_CALL):
-        collection.update(keys, metadatas=[{_REPEATED: True}] * len(keys))
+    marks: dict[str, dict[str, Any]] = {key: {_REPEATED: True} for key in unmarked}
+    for key, entries in repeats.items():
+        for entry in sorted(entries):
+            sender = _digest(senders.get(entry.trace_id))
+            if sender != known.get(key, {}).get(_SENDER):
+                marks.setdefault(key, {})[f"{_NEWEST_OF}{sender}"] = _format(entry)
+    for keys in groups(marks, _VECTORS_PER_CALL):
+        collection.update(keys, metadatas=[marks[key] for key in keys])
 
 
 def remove(collections: Collections, key: str, trace_id: str, *, exclusive: bool) -> None:
@@ -134,13 +151,30 @@ def _newest(collections: Collections, name: str) -> Entry | None:
     return Entry(*entries[-1]) if entries else None
 
 
-def _add(collection: Collection, firsts: Mapping[str, Entry], vectors: Mapping[str, Any]) -> None:
+def _digest(agent: str | None) -> str | None:
+    if agent is None:
+        return None
+    name = agent.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(name, digest_size=8).hexdigest()
+
+
+def _metadata(first: Entry, senders: Mapping[str, str]) -> dict[str, Any]:
+    sender = _digest(senders.get(first.trace_id))
+    return {_FIRST: _format(first)} | ({} if sender is None else {_SENDER: sender})
+
+
+def _add(
+    collection: Collection,
+    firsts: Mapping[str, Entry],
+    vectors: Mapping[str, Any],
+    senders: Mapping[str, str],
+) -> None:
     """Add texts, each with its first trace."""
     for keys in groups(firsts, _VECTORS_PER_CALL):
         collection.add(
             keys,
             embeddings=[vectors[key] for key in keys],
-            metadatas=[{_FIRST: _format(firsts[key])} for key in keys],
+            metadatas=[_metadata(firsts[key], senders) for key in keys],
         )
 
 
@@ -200,7 +234,11 @@ def traces_of(
     found: dict[Text, list[Entry]] = {}
     for text in texts:
         repeats = newest[lists[text]] if text in lists else []
-        entries = {text.first, *(Entry(start_ns, trace_id) for start_ns, trace_id in repeats)}
+        entries = {
+            text.first,
+            *text.of_others,
+            *(Entry(start_ns, trace_id) for start_ns, trace_id in repeats),
+        }
         found[text] = sorted(entries, reverse=True)
     return found
 
@@ -215,12 +253,19 @@ def _list_of(key: str, success: bool) -> str:
 
 def _text(key: str, success: bool, similarity: float, metadata: Mapping[str, Any]) -> Text:
     repeated = bool(metadata.get(_REPEATED))
-    return Text(key, success, _clipped(similarity), _entry(metadata), repeated)
+    of_others = tuple(
+        _parsed(entry) for name, entry in metadata.items() if name.startswith(_NEWEST_OF) and entry
+    )
+    return Text(key, success, _clipped(similarity), _entry(metadata), repeated, of_others)
 
 
 def _entry(metadata: Mapping[str, Any]) -> Entry:
     """Return the first trace of a text."""
-    start_ns, _, trace_id = str(metadata[_FIRST]).partition(" ")
+    return _parsed(metadata[_FIRST])
+
+
+def _parsed(text: Any) -> Entry:
+    start_ns, _, trace_id = str(text).partition(" ")
     return Entry(int(start_ns), trace_id)
 
 

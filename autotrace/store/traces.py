@@ -18,6 +18,17 @@ _SCAN_ENTRIES: Final = 1000
 """How far a filtered listing follows the timeline before it asks Chroma to filter instead."""
 
 
+class Origin(TypedDict):
+    """Where a task lies that did not come from a program on this machine."""
+
+    owner: str | None
+    """The agent whose share of the OpenTelemetry trace it is in; None: that of this machine."""
+    span: str
+    """Its span id there."""
+    public_id: str
+    """The trace id that its sender knows it by."""
+
+
 class Summary(TypedDict):
     """A trace without its steps, as stored."""
 
@@ -37,23 +48,38 @@ class Summary(TypedDict):
     parent_trace_id: str | None
     triggered_by_memory_id: str | None
     rejected_decisions: list[str]
+    recorded_by: str | None
+    """The agent of the key that the task came with; None: a program on this machine."""
+    origin: Origin | None
 
 
 _FIELDS: Final = tuple(Summary.__annotations__)
-_OWN_KEY: Final = {"session_id": "session", "agent": "agent"}
+_OWN_KEY: Final = {"session_id": "session", "agent": "agent", "recorded_by": "recorded_by"}
 """Fields that have a metadata key of their own, by which Chroma looks traces up."""
 _RARE_KEY: Final = "rejected"
 """The metadata key of the rejected decisions, as JSON, of those few traces that have any."""
+_ORIGIN_KEY: Final = "origin"
+"""The metadata key of the origin, as JSON, of traces that came with a key."""
 _IN_JSON: Final = tuple(
-    field for field in _FIELDS if field not in _OWN_KEY and field != "rejected_decisions"
+    field
+    for field in _FIELDS
+    if field not in _OWN_KEY and field not in ("rejected_decisions", "origin")
 )
 """The others are one list, in this order: Chroma keeps and indexes every byte three times over."""
+
+
+def author_of(summary: Summary) -> str | None:
+    """Return which agent recorded a trace.
+
+    That of the key it came with; without one, the name that a program on the store's machine gave.
+    """
+    return summary["recorded_by"] or summary["agent"]
 
 
 def to_model(trace_id: str, summary: Summary) -> TraceSummary:
     """Return what users see of a summary."""
     completed_ns = summary["completed_ns"]
-    left_out = ("created_ns", "completed_ns", "tool_names")
+    left_out = ("created_ns", "completed_ns", "tool_names", "origin")
     fields = {k: v for k, v in summary.items() if k not in left_out}
     return TraceSummary.model_validate(
         fields
@@ -139,6 +165,7 @@ def find(
     status: TraceStatus | None = None,
     session_id: str | None = None,
     agent: str | None = None,
+    agents: Sequence[str] = (),
     limit: int | None = None,
 ) -> dict[str, Summary]:
     """Return the summaries of traces with these properties, in any order.
@@ -148,10 +175,14 @@ def find(
         status: Only traces of this status: active or interrupted.
         session_id: Only traces of this session.
         agent: Only traces of this agent.
+        agents: Only traces that any of these recorded: see `author_of`.
         limit: How many to return at most.
     """
     conditions = {"status": status, "session": session_id, "agent": agent}
-    clauses = [{key: value} for key, value in conditions.items() if value is not None]
+    clauses: list[Any] = [{key: value} for key, value in conditions.items() if value is not None]
+    if agents:
+        keys = ("recorded_by", "agent")
+        clauses.append({"$or": [{key: {"$in": list(agents)}} for key in keys]})
     where = clauses[0] if len(clauses) == 1 else {"$and": clauses}
     got = collections.summaries.get(where=where, limit=limit, include=["metadatas"])
     return _summaries(got)
@@ -169,6 +200,7 @@ def _summary(metadata: Mapping[str, Any]) -> Summary:
     for field, key in _OWN_KEY.items():
         fields[field] = metadata.get(key)
     fields["rejected_decisions"] = orjson.loads(metadata.get(_RARE_KEY) or "[]")
+    fields["origin"] = orjson.loads(metadata.get(_ORIGIN_KEY) or "null")
     return cast("Summary", fields)
 
 
@@ -183,4 +215,6 @@ def _metadata(summary: Summary) -> dict[str, Any]:
             metadata[key] = summary[field]
     if summary["rejected_decisions"]:
         metadata[_RARE_KEY] = orjson.dumps(summary["rejected_decisions"]).decode()
+    if summary["origin"] is not None:
+        metadata[_ORIGIN_KEY] = orjson.dumps(summary["origin"]).decode()
     return metadata

@@ -240,6 +240,7 @@ def test_a_whole_trace() -> None:
         "agent": "concierge",
         "parent_trace_id": None,
         "triggered_by_memory_id": "mem_1",
+        "recorded_by": None,
         "decisions": [],
         "decisions_error": None,
     }

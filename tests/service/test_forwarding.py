@@ -85,6 +85,6 @@ def test_a_collector_that_is_down_keeps_nothing_from_being_recorded(tmp_path: Pa
     trace_id = service.start("t", "s", by=ALICE).trace_id
     service.complete(trace_id, "done", True, by=ALICE)
 
-    assert service.get(trace_id).status == "completed"
+    assert service.get(trace_id, by=ALICE).status == "completed"
     service.stop()
     memory.stop(0.1)

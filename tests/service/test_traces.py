@@ -72,9 +72,9 @@ def test_a_trace_told_of_call_by_call_reads_as_it_was_told(service: TraceService
     started = service.start(
         "Find restaurants", "session-1", triggered_by_memory_id="mem_xyz", by=ALICE
     )
-    assert service.get(started.trace_id).status == "active"
+    assert service.get(started.trace_id, by=ALICE).status == "active"
     first = service.step(started.trace_id, "search", "call web_search", ["15 found"], by=ALICE)
-    assert service.get(started.trace_id).steps[0].thought == "search"
+    assert service.get(started.trace_id, by=ALICE).steps[0].thought == "search"
     call = service.tool_call(
         started.trace_id,
         "web_search",
@@ -90,7 +90,7 @@ def test_a_trace_told_of_call_by_call_reads_as_it_was_told(service: TraceService
     service.tool_call(started.trace_id, "maps", {}, "no route", 30_000, "timeout", by=ALICE)
     completed = service.complete(started.trace_id, "Found 3", True, by=ALICE)
 
-    trace = service.get(started.trace_id)
+    trace = service.get(started.trace_id, by=ALICE)
 
     assert (started.task, started.status) == ("Find restaurants", "active")
     assert trace.created_at == started.created_at
@@ -111,9 +111,9 @@ def test_a_trace_told_of_call_by_call_reads_as_it_was_told(service: TraceService
     )
     assert (searched.duration_ms, searched.status) == (420, "success")
     assert (mapped.duration_ms, mapped.status, mapped.error) == (30_000, "timeout", "no route")
-    [found] = service.recall("Find restaurants")
+    [found] = service.recall("Find restaurants", by=ALICE)
     assert (found.trace_id, found.tool_sequence) == (trace.trace_id, ["web_search", "maps"])
-    assert [s.trace_id for s in service.list(agent="alice")] == [trace.trace_id]
+    assert [s.trace_id for s in service.list(agent="alice", by=ALICE)] == [trace.trace_id]
     counted = {s.tool_name: (s.call_count, s.success_rate) for s in service.tool_stats()}
     assert counted == {"web_search": (1, 1.0), "maps": (1, 0.0)}
 
@@ -139,7 +139,7 @@ def test_what_came_from_afar_is_redacted_and_cut_like_anything_else(
     service.tool_call(trace_id, "fail", {}, f"denied {secret}", 1, "error", by=ALICE)
     service.complete(trace_id, f"with {secret} " + "z" * 10_000, False, by=ALICE)
 
-    trace = service.get(trace_id)
+    trace = service.get(trace_id, by=ALICE)
 
     text = trace.model_dump_json()
     assert secret not in text
@@ -168,13 +168,13 @@ def test_a_call_without_a_step_belongs_to_the_latest_when_it_was_told(
     service.tool_call(trace_id, "quick", {}, None, 0, "success", by=ALICE)
     service.tool_call(trace_id, "named", {}, None, 0, "success", step_id=first.step_id, by=ALICE)
 
-    steps = service.get(trace_id).steps
+    steps = service.get(trace_id, by=ALICE).steps
 
     told = {s.thought: [c.tool_name for c in s.tool_calls] for s in steps}
     assert told == {"": ["before_any_step"], "one": ["named"], "two": ["slow", "quick"]}
     assert [s.implicit for s in steps] == [True, False, False]
     assert steps[2].tool_calls[0].started_at < steps[0].created_at - timedelta(hours=23)
-    assert service.list()[0].tool_sequence == ["before_any_step", "slow", "quick", "named"]
+    assert service.list(by=ALICE)[0].tool_sequence == ["before_any_step", "slow", "quick", "named"]
 
 
 Telling = tuple[Literal["step", "call", "named"], int]
@@ -207,7 +207,7 @@ def test_whatever_is_told_in_whatever_order_is_the_trace(
         )
     shared[-1].complete(trace_id, "", success, by=ALICE)
 
-    trace = shared[0].get(trace_id)
+    trace = shared[0].get(trace_id, by=ALICE)
 
     seen = {
         "implicit" if s.implicit else s.step_id: [
@@ -246,7 +246,7 @@ def test_completing_again_gets_the_same_answer_and_otherwise_is_refused(
             service.step(trace_id, "late", "", by=ALICE)
         with pytest.raises(TraceStateError, match=r"a tool call.*completed"):
             service.tool_call(trace_id, "late", {}, None, 1, "success", by=ALICE)
-        trace = service.get(trace_id)
+        trace = service.get(trace_id, by=ALICE)
         assert (trace.outcome, trace.success, trace.steps) == ("done", True, [])
 
     check()
@@ -262,13 +262,16 @@ def test_a_completion_that_was_cut_short_is_finished_by_whoever_comes_next(
     ids = [service.start(f"t{n}", "s", by=ALICE).trace_id for n in range(2)]
     for trace_id in ids:
         _completed_by_one_that_died(service, trace_id)
-    assert [service.get(trace_id).status for trace_id in ids] == ["active", "active"]
+    assert [service.get(trace_id, by=ALICE).status for trace_id in ids] == ["active", "active"]
 
     service.complete(ids[0], "done", True, by=ALICE)
-    assert [service.get(trace_id).status for trace_id in ids] == ["completed", "active"]
+    assert [service.get(trace_id, by=ALICE).status for trace_id in ids] == ["completed", "active"]
     service.tidy(kept_for_s=0)
-    assert [service.get(trace_id).status for trace_id in ids] == ["completed", "completed"]
-    assert service.get(ids[1]).outcome == "done"
+    assert [service.get(trace_id, by=ALICE).status for trace_id in ids] == [
+        "completed",
+        "completed",
+    ]
+    assert service.get(ids[1], by=ALICE).outcome == "done"
 
 
 def _completed_by_one_that_died(service: TraceService, trace_id: str) -> None:
@@ -288,11 +291,11 @@ def test_what_nobody_goes_on_with_is_interrupted_and_counts_no_more(service: Tra
     call = service.tool_call(abandoned, "t", {}, None, 5, "success", by=ALICE)
     completed = told_what_happens(service, "another")
     service.tidy()
-    assert service.get(abandoned).status == "active"
+    assert service.get(abandoned, by=ALICE).status == "active"
 
     service.tidy(abandoned_after_s=0)
 
-    trace = service.get(abandoned)
+    trace = service.get(abandoned, by=ALICE)
     assert (trace.status, trace.success) == ("interrupted", None)
     assert trace.completed_at == call.created_at
     assert _open_count(service) == 0
@@ -302,7 +305,7 @@ def test_what_nobody_goes_on_with_is_interrupted_and_counts_no_more(service: Tra
     ):
         with pytest.raises(TraceStateError, match="interrupted"):
             late()
-    assert service.get(completed).status == "completed"
+    assert service.get(completed, by=ALICE).status == "completed"
 
 
 def test_a_deletion_that_was_cut_short_leaves_nothing_open(
@@ -316,7 +319,10 @@ def test_a_deletion_that_was_cut_short_leaves_nothing_open(
     service.tidy(kept_for_s=0, abandoned_after_s=0)
 
     assert _open_count(service) == 0
-    assert [service.list(), list((Path(memory.settings.store) / "open").glob("*/trace-*"))] == [
+    assert [
+        service.list(by=ALICE),
+        list((Path(memory.settings.store) / "open").glob("*/trace-*")),
+    ] == [
         [],
         [],
     ]
@@ -331,7 +337,7 @@ def test_what_the_store_has_not_taken_in_yet_is_neither_missing_nor_deleted(
         busy.setattr(memory.pipeline, "catch_up", lambda _timeout_s: False)
         open_id = service.start("u", "s", by=ALICE).trace_id
         for call in (
-            lambda: service.get(open_id),
+            lambda: service.get(open_id, by=ALICE),
             lambda: service.delete(open_id, by=ALICE),
             lambda: service.delete(trace_id, by=ALICE),
         ):
@@ -340,7 +346,7 @@ def test_what_the_store_has_not_taken_in_yet_is_neither_missing_nor_deleted(
 
     service.step(open_id, "", "", by=ALICE)
     service.complete(open_id, "done", True, by=ALICE)
-    assert service.get(open_id).status == "completed"
+    assert service.get(open_id, by=ALICE).status == "completed"
 
 
 @pytest.mark.parametrize("trace_id", [UNKNOWN, *MALFORMED])
@@ -349,12 +355,12 @@ def test_a_trace_that_is_not_there_is_not_found(
 ) -> None:
     service = embedded[1]
     for call in (
-        lambda: service.get(trace_id),
+        lambda: service.get(trace_id, by=ALICE),
         lambda: service.step(trace_id, "", "", by=ADMIN),
         lambda: service.tool_call(trace_id, "t", {}, None, 1, "success", by=ADMIN),
         lambda: service.complete(trace_id, "", True, by=ADMIN),
         lambda: service.delete(trace_id, by=ADMIN),
-        lambda: service.list(after=trace_id),
+        lambda: service.list(after=trace_id, by=ALICE),
     ):
         with pytest.raises(TraceNotFoundError) as caught:
             call()
@@ -373,7 +379,7 @@ def test_a_step_that_is_not_there_is_not_found(embedded: tuple[Memory, TraceServ
         with pytest.raises(StepNotFoundError):
             service.tool_call(trace_id, "t", {}, None, 1, "success", step_id=wrong, by=ALICE)
 
-    assert service.get(trace_id).tool_calls == []
+    assert service.get(trace_id, by=ALICE).tool_calls == []
 
 
 def test_an_agents_key_adds_to_its_own_traces_alone(service: TraceService) -> None:
@@ -386,14 +392,14 @@ def test_an_agents_key_adds_to_its_own_traces_alone(service: TraceService) -> No
     ):
         with pytest.raises(NotPermittedError):
             attempt()
-    assert service.get(trace_id).steps == []
+    assert service.get(trace_id, by=ALICE).steps == []
 
     service.step(trace_id, "an admin may", "", by=ADMIN)
     service.complete(trace_id, "", True, by=ADMIN)
     service.tidy(kept_for_s=0)
     with pytest.raises(NotPermittedError):
         service.step(trace_id, "", "", by=BOB)
-    assert service.get(trace_id).agent == "alice"
+    assert service.get(trace_id, by=ALICE).agent == "alice"
 
 
 @pytest.mark.parametrize("is_open", [True, False])
@@ -409,7 +415,7 @@ def test_a_deleted_trace_is_gone_and_takes_no_more(service: TraceService, is_ope
     service.delete(trace_id, by=ALICE)
 
     for call in (
-        lambda: service.get(trace_id),
+        lambda: service.get(trace_id, by=ALICE),
         lambda: service.delete(trace_id, by=ALICE),
         lambda: service.step(trace_id, "", "", by=ALICE),
         lambda: service.tool_call(trace_id, "t", {}, None, 1, "success", by=ALICE),
@@ -417,8 +423,8 @@ def test_a_deleted_trace_is_gone_and_takes_no_more(service: TraceService, is_ope
     ):
         with pytest.raises(TraceNotFoundError):
             call()
-    assert [t.trace_id for t in service.list()] == [kept]
-    assert [t.trace_id for t in service.recall("delete this", False)] == [kept]
+    assert [t.trace_id for t in service.list(by=ALICE)] == [kept]
+    assert [t.trace_id for t in service.recall("delete this", False, by=ALICE)] == [kept]
     assert "only_here" not in {s.tool_name for s in service.tool_stats()}
     assert _open_count(service) == 0
 
@@ -435,7 +441,7 @@ def test_what_a_program_records_itself_is_not_added_to(
             service.complete(t.trace_id, "", True, by=ALICE)
     autotrace.shutdown()
 
-    assert service.get(t.trace_id).steps == []
+    assert service.get(t.trace_id, by=ALICE).steps == []
 
 
 @pytest.mark.parametrize(
@@ -466,7 +472,7 @@ def test_a_bad_field_is_named_and_nothing_is_recorded(
         service.tool_call(trace_id, **good | {field: value}, by=ALICE)
 
     assert caught.value.field == field
-    assert service.get(trace_id).tool_calls == []
+    assert service.get(trace_id, by=ALICE).tool_calls == []
 
 
 @pytest.mark.parametrize("duration_ms", [0, 1, MAX_DURATION_MS])
@@ -477,7 +483,7 @@ def test_a_duration_comes_back_to_the_millisecond(
     trace_id = service.start("t", "s", by=ALICE).trace_id
     service.tool_call(trace_id, "t", {}, None, duration_ms, "success", by=ALICE)
 
-    assert service.get(trace_id).tool_calls[0].duration_ms == duration_ms
+    assert service.get(trace_id, by=ALICE).tool_calls[0].duration_ms == duration_ms
     assert service.tool_stats()[0].max_duration_ms == duration_ms
 
 
@@ -493,13 +499,13 @@ def test_another_machine_sees_at_once_what_was_acknowledged(
     )
 
     trace_id = here.start("t", "s", by=ALICE).trace_id
-    assert there.get(trace_id).status == "active"
+    assert there.get(trace_id, by=ALICE).status == "active"
     there.step(trace_id, "told there", "", by=ALICE)
-    assert len(here.get(trace_id).steps) == 1
+    assert len(here.get(trace_id, by=ALICE).steps) == 1
     here.tool_call(trace_id, "t", {}, None, 10, "success", by=ALICE)
-    assert len(there.get(trace_id).steps[0].tool_calls) == 1
+    assert len(there.get(trace_id, by=ALICE).steps[0].tool_calls) == 1
     there.complete(trace_id, "done", True, by=ALICE)
-    assert [t.trace_id for t in here.recall("t")] == [trace_id]
+    assert [t.trace_id for t in here.recall("t", by=ALICE)] == [trace_id]
 
 
 def test_a_key_has_only_so_many_traces_open(
@@ -536,17 +542,17 @@ def test_a_store_that_is_down_is_said_and_nothing_is_recorded(
         lambda: service.step(trace_id, "", "", by=ALICE),
         lambda: service.tool_call(trace_id, "t", {}, None, 1, "success", by=ALICE),
         lambda: service.complete(trace_id, "", True, by=ALICE),
-        lambda: service.get(trace_id),
-        lambda: service.list(),
+        lambda: service.get(trace_id, by=ALICE),
+        lambda: service.list(by=ALICE),
     ):
         with pytest.raises(StoreUnavailableError):
             call()
     assert memory.pipeline.backlog_bytes() == recorded
     proxy.set("pass")
 
-    trace = service.get(trace_id)
+    trace = service.get(trace_id, by=ALICE)
     assert (trace.status, trace.steps) == ("active", [])
-    assert len(service.list()) == 1
+    assert len(service.list(by=ALICE)) == 1
     proxy.close()
 
 
@@ -590,7 +596,7 @@ def test_many_at_once_open_and_complete_without_loss(
     with ThreadPoolExecutor(8) as pool:
         ids = list(pool.map(functools.partial(told_what_happens, service), map(str, range(40))))
 
-    assert len(service.list(status="completed", limit=100)) == len(set(ids)) == 40
+    assert len(service.list(status="completed", limit=100, by=ALICE)) == len(set(ids)) == 40
     assert _open_count(service) == 0
 
 

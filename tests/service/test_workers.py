@@ -101,14 +101,14 @@ def test_a_trace_goes_on_in_whichever_worker_is_asked(workers: list[Worker]) -> 
             ask("tool_call", trace_id, name, {}, None, 7, "success", **named, by=ALICE)
         told.append((step.step_id, [f"tool_{number}_{call}" for call in range(2)]))
         # What was acknowledged is seen at once by whoever is asked next.
-        seen = ask("get", trace_id)
+        seen = ask("get", trace_id, by=ALICE)
         assert [(s.step_id, [c.tool_name for c in s.tool_calls]) for s in seen.steps] == told
     ask("complete", trace_id, "done", True, by=ALICE)
 
     for worker in workers:
-        trace = worker("get", trace_id)
+        trace = worker("get", trace_id, by=ALICE)
         assert (trace.status, len(trace.steps), len(trace.tool_calls)) == ("completed", 3, 6)
-        assert [f.trace_id for f in worker("recall", "t")] == [trace_id]
+        assert [f.trace_id for f in worker("recall", "t", by=ALICE)] == [trace_id]
         assert sum(s.call_count for s in worker("tool_stats")) == 6
         with pytest.raises(TraceStateError):
             worker("step", trace_id, "late", "", by=ALICE)
@@ -133,7 +133,7 @@ def test_of_workers_that_complete_at_once_one_does_and_all_see_which(
         with ThreadPoolExecutor(2 * len(workers)) as pool:
             answers = list(pool.map(complete, range(2 * len(workers))))
 
-        trace = workers[-1]("get", trace_id)
+        trace = workers[-1]("get", trace_id, by=ALICE)
         won = [answer for answer in answers if answer is not None]
         # Each outcome was given twice: the winner's gets the same answer both times.
         assert len(won) == 2
@@ -171,7 +171,8 @@ def test_a_worker_killed_under_load_loses_nothing_that_was_acknowledged(
     for client in clients:
         client.join()
 
-    traces = {i: survivor("get", i) for i in {trace_id for _, trace_id, _ in acknowledged}}
+    ids = {trace_id for _, trace_id, _ in acknowledged}
+    traces = {i: survivor("get", i, by=ALICE) for i in ids}
     for kind, trace_id, part in acknowledged:
         trace = traces[trace_id]
         assert trace.status != "interrupted"
@@ -185,4 +186,4 @@ def test_a_worker_killed_under_load_loses_nothing_that_was_acknowledged(
     completed = {trace_id for kind, trace_id, _ in acknowledged if kind == "completed"}
     for trace_id in traces.keys() - completed:
         survivor("complete", trace_id, "done", True, by=ALICE)
-        assert survivor("get", trace_id).status == "completed"
+        assert survivor("get", trace_id, by=ALICE).status == "completed"

@@ -80,6 +80,7 @@ def test_what_was_recorded_is_read_back_whole(settings: dict[str, Any]) -> None:
         "agent": "shopper",
         "parent_trace_id": None,
         "triggered_by_memory_id": "m1",
+        "recorded_by": None,
         "decisions": [],
         "decisions_error": None,
         "steps": [

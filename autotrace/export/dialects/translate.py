@@ -32,7 +32,9 @@ from autotrace.export.dialects.texts import (
 from autotrace.export.dialects.values import arguments_of, dumps, find, loads, result_of
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 
-_KEPT: Final = frozenset({"trace", "id", "parent", "name", "start_ns", "end_ns"})
+_KEPT: Final = frozenset(
+    {"trace", "id", "parent", "name", "start_ns", "end_ns", "sender", "owner", "sent_id"}
+)
 _MAX_CALLS: Final = 1000
 """How many calls one answer of a model may ask for."""
 _MAX_SHARED_CHARS: Final = 10_000
@@ -311,6 +313,10 @@ class _Translator:
             "start_ns": start_ns + number,  # which keeps them in the order of the request
             "end_ns": max(end_ns, start_ns + number),
         }
+        if "owner" in turn.record:
+            place["owner"] = turn.record["owner"]
+        if "sender" in turn.record:
+            place["sender"] = turn.record["sender"]
         result, failed = (None, True) if answer is None else result_of(answer.content)
         failed |= answer is not None and answer.failed
         error, kind = None, None

@@ -1,0 +1,109 @@
+"""Public ids of traces: which share of an OpenTelemetry trace a trace id names.
+
+`trace-{trace}-{span}` names a task by ids that any sender may repeat. Whose task it names:
+
+1. That of a program on this machine, whenever it was stored.
+2. That of the agent who asks, if its share holds a task of this span.
+3. Else that of the share that claimed the id first. Claims lie in the log and are never changed.
+
+A task that has lost its claim is shown under the id that the store keeps it under (shares.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from autotrace.export.roles import span_of
+from autotrace.export.shares import Share
+from autotrace.store import schema, traces
+from autotrace.store.schema import Collections
+from autotrace.store.traces import Summary
+
+_PREFIX: Final = "task/"
+"""Of the record ids of claims: no name of a share begins with a letter beyond f."""
+
+
+class Located(NamedTuple):
+    """Where the task of a trace lies."""
+
+    share: Share
+    span: str
+    """The span id of the task in the share."""
+
+    @property
+    def trace_id(self) -> str:
+        """The id under which the store keeps the trace."""
+        return self.share.trace_id(self.span)
+
+
+def claim(collections: Collections, summaries: Mapping[str, Summary]) -> None:
+    """Claim the public ids of tasks that did not come from programs on this machine.
+
+    Args:
+        collections: The open store.
+        summaries: Of the traces, by the id under which the store keeps each.
+    """
+    claims = {
+        _PREFIX + origin["public_id"]: {"owner": origin["owner"], "span": origin["span"]}
+        for summary in summaries.values()
+        if (origin := summary["origin"]) is not None
+    }
+    if claims:
+        schema.add(collections.log, claims, collections.max_batch)
+
+
+def keep_name(collections: Collections, located: Located) -> None:
+    """Keep what the store's id of a trace names, as its summary is about to be removed."""
+    owner, span = located.share.owner, located.span
+    schema.add(collections.log, {_PREFIX + located.trace_id: {"owner": owner, "span": span}})
+
+
+def locate(collections: Collections, trace_id: str, agent: str | None = None) -> Located | None:
+    """Return where the task of a trace lies; None if the id is not well-formed.
+
+    Args:
+        collections: The open store.
+        trace_id: A public id, or the one under which the store keeps the trace.
+        agent: Who asks; None: nobody in particular.
+    """
+    ids = span_of(trace_id)
+    if ids is None:
+        return None
+    trace, span = ids
+    own = Share(trace, agent).trace_id(span)
+    summaries = traces.get_summaries(collections, list({trace_id, own}))
+    for known in (trace_id, own):
+        if known in summaries:
+            origin = summaries[known]["origin"]
+            if origin is None:
+                return Located(Share(trace), span)
+            return Located(Share(trace, origin["owner"]), origin["span"])
+    record_id = _PREFIX + trace_id
+    claimed = schema.documents(collections.log, [record_id]).get(record_id)
+    if claimed is None:
+        return Located(Share(trace), span)
+    return Located(Share(trace, claimed["owner"]), claimed["span"])
+
+
+def public_ids(collections: Collections, summaries: Mapping[str, Summary]) -> dict[str, str]:
+    """Return the id under which each trace is shown, by the one that the store keeps it under."""
+    shown = {trace_id: trace_id for trace_id in summaries}
+    wanted = {
+        trace_id: origin["public_id"]
+        for trace_id, summary in summaries.items()
+        if (origin := summary["origin"]) is not None
+    }
+    if not wanted:
+        return shown
+    public = list(set(wanted.values()))
+    local = set(collections.summaries.get(ids=public, include=[])["ids"])
+    claims = schema.documents(collections.log, [_PREFIX + each for each in public])
+    for trace_id, each in wanted.items():
+        claimed = claims.get(_PREFIX + each)
+        origin = summaries[trace_id]["origin"]
+        if claimed is None or origin is None or each in local:
+            continue
+        if (claimed["owner"], claimed["span"]) == (origin["owner"], origin["span"]):
+            shown[trace_id] = each
+    return shown

@@ -154,6 +154,14 @@ class Settings(BaseSettings):
         place = self.store_path if self.is_embedded else self.spool_path
         return place / "receipt.key"
 
+    @property
+    def grant_key_path(self) -> Path | None:
+        """The file of the secret that signs grants of programs on the store's machine.
+
+        None: the store is on a Chroma server, and there is no such machine.
+        """
+        return self.store_path / "grant.key" if self.is_embedded else None
+
     def resolved(self) -> Settings:
         """Return the same settings with each place in its one spelling, as seen from here."""
         store = str(self.store_path) if self.is_embedded else self.store.lower().rstrip("/")

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "autotrace"
 
 BASE = {
     *("settings", "errors", "models", "semconv", "signals", "canonical", "json_text", "names"),
+    "grants",
 }
 ALLOWED: dict[str, set[str]] = {
     "settings": {"errors", "semconv"},
@@ -21,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "canonical": set(),
     "json_text": set(),
     "names": set(),
+    "grants": set(),
     "capture": BASE,
     "store": BASE,
     "decisions": BASE | {"store"},

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from autotrace.access.principal import Principal, Role, check_tenant
 from autotrace.errors import InvalidArgumentError, KeyNotFoundError
+from autotrace.grants import Signer, secret_of_key
 from autotrace.names import imitations_in, invisible_in, same_person
 from autotrace.settings import Settings
 from autotrace.store import keys as store
@@ -240,6 +241,23 @@ class KeyRing:
                 "`autotrace keys create` makes another",
                 *(key_id, key["agent"], since),
             )
+
+    def signer(self, key_id: str) -> tuple[Principal, Signer] | None:
+        """Return whom a key stands for, and what its grants are signed with.
+
+        None: there is no such key, or it is revoked, or expired.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        known = self._current()
+        key = known.keys.get(key_id)
+        if key is None or key_id in known.revoked:
+            return None
+        if self._clock_s() * _NS_PER_S >= key.get("expires_ns", math.inf):
+            return None
+        principal = Principal(key_id, key["agent"], key["tenant"], key["role"])
+        return principal, Signer(key_id, secret_of_key(key["sha256"]))
 
     def refresh(self) -> None:
         """Look into the store.

@@ -12,7 +12,7 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from autotrace.capture.operation import surroundings
-from autotrace.capture.recorder import failed
+from autotrace.capture.recorder import current, failed
 from autotrace.capture.task_operation import FRAME_KEY
 
 if TYPE_CHECKING:
@@ -24,15 +24,25 @@ _W3C = TraceContextTextMapPropagator()
 def inject(carrier: MutableMapping[str, str] | None = None) -> dict[str, str]:
     """Return headers that let another process add to the current trace.
 
+    `traceparent` names the trace, and `tracestate` carries a grant: for 24 hours, whoever is handed
+    both may add spans to the trace on a server, also with the key of another agent.
+
     Args:
         carrier: Headers (of a request, or environment variables) to add to; it is changed too.
 
     Returns:
-        The headers: `traceparent`, and `tracestate` where there is one. Empty outside any span.
+        The headers: `traceparent` and `tracestate`. Empty outside any span.
     """
     headers: dict[str, str] = {}
     try:
-        _W3C.inject(headers, surroundings())
+        here = surroundings()
+        _W3C.inject(headers, here)
+        recorder = current.recorder
+        if headers and recorder is not None and recorder.granting is not None:
+            trace = f"{get_current_span(here).get_span_context().trace_id:032x}"
+            tracestate = recorder.granting.added_to(headers.get("tracestate", ""), trace)
+            if tracestate:
+                headers["tracestate"] = tracestate
     except Exception as error:  # noqa: BLE001 - the guard of this package
         failed(error)
     if carrier is not None:

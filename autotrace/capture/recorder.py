@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from autotrace.capture.encode import Encoder
+    from autotrace.grants import Granting
     from autotrace.settings import Settings
 
 SUPPRESSED: Final = otel_context._SUPPRESS_INSTRUMENTATION_KEY  # pyright: ignore[reportPrivateUsage] - it has no public name
@@ -38,6 +39,7 @@ class Recorder:
         capture_arguments: Whether tools record arguments unless told otherwise.
         capture_result: Whether tools record results unless told otherwise.
         agent: Agent of tasks that name none.
+        granting: Makes grants for `inject`; None: nobody else may add to what is recorded.
     """
 
     __slots__ = (
@@ -46,6 +48,7 @@ class Recorder:
         "capture_result",
         "count",
         "encoder",
+        "granting",
         "note",
         "tracer",
     )
@@ -60,6 +63,7 @@ class Recorder:
         capture_arguments: bool = True,
         capture_result: bool = True,
         agent: str | None = None,
+        granting: Granting | None = None,
     ) -> None:
         self.tracer = tracer
         self.encoder = encoder
@@ -68,6 +72,7 @@ class Recorder:
         self.capture_arguments = capture_arguments
         self.capture_result = capture_result
         self.agent = agent
+        self.granting = granting
 
     def failed(self, error: Exception) -> None:
         """Count and log an error of ours that was kept from user code.
@@ -103,6 +108,7 @@ def make_recorder(
     # Not needed to decorate, so not loaded before something records.
     from autotrace.capture.encode import Encoder
     from autotrace.capture.redact import Redactor
+    from autotrace.grants import Granting, signer_of
 
     redactor = Redactor(
         enabled=settings.redaction, extra_keys=settings.redact_keys, hook=redact, count=count
@@ -115,6 +121,7 @@ def make_recorder(
         capture_arguments=settings.capture_arguments,
         capture_result=settings.capture_result,
         agent=settings.agent,
+        granting=Granting(lambda: signer_of(settings.grant_key_path)),
     )
 
 

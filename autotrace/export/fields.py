@@ -142,7 +142,7 @@ def conformed(record: Mapping[str, Any]) -> SpanRecord:
 
 
 _TIMES: Final = frozenset({"start_ns", "end_ns"})
-_TEXTS: Final = frozenset({"parent", "name", "message", "scope"})
+_TEXTS: Final = frozenset({"parent", "name", "message", "scope", "owner", "sent_id"})
 
 
 def _has_its_type(key: str, found: Any) -> bool:
@@ -152,6 +152,8 @@ def _has_its_type(key: str, found: Any) -> bool:
         return isinstance(found, str) or (found is None and key == "parent")
     if key == "attributes":
         return isinstance(found, dict)
+    if key == "sender":
+        return isinstance(found, dict) and isinstance(cast("Any", found).get("agent"), str)
     if key == "status":
         return type(found) is int and 0 <= found <= 2
     return key != "events" or (

@@ -185,6 +185,8 @@ def _record(span: OtlpSpan, scope: str) -> SpanRecord:
         "start_ns": span.start_ns,
         "end_ns": span.end_ns,
     }
+    if span.grant is not None:
+        record["grant"] = span.grant
     ours = scope == semconv.SCOPE
     if not ours and not is_agent_span(span.attributes, scope):
         record["skeleton"] = True

@@ -21,6 +21,7 @@ from autotrace.export.otlp_span import (
     clamped,
     id_of,
 )
+from autotrace.grants import grant_in
 
 
 def json_span(span: Mapping[str, Any], allowance: Allowance) -> OtlpSpan:
@@ -53,6 +54,7 @@ def json_span(span: Mapping[str, Any], allowance: Allowance) -> OtlpSpan:
             for event in map(_object, reading.events(_list(span.get("events"))))
         ],
         chars=reading.chars,
+        grant=grant_in(_text(span.get("traceState"))),
         cut=reading.cut,
     )
 

@@ -25,6 +25,7 @@ from autotrace.export.otlp_span import (
     clamped,
     id_of,
 )
+from autotrace.grants import grant_in
 
 _PACKAGE: Final = "autotrace.otlp"
 _MESSAGES: Final = {
@@ -33,9 +34,9 @@ _MESSAGES: Final = {
     "ScopeSpans": "scope:1:bytes spans:2:bytes*",
     "Scope": "name:1:string",
     "Span": (
-        "trace_id:1:bytes span_id:2:bytes parent_span_id:4:bytes name:5:string"
-        " start_time_unix_nano:7:fixed64 end_time_unix_nano:8:fixed64 attributes:9:bytes*"
-        " events:11:bytes* status:15:bytes flags:16:fixed32"
+        "trace_id:1:bytes span_id:2:bytes trace_state:3:string parent_span_id:4:bytes"
+        " name:5:string start_time_unix_nano:7:fixed64 end_time_unix_nano:8:fixed64"
+        " attributes:9:bytes* events:11:bytes* status:15:bytes flags:16:fixed32"
     ),
     "Status": "message:2:string code:3:int32",
     "Event": "time_unix_nano:1:fixed64 name:2:string attributes:3:bytes*",
@@ -141,6 +142,7 @@ def _span(body: bytes, reading: Reading) -> OtlpSpan:
             for event in map(classes["Event"].FromString, reading.events(span.events))
         ],
         chars=reading.chars,
+        grant=grant_in(span.trace_state),
         cut=reading.cut,
     )
 

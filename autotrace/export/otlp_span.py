@@ -65,6 +65,8 @@ class OtlpSpan:
     attributes: dict[str, Any]
     events: list[EventRecord]
     chars: int
+    grant: str | None
+    """See grants.py."""
     cut: Counter[str]
     """What was left out of it or cut, by reason."""
 

@@ -73,6 +73,8 @@ class SpanRecord(TypedDict, total=False):
     """The key that it came with; absent: a program on this machine recorded it."""
     owner: str
     """The agent to whose share of the OpenTelemetry trace it belongs; absent: this machine's."""
+    grant: str
+    """As it arrived over OTLP: see grants.py; it is not stored."""
     sent_id: str
     """Of a guest's span in a tree: the span id that the guest gave; see shares.py."""
 

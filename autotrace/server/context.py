@@ -99,7 +99,11 @@ class Served:
 
     def _open_tenant(self, name: str, settings: Settings) -> Tenant:
         memory = Memory(settings, self.embedding)
-        traces = TraceService(memory, max_open_per_key=self.server.max_open_traces)
+        traces = TraceService(
+            memory,
+            max_open_per_key=self.server.max_open_traces,
+            signer_of_key=self.keys.signer,
+        )
         return Tenant(name, memory, traces, DecisionDesk(memory))
 
     @contextmanager

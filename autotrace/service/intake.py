@@ -1,49 +1,78 @@
-"""Which spans that arrive over OTLP may be taken in.
+"""Which spans that arrive over OTLP may be taken in, and into whose share of their trace.
 
-None that names another agent's open trace, and no event of a decision: those are recorded where
-decisions are made, and sent by anybody they could say of a decision what never happened. For the
-rest the sender is believed: a trace may span several agents, whose spans come with several keys.
+* None that is an event of a decision: those are recorded where decisions are made, and sent by
+  anybody they could say of a decision what never happened.
+* With a grant (grants.py), into the share of who granted it, as a guest's.
+* None of an open trace that another agent began over REST or MCP.
+* Else into the share of the key's own agent. See docs/otlp.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 from autotrace.access.principal import Principal
 from autotrace.export.otlp_in import Batch
 from autotrace.export.records import SpanRecord
 from autotrace.export.roles import role_of
 from autotrace.service import told
-from autotrace.service.told import SpanIds
 from autotrace.store.open_traces import OpenTraces
 
+OF_ANOTHER: Final = (
+    "of a trace that belongs to another agent (what `autotrace.inject()` returns there, sent on as "
+    "`traceparent` and `tracestate`, lets others add to it)"
+)
 
-def reject_others(batch: Batch, open_traces: OpenTraces, by: Principal) -> None:
-    """Reject spans that name an open trace of another agent as their own or as their parent.
 
-    And those that are events of decisions.
+class Grantor(NamedTuple):
+    """Who has granted to add to a trace."""
+
+    agent: str | None
+    """The agent of a key; None: a program on this machine."""
+
+
+Check = Callable[[str, str], Grantor | None]
+"""Takes a grant and an OpenTelemetry trace; returns who has granted it, or None if nobody has."""
+
+
+def admit(batch: Batch, open_traces: OpenTraces, check: Check, by: Principal) -> None:
+    """Leave in a batch what may be taken in, each span with its sender and its owner.
 
     Args:
         batch: What has arrived; what is rejected is counted in it.
-        open_traces: Those that servers are told of call by call, which have an owner.
+        open_traces: Those that servers are told of call by call.
+        check: Checks grants.
         by: Whose key came with it.
     """
     batch.reject("that are events of decisions", lambda r: role_of(r) == "decision")
-    named = {name for record in batch.records for name in _named(record)}
-    of_others = {
-        trace_id
-        for trace_id, opening in open_traces.openings(sorted(named)).items()
-        if not by.owns(opening["agent"])
-    }
-    if of_others:
-        batch.reject("of a trace that belongs to another agent", lambda r: _names(r, of_others))
+    granted = _grantors(batch, check)
+    openings = _openings(batch, open_traces)
+
+    def is_of_another(record: SpanRecord) -> bool:
+        opening = openings.get(record["trace"])
+        if opening is None or (record.get("grant", ""), record["trace"]) in granted:
+            return False
+        return opening["agent"] != by.agent
+
+    batch.reject(OF_ANOTHER, is_of_another)
+    for record in batch.records:
+        grantor = granted.get((record.pop("grant", ""), record["trace"]))
+        owner = by.agent if grantor is None else grantor.agent
+        record["sender"] = {"key": by.key_id, "agent": by.agent}
+        if owner is not None:
+            record["owner"] = owner
 
 
-def _named(record: SpanRecord) -> set[str]:
-    """Return the ids of the traces of which a span may be the task, or lie directly below it."""
-    spans = (record["id"], record.get("parent"))
-    return {told.trace_id_of(SpanIds(record["trace"], span)) for span in spans if span}
+def _grantors(batch: Batch, check: Check) -> dict[tuple[str, str], Grantor]:
+    given = {(r["grant"], r["trace"]): None for r in batch.records if "grant" in r}
+    found = {(grant, trace): check(grant, trace) for grant, trace in given}
+    return {given: grantor for given, grantor in found.items() if grantor is not None}
 
 
-def _names(record: SpanRecord, trace_ids: Set[str]) -> bool:
-    return not _named(record).isdisjoint(trace_ids)
+def _openings(batch: Batch, open_traces: OpenTraces) -> Mapping[str, Any]:
+    """Return how those of the batch's OpenTelemetry traces began that servers have open."""
+    traces = {record["trace"]: None for record in batch.records}
+    named = {told.trace_id_of(told.task_in(trace)): trace for trace in traces}
+    openings = open_traces.openings(list(named))
+    return {named[trace_id]: opening for trace_id, opening in openings.items()}

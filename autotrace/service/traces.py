@@ -12,15 +12,16 @@ spool, and in the store soon after.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, get_args
 
-from autotrace import semconv
+from autotrace import grants, semconv
 from autotrace.access.principal import Principal
 from autotrace.errors import (
     InvalidArgumentError,
@@ -42,7 +43,7 @@ from autotrace.models import (
     ToolStatus,
 )
 from autotrace.service import told
-from autotrace.service.intake import reject_others
+from autotrace.service.intake import Grantor, admit
 from autotrace.service.reading import BEHIND, TraceReading, unnamed
 from autotrace.service.tidying import ABANDONED_AFTER_S, KEPT_FOR_S, Tidier
 from autotrace.service.told import SpanIds
@@ -53,6 +54,14 @@ from autotrace.store.times import utc
 _MAX_KNOWN: Final = 10_000
 """Of how many open traces the agent is remembered, to spare a look."""
 _RETRY_AFTER_S: Final = 60.0
+
+
+SignerOfKey = Callable[[str], tuple[Principal, grants.Signer] | None]
+
+
+def _no_signer(key_id: str) -> None:
+    """Know no key."""
+    del key_id
 
 
 class _Owner(NamedTuple):
@@ -70,10 +79,16 @@ class TraceService(TraceReading):
         memory: Where traces are recorded and read.
         max_open_per_key: How many traces one key may have open at once.
         wait_s: How long a call waits at most for the store to take in what was recorded.
+        signer_of_key: Returns whom a key stands for, and what its grants are signed with.
     """
 
     def __init__(
-        self, memory: Memory, *, max_open_per_key: int = 1000, wait_s: float = 10.0
+        self,
+        memory: Memory,
+        *,
+        max_open_per_key: int = 1000,
+        wait_s: float = 10.0,
+        signer_of_key: SignerOfKey = _no_signer,
     ) -> None:
         super().__init__(memory, wait_s)
         self._max_open_per_key = max_open_per_key
@@ -81,6 +96,7 @@ class TraceService(TraceReading):
         self._open = open_traces(settings.store, ServerOptions.of(settings))
         self._known: OrderedDict[str, _Owner] = OrderedDict()
         self._known_lock = threading.Lock()
+        self._signer_of_key = signer_of_key
         self._tidier = Tidier(memory, self._open, self._record)
 
     def start(
@@ -287,14 +303,40 @@ class TraceService(TraceReading):
         They are not passed on to a collector, which could be this server.
 
         Args:
-            batch: The spans. Those that change another agent's trace are rejected in it.
+            batch: The spans. Those that may not be taken in are rejected in it; see intake.py.
             by: Whose program it is.
 
         Raises:
             StoreUnavailableError: Not all of it is recorded; to send it again does no harm.
         """
-        reject_others(batch, self._open, by)
+        admit(batch, self._open, functools.partial(self._grantor, by.tenant), by)
         self.memory.append(batch.records, forward=False)
+
+    def _grantor(self, tenant: str, grant: str, trace: str) -> Grantor | None:
+        """Return who has granted to add to an OpenTelemetry trace; None if nobody of the tenant."""
+        name = grants.signer_in(grant)
+        if name is None:
+            return None
+        if name == grants.LOCAL:
+            signer = self._local_signer()
+            if signer is None:
+                return None
+            grantor = Grantor(None)
+        else:
+            known = self._signer_of_key(name)
+            if known is None or known[0].tenant != tenant:
+                return None
+            grantor, signer = Grantor(known[0].agent), known[1]
+        return grantor if grants.holds(grant, trace, signer, time.time()) else None
+
+    def _local_signer(self) -> grants.Signer | None:
+        path = self.memory.settings.grant_key_path
+        try:
+            return grants.local_signer(path) if path is not None and path.exists() else None
+        except (OSError, ValueError) as error:
+            self.memory.counters.add("unchecked_grants")
+            self.memory.counters.note("grants", f"grants of programs are not valid: {error}", error)
+            return None
 
     def delete(self, trace_id: str, *, by: Principal) -> None:
         """Delete a trace, open or not, and all that was recorded in it.

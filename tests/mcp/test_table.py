@@ -52,7 +52,7 @@ CONTRACT = {
     ),
     "trace_complete": ({"trace_id", "outcome", "success"}, set[str]()),
     "trace_get": ({"trace_id"}, set[str]()),
-    "trace_recall": ({"query"}, {"success_only", "limit"}),
+    "trace_recall": ({"query"}, {"success_only", "limit", "agents"}),
     "tool_stats": (set[str](), {"limit", "after"}),
 }
 """What each tool requires, and what it takes beside that."""

@@ -114,7 +114,7 @@ def test_a_trace_told_of_call_by_call_reads_as_it_was_told(service: TraceService
     [found] = service.recall("Find restaurants", by=ALICE)
     assert (found.trace_id, found.tool_sequence) == (trace.trace_id, ["web_search", "maps"])
     assert [s.trace_id for s in service.list(agent="alice", by=ALICE)] == [trace.trace_id]
-    counted = {s.tool_name: (s.call_count, s.success_rate) for s in service.tool_stats()}
+    counted = {s.tool_name: (s.call_count, s.success_rate) for s in service.tool_stats().tools}
     assert counted == {"web_search": (1, 1.0), "maps": (1, 0.0)}
 
 
@@ -425,7 +425,7 @@ def test_a_deleted_trace_is_gone_and_takes_no_more(service: TraceService, is_ope
             call()
     assert [t.trace_id for t in service.list(by=ALICE)] == [kept]
     assert [t.trace_id for t in service.recall("delete this", False, by=ALICE)] == [kept]
-    assert "only_here" not in {s.tool_name for s in service.tool_stats()}
+    assert "only_here" not in {s.tool_name for s in service.tool_stats().tools}
     assert _open_count(service) == 0
 
 
@@ -484,7 +484,7 @@ def test_a_duration_comes_back_to_the_millisecond(
     service.tool_call(trace_id, "t", {}, None, duration_ms, "success", by=ALICE)
 
     assert service.get(trace_id, by=ALICE).tool_calls[0].duration_ms == duration_ms
-    assert service.tool_stats()[0].max_duration_ms == duration_ms
+    assert service.tool_stats().tools[0].max_duration_ms == duration_ms
 
 
 def test_another_machine_sees_at_once_what_was_acknowledged(

@@ -347,7 +347,7 @@ def drain(spool: Path, store: str) -> None:
     ("step", "crashing", "spool"),
     [
         ("autotrace.store.schema.add", crash_halfway, "own"),
-        ("autotrace.export.ingest.write_counters", crash, "own"),
+        ("autotrace.store.stats.write_counters", crash, "own"),
         ("autotrace.export.drain.Drainer._commit", crash, "own"),
         ("autotrace.export.drain.Drainer._commit", crash, "other"),
     ],

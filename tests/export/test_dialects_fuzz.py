@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from autotrace.export.assemble import Tree, build_trace, summarize
 from autotrace.export.dialects import keys
+from autotrace.export.dialects.values import loads
 from autotrace.export.records import SpanRecord
 
 TRACE = "cd" * 16
@@ -81,3 +82,29 @@ def test_whatever_spans_hold_they_are_read_alike_in_any_order(
         return [build_trace(tree, task).model_dump_json() for task in tree.tasks]
 
     assert told(data.draw(st.permutations(made))) == told(made)
+
+
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(st.text() | st.integers(-9, 99), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(value=st.lists(plain, max_size=3) | st.dictionaries(st.text(), plain, max_size=3))
+def test_the_repr_of_plain_data_is_read_as_its_json_would_be(value: Any) -> None:
+    assert loads(repr(value)) == json.loads(json.dumps(value))
+
+
+@given(text=st.text(st.sampled_from("[{'\"\\x41uN(), :1a-NoneTrueb.#\n}])"), max_size=60))
+def test_what_is_no_repr_stays_text(text: str) -> None:
+    read = loads("[" + text)
+    assert read == "[" + text or isinstance(read, list)

@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from autotrace.export import otlp_in
+from autotrace.export.assemble import assemble
 from autotrace.export.otlp_in import Batch, MalformedBatchError, read_json, read_protobuf
 from autotrace.export.otlp_span import Allowance
 
@@ -199,3 +200,21 @@ def test_what_is_over_a_limit_is_never_made_into_objects(make: Callable[[int], b
         return counted
 
     assert steps(400_000) < 1.1 * steps(20_000)
+
+
+def test_arguments_nested_deeper_than_an_answer_holds_stay_text() -> None:
+    for depth, kind in ((90, list), (300, str), (900, str)):
+        deep = "[" * depth + "]" * depth
+        call = [
+            {"key": "gen_ai.operation.name", "value": {"stringValue": "execute_tool"}},
+            {"key": "gen_ai.tool.call.arguments", "value": {"stringValue": deep}},
+            {"key": "gen_ai.tool.call.result", "value": {"stringValue": deep}},
+        ]
+        task = {"key": "gen_ai.operation.name", "value": {"stringValue": "invoke_agent"}}
+        child = span(attributes=call, parentSpanId="AAAAAAAAAAE=", spanId="AAAAAAAAAAI=")
+
+        (trace,) = assemble(protobuf(request_of(span(attributes=[task]), child)).records)
+
+        (made,) = trace.steps[0].tool_calls
+        assert (type(made.arguments), type(made.result)) == (kind, kind)
+        trace.model_dump_json()

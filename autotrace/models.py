@@ -104,7 +104,9 @@ class ApprovalRequest:
         require_rationale: Whether the answer must give a reason.
         approvals_needed: How many different approvers must agree.
         route: Name of who is to be notified; None: the default.
-        arguments: What is to be run, as it may be shown.
+        arguments: What is to be run, as the approver is shown it.
+        hidden: Paths of what is hidden in the arguments.
+        arguments_sha256: What the approval is bound to.
 
     Raises:
         InvalidArgumentError: A value is not allowed.
@@ -117,6 +119,8 @@ class ApprovalRequest:
     approvals_needed: int = 1
     route: str | None = None
     arguments: Any = None
+    hidden: tuple[str, ...] = ()
+    arguments_sha256: str | None = None
 
     def __post_init__(self) -> None:
         seconds: Any = self.expires_in_seconds
@@ -146,6 +150,16 @@ class Vote(_Model):
     at: datetime
 
 
+class ApprovedTool(_Model):
+    """The function that an approval lets run."""
+
+    name: str
+    module: str | None = None
+    qualname: str | None = None
+    source_sha256: str | None = None
+    """None if Python has no code of it, as for a function written in C."""
+
+
 class Approval(_Model):
     """A request for approval, and the answer to it."""
 
@@ -166,6 +180,12 @@ class Approval(_Model):
     route: str | None = None
     delivery: Delivery | None = None
     """None when nobody was to be notified."""
+    arguments_sha256: str | None = None
+    """What the approval of a tool call is bound to: see docs/decisions.md."""
+    hidden: list[str] = Field(default_factory=list[str])
+    """Paths of the arguments that run and are hidden from the approver."""
+    tool: ApprovedTool | None = None
+    """The function that runs."""
 
 
 class Evaluation(_Model):

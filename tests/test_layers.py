@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "autotrace"
 BASE = {
     *("settings", "errors", "models", "semconv", "signals", "canonical", "json_text", "names"),
     "grants",
+    *("plain", "visible", "fingerprint"),
 }
 ALLOWED: dict[str, set[str]] = {
     "settings": {"errors", "semconv"},
@@ -23,6 +24,9 @@ ALLOWED: dict[str, set[str]] = {
     "json_text": set(),
     "names": set(),
     "grants": set(),
+    "plain": set(),
+    "visible": set(),
+    "fingerprint": {"canonical", "plain"},
     "capture": BASE,
     "store": BASE,
     "decisions": BASE | {"store"},

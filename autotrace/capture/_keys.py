@@ -143,6 +143,11 @@ class KeyRule:
         self.clean: set[str] = set()
         """Names known not to be secrets; the hot path looks here first."""
 
+    @property
+    def explicit(self) -> frozenset[str]:
+        """The names that are secrets whatever the built-in rule says, in lower case."""
+        return self._explicit
+
     def with_names(self, names: frozenset[str]) -> KeyRule:
         """Returns this rule with more explicit names, in any case."""
         return KeyRule(

@@ -158,6 +158,43 @@ def scrub_formats(text: str) -> tuple[str, int]:
     return text, total
 
 
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=%-]++", re.ASCII)
+_WORD: Final = re.compile(r"[A-Za-z0-9_~+=%-]++", re.ASCII)
+"""What follows `Bearer`: without a dot or a slash, of which hosts and paths are made."""
+_PEM_STRICT: Final = re.compile(
+    r"-----BEGIN[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----\r?\n"
+    r"(?:[A-Za-z-]{1,40}: [A-Za-z0-9,-]{1,80}\r?\n){0,4}(?:\r?\n)?"
+    r"(?:[A-Za-z0-9+/=]{40,76}\r?\n)++(?:[A-Za-z0-9+/=]{1,76}\r?\n)?+"
+    r"-----END[A-Z0-9 ]{0,40}-----"
+)
+
+
+def credentials_in(text: str) -> list[tuple[int, int]]:
+    """Finds what is a secret by its looks and can be nothing else: no command, no address.
+
+    Returns:
+        Where each begins and ends, in their order; none overlaps another.
+    """
+    if not may_hold_secret(text):
+        return []
+    found = [match.span() for match in _PEM_STRICT.finditer(text)] if "-----BEGIN" in text else []
+    for literal, pattern, _ in _FORMATS:
+        if literal not in text:
+            continue
+        for match in pattern.finditer(text):
+            # Groups hold what stands before and behind the secret itself.
+            start = match.end(1) if pattern.groups else match.start()
+            stop = match.start(2) if pattern.groups > 1 else match.end()
+            allowed = _WORD if pattern is _BEARER else _TOKEN
+            if allowed.fullmatch(text, start, stop) is not None:
+                found.append((start, stop))
+    apart: list[tuple[int, int]] = []
+    for start, stop in sorted(found):
+        if not apart or start >= apart[-1][1]:
+            apart.append((start, stop))
+    return apart
+
+
 def scrub_basic(text: str) -> tuple[str, int]:
     """Takes out the user and password of HTTP basic authentication.
 

@@ -1,15 +1,16 @@
 """The gate before a tool's body: what runs is what was approved, once.
 
-An approval is bound to the tool's name and the real arguments by their SHA-256, is claimed before
-the body starts, by one caller whoever races, and is used up by that. Whatever goes wrong before the
-claim, the body does not run; whatever goes wrong after it, the body does not run again.
+An approval is bound to the tool's code and to its arguments as they were shown, by their SHA-256.
+One caller claims it before the body starts, and uses it up by that. The body runs on a copy of the
+arguments that no other thread has, which is hashed again after the claim. A failure before the
+claim means that the body does not run; after it, that it does not run again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from opentelemetry import context as otel_context
 from autotrace import semconv
 from autotrace.capture.binding import Binding
 from autotrace.capture.deciding import (
+    Answer,
     Service,
     actor_here,
     left_open,
@@ -29,12 +31,16 @@ from autotrace.capture.decision_span import place
 from autotrace.capture.drive import MakeOperation
 from autotrace.capture.envelope import Enclosure
 from autotrace.capture.operation import Operation, surroundings
-from autotrace.capture.recorder import Recorder, current
+from autotrace.capture.recorder import Recorder, current, failed
 from autotrace.capture.requirement import Requirement
-from autotrace.errors import ApprovalRefused, DecisionStateError, PolicyError
+from autotrace.capture.snapshot import Snapshot
+from autotrace.errors import ApprovalRefused, DecisionStateError, InvalidArgumentError
+from autotrace.fingerprint import identity_of
 
 if TYPE_CHECKING:
-    from autotrace.models import ApprovalRequest, DecisionEvent
+    from autotrace.capture._hiding import HiddenPlaces
+    from autotrace.capture.spelling import ShownCall
+    from autotrace.models import ApprovalRequest
 
 _USE_KEY: Final = otel_context.create_key("autotrace-use")
 """Context key of the innermost `use_decision` block."""
@@ -68,6 +74,8 @@ class Gate:
         self.secret_keys = secret_keys
         self.capture_arguments = capture_arguments
         self.make = make
+        self.identity: Final = {"name": tool_name, **identity_of(function)}
+        """What identifies the tool: its name, and module, qualified name and source hash of it."""
         self._binding = Binding(function)
 
     def passage(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Passage:
@@ -76,7 +84,10 @@ class Gate:
         Raises:
             TypeError: The function cannot be called like this.
         """
-        return Passage(self, self._binding.bind(instance, args, kwargs))
+        live = self._binding.bind(instance, args, kwargs)
+        snapshot = Snapshot(args, kwargs)
+        copied = self._binding.bind(instance, snapshot.args, snapshot.kwargs) if snapshot else live
+        return Passage(self, live, copied, snapshot)
 
 
 class Run:
@@ -142,19 +153,58 @@ class Passage:
 
     Args:
         gate: The gate.
-        arguments: The call's arguments, by parameter name.
+        live: The call's arguments by parameter name, as the caller's objects.
+        copied: The same, as the body gets them.
+        snapshot: What made the copies.
     """
 
-    def __init__(self, gate: Gate, arguments: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        live: dict[str, Any],
+        copied: dict[str, Any],
+        snapshot: Snapshot,
+    ) -> None:
         self._gate = gate
-        self._arguments = arguments
+        self._live = live
+        self._arguments = copied
+        self._looked_at = copied
+        """Which of both is hashed next."""
+        self._snapshot = snapshot
         self._must_ask = True
         self._secrets: list[str] = []
+        self._service: Service | None = None
+        self._shown: ShownCall | None = None
+        """The call as approvers see it."""
         self._asked_sha256 = ""
-        self._shown: Any = None
-        """The arguments as people may see them; None if they may not."""
         self._decision_id: str | None = None
         self._operation: Operation | None = None
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The positional arguments for the body."""
+        return self._snapshot.args
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The keyword arguments for the body."""
+        return self._snapshot.kwargs
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether the body gets copies of the caller's objects."""
+        return bool(self._snapshot)
+
+    def leave(self) -> None:
+        """Change the caller's objects as the body has changed its copies of them."""
+        try:
+            self._snapshot.write_back()
+        except Exception as error:  # noqa: BLE001 - the body has run: its result counts
+            failed(error)
+
+    def result_of(self, result: Any) -> Any:
+        """Return a result of the body: the caller's object where it is a copy of one."""
+        return self._snapshot.original_of(result)
 
     def make(
         self, recorder: Recorder, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -177,6 +227,10 @@ class Passage:
             Exception: What such a function raises.
         """
         requirement = self._gate.requirement
+        if requirement.tests:
+            from autotrace.capture.spelling import check_finite
+
+            check_finite(self._arguments)
         self._must_ask = requirement.must_ask(self._arguments)
         return self._must_ask or bool(requirement.policies)
 
@@ -192,76 +246,108 @@ class Passage:
         Raises:
             ApprovalRefused: The call must not run: says why.
             ApprovalPending: Nobody has answered yet.
-            InvalidArgumentError: An argument has no spelling to which an approval could be bound.
+            InvalidArgumentError: An argument cannot be shown whole to an approver.
             NotConfiguredError: `autotrace.configure()` was not called.
             StoreError: The store does not answer.
         """
         policies = self._gate.requirement.policies
-        # First: what cannot be bound is refused before anything is asked, and what another thread
-        # changes while people and policies are shown the arguments is seen by the claim.
-        self._asked_sha256 = self._fingerprint()
         service = service_or_raise(f"the tool {self._gate.tool_name!r}, which requires approval,")
+        self._service = service
         actor = actor_here()
-        self._show()
-        inputs: dict[str, Any] = {}
+        answers: list[Answer] = []
         if policies:
             from autotrace.capture.spelling import plain_arguments
 
             inputs = plain_arguments(self._arguments)
-        said = [service.outcome_of(policy, inputs) for policy in policies]
+            answers = [service.ask(policy, inputs) for policy in policies]
+        said = {answer.outcome for answer in answers}
         if "deny" in said or not (self._must_ask or "requires_exception" in said):
-            run = self._decide_by_policies(service, actor, inputs)
+            run = self._decide_by_policies(service, actor, answers)
         else:
-            run = yield from self._ask(service, actor, inputs)
+            run = yield from self._ask(service, actor, answers)
         self._decision_id = run.decision_id
         self._name_decision()
         return run
 
     def _fingerprint(self) -> str:
-        from autotrace.capture.spelling import fingerprint
+        from autotrace.capture.spelling import show_call
 
-        return fingerprint(self._gate.tool_name, self._arguments)
+        shown = show_call(self._gate.identity, self._looked_at, self._hiding())
+        if self._shown is None:
+            self._shown = shown
+        return shown.sha256
 
-    def _decide_by_policies(self, service: Service, actor: str, inputs: dict[str, Any]) -> Run:
+    def _hiding(self) -> HiddenPlaces:
+        from autotrace.capture._hiding import HiddenPlaces
+        from autotrace.capture.redact import Redactor
+
+        recorder, capture = current.recorder, self._gate.capture_arguments
+        captures = True if recorder is None else recorder.capture_arguments
+        return HiddenPlaces(
+            Redactor() if recorder is None else recorder.encoder.redactor,
+            self._gate.secret_keys,
+            everything=not (captures if capture is None else capture),
+            key=self._hiding_key,
+            secrets=self._secrets,
+        )
+
+    def _hiding_key(self) -> bytes:
+        service = self._service
+        return b"" if service is None else service.hiding_key()
+
+    def _decide_by_policies(self, service: Service, actor: str, answers: Sequence[Answer]) -> Run:
         decision_id = service.create(
             self._intent, "autonomous", actor=actor, place=place()
         ).decision_id
         run = Run(service, decision_id, actor, self._secrets)
         try:
-            said = self._evaluate(service, decision_id, actor, inputs)
+            self._keep(service, decision_id, actor, answers)
         except BaseException as error:
             run.fail(error)
             raise
-        outcomes = {event.outcome: event for event in said}
-        if (denied := outcomes.get("deny")) is not None:
+        denied = next((answer for answer in answers if answer.outcome == "deny"), None)
+        if denied is not None:
             rationale = orjson.dumps(denied.rationale).decode() if denied.rationale else ""
             why = f"the policy {denied.policy_id!r} denies it" + (rationale and f": {rationale}")
             run.give_up(why)
             raise ApprovalRefused(decision_id, "denied", why)
-        if (other := outcomes.get("requires_exception")) is not None:
-            error = PolicyError(other.policy_id, "it says now this, now that of the same inputs")
-            run.fail(error)
-            raise error
         return run
 
-    def _evaluate(
-        self, service: Service, decision_id: str, actor: str, inputs: dict[str, Any]
-    ) -> list[Any]:
-        """Ask the policies for the record."""
-        events: list[DecisionEvent] = [
-            service.evaluate(decision_id, policy, inputs, shown=self._shown or {}, by=actor)
-            for policy in self._gate.requirement.policies
-        ]
-        return events
+    def _keep(
+        self, service: Service, decision_id: str, actor: str, answers: Sequence[Answer]
+    ) -> None:
+        """Record what the policies have answered."""
+        inputs = self._recordable() if answers else {}
+        for answer in answers:
+            service.keep_answer(decision_id, answer, inputs, by=actor)
+
+    def _recordable(self) -> dict[str, Any]:
+        """Return the arguments as they may be recorded."""
+        recorder, capture = current.recorder, self._gate.capture_arguments
+        if recorder is None or not (recorder.capture_arguments if capture is None else capture):
+            return {}
+        return orjson.loads(
+            recorder.encoder.json(
+                self._arguments,
+                secret_keys=self._gate.secret_keys,
+                found=self._secrets,
+                path="arguments",
+            )
+        )
 
     def _ask(
-        self, service: Service, actor: str, inputs: dict[str, Any]
+        self, service: Service, actor: str, answers: Sequence[Answer]
     ) -> Generator[float, None, Run]:
         """Have the call approved, and claim the approval."""
         gate, wait = self._gate, self._gate.requirement.wait
+        for name, value in self._live.items():
+            if any(value is shared for shared in self._snapshot.shared):
+                allowed = "a value that can be copied, so that nothing changes it meanwhile"
+                raise InvalidArgumentError(name, f"<{type(value).__qualname__}>", allowed)
+        self._asked_sha256 = self._fingerprint()
         used = _use_here()
         if used is None:
-            decision_id = self._opened(service, actor, inputs)
+            decision_id = self._opened(service, actor, answers)
         else:
             decision_id = used.decision_id
             service.check_call(
@@ -271,29 +357,51 @@ class Passage:
             seconds = None if wait is None or wait is True else wait
             yield from service.until_answered(decision_id, seconds)
         service.check_answer(decision_id, by=actor)
-        # Of the arguments as they are now: what was changed meanwhile was not approved.
+        # Of the caller's objects as they are now: what the caller has changed was not approved.
+        self._looked_at = self._live
         service.claim(
             decision_id, tool_name=gate.tool_name, arguments_sha256=self._fingerprint(), by=actor
         )
-        return Run(service, decision_id, actor, self._secrets, used)
+        run = Run(service, decision_id, actor, self._secrets, used)
+        self._check_unchanged(run)
+        return run
 
-    def _opened(self, service: Service, actor: str, inputs: dict[str, Any]) -> str:
+    def _check_unchanged(self, run: Run) -> None:
+        """Hash what the body gets once more, after the claim; give up unless it was approved.
+
+        Raises:
+            ApprovalRefused: It has changed. The approval is used up, and the next call asks.
+        """
+        self._looked_at = self._arguments
+        try:
+            is_same = self._fingerprint() == self._asked_sha256
+        except BaseException as error:
+            run.fail(error)
+            raise
+        if not is_same:
+            why = "the arguments changed while the approval was claimed; call again to ask again"
+            run.give_up(why)
+            raise ApprovalRefused(run.decision_id, "changed", why)
+
+    def _opened(self, service: Service, actor: str, answers: Sequence[Answer]) -> str:
         """Return the decision on this call, for which approval has been asked."""
+        gate = self._gate
         request = self._request(actor)
         service.check_route(request.route)
         opened = service.open_call(
             self._intent,
             "approve",
             actor=actor,
-            tool_name=self._gate.tool_name,
+            tool_name=gate.tool_name,
             arguments_sha256=self._asked_sha256,
+            code={name: value for name, value in gate.identity.items() if name != "name"},
             place=place(),
         )
         decision_id = opened.decision_id
         if opened.status != "open":
             return decision_id
         try:
-            self._evaluate(service, decision_id, actor, inputs)
+            self._keep(service, decision_id, actor, answers)
             service.request_approval(decision_id, request, requester=actor)
         except DecisionStateError:
             # Another caller of the same call has asked first, and may have its answer already.
@@ -309,28 +417,13 @@ class Passage:
         from autotrace.models import ApprovalRequest
 
         asked = self._gate.requirement.request or ApprovalRequest()
+        shown = self._shown
         return replace(
             asked,
             title=asked.title or f"{actor} asks to run {self._gate.tool_name}",
-            arguments=self._shown if asked.arguments is None else self._kept(asked.arguments),
-        )
-
-    def _show(self) -> None:
-        recorder, capture = current.recorder, self._gate.capture_arguments
-        if recorder is not None and (recorder.capture_arguments if capture is None else capture):
-            self._shown = self._kept(self._arguments)
-
-    def _kept(self, arguments: Any) -> Any:
-        recorder = current.recorder
-        if recorder is None:
-            return None
-        return orjson.loads(
-            recorder.encoder.json(
-                arguments,
-                secret_keys=self._gate.secret_keys,
-                found=self._secrets,
-                path="arguments",
-            )
+            arguments=None if shown is None else shown.arguments,
+            hidden=() if shown is None else shown.hidden,
+            arguments_sha256=self._asked_sha256,
         )
 
 
@@ -365,8 +458,8 @@ def use_decision(decision_id: str) -> Generator[None]:
         place_order(items)
     ```
 
-    Without it, a call finds the decision that is open on the same arguments, and asks anew if there
-    is none. Inside it, a call that requires approval never asks anew: with other arguments, of
+    Without it, a call finds the decision that is open on the same arguments, and asks if there
+    is none. Inside it, a call that requires approval never asks: with other arguments, of
     another tool, a second time, or after the approval was rejected or has expired, it raises
     ApprovalRefused naming why.
 

@@ -30,6 +30,25 @@ from autotrace.signals import let_through
 """Who asks where neither the code nor the settings name an agent."""
 
 
+class Answer(Protocol):
+    """What a policy has answered."""
+
+    @property
+    def policy_id(self) -> str:
+        """The policy."""
+        ...
+
+    @property
+    def outcome(self) -> PolicyOutcome:
+        """What it allows."""
+        ...
+
+    @property
+    def rationale(self) -> Mapping[str, Any]:
+        """Why."""
+        ...
+
+
 class Service(Protocol):
     """What can be done to decisions: see `autotrace.decisions.service`."""
 
@@ -56,6 +75,7 @@ class Service(Protocol):
         actor: str,
         tool_name: str,
         arguments_sha256: str,
+        code: Mapping[str, Any] | None = None,
         place: Place = ...,
     ) -> Decision:
         """Return the decision on a call of a tool: the one under way, or a new one."""
@@ -71,8 +91,18 @@ class Service(Protocol):
         """Follow a decision until its request is answered; yields how long to sleep."""
         ...
 
-    def outcome_of(self, policy_id: str, inputs: Mapping[str, Any]) -> PolicyOutcome:
-        """Ask a policy before there is a decision."""
+    def ask(self, policy_id: str, inputs: Mapping[str, Any]) -> Answer:
+        """Ask a policy; nothing is recorded."""
+        ...
+
+    def keep_answer(
+        self, decision_id: str, answer: Any, inputs: Mapping[str, Any], *, by: str
+    ) -> DecisionEvent:
+        """Record what `ask` has returned."""
+        ...
+
+    def hiding_key(self) -> bytes:
+        """Return the key of the digests that stand for hidden arguments."""
         ...
 
     def check_route(self, name: str | None) -> None:
@@ -92,7 +122,6 @@ class Service(Protocol):
         inputs: Mapping[str, Any] | None = None,
         *,
         inputs_ref: str | None = None,
-        shown: Mapping[str, Any] | None = None,
         by: str,
     ) -> DecisionEvent:
         """Ask a policy."""

@@ -34,21 +34,26 @@ def gated(function: Any, gate: Gate, call: Tracing) -> Call:
             passage = gate.passage(instance, args, kwargs)
         except TypeError as error:
             return call(_raising(error), instance, args, kwargs)
+        args, kwargs = passage.args, passage.kwargs
         if starts_later:
             body = call(wrapped, instance, args, kwargs, passage.make)
             return driven_by(_DRIVERS, passage, body)
-        if not passage.is_closed():
-            return call(wrapped, instance, args, kwargs)
-        run = run_through(passage.steps())
+        run = run_through(passage.steps()) if passage.is_closed() else None
+        make = () if run is None else (passage.make,)
         try:
-            result = call(wrapped, instance, args, kwargs, passage.make)
+            result = call(wrapped, instance, args, kwargs, *make)
         except BaseException as error:
-            run.fail(error)
+            passage.leave()
+            if run is not None:
+                run.fail(error)
             raise
-        if type(result) in handed_out:  # what it stands for is still to run: see drive.py
-            return driven_by(_DRIVERS, _Passed(run), result)
-        run.succeed()
-        return result
+        # What a coroutine or a generator stands for is still to run: see drive.py
+        if type(result) in handed_out and (run is not None or passage.has_copies):
+            return driven_by(_DRIVERS, _Passed(passage, run), result)
+        passage.leave()
+        if run is not None:
+            run.succeed()
+        return passage.result_of(result)
 
     return gated_call
 
@@ -65,14 +70,18 @@ def _raising(error: TypeError) -> Any:
 class _Passed:
     """A passage that was gone through before its body could begin."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, passage: Passage, run: Run | None) -> None:
         self._run = run
+        self.leave = passage.leave
+        self.result_of = passage.result_of
 
     def is_closed(self) -> bool:
-        return True
+        return self._run is not None
 
     def steps(self) -> Generator[float, None, Run]:
         yield from ()
+        if self._run is None:  # `is_closed` says so, and is asked first
+            raise AssertionError
         return self._run
 
 
@@ -84,19 +93,23 @@ def _give_up(run: Run) -> None:
 
 
 def _drive_generator(way: _Way, body: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    if not way.is_closed():
-        return (yield from body)
-    run = run_through(way.steps())
+    run = run_through(way.steps()) if way.is_closed() else None
     try:
         result = yield from body
     except GeneratorExit:  # the consumer has had enough: no failure
-        run.succeed()
+        way.leave()
+        if run is not None:
+            run.succeed()
         raise
     except BaseException as error:
-        run.fail(error)
+        way.leave()
+        if run is not None:
+            run.fail(error)
         raise
-    run.succeed()
-    return result
+    way.leave()
+    if run is not None:
+        run.succeed()
+    return way.result_of(result)
 
 
 class _Unstarted:
@@ -122,19 +135,23 @@ def _drive_coroutine(way: _Way, body: Any) -> Any:
 
 
 async def _await(way: _Way, unstarted: _Unstarted) -> Any:
-    if not way.is_closed():
-        return await unstarted.take()
-    run = await run_through_async(way.steps(), undo=_give_up)
+    run = await run_through_async(way.steps(), undo=_give_up) if way.is_closed() else None
     try:
         result = await unstarted.take()
     except GeneratorExit as error:  # what is being closed cannot await
-        run.fail(error)
+        way.leave()
+        if run is not None:
+            run.fail(error)
         raise
     except BaseException as error:
-        await in_thread(run.fail, error)
+        way.leave()
+        if run is not None:
+            await in_thread(run.fail, error)
         raise
-    await in_thread(run.succeed)
-    return result
+    way.leave()
+    if run is not None:
+        await in_thread(run.succeed)
+    return way.result_of(result)
 
 
 async def _drive_async_generator(
@@ -157,13 +174,16 @@ async def _drive_async_generator(
                 step = body.athrow(error)
                 closing = isinstance(error, GeneratorExit)
     except StopAsyncIteration:
+        way.leave()
         if run is not None:
             await in_thread(run.succeed)
     except GeneratorExit as error:
+        way.leave()
         if run is not None:
             run.succeed() if closing else run.fail(error)
         raise
     except BaseException as error:
+        way.leave()
         if run is not None:
             await in_thread(run.fail, error)
         raise

@@ -61,6 +61,14 @@ class Redactor:
         """
         return self._rule.is_secret(key)
 
+    def declared(self, names: frozenset[str] = _NO_NAMES) -> frozenset[str]:
+        """Returns the names that developers and operators declared as secrets, in lower case.
+
+        Args:
+            names: Those declared for one tool.
+        """
+        return self._rule.explicit | {name.lower() for name in names}
+
     def rule(self, names: frozenset[str] = _NO_NAMES) -> KeyRule:
         """Returns the rule with the per-call names added to it.
 

@@ -80,6 +80,9 @@ def requirement_of(
 
         if not isinstance(cast("object", approval), ApprovalRequest):
             raise InvalidArgumentError("approval", approval, "an ApprovalRequest")
+        if approval.arguments is not None:
+            allowed = "left out: approvers are shown what runs; hide arguments with redact=[...]"
+            raise InvalidArgumentError("approval.arguments", "<given>", allowed)
     if isinstance(requires_approval, bool):
         return Requirement(always=requires_approval, wait=wait, request=approval)
     if isinstance(requires_approval, str) and requires_approval.strip():
@@ -136,7 +139,6 @@ def _stricter(
         require_rationale=outer.require_rationale or inner.require_rationale,
         approvals_needed=max(outer.approvals_needed, inner.approvals_needed),
         route=outer.route or inner.route,
-        arguments=inner.arguments if outer.arguments is None else outer.arguments,
     )
 
 

@@ -200,6 +200,15 @@ def _show_approval(screen: Screen, approval: Approval, arguments: Any) -> None:
         screen.line(t.block(approval.message))
     if arguments is not None:
         _show_json(screen, "arguments", arguments)
+    if approval.hidden:
+        names = ", ".join(t.one_line(path) for path in approval.hidden)
+        screen.line(Text.assemble(("hidden, and part of what runs: ", "yellow"), names))
+    if approval.tool is not None and approval.tool.module is not None:
+        source = approval.tool.source_sha256 or "none that Python can see"
+        screen.line(f"runs {t.one_line(f'{approval.tool.module}.{approval.tool.qualname}')}")
+        screen.whole(f"source sha256 {source}", style="dim")
+    if approval.arguments_sha256 is not None:
+        screen.whole(f"sha256 {approval.arguments_sha256}")
     needed = approval.approvals_needed
     expires_at = approval.expires_at
     asked = [

@@ -6,33 +6,23 @@ make it harmless, and nothing recorded is printed without one of them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, cast
 
 import orjson
 
+from autotrace.visible import visible as written_out
+
 ELLIPSIS: Final = "…"
 MAX_LINE_CHARACTERS: Final = 300
 """How much of a text stands for it where one line is all there is."""
 _ARGUMENT_CHARACTERS: Final = 60
 
-_STEERING: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and newline: escapes, overprinting, beeps
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # line separators, and what reverses text
-    "\ud800-\udfff]"  # halves of characters, which cannot be written
-)
-
 
 def visible(text: str) -> str:
-    r"""Return the text with everything that would steer a terminal written out: ESC is `\x1b`."""
-    return _STEERING.sub(_written_out, text.replace("\r\n", "\n"))
-
-
-def _written_out(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    r"""Return the text with all that a reader would not see written out: ESC is `\x1b`."""
+    return written_out(text.replace("\r\n", "\n"))
 
 
 def one_line(text: str, limit: int = MAX_LINE_CHARACTERS) -> str:

@@ -199,6 +199,17 @@ class DecisionBook:
             self._tell(log, log.events)
         return log
 
+    def hiding_key(self) -> bytes:
+        """Return the store's key for the digests of hidden arguments, made at first use.
+
+        Raises:
+            StoreUnavailableError: The store does not answer.
+        """
+        with self.connection.writing() as collections:
+            store.put(collections.log, store.HIDING_KEY_ID, {"key": secrets.token_hex(32)})
+            found: Any = store.get(collections.log, [store.HIDING_KEY_ID])[store.HIDING_KEY_ID]
+        return bytes.fromhex(found["key"])
+
     def _supersede(self, collections: DecisionCollections, old_id: str, new_id: str) -> None:
         old = self._read(collections, old_id)
         record_id = store.superseded_id(old_id)

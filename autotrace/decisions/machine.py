@@ -326,10 +326,13 @@ def check_call(state: State, *, tool_name: str, arguments_sha256: str) -> None:
     if tool is None:
         why = "it was opened for no call of a tool"
         raise ApprovalRefused(state.decision_id, "changed", why)
-    if dict(tool) != {"name": tool_name, "arguments_sha256": arguments_sha256}:
-        differs = "tool" if tool["name"] != tool_name else "arguments"
-        verb = "differs" if differs == "tool" else "differ"
-        why = f"the {differs} {verb} from what was to be approved"
+    if tool["name"] != tool_name:
+        why = f"the tool differs from what was to be approved, which is {tool['name']}"
+        raise ApprovalRefused(state.decision_id, "changed", why)
+    if tool["arguments_sha256"] != arguments_sha256:
+        why = "the arguments, or the code of the tool, differ from what was to be approved"
+        if "source_sha256" not in tool:
+            why += " (or an older autotrace has asked, which bound no code: call again to ask)"
         raise ApprovalRefused(state.decision_id, "changed", why)
 
 

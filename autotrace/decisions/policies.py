@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from types import CoroutineType, FunctionType
 from typing import Any, Final, TypeAlias, TypeVar, cast, get_args
 
-from autotrace.decisions.fingerprint import fingerprint
-from autotrace.decisions.plain import plain_object
 from autotrace.errors import InvalidArgumentError, PolicyError, PolicyNotFoundError
+from autotrace.fingerprint import fingerprint
 from autotrace.models import PolicyOutcome
+from autotrace.plain import plain_object
 from autotrace.signals import let_through
 
 PolicyAnswer: TypeAlias = PolicyOutcome | tuple[PolicyOutcome, str | Mapping[str, Any]]

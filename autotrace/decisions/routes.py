@@ -16,6 +16,7 @@ from autotrace.errors import InvalidArgumentError
 from autotrace.models import Approval, Decision
 from autotrace.semconv import APPROVAL_REQUESTED
 from autotrace.settings import Settings
+from autotrace.visible import visible
 
 logger = logging.getLogger("autotrace")
 
@@ -115,7 +116,7 @@ def approval_notice(
     Args:
         decision: The decision.
         approval: What is asked for.
-        arguments: Those of the call that waits, redacted, as JSON; None: there are none.
+        arguments: Those of the call that waits, as the JSON that is hashed; None: there are none.
     """
     times = approval.model_dump(mode="json", include={"requested_at", "expires_at"})
     command = f"autotrace decisions {{}} {shlex.quote(decision.decision_id)} --by NAME"
@@ -124,19 +125,26 @@ def approval_notice(
         "type": APPROVAL_REQUESTED,
         "decision_id": decision.decision_id,
         "approval_id": approval.id,
-        "intent": decision.intent,
-        "title": approval.title,
-        "message": approval.message,
-        "requester": approval.requester,
+        "intent": visible(decision.intent),
+        "title": _seen(approval.title),
+        "message": _seen(approval.message),
+        "requester": visible(approval.requester),
         **times,
         "approvals_needed": approval.approvals_needed,
         "require_rationale": approval.require_rationale,
         "arguments": arguments,
+        "arguments_sha256": approval.arguments_sha256,
+        "hidden": approval.hidden,
+        "tool": None if approval.tool is None else approval.tool.model_dump(),
         "answer": {
             "approve": command.format("approve") + (why if approval.require_rationale else ""),
             "reject": command.format("reject") + why,
         },
     }
+
+
+def _seen(text: str | None) -> str | None:
+    return None if text is None else visible(text)
 
 
 def _is_async(route: Any) -> bool:

@@ -28,7 +28,6 @@ from autotrace.models import (
     DecisionCategory,
     DecisionEvent,
     Place,
-    PolicyOutcome,
 )
 from autotrace.semconv import APPROVAL_ID_PREFIX
 
@@ -63,6 +62,7 @@ class DecisionService:
         self._evaluate = evaluate
         self._route = route
         self._enforce_modes = enforce_modes
+        self._hiding_key: bytes | None = None
 
     # --- opening
 
@@ -113,16 +113,26 @@ class DecisionService:
         actor: str,
         tool_name: str,
         arguments_sha256: str,
+        code: Mapping[str, Any] | None = None,
         place: Place = NOWHERE,
     ) -> Decision:
         """Return the decision on a call of a tool: the one under way, or a new one.
+
+        Args:
+            intent: What is to be decided.
+            automation_mode: How much may be done unasked.
+            actor: Who asks.
+            tool_name: Name of the tool.
+            arguments_sha256: What the approval is bound to.
+            code: `module`, `qualname` and `source_sha256` of the function, to be shown.
+            place: Where in a trace this happens.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
             StoreError: The store does not take it.
         """
         facts = self._facts(intent, automation_mode, actor, None)
-        tool = {"name": tool_name, "arguments_sha256": arguments_sha256}
+        tool = {"name": tool_name, "arguments_sha256": arguments_sha256, **(code or {})}
         return self._view(self.book.open_call(facts | {"tool": tool}, place=place))
 
     def record(
@@ -207,14 +217,24 @@ class DecisionService:
         """
         self._route(name)
 
-    def outcome_of(self, policy_id: str, inputs: Mapping[str, Any]) -> PolicyOutcome:
-        """Ask a policy before there is a decision; nothing is kept.
+    def ask(self, policy_id: str, inputs: Mapping[str, Any]) -> Evaluated:
+        """Ask a policy before there is a decision; `keep_answer` records what it returns.
 
         Raises:
             PolicyNotFoundError: No such policy is registered.
             PolicyError: It gave no outcome.
         """
-        return self._evaluate(policy_id, inputs).outcome
+        return self._evaluate(policy_id, inputs)
+
+    def hiding_key(self) -> bytes:
+        """Return the key of the digests that stand for hidden arguments.
+
+        Raises:
+            StoreError: The store does not answer.
+        """
+        if self._hiding_key is None:
+            self._hiding_key = self.book.hiding_key()
+        return self._hiding_key
 
     # --- while it is open
 
@@ -251,7 +271,6 @@ class DecisionService:
         inputs: Mapping[str, Any] | None = None,
         *,
         inputs_ref: str | None = None,
-        shown: Mapping[str, Any] | None = None,
         by: str,
     ) -> DecisionEvent:
         """Ask a policy.
@@ -261,7 +280,6 @@ class DecisionService:
             policy_id: The policy.
             inputs: What it is to look at.
             inputs_ref: In their place: id of an earlier event, whose context or inputs to take.
-            shown: What is to be kept in place of the inputs. Default: the inputs.
             by: Who asks.
 
         Returns:
@@ -281,6 +299,27 @@ class DecisionService:
         if inputs_ref is not None:
             inputs = _content_of(log, inputs_ref)
         answer = self._evaluate(policy_id, inputs)
+        return self._keep(decision_id, answer, None if inputs_ref else inputs, inputs_ref, by)
+
+    def keep_answer(
+        self, decision_id: str, answer: Evaluated, inputs: Mapping[str, Any], *, by: str
+    ) -> DecisionEvent:
+        """Record what `ask` has returned, with the inputs as they may be recorded.
+
+        Raises:
+            DecisionNotFoundError: There is no such decision.
+            DecisionStateError: It is closed.
+        """
+        return self._keep(decision_id, answer, inputs, None, by)
+
+    def _keep(
+        self,
+        decision_id: str,
+        answer: Evaluated,
+        inputs: Mapping[str, Any] | None,
+        inputs_ref: str | None,
+        by: str,
+    ) -> DecisionEvent:
         facts = {
             "policy_id": answer.policy_id,
             "version": answer.version,
@@ -288,8 +327,8 @@ class DecisionService:
             "inputs_ref": inputs_ref,
         }
         content = {"rationale": self._given.object("rationale", answer.rationale)}
-        if inputs_ref is None:
-            content["inputs"] = self._given.object("inputs", inputs if shown is None else shown)
+        if inputs is not None:
+            content["inputs"] = self._given.object("inputs", inputs)
         draft = Draft(machine.POLICY_EVALUATED, facts, content)
         log = self.book.change(decision_id, by, lambda state: machine.evaluate(state, draft))
         said = machine.evaluation(log.state, draft)
@@ -315,15 +354,16 @@ class DecisionService:
             "expires_in_seconds": request.expires_in_seconds,
             "route": request.route,
             "notifies": send is not None,
+            "arguments_sha256": request.arguments_sha256,
         }
-        content = {
+        content: dict[str, Any] = {
             name: self._given.text(name, text)
             for name, text in (("title", request.title), ("message", request.message))
             if text is not None
         }
         if request.arguments is not None:
             content["arguments"] = request.arguments
-
+            content["hidden"] = list(request.hidden)
         draft = Draft(machine.APPROVAL_REQUESTED, facts, content)
         log = self.book.change(
             decision_id, requester, lambda state: machine.request_approval(state, draft)
@@ -333,7 +373,7 @@ class DecisionService:
             raise AssertionError(decision_id)
         if send is not None and asked.event.facts["approval_id"] == approval_id:
             self._notify(send, log)
-        return views.to_approval(asked)
+        return views.to_approval(asked, log.state.tool)
 
     def _notify(self, send: Send, log: Log) -> None:
         decision_id = log.decision_id
@@ -346,7 +386,8 @@ class DecisionService:
         asked = log.state.request
         if asked is not None:
             arguments = (asked.event.content or {}).get("arguments")
-            send(approval_notice(self._view(log), views.to_approval(asked), arguments), report)
+            approval = views.to_approval(asked, log.state.tool)
+            send(approval_notice(self._view(log), approval, arguments), report)
 
     def resolve(
         self, decision_id: str, *, granted: bool, approver: str, rationale: str | None = None

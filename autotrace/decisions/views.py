@@ -10,6 +10,7 @@ from autotrace.decisions.chain import StoredEvent
 from autotrace.decisions.machine import Event, Request, State
 from autotrace.models import (
     Approval,
+    ApprovedTool,
     Decision,
     DecisionEvent,
     Delivery,
@@ -18,7 +19,10 @@ from autotrace.models import (
     Vote,
 )
 from autotrace.store.times import utc
+from autotrace.visible import visible
 
+_PROSE: Final = ("title", "message", "rationale", "reason")
+"""What agents and approvers write of a decision."""
 _NOT_NOTIFIED: Final = "no approval route is set up: nobody was notified"
 
 
@@ -36,7 +40,7 @@ def to_decision(state: State, superseded_by: str | None = None) -> Decision:
         created_at=utc(created.at_ns),
         approval_required=state.status == "needs_approval",
         closed_at=None if closed is None else utc(closed.at_ns),
-        approval=None if state.request is None else to_approval(state.request),
+        approval=None if state.request is None else to_approval(state.request, state.tool),
         trace_id=facts.get("trace_id"),
         actor=state.actor,
         agent=state.agent,
@@ -45,7 +49,7 @@ def to_decision(state: State, superseded_by: str | None = None) -> Decision:
         key=facts.get("key"),
         evaluations=[_evaluation(event) for event in state.evaluations],
         execution=_execution(state),
-        reason=ending.get("reason") if state.status == "aborted" else None,
+        reason=_seen(ending.get("reason")) if state.status == "aborted" else None,
         summary=ending.get("summary"),
         category=facts.get("category"),
         tags=facts.get("tags", []),
@@ -55,14 +59,19 @@ def to_decision(state: State, superseded_by: str | None = None) -> Decision:
     )
 
 
-def to_approval(request: Request) -> Approval:
-    """Make the model of a request for approval and its answer."""
+def to_approval(request: Request, tool: Mapping[str, Any] | None = None) -> Approval:
+    """Make the model of a request for approval and its answer.
+
+    Args:
+        request: The request.
+        tool: The call that it is about, if it is about one.
+    """
     asked, facts, content = request.event, request.event.facts, request.event.content or {}
     answer = request.resolved_by
     votes = [
         Vote(
             approver=vote.approver,
-            rationale=(vote.event.content or {}).get("rationale"),
+            rationale=_seen((vote.event.content or {}).get("rationale")),
             at=utc(vote.event.at_ns),
         )
         for vote in request.votes
@@ -71,20 +80,28 @@ def to_approval(request: Request) -> Approval:
     return Approval(
         id=facts["approval_id"],
         status=request.status,
-        title=content.get("title"),
-        message=content.get("message"),
+        title=_seen(content.get("title")),
+        message=_seen(content.get("message")),
         requester=facts["requester"],
         requested_at=utc(asked.at_ns),
         expires_at=None if expires_at_ns is None else utc(expires_at_ns),
         resolved_at=None if answer is None else utc(answer.at_ns),
         approver=None if answer is None else answer.facts.get("approver"),
-        rationale=None if answer is None else (answer.content or {}).get("rationale"),
+        rationale=None if answer is None else _seen((answer.content or {}).get("rationale")),
         require_rationale=facts["require_rationale"],
         approvals_needed=request.needed,
         votes=votes,
         route=facts["route"],
         delivery=_delivery(request),
+        arguments_sha256=None if tool is None else tool["arguments_sha256"],
+        hidden=content.get("hidden", []),
+        tool=None if tool is None else ApprovedTool.model_validate(dict(tool)),
     )
+
+
+def _seen(text: str | None) -> str | None:
+    """Return a text that an agent or an approver wrote, with invisible characters written out."""
+    return None if text is None else visible(text)
 
 
 def _delivery(request: Request) -> Delivery:
@@ -125,6 +142,9 @@ def to_event(stored: StoredEvent) -> DecisionEvent:
     """Make the model of one event, with what its type carries beside the common fields."""
     carried = {**stored["facts"], **(stored["content"] or {})}
     carried.pop("otel", None)
+    for name in _PROSE:
+        if isinstance(text := carried.get(name), str):
+            carried[name] = visible(text)
     return DecisionEvent.model_validate(
         carried
         | {

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from autotrace.decisions.delivery import Attempt
 from autotrace.decisions.posting import Post, post
+from autotrace.decisions.slack import slack_message
 from autotrace.errors import InvalidArgumentError
 from autotrace.semconv import (
     WEBHOOK_DELIVERY_HEADER,
@@ -44,10 +45,6 @@ _OURS: Final = frozenset(
         *("Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection"),
     )
 )
-_SLACK_HEADER_CHARACTERS: Final = 150
-_SLACK_TEXT_CHARACTERS: Final = 3_000
-"""What Slack takes in a block; it refuses a message that has more."""
-_SLACK_ARGUMENTS_CHARACTERS: Final = 2_000
 
 
 @dataclass(frozen=True, repr=False)
@@ -183,54 +180,6 @@ def verify_webhook(
     expected = _signature(secret, timestamp, body)
     is_ours = hmac.compare_digest(expected.encode(), signature.encode("utf-8", "replace"))
     return is_ours and abs(now_s - int(timestamp)) <= tolerance_s
-
-
-def slack_message(notice: Mapping[str, Any]) -> dict[str, Any]:
-    """Spell a notice as a message for a Slack-compatible webhook."""
-    title = str(notice.get("title") or f"Approval wanted: {notice['intent']}")
-    facts = [f"*Decision* {_escaped(notice['decision_id'])} ({_escaped(notice['intent'])})"]
-    facts.append(f"*Asked by* {_escaped(notice['requester'])}")
-    if notice.get("expires_at"):
-        facts.append(f"*Expires* {_escaped(notice['expires_at'])}")
-    if notice.get("approvals_needed", 1) > 1:
-        facts.append(f"*Approvals needed* {notice['approvals_needed']}")
-    if notice.get("require_rationale"):
-        facts.append("*A reason is required*")
-    answer = notice["answer"]
-    sections = [
-        *([_escaped(notice["message"])] if notice.get("message") else []),
-        "\n".join(facts),
-        *([_arguments(notice["arguments"])] if notice.get("arguments") is not None else []),
-        f"```{_escaped(answer['approve'])}\n{_escaped(answer['reject'])}```",
-    ]
-    header = {"type": "plain_text", "text": _cut(title, _SLACK_HEADER_CHARACTERS)}
-    return {
-        "text": _cut(f"{_escaped(title)}: {_escaped(answer['approve'])}", _SLACK_TEXT_CHARACTERS),
-        "blocks": [
-            {"type": "header", "text": header},
-            *(
-                {
-                    "type": "section",
-                    "text": {"type": "mrkdwn", "text": _cut(section, _SLACK_TEXT_CHARACTERS)},
-                }
-                for section in sections
-            ),
-        ],
-    }
-
-
-def _arguments(arguments: Any) -> str:
-    text = json.dumps(arguments, ensure_ascii=False, indent=1)
-    return f"```{_cut(_escaped(text), _SLACK_ARGUMENTS_CHARACTERS)}```"
-
-
-def _escaped(text: Any) -> str:
-    """Take from text what Slack would take for a mention or a link."""
-    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _cut(text: str, characters: int) -> str:
-    return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
 def _signature(secret: str, timestamp: str, body: bytes) -> str:

@@ -130,6 +130,8 @@ class _Answered(Answer):
     resolved_at: datetime | None = None
     approver: str | None = None
     rationale: str | None = None
+    arguments_sha256: str | None = None
+    hidden: list[str] = Field(default_factory=list[str])
 
 
 class _Standing(Answer):

@@ -5,6 +5,7 @@
 | log | `{decision id}/{n}` | none | the events of one change of a decision; the truth |
 | log | `superseded/{decision id}` | none | which decision has superseded it |
 | log | `receipt/{decision id}/{event id}` | none | the receipt of its end by that event |
+| log | `key/hidden` | none | the key of the digests that stand for hidden arguments |
 | state | `store` | none | schema version and embedding space |
 | lists | `t…` | none | the timeline: which decision was opened when (see timeline.py) |
 | waiting | decision id | none | whether a request may be waiting for its answer |
@@ -46,6 +47,8 @@ from autotrace.store.timeline import Entry
 FOLDER: Final = "decisions"
 """Of an embedded store."""
 SCHEMA_VERSION: Final = 1
+HIDING_KEY_ID: Final = "key/hidden"
+"""Record id of the key of the digests that stand for hidden arguments."""
 _FIRST_LOOK: Final = 8
 _PAGE: Final = 5_000
 _WAITING: Final = "waiting"

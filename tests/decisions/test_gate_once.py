@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -51,18 +53,21 @@ def test_of_threads_that_race_for_one_approval_exactly_one_runs(
     assert set(ends) - {"paid 7"} <= {"claimed", "used", "pending"}
 
 
+@tool(name="pay", requires_approval=True, wait=False)
+def pay_or_die(amount: int) -> None:
+    """A tool of this module: the same function in every process."""
+    print("ran", flush=True)
+    if sys.argv[3:] == ["die"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 PAY = """
 import os, signal, sys
 from autotrace import tool
 from autotrace.capture.approval import use_decision
 from autotrace.errors import ApprovalPending
 from tests.decisions.agents import agent_in, open_store
-
-@tool(requires_approval=True, wait=False)
-def pay(amount, to="bob"):
-    print("ran", flush=True)
-    if sys.argv[3] == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
+from tests.decisions.test_gate_once import pay_or_die as pay
 
 with agent_in(sys.argv[1], *open_store(sys.argv[1]), name=sys.argv[2]):
     try:
@@ -97,19 +102,18 @@ def test_a_call_comes_back_in_another_process(
 
 
 def test_a_process_killed_in_the_body_leaves_claimed_what_is_never_run_again(
-    agent: Agent, pay: Callable[..., str], ran: Ran
+    agent: Agent,
 ) -> None:
-    decision_id = pending(lambda: pay(7))
+    decision_id = pending(lambda: pay_or_die(7))
     agent.approve(decision_id)
     assert run_elsewhere(agent, "die") == ["ran"]
     execution = agent.deciding.service.get(decision_id).execution
     assert execution is not None
     assert execution.status == "claimed"
-    assert refused(lambda: pay(7)) == "claimed"
-    assert refused(lambda: pay(7)) == "claimed"
+    assert refused(lambda: pay_or_die(7)) == "claimed"
+    assert refused(lambda: pay_or_die(7)) == "claimed"
     agent.deciding.service.close(decision_id, "abort", by="ada", reason="it had no effect")
-    pending(lambda: pay(7))
-    assert ran == []
+    pending(lambda: pay_or_die(7))
 
 
 def test_a_child_forked_from_who_has_decided_finds_the_same_decision(agent: Agent) -> None:

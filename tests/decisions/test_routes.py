@@ -14,7 +14,7 @@ from autotrace.decisions.delivery import Deliveries, Sender
 from autotrace.decisions.routes import add_route, approval_notice, remove_route, route_named
 from autotrace.decisions.webhooks import SlackWebhook, Webhook
 from autotrace.errors import InvalidArgumentError
-from autotrace.models import Approval, Decision
+from autotrace.models import Approval, ApprovedTool, Decision
 from autotrace.settings import Settings, load_settings
 
 NONE = Settings()
@@ -173,6 +173,9 @@ def test_a_notice_says_what_is_asked_and_how_to_answer() -> None:
         expires_at=AT.replace(hour=13),
         approvals_needed=2,
         require_rationale=True,
+        arguments_sha256="ab" * 32,
+        hidden=["card"],
+        tool=ApprovedTool(name="give", module="shop", qualname="give", source_sha256="cd" * 32),
     )
 
     notice = approval_notice(*asked, {"discount": 0.25})
@@ -190,6 +193,14 @@ def test_a_notice_says_what_is_asked_and_how_to_answer() -> None:
         "approvals_needed": 2,
         "require_rationale": True,
         "arguments": {"discount": 0.25},
+        "arguments_sha256": "ab" * 32,
+        "hidden": ["card"],
+        "tool": {
+            "name": "give",
+            "module": "shop",
+            "qualname": "give",
+            "source_sha256": "cd" * 32,
+        },
         "answer": {
             "approve": 'autotrace decisions approve decision-1 --by NAME --why "REASON"',
             "reject": 'autotrace decisions reject decision-1 --by NAME --why "REASON"',
@@ -197,11 +208,19 @@ def test_a_notice_says_what_is_asked_and_how_to_answer() -> None:
     }
 
 
+def test_what_would_not_be_seen_is_written_out_in_a_notice() -> None:
+    asked = decision_and_approval(title="pay\u202e", message="a\u200bb\x1b[0m")
+
+    notice = approval_notice(*asked)
+
+    assert (notice["title"], notice["message"]) == ("pay\\u202e", "a\\u200bb\\x1b[0m")
+
+
 def test_what_nobody_said_is_null_in_a_notice_and_slack_takes_it() -> None:
     notice = approval_notice(*decision_and_approval())
 
     assert {name for name, value in notice.items() if value is None} == {
-        *("title", "message", "expires_at", "arguments"),
+        *("title", "message", "expires_at", "arguments", "arguments_sha256", "tool"),
     }
     assert notice["answer"]["approve"] == "autotrace decisions approve decision-1 --by NAME"
     message = SlackWebhook("http://slack.example").payload(notice)

@@ -116,6 +116,9 @@ def test_a_decision_is_read_back_whole(deciding: Deciding) -> None:
             "status": "pending",
             "note": "no approval route is set up: nobody was notified",
         },
+        "arguments_sha256": None,
+        "hidden": [],
+        "tool": None,
     }
     assert [event.type for event in trace.events] == [
         "created",

@@ -129,6 +129,7 @@ def test_the_life_of_a_decision_as_its_tools_tell_it(api: Api) -> None:
         "created_at": "time",
         "approval_required": True,
         "approval": {
+            "hidden": [],
             "id": "approval-…",
             "status": "pending",
             "title": "25 % discount",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -51,14 +52,13 @@ def existing_store(store: str | None) -> Settings:
 def named_embedding(settings: Settings, name: str | None) -> Embedding | None:
     """Import the embedder that `--embedder` names; None when it names none.
 
-    Modules of the current folder are found, for the environment's embedder too.
+    A module of the current folder is found, also for the environment's embedder.
 
     Raises:
         InvalidArgumentError: It cannot be imported.
     """
-    named = name is not None or settings.embedder != DEFAULT_EMBEDDER
-    if named and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does: it is the user's program
+    if (named := name or settings.embedder) != DEFAULT_EMBEDDER:
+        _find([named.partition(":")[0]])
     return None if name is None else import_embedding(name, "--embedder")
 
 
@@ -70,9 +70,26 @@ def load_policies(settings: Settings) -> None:
     """
     from autotrace.decisions.policies import import_policies
 
-    if settings.policies and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does: it is the user's program
+    _find(settings.policies)
     import_policies(settings.policies)
+
+
+def _find(modules: Iterable[str]) -> None:
+    """Make modules of the current folder importable if one that is named is not installed.
+
+    The folder goes last, so that no file in it takes the place of an installed module; and while
+    all named modules are installed it is not searched at all: it may be anybody's.
+    """
+    here = os.getcwd()
+    if here not in sys.path and not all(map(_is_installed, modules)):
+        sys.path.append(here)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a package above it is not there, or it is not a name
+        return False
 
 
 def chosen_embedding(settings: Settings, name: str | None) -> Embedding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import tempfile
 import threading
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -31,6 +33,8 @@ else:
     from uvicorn.protocols.http.auto import AutoHTTPProtocol as HttpProtocol
 
 _BACKLOG: Final = 1024
+_SAFE_PATH: Final = "PYTHONSAFEPATH"
+"""Keeps Python from putting the current folder on the path of a new interpreter."""
 _OTHER_FILES: Final = 1024
 """How many files a worker may have open beside its connections."""
 _KEEP_ALIVE_S: Final = 30
@@ -240,9 +244,24 @@ def _run_many(config: uvicorn.Config, listening: socket.socket) -> int:
 
     with tempfile.TemporaryDirectory(prefix="autotrace-metrics-") as folder:
         os.environ[METRICS_VARIABLE] = folder
-        workers = _Workers(config, [listening])
-        workers.run()
+        # The interpreters of workers would otherwise begin with the current folder on their path.
+        with _safe_path():
+            workers = _Workers(config, [listening])
+            workers.run()
     return int(workers.failed)
+
+
+@contextlib.contextmanager
+def _safe_path() -> Generator[None]:
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def end_with_parent() -> None:

@@ -340,7 +340,9 @@ def open_client(path: str) -> Any:
     from chromadb.config import Settings
 
     will_open()
-    return chromadb.PersistentClient(path, settings=Settings(anonymized_telemetry=False))
+    # No .env file: Chroma would take the names of modules to import from the current folder's.
+    settings = cast("Any", Settings)(anonymized_telemetry=False, _env_file=None)
+    return chromadb.PersistentClient(path, settings=settings)
 
 
 def _forget(client: Any) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Generator
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
 
 from typing_extensions import override
@@ -107,7 +107,8 @@ class ServerConnection(Connection[C]):
                 headers=self._options.headers,
                 tenant=self._options.tenant,
                 database=self._options.database,
-                settings=Settings(anonymized_telemetry=False),
+                # No .env file, as in embedded.py.
+                settings=cast("Any", Settings)(anonymized_telemetry=False, _env_file=None),
             )
             _set_timeout(self._client, self._options.timeout_s)
             return self._opener(self._client, self.name, self.space)

@@ -114,6 +114,13 @@ class Settings(BaseSettings):
     approval_slack_url: str | None = Field(default=None, repr=False)
     """The same as approval_webhook_url, for a Slack-compatible webhook."""
 
+    @field_validator("approval_webhook_secret")
+    @classmethod
+    def _is_secret(cls, secret: str | None) -> str | None:
+        if secret is not None and not secret.strip():
+            raise ValueError("a text that is not empty; leave it out to send without a signature")
+        return secret
+
     @field_validator("approval_webhook_url", "approval_slack_url")
     @classmethod
     def _is_http_url(cls, url: str | None) -> str | None:

@@ -31,6 +31,22 @@ MAX_READ_BYTES: Final = 65_536
 _FOLLOWED: Final = (307, 308)
 """Redirects that keep method and body; the others mean: fetch something else."""
 _TRY_AGAIN: Final = (408, 425, 429)
+# Spelled out, as what `ipaddress` takes for global differs between versions of Python.
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+_SPECIAL_6: Final = tuple(
+    ipaddress.IPv6Network(net)
+    # Of the IETF (Teredo, ORCHID, benchmarks), documentation, 6to4, AS112.
+    for net in ("2001::/23", "2001:db8::/32", "3fff::/20", "2002::/16", "2620:4f:8000::/48")
+)
+_SPECIAL_4: Final = tuple(
+    ipaddress.IPv4Network(net)
+    # Of the IETF, and anycast: relays of 6to4, AS112, AMT.
+    for net in (
+        *("192.0.0.0/24", "192.88.99.0/24"),
+        *("192.31.196.0/24", "192.175.48.0/24", "192.52.193.0/24"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -99,25 +115,24 @@ def post(what: Post) -> Attempt:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address is one of the public internet: of anybody's server, that is.
+    """Return whether an address is one of the public internet.
+
+    An IPv4 address inside an IPv6 one counts where translators deliver to it: mapped, and NAT64.
+    Other transition addresses (6to4, Teredo, ISATAP, compatible, translated) are not public.
 
     Args:
         address: IPv4 or IPv6, perhaps with a zone.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour
-        if inner is not None:
-            return is_public(str(inner))
-        if ip.is_site_local:
-            return False
-    return ip.is_global and not (
-        ip.is_private
-        or ip.is_loopback
-        or ip.is_link_local
-        or ip.is_multicast
-        or ip.is_reserved
-        or ip.is_unspecified
+        if ip.ipv4_mapped is not None or ip in _NAT64:
+            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)))
+        is_isatap = (int(ip) >> 32) & 0xFDFF_FFFF == 0x0000_5EFE
+        return ip in _UNICAST and not is_isatap and not any(ip in net for net in _SPECIAL_6)
+    return (
+        ip.is_global
+        and not (ip.is_multicast or ip.is_reserved)
+        and not any(ip in net for net in _SPECIAL_4)
     )
 
 

@@ -119,8 +119,9 @@ class Webhook(_HttpRoute):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.secret is not None and not self.secret:
-            raise InvalidArgumentError("secret", self.secret, "a text that is not empty, or None")
+        if self.secret is not None and not self.secret.strip():
+            allowed = "a text that is not empty, or None to send without a signature"
+            raise InvalidArgumentError("secret", self.secret, allowed)
 
     def payload(self, notice: dict[str, Any]) -> dict[str, Any]:
         """Return the notice as it is."""
@@ -164,16 +165,18 @@ def verify_webhook(
     *,
     now_s: float | None = None,
 ) -> bool:
-    """Tell, at the receiver, whether a request is from a holder of the secret, and new.
+    """Return, at the receiver, whether a request is from a holder of the secret, and new.
 
     Args:
-        secret: The shared secret.
+        secret: The shared secret. With an empty one no request is: anybody can sign with it.
         timestamp: The header `X-Autotrace-Timestamp`.
         body: The body as it came.
         signature: The header `X-Autotrace-Signature`.
         tolerance_s: How far the timestamp may be from now, in seconds.
         now_s: What time it is, in seconds since 1970; None: ask the clock.
     """
+    if not secret.strip():
+        return False
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= _MAX_DIGITS):
         return False
     now_s = time.time() if now_s is None else now_s

@@ -154,6 +154,9 @@ def test_a_signature_holds_for_its_body_secret_and_time_alone(
     assert not verify_webhook(SECRET, str(now), body, digest, now_s=now)
     junk = data.draw(st.text(max_size=20))
     assert not verify_webhook(SECRET, junk, body, junk, now_s=now)
+    for empty in ("", " "):
+        anybodys = hmac.new(empty.encode(), f"{now}.".encode() + body, hashlib.sha256).hexdigest()
+        assert not verify_webhook(empty, str(now), body, f"sha256={anybodys}", now_s=now)
 
 
 def test_headers_and_a_password_in_the_url_go_to_the_server(server: Receiver) -> None:
@@ -414,7 +417,10 @@ def certificate(name: str, folder: Path) -> Path:
         *("0.0.0.0", "100.64.0.1", "224.0.0.1", "239.1.2.3", "240.0.0.1", "255.255.255.255"),
         *("192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fec0::1"),
         *("ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "2001:db8::1"),
-        *("64:ff9b::7f00:1", "2001::1"),
+        *("64:ff9b::7f00:1", "64:ff9b::169.254.169.254", "64:ff9b:1::8.8.8.8", "2001::1"),
+        *("2001:0:a9fe:a9fe::1", "2002:808:808::1", "::127.0.0.1", "::8.8.8.8", "::ffff:0:8.8.8.8"),
+        *("2606:4700::5efe:10.0.0.1", "2606:4700::200:5efe:10.0.0.1", "3fff::1", "5f00::1"),
+        *("100::1", "2001:10::1", "2001:20::1", "2620:4f:8000::1", "192.88.99.1", "192.0.0.9"),
     ],
 )
 def test_addresses_of_a_private_network_are_known(address: str) -> None:
@@ -422,7 +428,7 @@ def test_addresses_of_a_private_network_are_known(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["93.184.216.34", "8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"]
+    "address", ["93.184.216.34", "8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"]
 )
 def test_addresses_of_the_internet_are_known(address: str) -> None:
     assert is_public(address)
@@ -431,6 +437,9 @@ def test_addresses_of_the_internet_are_known(address: str) -> None:
 @given(st.ip_addresses(v=4))
 def test_an_address_is_as_private_in_the_spelling_of_ipv6(address: ipaddress.IPv4Address) -> None:
     assert is_public(f"::ffff:{address}") == is_public(str(address))
+    assert is_public(f"64:ff9b::{address}") == is_public(str(address))
+    assert not is_public(str(ipaddress.IPv6Address((0x2002 << 112) | int(address) << 80)))
+    assert not is_public(str(ipaddress.IPv6Address(int(address))))
 
 
 def test_the_proxy_of_the_environment_is_used(
@@ -486,7 +495,7 @@ def test_a_url_that_is_none_is_refused_and_not_shown(url: Any) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        *({"timeout_ms": 0}, {"attempts": 0}, {"attempts": 21}, {"secret": ""}),
+        *({"timeout_ms": 0}, {"attempts": 0}, {"attempts": 21}, {"secret": ""}, {"secret": " "}),
         *({"headers": {"Host": "x"}}, {"headers": {"x-autotrace-signature": "x"}}),
         *({"headers": {"a b": "x"}}, {"headers": {"A": "x\r\nB: y"}}, {"headers": {"A": "ü"}}),
     ],

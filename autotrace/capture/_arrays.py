@@ -18,7 +18,7 @@ _MAX_FLOAT_BYTES: Final = 8
 """Python's own float holds no wider one."""
 
 
-def spell(speller: Speller, value: Any, kind: type[Any], path: str) -> Any:
+def spell(speller: Speller, value: Any, kind: Any, path: str) -> Any:
     """Return the JSON of an array or a scalar.
 
     Raises:
@@ -45,7 +45,7 @@ def spell(speller: Speller, value: Any, kind: type[Any], path: str) -> Any:
     spelled = repr(dtype) if dtype.names is not None else dtype.str
     if is_array:
         return speller.tag("numpy.ndarray", content, dtype=spelled, shape=list(value.shape))
-    return speller.tag(type_name(kind), content[0], dtype=spelled)
+    return speller.tag(type_name(cast("type[Any]", kind)), content[0], dtype=spelled)
 
 
 def _check_dtype(dtype: Any, path: str) -> None:

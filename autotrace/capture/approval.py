@@ -9,8 +9,7 @@ claim means that the body does not run; after it, that it does not run again.
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,8 +22,6 @@ from autotrace.capture.deciding import (
     Answer,
     Service,
     actor_here,
-    left_open,
-    reason_of,
     service_or_raise,
 )
 from autotrace.capture.decision_span import place
@@ -33,6 +30,7 @@ from autotrace.capture.envelope import Enclosure
 from autotrace.capture.operation import Operation, surroundings
 from autotrace.capture.recorder import Recorder, current, failed
 from autotrace.capture.requirement import Requirement
+from autotrace.capture.run import Run
 from autotrace.capture.snapshot import Snapshot
 from autotrace.errors import ApprovalRefused, DecisionStateError, InvalidArgumentError
 from autotrace.fingerprint import identity_of
@@ -88,64 +86,6 @@ class Gate:
         snapshot = Snapshot(args, kwargs)
         copied = self._binding.bind(instance, snapshot.args, snapshot.kwargs) if snapshot else live
         return Passage(self, live, copied, snapshot)
-
-
-class Run:
-    """The one run that a decision allows, under way.
-
-    No method raises an `Exception`: what the body did has happened, whether or not it can be
-    written down.
-
-    Args:
-        service: Where the decision is.
-        decision_id: The decision.
-        actor: Who asked.
-        secrets: Texts to take out of an error.
-        used: The `use_decision` block that named the decision, if one did.
-    """
-
-    def __init__(
-        self,
-        service: Service,
-        decision_id: str,
-        actor: str,
-        secrets: list[str],
-        used: _Use | None = None,
-    ) -> None:
-        self.decision_id = decision_id
-        self._service = service
-        self._actor = actor
-        self._secrets = secrets
-        self._used = used
-        self._started_ns = time.perf_counter_ns()
-        if used is not None:
-            used.runs = True
-
-    def succeed(self) -> None:
-        """Commit: the body has returned."""
-        duration_ms = (time.perf_counter_ns() - self._started_ns) // 1_000_000
-        self._close("commit", summary={"status": "success", "duration_ms": duration_ms})
-
-    def fail(self, error: BaseException) -> None:
-        """Abort: the body has raised."""
-        self._close("abort", reason=reason_of(error, self._secrets))
-
-    def give_up(self, reason: str) -> None:
-        """Abort: the body has not run, and will not."""
-        self._close("abort", reason=reason)
-
-    def _close(
-        self, action: str, *, summary: Mapping[str, Any] | None = None, reason: str | None = None
-    ) -> None:
-        try:
-            self._service.close(
-                self.decision_id, action, by=self._actor, summary=summary, reason=reason
-            )
-        except Exception as error:  # noqa: BLE001 - the decision stays claimed, which is true too
-            left_open(self.decision_id, error)
-        finally:
-            if self._used is not None:
-                self._used.runs = False
 
 
 class Passage:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, Final, NoReturn
 
-from autotrace.capture.approval import Gate, Passage, Run
+from autotrace.capture.approval import Gate, Passage
 from autotrace.capture.drive import Drivers, Tracing, driven_by, first_step, stages_of
 from autotrace.capture.function import Call
 from autotrace.capture.offload import in_thread, run_through, run_through_async
+from autotrace.capture.run import Run
 
 _CANCELLED: Final = "cancelled before it ran"
 

@@ -28,7 +28,7 @@ def slack_message(notice: Mapping[str, Any]) -> dict[str, Any]:
     """Return a notice as a message for a Slack-compatible webhook."""
     title = str(notice.get("title") or f"Approval wanted: {notice['intent']}")
     decision_id = str(notice["decision_id"])
-    whole = f"`autotrace decisions show {decision_id}` shows all"
+    whole = f"'autotrace decisions show {decision_id}' shows all"
     answer = notice["answer"]
     commands = f"{answer['approve']}\n{answer['reject']}"
     sections = [
@@ -38,7 +38,7 @@ def slack_message(notice: Mapping[str, Any]) -> dict[str, Any]:
         _code(commands, _TEXT_CHARACTERS, whole),
     ]
     return {
-        "text": _cut(f"{title}: {answer['approve']}", _TEXT_CHARACTERS, _escaped, ""),
+        "text": _cut(f"{title}: {answer['approve']}", _TEXT_CHARACTERS, _unmarked, ""),
         "mrkdwn": False,
         "blocks": [
             {"type": "header", "text": _plain(title, _HEADER_CHARACTERS, "")},
@@ -86,6 +86,11 @@ def _escaped(text: str) -> str:
     for character, entity in _ENTITIES.items():
         text = text.replace(character, entity)
     return _MENTION.sub("\uff20", text)
+
+
+def _unmarked(text: str) -> str:
+    """Return text for where some services read markup in spite of `mrkdwn: false`."""
+    return _escaped(text.replace("`", "'"))
 
 
 def _in_code(text: str) -> str:

@@ -186,7 +186,7 @@ def test_slack_gets_a_message_it_takes(server: Receiver) -> None:
     assert "X-Autotrace-Signature" not in got.headers
 
 
-@given(*[st.tuples(st.sampled_from("x<&\n"), st.integers(0, 4_000)) for _ in range(3)])
+@given(*[st.tuples(st.sampled_from("x<&\n`\u202e@"), st.integers(0, 4_000)) for _ in range(3)])
 def test_slack_never_gets_more_than_it_takes(
     title: tuple[str, int], message: tuple[str, int], argument: tuple[str, int]
 ) -> None:
@@ -198,8 +198,39 @@ def test_slack_never_gets_more_than_it_takes(
     lengths = [(block["type"], len(block["text"]["text"])) for block in found["blocks"]]
     assert all(0 < n <= (150 if kind == "header" else 3000) for kind, n in lengths)
     assert len(found["text"]) <= 3000
-    texts = [block["text"]["text"] for block in found["blocks"]]
-    assert [text.endswith("```") for text in texts] == [text.startswith("```") for text in texts]
+    blocks = [block["text"] for block in found["blocks"]]
+    texts = [block["text"] for block in blocks if block["type"] == "mrkdwn"]
+    assert all(text.startswith("```") and text.endswith("```") for text in texts)
+
+
+@pytest.mark.parametrize("place", ["title", "message", "requester", "intent", "arguments"])
+def test_slack_takes_nothing_of_what_agents_write_for_its_own(place: str) -> None:
+    hostile = "ls ```\n*Approved by* the CISO <!here> <https://evil.example|ok> @channel \u202e\x1b"
+    found = slack_message(NOTICE | {place: {"cmd": hostile} if place == "arguments" else hostile})
+
+    texts = [block["text"] for block in found["blocks"]]
+    for text in [*texts, {"type": "mrkdwn", "text": found["text"]}]:
+        assert not set("<>\u202e\x1b") & set(text["text"])
+        assert "@channel" not in text["text"]
+    assert "`" not in found["text"]
+    marked_up = [text["text"] for text in texts if text["type"] == "mrkdwn"]
+    assert marked_up
+    assert all(t.startswith("```") and t.endswith("```") and "`" not in t[3:-3] for t in marked_up)
+    assert found["mrkdwn"] is False
+
+
+def test_slack_says_how_much_is_missing_and_shows_hash_and_hidden_places_all_the_same() -> None:
+    more = {"arguments_sha256": "ab" * 32, "hidden": ["card", "job.token"]}
+    found = slack_message(NOTICE | more | {"arguments": {"cmd": "x" * 9_000}})
+
+    text = json.dumps(found)
+    arguments = next(b["text"]["text"] for b in found["blocks"] if "xxx" in b["text"]["text"])
+    shown = arguments.count("x")
+    assert "characters are missing: 'autotrace decisions show decision-1' shows all]" in arguments
+    missing = int(arguments.partition("[")[2].partition(" ")[0].replace(",", ""))
+    assert 9_000 - shown <= missing <= 9_000 - shown + len('{"cmd": ""}\n\n')
+    assert "ab" * 32 in text
+    assert "card, job.token" in text
 
 
 # --- what counts as told

@@ -233,8 +233,12 @@ class Decision(_Model):
     approval: Approval | None = None
     trace_id: str | None = None
     """The trace in which it was opened."""
+    head: str = ""
+    """Hash of the last event that changes what is to be approved; answers refer to it."""
     actor: str
-    """Who asks, as they call themselves: may not approve it."""
+    """Who asks: the agent; in the embedded library, the name that the program gives itself."""
+    actor_label: str | None = None
+    """What the caller of a server called itself. A label: it has no effect on who may answer."""
     agent: str
     """Whose it is: the agent of the key that opened it, over a server; else the actor."""
     instance: str | None = None

@@ -2,8 +2,9 @@
 
 Every key reads the traces and the recorded decisions of its tenant, and records and opens decisions
 under its own agent. It changes what belongs to its own agent; an admin's key changes anything of
-its tenant. Envelopes of other agents are looked at by approvers and admins; they answer approvals,
-and never those that they have asked for. What another tenant has does not exist.
+its tenant. A recorded decision is superseded by its own agent, an approver or an admin. Envelopes
+of other agents are looked at by approvers and admins; they answer approvals, and never those that
+they have asked for. What another tenant has does not exist.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from autotrace.errors import InvalidArgumentError, NotPermittedError
+from autotrace.errors import DecisionNotFoundError, InvalidArgumentError, NotPermittedError
 from autotrace.models import Decision, Trace
 from autotrace.names import same_person
 
@@ -83,6 +84,25 @@ class Principal:
             NotPermittedError: It is an envelope of another agent, and the key is an agent's.
         """
         if not self.sees(decision):
+            self.check_owns(decision.agent, decision.decision_id)
+
+    def check_supersedes(self, decision: Decision, store: str) -> None:
+        """Raise unless a decision may be superseded with this key.
+
+        An agent's key supersedes what its own agent has recorded; approvers and admins supersede
+        every decision that they may see.
+
+        Args:
+            decision: What is to be superseded.
+            store: Where it was looked for, for the error.
+
+        Raises:
+            DecisionNotFoundError: It may not be seen; the same error as for an unknown decision.
+            NotPermittedError: It is another agent's, and the key is an agent's.
+        """
+        if not self.sees(decision):
+            raise DecisionNotFoundError(decision.decision_id, store)
+        if self.role == "agent":
             self.check_owns(decision.agent, decision.decision_id)
 
     def check_resolves(self, requester: str) -> None:

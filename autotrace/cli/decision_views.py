@@ -144,6 +144,7 @@ def show_decision(screen: Screen, decision: DecisionTrace) -> None:
     ):
         if other:
             screen.whole(f"{label} {t.one_line(other)}", style="dim")
+    screen.whole(f"head {decision.head}", style="dim")
     _show_record(screen, decision)
     if decision.approval is not None:
         _show_approval(screen, decision.approval, _arguments(decision.events))

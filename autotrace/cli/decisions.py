@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
@@ -137,16 +138,28 @@ def show(decision_id: IdArgument, store: StoreOption = None, as_json: JsonOption
         views.show_decision(Screen(), found)
 
 
+HeadOption = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        metavar="HASH",
+        help="The head that `show` printed: refused if the decision has changed since. Default: on "
+        "a terminal, the one shown before the question; else that of the request.",
+    ),
+]
+
+
 @_command
 def approve(
     decision_id: IdArgument,
     by: ByOption = "",
     why: WhyOption = None,
+    head: HeadOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Approve what a decision asks for; the agent that waits goes on."""
-    _answer(store, decision_id, granted=True, by=by, why=why, as_json=as_json)
+    _answer(store, decision_id, granted=True, by=by, why=why, head=head, as_json=as_json)
 
 
 @_command
@@ -154,11 +167,12 @@ def reject(
     decision_id: IdArgument,
     by: ByOption = "",
     why: WhyOption = None,
+    head: HeadOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Reject what a decision asks for; the agent is told why."""
-    _answer(store, decision_id, granted=False, by=by, why=why, as_json=as_json)
+    _answer(store, decision_id, granted=False, by=by, why=why, head=head, as_json=as_json)
 
 
 def _answer(
@@ -168,12 +182,28 @@ def _answer(
     granted: bool,
     by: str,
     why: str | None,
+    head: str | None,
     as_json: bool,
 ) -> None:
     def answer(deciding: Deciding, full_id: str) -> Decision:
-        return deciding.service.resolve(full_id, granted=granted, approver=by, rationale=why)
+        shown = head
+        if shown is None and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+            shown = _ask(deciding, full_id, granted=granted)
+        return deciding.service.resolve(
+            full_id, granted=granted, approver=by, rationale=why, head=shown
+        )
 
     _change(store, decision_id, answer, as_json=as_json)
+
+
+def _ask(deciding: Deciding, decision_id: str, *, granted: bool) -> str | None:
+    """Show a decision that waits, have the answer confirmed, and return the head shown."""
+    found = deciding.library.trace(decision_id)
+    if found.status != "needs_approval":
+        return None  # nothing to ask about: the error says why
+    views.show_decision(Screen(), found)
+    typer.confirm("approve this?" if granted else "reject this?", abort=True, err=True)
+    return found.head
 
 
 @_command

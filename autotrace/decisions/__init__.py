@@ -119,7 +119,9 @@ def pending() -> builtins.list[Decision]:
     return deciding_or_raise("decisions.pending()").library.pending()
 
 
-def approve(decision_id: str, approver: str, rationale: str | None = None) -> Decision:
+def approve(
+    decision_id: str, approver: str, rationale: str | None = None, *, head: str | None = None
+) -> Decision:
     """Approve what a decision asks for.
 
     Args:
@@ -127,40 +129,51 @@ def approve(decision_id: str, approver: str, rationale: str | None = None) -> De
         approver: Who approves. A name that looks like the requester's is refused; a repeated
             approval, also under a name that looks alike, changes nothing.
         rationale: Why.
+        head: The `head` of the decision as the approver was shown it. Default: that of the request,
+            so that an approval of what was added later has to name it.
 
     Returns:
         The decision; it still waits if more approvers are needed.
 
     Raises:
         DecisionNotFoundError: There is none with this id.
-        DecisionStateError: No request waits: it was answered, has expired, or was never made.
+        DecisionStateError: No request waits: it was answered, has expired, or was never made; or
+            the head has moved.
         ApprovalRefused: The approver is the requester, or has a name that looks like it.
         InvalidArgumentError: The request wants a rationale, or no approver is named.
         NotConfiguredError: `autotrace.configure()` was not called.
         StoreError: The store does not take it.
     """
     service = deciding_or_raise("decisions.approve()").service
-    return service.resolve(decision_id, granted=True, approver=approver, rationale=rationale)
+    return service.resolve(
+        decision_id, granted=True, approver=approver, rationale=rationale, head=head
+    )
 
 
-def reject(decision_id: str, approver: str, rationale: str | None = None) -> Decision:
+def reject(
+    decision_id: str, approver: str, rationale: str | None = None, *, head: str | None = None
+) -> Decision:
     """Reject what a decision asks for, which ends it.
 
     Args:
         decision_id: The decision.
         approver: Who rejects. A name that looks like the requester's is refused.
         rationale: Why; whoever asks is told, and it stays on the trace.
+        head: The `head` of the decision as the approver was shown it. Default: the present one.
 
     Raises:
         DecisionNotFoundError: There is none with this id.
-        DecisionStateError: No request waits: it was answered, has expired, or was never made.
+        DecisionStateError: No request waits: it was answered, has expired, or was never made; or
+            the head has moved.
         ApprovalRefused: The approver is the requester, or has a name that looks like it.
         InvalidArgumentError: The request wants a rationale, or no approver is named.
         NotConfiguredError: `autotrace.configure()` was not called.
         StoreError: The store does not take it.
     """
     service = deciding_or_raise("decisions.reject()").service
-    return service.resolve(decision_id, granted=False, approver=approver, rationale=rationale)
+    return service.resolve(
+        decision_id, granted=False, approver=approver, rationale=rationale, head=head
+    )
 
 
 def close(

@@ -46,7 +46,9 @@ def cedar_policy(
 
     Inputs become a request. `principal`, `action` and `resource` are taken from the inputs of
     these names, else from the arguments here; `entities` of the inputs come on top of those here.
-    `context` is the context; where the inputs have none, everything else in them is.
+    `context` is the context; where the inputs have none, everything else in them is. Over a server
+    the principal is the agent of the client's key, of the type that `principal` has here, and
+    inputs with `principal` or `entities` are refused.
 
     What Cedar allows is `allow`. What it denies is `requires_exception` if it would allow it
     without the `forbid` policies annotated `@requires_exception("reason")`, else `deny`.
@@ -88,7 +90,16 @@ def cedar_policy(
     version = sha256_of(
         {"policies": text, "schema": schema_text, "entities": known, "defaults": defaults}
     )
-    add_policy(Policy(policy_id, version, evaluated.decide, place or "Cedar policies", place))
+    add_policy(
+        Policy(
+            policy_id,
+            version,
+            evaluated.decide,
+            place or "Cedar policies",
+            place,
+            evaluated.decide_for,
+        )
+    )
 
 
 def _engine() -> Any:
@@ -143,6 +154,15 @@ class _CedarSet:
         self._entities = entities
         self._schema = schema
         self._defaults = defaults
+
+    def decide_for(self, inputs: dict[str, Any], agent: str) -> Any:
+        """Evaluate a request that the agent of a key makes over a server.
+
+        Raises:
+            PolicyError: Cedar reported an error of any kind.
+        """
+        principal = {"type": _type_of(self._defaults["principal"]), "id": agent}
+        return self.decide({**inputs, "principal": principal})
 
     def decide(self, inputs: dict[str, Any]) -> Any:
         """Evaluate a request made of inputs.
@@ -199,6 +219,11 @@ class _CedarSet:
             raise PolicyError(self._id, f"Cedar reports: {self._parsed.named(errors)}")
         rules = [self._parsed.rules[found] for found in sorted(result.diagnostics.reasons)]
         return bool(result.allowed), rules
+
+
+def _type_of(entity: EntityId) -> str:
+    """Return the type in `User::"alice"`, or in `{"type": "User", "id": "alice"}`."""
+    return entity.partition('::"')[0] if isinstance(entity, str) else entity["type"]
 
 
 def _spelled(rule: _Rule) -> dict[str, str]:

@@ -109,6 +109,7 @@ def to_event(stored: StoredEvent) -> Event:
         stored["facts"],
         stored["content"],
         erased=stored["content"] is None and stored["content_sha256"] is not None,
+        hash=stored["hash"],
     )
 
 

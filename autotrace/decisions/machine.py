@@ -49,6 +49,14 @@ CLOSED: Final = "closed"
 REFUSAL_TOLD: Final = "refusal_told"
 CONTENT_ERASED: Final = "content_erased"
 
+_AFTER_THE_QUESTION: Final = frozenset(
+    {
+        *(APPROVAL_DELIVERY, APPROVAL_GRANTED, APPROVAL_REJECTED, APPROVAL_EXPIRED),
+        *(CLAIMED, TOOL_CALLED, CLOSED, REFUSAL_TOLD),
+    }
+)
+"""Event types that do not change what is to be approved; every other type moves the head."""
+
 MAX_EVENTS: Final = 1000
 """How many events a decision may have, but for those that end it."""
 TERMINAL: Final = ("committed", "aborted")
@@ -78,6 +86,8 @@ class Event:
     content: Mapping[str, Any] | None
     erased: bool = False
     """Whether it had content."""
+    hash: str = ""
+    """Hash of the event and, through `previous`, of all events before it."""
 
 
 @dataclass
@@ -117,6 +127,8 @@ class State:
     decision_id: str
     events: Sequence[Event]
     status: DecisionStatus = "open"
+    head: str = ""
+    """Hash of the last event that changes what is to be approved: what an answer refers to."""
     request: Request | None = None
     claim: Event | None = None
     closed: Event | None = None
@@ -137,7 +149,7 @@ class State:
 
     @property
     def actor(self) -> str:
-        """Who asks, as they call themselves."""
+        """Who asks: the agent, over a server; in the library, the name that the program gives."""
         return self.created.facts["actor"]
 
     @property
@@ -165,8 +177,19 @@ def fold(decision_id: str, events: Sequence[Event]) -> State:
     """
     state = State(decision_id, events)
     for event in events:
+        if event.type not in _AFTER_THE_QUESTION:
+            _move_head(state, event)
         _apply(state, event)
     return state
+
+
+def _move_head(state: State, event: Event) -> None:
+    """Set the head; a yes to an earlier head no longer counts towards a quorum."""
+    state.head = event.hash
+    request = state.request
+    if request is not None and request.status == "pending":
+        # A vote without a head was written before votes named one.
+        request.votes = [vote for vote in request.votes if "head" not in vote.event.facts]
 
 
 def _apply(state: State, event: Event) -> None:
@@ -222,24 +245,25 @@ def add(state: State, draft: Draft) -> list[Draft]:
     return [draft]
 
 
-def evaluate(state: State, draft: Draft) -> list[Draft]:
-    """Add what a policy said; nothing is left to do if an approval has come after the same words.
+def add_once(state: State, draft: Draft) -> list[Draft]:
+    """Add context or an evaluation; nothing is left to do if the same was recorded and then asked.
 
-    So an agent that starts again, and finds its decision approved meanwhile, may ask its policies
-    again without taking the approval's ground away.
+    So an agent that starts again, and finds its decision asked about or approved meanwhile, may
+    say the same again without moving the head, which would void the answer.
 
     Raises:
         DecisionStateError: It is closed, or has too many events.
     """
     drafts = add(state, draft)
-    return [] if state.status == "approved" and evaluation(state, draft) else drafts
+    is_asked = state.status in ("approved", "needs_approval")
+    return [] if is_asked and recorded(state, draft) else drafts
 
 
-def evaluation(state: State, draft: Draft) -> Event | None:
-    """Return the latest event that says what a draft says, of the same policy and inputs."""
-    said = (dict(draft.facts), dict(draft.content or {}))
-    for event in reversed(state.evaluations):
-        if (dict(event.facts), dict(event.content or {})) == said:
+def recorded(state: State, draft: Draft) -> Event | None:
+    """Return the latest event that says what a draft says."""
+    said = (draft.type, dict(draft.facts), dict(draft.content or {}))
+    for event in reversed(state.events):
+        if (event.type, dict(event.facts), dict(event.content or {})) == said:
             return event
     return None
 
@@ -258,13 +282,28 @@ def request_approval(state: State, draft: Draft) -> list[Draft]:
     return [draft]
 
 
-def resolve(state: State, *, granted: bool, approver: str, rationale: str | None) -> list[Draft]:
+def resolve(
+    state: State,
+    *,
+    granted: bool,
+    approver: str,
+    rationale: str | None,
+    head: str | None = None,
+) -> list[Draft]:
     """Answer a request for approval; nothing is left to do if this approver has said yes before.
 
     Approvers whose names look alike (`same_person`) are one approver.
 
+    Args:
+        state: The decision.
+        granted: Whether the answer is yes.
+        approver: Who answers.
+        rationale: Why.
+        head: The head that the approver was shown. Default: of a yes, the head of the request, so
+            that what was added after it needs an approver who names the head that includes it.
+
     Raises:
-        DecisionStateError: No request waits.
+        DecisionStateError: No request waits, or the head has moved.
         ApprovalRefused: The approver is who asks.
         InvalidArgumentError: The request wants a rationale, and there is none.
     """
@@ -272,7 +311,9 @@ def resolve(state: State, *, granted: bool, approver: str, rationale: str | None
     request = state.request
     if request is None or request.status != "pending" or state.status != "needs_approval":
         raise DecisionStateError(state.decision_id, state.status, what, _why_unresolvable(state))
-    asking = (state.actor, state.agent, request.event.facts["requester"])
+    _check_head(state, request, head, granted=granted)
+    # Not the actor: over a server, that was a label which the caller chose.
+    asking = (state.agent, request.event.facts["requester"])
     if any(same_person(approver, name) for name in asking):
         why = (
             f"{approver!r} is the requester, or a name that looks like it, and cannot answer; "
@@ -283,9 +324,28 @@ def resolve(state: State, *, granted: bool, approver: str, rationale: str | None
         raise InvalidArgumentError("rationale", rationale, "given: this request wants a reason")
     if granted and any(same_person(approver, vote.approver) for vote in request.votes):
         return []  # a repeated yes is not another person's
-    facts = {"approver": approver, "has_rationale": bool((rationale or "").strip())}
+    facts = {
+        "approver": approver,
+        "has_rationale": bool((rationale or "").strip()),
+        "head": state.head,
+    }
     kind = APPROVAL_GRANTED if granted else APPROVAL_REJECTED
     return [Draft(kind, facts, {"rationale": rationale})]
+
+
+def _check_head(state: State, request: Request, head: str | None, *, granted: bool) -> None:
+    """Raise DecisionStateError if an answer refers to another head than the present one."""
+    shown = head
+    if shown is None:
+        shown = request.event.hash if granted else state.head  # a no needs no second look
+    if shown != state.head:
+        what = "approve" if granted else "reject"
+        given = "" if head is not None else ", which is that of the request because none was given"
+        reason = (
+            f"the answer refers to the head {shown!r}{given}, and the head is now {state.head!r}: "
+            "look at the decision again and answer with the head that it shows"
+        )
+        raise DecisionStateError(state.decision_id, state.status, what, reason)
 
 
 def _why_unresolvable(state: State) -> str:

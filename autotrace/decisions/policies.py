@@ -36,6 +36,11 @@ _ID_RULE: Final = (
     'as in @policy("discount_cap_v1")'
 )
 
+_OF_THE_KEY: Final = ("principal", "entities")
+"""Names of inputs that a client of a server cannot give."""
+_WHO_ASKS: Final = ("agent", "actor")
+"""Names of inputs by which a client can only name the agent of its own key."""
+
 _shorten = reprlib.Repr()
 _shorten.maxother = _shorten.maxstring = 120
 
@@ -69,6 +74,8 @@ class Policy:
     decide: Callable[[dict[str, Any]], Any]
     origin: str
     place: str | None
+    decide_for: Callable[[dict[str, Any], Any], Any] | None = None
+    """Says what to do for the agent of a key, over a server; None: as `decide`."""
 
 
 _policies: dict[str, Policy] = {}
@@ -159,16 +166,19 @@ def policy_ids() -> list[str]:
     return sorted(_policies)
 
 
-def evaluate(policy_id: str, inputs: Mapping[str, Any]) -> Evaluated:
+def evaluate(policy_id: str, inputs: Mapping[str, Any], principal: str | None = None) -> Evaluated:
     """Ask a policy.
 
     Args:
         policy_id: Its id.
         inputs: A JSON object; the policy gets a copy.
+        principal: The agent of the key with which a server was asked. The inputs are then those of
+            a client, which cannot say who asks or what the policy knows of it.
 
     Raises:
         PolicyNotFoundError: There is no such policy in this process.
-        InvalidArgumentError: The inputs are no JSON object; names the part.
+        InvalidArgumentError: The inputs are no JSON object, or a client's name who asks; names the
+            part.
         PolicyError: The policy raised, or returned what is no outcome.
     """
     found = _policies.get(policy_id)
@@ -179,8 +189,11 @@ def evaluate(policy_id: str, inputs: Mapping[str, Any]) -> Evaluated:
     except ValueError as error:
         allowed = f"a JSON object: {error}"
         raise InvalidArgumentError("inputs", type(inputs).__qualname__, allowed) from None
+    if principal is not None:
+        _check_client(copied, principal, "inputs")
     try:
-        answer = found.decide(copied)
+        decide = found.decide_for if principal is not None else None
+        answer = found.decide(copied) if decide is None else decide(copied, principal)
     except PolicyError:
         raise
     except Exception as error:
@@ -188,6 +201,27 @@ def evaluate(policy_id: str, inputs: Mapping[str, Any]) -> Evaluated:
         raise PolicyError(policy_id, f"it raised {_shorten.repr(error)}") from error
     outcome, rationale = _read(policy_id, answer)
     return Evaluated(policy_id, found.version, outcome, rationale)
+
+
+def _check_client(inputs: Mapping[str, Any], principal: str, path: str) -> None:
+    """Raise InvalidArgumentError if a client's inputs say who asks.
+
+    Looked at are the inputs and, as a Cedar policy may be asked with it, their `context`.
+    """
+    for name in _OF_THE_KEY:
+        if name in inputs:
+            allowed = (
+                f"left out: over a server the agent of the key ({principal!r}) is who asks, and "
+                "entities come from the registration of the policy"
+            )
+            raise InvalidArgumentError(f"{path}.{name}", inputs[name], allowed)
+    for name in _WHO_ASKS:
+        if inputs.get(name, principal) != principal:
+            allowed = f"the agent of the key ({principal!r}), or left out: rename other uses"
+            raise InvalidArgumentError(f"{path}.{name}", inputs[name], allowed)
+    context = inputs.get("context")
+    if path == "inputs" and isinstance(context, Mapping):
+        _check_client(cast("Mapping[str, Any]", context), principal, f"{path}.context")
 
 
 def check_policy_id(policy_id: Any) -> None:

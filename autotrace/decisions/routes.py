@@ -132,12 +132,14 @@ def approval_notice(
         **times,
         "approvals_needed": approval.approvals_needed,
         "require_rationale": approval.require_rationale,
+        "head": decision.head,
         "arguments": arguments,
         "arguments_sha256": approval.arguments_sha256,
         "hidden": approval.hidden,
         "tool": None if approval.tool is None else approval.tool.model_dump(),
         "answer": {
-            "approve": command.format("approve") + (why if approval.require_rationale else ""),
+            "approve": f"{command.format('approve')} --head {decision.head}"
+            + (why if approval.require_rationale else ""),
             "reject": command.format("reject") + why,
         },
     }

@@ -44,7 +44,7 @@ class DecisionService:
 
     Args:
         book: Where they lie.
-        evaluate: Asks a policy, by its id, about inputs.
+        evaluate: Asks a policy, by its id, about inputs, for the agent of a key or None.
         route: Returns what notifies approvers, by name; None for the default, which may be nobody.
         enforce_modes: Whether `propose` and `approve` need an approval before a commit.
     """
@@ -53,7 +53,7 @@ class DecisionService:
         self,
         book: DecisionBook,
         *,
-        evaluate: Callable[[str, Any], Evaluated],
+        evaluate: Callable[[str, Any, str | None], Evaluated],
         route: Callable[[str | None], Send | None],
         enforce_modes: bool = False,
     ) -> None:
@@ -73,6 +73,7 @@ class DecisionService:
         *,
         actor: str,
         agent: str | None = None,
+        label: str | None = None,
         instance: str | None = None,
         version: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -84,8 +85,9 @@ class DecisionService:
         Args:
             intent: What is to be decided, as a label such as `customer.order.create`.
             automation_mode: How much may be done unasked.
-            actor: Who asks, as they call themselves.
-            agent: Whose it is, if that is known by a key. Default: the actor.
+            actor: Who asks.
+            agent: Whose it is. Default: the actor.
+            label: What the caller calls itself; kept, and without effect.
             instance: Which run of the actor.
             version: Which version of it.
             metadata: Anything to be kept with it.
@@ -101,6 +103,8 @@ class DecisionService:
             "instance": given.optional_name("instance", instance),
             "version": given.optional_name("version", version),
         }
+        if label is not None:
+            facts["actor_label"] = given.name("actor", label)
         key = given.optional_name("key", key)
         content = {"metadata": self._given.object("metadata", metadata or {})}
         return self._view(self.book.create(facts, content, place=place, key=key))
@@ -224,7 +228,7 @@ class DecisionService:
             PolicyNotFoundError: No such policy is registered.
             PolicyError: It gave no outcome.
         """
-        return self._evaluate(policy_id, inputs)
+        return self._evaluate(policy_id, inputs, None)
 
     def hiding_key(self) -> bytes:
         """Return the key of the digests that stand for hidden arguments.
@@ -260,9 +264,8 @@ class DecisionService:
         if summary is not None:
             content["summary"] = self._given.text("summary", summary)
         draft = Draft(machine.CONTEXT_ADDED, {}, content)
-        return self._last_event(
-            self.book.change(decision_id, by, lambda state: machine.add(state, draft))
-        )
+        log = self.book.change(decision_id, by, lambda state: machine.add_once(state, draft))
+        return self._event(log, draft)
 
     def evaluate(
         self,
@@ -272,6 +275,7 @@ class DecisionService:
         *,
         inputs_ref: str | None = None,
         by: str,
+        principal: str | None = None,
     ) -> DecisionEvent:
         """Ask a policy.
 
@@ -281,6 +285,8 @@ class DecisionService:
             inputs: What it is to look at.
             inputs_ref: In their place: id of an earlier event, whose context or inputs to take.
             by: Who asks.
+            principal: The agent of the key with which a server was asked; inputs then cannot say
+                who asks. None: the program itself asks, and its inputs may.
 
         Returns:
             The event, with `policy_id`, `version`, `outcome` and `rationale`.
@@ -298,7 +304,7 @@ class DecisionService:
         machine.add(log.state, Draft(machine.POLICY_EVALUATED))  # before a policy runs for nothing
         if inputs_ref is not None:
             inputs = _content_of(log, inputs_ref)
-        answer = self._evaluate(policy_id, inputs)
+        answer = self._evaluate(policy_id, inputs, principal)
         return self._keep(decision_id, answer, None if inputs_ref else inputs, inputs_ref, by)
 
     def keep_answer(
@@ -330,9 +336,8 @@ class DecisionService:
         if inputs is not None:
             content["inputs"] = self._given.object("inputs", inputs)
         draft = Draft(machine.POLICY_EVALUATED, facts, content)
-        log = self.book.change(decision_id, by, lambda state: machine.evaluate(state, draft))
-        said = machine.evaluation(log.state, draft)
-        return self._last_event(log) if said is None else views.to_event(log.events[said.sequence])
+        log = self.book.change(decision_id, by, lambda state: machine.add_once(state, draft))
+        return self._event(log, draft)
 
     def request_approval(
         self, decision_id: str, request: ApprovalRequest, *, requester: str
@@ -390,14 +395,28 @@ class DecisionService:
             send(approval_notice(self._view(log), approval, arguments), report)
 
     def resolve(
-        self, decision_id: str, *, granted: bool, approver: str, rationale: str | None = None
+        self,
+        decision_id: str,
+        *,
+        granted: bool,
+        approver: str,
+        rationale: str | None = None,
+        head: str | None = None,
     ) -> Decision:
         """Answer a request for approval.
+
+        Args:
+            decision_id: The decision.
+            granted: Whether the answer is yes.
+            approver: Who answers.
+            rationale: Why.
+            head: The `head` of the decision as the approver was shown it. Default: of a yes, the
+                head of the request; of a no, the present one.
 
         Raises:
             InvalidArgumentError: No approver is named, or the request wants a rationale.
             DecisionNotFoundError: There is no such decision.
-            DecisionStateError: No request waits.
+            DecisionStateError: No request waits, or the head has moved.
             ApprovalRefused: The approver is who asks.
         """
         name = given.name("approver", approver)
@@ -409,7 +428,9 @@ class DecisionService:
         log = self.book.change(
             decision_id,
             name,
-            lambda state: machine.resolve(state, granted=granted, approver=name, rationale=why),
+            lambda state: machine.resolve(
+                state, granted=granted, approver=name, rationale=why, head=head
+            ),
         )
         return self._view(log)
 
@@ -528,8 +549,10 @@ class DecisionService:
     def _view(self, log: Log) -> Decision:
         return views.to_decision(log.state)
 
-    def _last_event(self, log: Log) -> DecisionEvent:
-        return views.to_event(log.events[-1])
+    def _event(self, log: Log, draft: Draft) -> DecisionEvent:
+        """Return the latest event that says what a draft says: it was added now, or before."""
+        said = machine.recorded(log.state, draft)
+        return views.to_event(log.events[-1 if said is None else said.sequence])
 
 
 def _content_of(log: Log, event_id: str) -> Mapping[str, Any]:

@@ -47,7 +47,8 @@ class _Create(Arguments):
         "(nobody is asked)."
     )
     actor: str | None = Field(
-        default=None, description="A label for who asks. Default: the agent of the API key."
+        default=None,
+        description="A label, kept as actor_label. Who asks is always the agent of the API key.",
     )
     instance: str | None = Field(default=None, description="Which run of the actor this is.")
     version: str | None = Field(default=None, description="Which version of the actor this is.")
@@ -71,7 +72,9 @@ class _Evaluate(Arguments):
     decision_id: DecisionId
     policy_id: str = Field(description="A policy that is registered with the server.")
     inputs: dict[str, Any] | None = Field(
-        default=None, description="What the policy looks at. Required unless inputs_ref is given."
+        default=None,
+        description="What the policy looks at. Required unless inputs_ref is given. "
+        "`principal` and `entities` are refused: the agent of the API key is who asks.",
     )
     inputs_ref: str | None = Field(
         default=None,

@@ -68,7 +68,7 @@ def approve(decision_id: DecisionId, caller: Caller, here: Here, body: ResolveBo
     """Say yes, in the name of the key's agent; more approvers may be needed after this one."""
     with here.using(caller) as tenant:
         return tenant.decisions.resolve(
-            decision_id, granted=True, rationale=body.rationale, by=caller
+            decision_id, granted=True, rationale=body.rationale, head=body.head, by=caller
         )
 
 
@@ -77,5 +77,5 @@ def reject(decision_id: DecisionId, caller: Caller, here: Here, body: ResolveBod
     """Say no, in the name of the key's agent, which ends the decision."""
     with here.using(caller) as tenant:
         return tenant.decisions.resolve(
-            decision_id, granted=False, rationale=body.rationale, by=caller
+            decision_id, granted=False, rationale=body.rationale, head=body.head, by=caller
         )

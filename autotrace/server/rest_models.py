@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from autotrace.models import Decision, RecallResult, ToolStats, ToolStatsPage, TraceSummary
 from autotrace.reader import MAX_RECALL
+from autotrace.server import examples
 from autotrace.service.traces import MAX_DURATION_MS
 
 
@@ -171,6 +172,12 @@ class ResolveBody(_Body):
 
     rationale: str | None = Field(
         default=None, description="Why.", examples=["Within the budget of this quarter."]
+    )
+    head: str | None = Field(
+        default=None,
+        description="The `head` of the decision as you looked at it; 409 if it has moved since. "
+        "Left out: an approval refers to the decision as it was when approval was requested.",
+        examples=[examples.HEAD],
     )
 
 

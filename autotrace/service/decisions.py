@@ -1,6 +1,7 @@
 """The decisions of one tenant, as whoever holds a key of it may read and change them.
 
-Decisions are opened under the agent of the key, whatever label the caller gives itself. Beside the
+Decisions are opened under the agent of the key, which is also who asks; a label that the caller
+gives itself is kept without effect. Beside the
 rules of access (access/principal.py), everything is as in the library.
 """
 
@@ -65,7 +66,7 @@ class DecisionDesk:
         Args:
             intent: What is to be decided, as a label such as `customer.order.create`.
             automation_mode: How much may be done unasked.
-            actor: Who asks, as they call themselves. Default: the key's agent.
+            actor: A label of the caller's own, kept as `actor_label`. The key's agent is who asks.
             instance: Which run of the actor.
             version: Which version of it.
             metadata: Anything to be kept with it.
@@ -81,8 +82,9 @@ class DecisionDesk:
         return self._memory.deciding().service.create(
             intent,
             automation_mode,
-            actor=by.agent if actor is None else actor,
+            actor=by.agent,
             agent=by.agent,
+            label=actor,
             instance=instance,
             version=version,
             metadata=metadata,
@@ -105,17 +107,20 @@ class DecisionDesk:
         trace_id: str | None = None,
         by: Principal,
     ) -> Decision:
-        """Open, fill and commit a decision in one call; it may supersede any of the tenant's.
+        """Open, fill and commit a decision in one call.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
-            DecisionNotFoundError: What it supersedes does not exist.
+            DecisionNotFoundError: What it supersedes does not exist, or is not to be seen.
             DecisionStateError: That is superseded already.
             TraceNotFoundError: There is no such trace.
-            NotPermittedError: The trace is another agent's.
+            NotPermittedError: The trace, or what it supersedes, is another agent's.
             StoreError: The store does not take it.
         """
-        return self._memory.deciding().service.record(
+        service = self._memory.deciding().service
+        if supersedes is not None:
+            by.check_supersedes(service.get(supersedes), service.book.connection.name)
+        return service.record(
             title=title,
             category=category,
             context=context,
@@ -279,7 +284,8 @@ class DecisionDesk:
             The event, with `policy_id`, `version`, `outcome` and `rationale`.
 
         Raises:
-            InvalidArgumentError: Inputs are missing, or no object, or both are given.
+            InvalidArgumentError: Inputs are missing, or no object, or both are given, or they name
+                who asks.
             PolicyNotFoundError: No such policy is registered.
             PolicyError: It gave no outcome.
             DecisionNotFoundError: There is no such decision.
@@ -287,7 +293,14 @@ class DecisionDesk:
             NotPermittedError: It is another agent's.
         """
         service = self._own(decision_id, by)
-        return service.evaluate(decision_id, policy_id, inputs, inputs_ref=inputs_ref, by=by.agent)
+        return service.evaluate(
+            decision_id,
+            policy_id,
+            inputs,
+            inputs_ref=inputs_ref,
+            by=by.agent,
+            principal=by.agent,
+        )
 
     def request_approval(
         self, decision_id: str, request: ApprovalRequest, *, by: Principal
@@ -331,19 +344,34 @@ class DecisionDesk:
     # --- answering what others ask
 
     def resolve(
-        self, decision_id: str, *, granted: bool, rationale: str | None = None, by: Principal
+        self,
+        decision_id: str,
+        *,
+        granted: bool,
+        rationale: str | None = None,
+        head: str | None = None,
+        by: Principal,
     ) -> Decision:
         """Answer a request for approval.
+
+        Args:
+            decision_id: The decision.
+            granted: Whether the answer is yes.
+            rationale: Why.
+            head: The `head` that the approver was shown. Default: see `DecisionService.resolve`.
+            by: Who answers.
 
         Raises:
             InvalidArgumentError: The request wants a rationale.
             DecisionNotFoundError: There is no such decision.
-            DecisionStateError: No request waits.
+            DecisionStateError: No request waits, or the head has moved.
             NotPermittedError: The key is neither an approver's nor an admin's, or its agent asks.
-            ApprovalRefused: The actor of the decision has a name that looks like the agent's.
+            ApprovalRefused: The key's agent owns the decision, or its name looks like the owner's.
         """
         service = self._memory.deciding().service
         decision = service.get(decision_id)
         asking = decision.agent if decision.approval is None else decision.approval.requester
         by.check_resolves(asking)
-        return service.resolve(decision_id, granted=granted, approver=by.agent, rationale=rationale)
+        return service.resolve(
+            decision_id, granted=granted, approver=by.agent, rationale=rationale, head=head
+        )

@@ -57,9 +57,26 @@ class Life:
         }
         self._append(machine.request_approval(self.state, Draft("approval_requested", facts)))
 
-    def answer(self, approver: str, *, granted: bool = True, why: str | None = None) -> None:
+    def answer(
+        self,
+        approver: str,
+        *,
+        granted: bool = True,
+        why: str | None = None,
+        head: str | None = None,
+    ) -> None:
         self.end_what_is_over()
-        self._append(machine.resolve(self.state, granted=granted, approver=approver, rationale=why))
+        self._append(
+            machine.resolve(
+                self.state, granted=granted, approver=approver, rationale=why, head=head
+            )
+        )
+
+    def add_context(self, about: str) -> None:
+        self._append(machine.add_once(self.state, Draft("context_added", {}, {"context": about})))
+
+    def deliver(self) -> None:
+        self._append([Draft("approval_delivery", {"status": "delivered"}, {"note": ""})])
 
     def evaluate(self, outcome: str, policy_id: str = "p") -> None:
         self.end_what_is_over()
@@ -400,3 +417,62 @@ class AnyLife(RuleBasedStateMachine):
 
 
 test_any_life = AnyLife.TestCase
+
+
+# --- the head: what an answer refers to
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_an_answer_to_what_has_changed_since_is_refused_with_both_heads(granted: bool) -> None:
+    life = Life()
+    life.ask()
+    shown = life.state.head
+    life.add_context("ten times as much")
+
+    with pytest.raises(DecisionStateError) as refused:
+        life.answer("ada", granted=granted, head=shown)
+
+    assert shown in str(refused.value)
+    assert life.state.head in str(refused.value)
+    life.answer("ada", granted=granted, head=life.state.head)
+    assert life.state.status == ("approved" if granted else "aborted")
+
+
+def test_a_yes_without_a_head_is_to_the_request_and_a_no_needs_none() -> None:
+    life = Life()
+    life.ask()
+    life.add_context("ten times as much")
+
+    with pytest.raises(DecisionStateError, match="none was given"):
+        life.answer("ada")
+
+    life.answer("ada", granted=False)
+    assert life.state.status == "aborted"
+
+
+def test_notices_votes_and_words_said_before_do_not_move_the_head() -> None:
+    life = Life()
+    life.add_context("ten")
+    life.ask(needed=2)
+    head = life.state.head
+
+    life.deliver()
+    life.add_context("ten")
+    life.answer("ada", head=head)
+    life.answer("bob", head=head)
+
+    assert life.state.status == "approved"
+    assert [vote.event.facts["head"] for vote in life.state.request.votes] == [head, head]  # type: ignore[union-attr]
+
+
+def test_a_yes_to_an_earlier_head_does_not_count_towards_a_quorum() -> None:
+    life = Life()
+    life.ask(needed=2)
+    life.answer("ada")
+    life.add_context("ten times as much")
+    life.answer("bob", head=life.state.head)
+    assert life.state.status == "needs_approval"
+
+    life.answer("ada", head=life.state.head)
+
+    assert life.state.status == "approved"

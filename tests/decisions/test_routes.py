@@ -157,6 +157,7 @@ def decision_and_approval(**more: Any) -> tuple[Decision, Approval]:
         automation_mode="approve",
         created_at=AT,
         approval_required=True,
+        head="abc",
         actor="order-bot",
         agent="order-bot",
     )
@@ -192,6 +193,7 @@ def test_a_notice_says_what_is_asked_and_how_to_answer() -> None:
         "expires_at": "2026-01-07T13:00:00Z",
         "approvals_needed": 2,
         "require_rationale": True,
+        "head": "abc",
         "arguments": {"discount": 0.25},
         "arguments_sha256": "ab" * 32,
         "hidden": ["card"],
@@ -202,7 +204,7 @@ def test_a_notice_says_what_is_asked_and_how_to_answer() -> None:
             "source_sha256": "cd" * 32,
         },
         "answer": {
-            "approve": 'autotrace decisions approve decision-1 --by NAME --why "REASON"',
+            "approve": 'autotrace decisions approve decision-1 --by NAME --head abc --why "REASON"',
             "reject": 'autotrace decisions reject decision-1 --by NAME --why "REASON"',
         },
     }
@@ -222,7 +224,9 @@ def test_what_nobody_said_is_null_in_a_notice_and_slack_takes_it() -> None:
     assert {name for name, value in notice.items() if value is None} == {
         *("title", "message", "expires_at", "arguments", "arguments_sha256", "tool"),
     }
-    assert notice["answer"]["approve"] == "autotrace decisions approve decision-1 --by NAME"
+    assert notice["answer"]["approve"] == (
+        "autotrace decisions approve decision-1 --by NAME --head abc"
+    )
     message = SlackWebhook("http://slack.example").payload(notice)
     assert message["blocks"][0]["text"]["text"] == "Approval wanted: order.discount"
     assert "None" not in json.dumps(message)

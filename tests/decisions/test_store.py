@@ -75,7 +75,9 @@ def test_a_decision_is_read_back_whole(deciding: Deciding) -> None:
         "automation_mode": "approve",
         "approval_required": False,
         "trace_id": None,
+        "head": trace.events[2].hash,
         "actor": "bot",
+        "actor_label": None,
         "agent": "bot",
         "instance": "i-1",
         "version": "2.0",
@@ -383,19 +385,20 @@ def test_a_decision_is_the_agents_whose_key_opened_it_whatever_label_it_gave(
     deciding: Deciding,
 ) -> None:
     service = deciding.service
-    made = opened(deciding, actor="night shift", agent="order-bot", key="order-7")
+    made = opened(deciding, actor="order-bot", label="night shift", key="order-7")
 
-    assert (made.actor, made.agent) == ("night shift", "order-bot")
+    assert (made.actor, made.agent, made.actor_label) == ("order-bot", "order-bot", "night shift")
     assert deciding.library.trace(made.decision_id).events[0].by == "order-bot"
-    again = opened(deciding, actor="day shift", agent="order-bot", key="order-7")
+    again = opened(deciding, actor="order-bot", label="day shift", key="order-7")
     assert again.decision_id == made.decision_id, "a key is its agent's, not the label's"
-    other = opened(deciding, actor="night shift", agent="other-bot", key="order-7")
+    other = opened(deciding, actor="other-bot", label="night shift", key="order-7")
     assert other.decision_id != made.decision_id
 
     service.request_approval(made.decision_id, ApprovalRequest(), requester="admin")
-    for asking in ("night shift", "Order-Bot", "admin"):
+    for asking in ("Order-Bot", "admin"):
         with pytest.raises(ApprovalRefused):
             service.resolve(made.decision_id, granted=True, approver=asking)
+    service.resolve(made.decision_id, granted=True, approver="night shift")  # a label bars nobody
     service.close(made.decision_id, "abort", by="order-bot")
     assert deciding.proof.receipt(made.decision_id).receipt_data["agent_id"] == "order-bot"
 

@@ -168,7 +168,8 @@ def test_the_life_of_a_decision_as_its_tools_tell_it(api: Api) -> None:
     }
 
     trace = api.call("decision_trace", decision_id=decision_id)
-    assert (trace["actor"], trace["agent"]) == ("night shift", "bot")
+    said = {name: trace[name] for name in ("actor", "agent", "actor_label")}
+    assert said == {"actor": "bot", "agent": "bot", "actor_label": "night shift"}
     assert [(event["type"], event["by"]) for event in trace["events"]] == [
         ("created", "bot"),
         ("context_added", "bot"),

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from autotrace.decisions import cedar, policies
 from autotrace.models import ApprovalRequest
 
-from .serving import DECISIONS, App, problem
+from .serving import DECISIONS, App, Client, problem
+
+RULE = {"title": "t", "category": "convention", "context": "c", "decision": "d", "rationale": "r"}
 
 
 def asked(app: App, intent: str, **request: Any) -> str:
@@ -121,3 +124,143 @@ def test_decisions_are_listed_page_by_page(app: App) -> None:
     assert pager.get(DECISIONS, params={"status": "closed"}).status_code == 422
     committed = pager.get(DECISIONS, params={"actor": "pager", "status": "committed"}).json()
     assert committed["decisions"] == []
+
+
+def tool(client: Client, name: str, **arguments: Any) -> Any:
+    """Call a tool; return its answer, or the text of its error."""
+    called = {"name": name, "arguments": arguments}
+    body = client.post(
+        "/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": called}
+    )
+    answer = body.json()
+    return answer["error"]["data"] if "error" in answer else answer["result"]["structuredContent"]
+
+
+# --- whose decision it is
+
+
+def test_an_agent_supersedes_what_its_own_agent_recorded_and_nothing_else(app: App) -> None:
+    bob, ann, root = app.client("bob"), app.client("ann"), app.client("root", "admin")
+    for other in (ann, root):
+        rule = tool(other, "decision_record", **RULE)["decision_id"]
+        refused = tool(bob, "decision_record", **RULE, supersedes=rule)
+        assert "belongs to another agent" in refused
+        assert root.get(f"{DECISIONS}/{rule}").json()["superseded_by"] is None
+    own = tool(bob, "decision_record", **RULE)["decision_id"]
+    newer = tool(bob, "decision_record", **RULE, supersedes=own)["decision_id"]
+    assert bob.get(f"{DECISIONS}/{own}").json()["superseded_by"] == newer
+    others: tuple[tuple[str, Any], ...] = (("root", "admin"), ("ada", "approver"))
+    for agent, role in others:
+        rule = tool(ann, "decision_record", **RULE)["decision_id"]
+        newer = tool(app.client(agent, role), "decision_record", **RULE, supersedes=rule)
+        assert ann.get(f"{DECISIONS}/{rule}").json()["superseded_by"] == newer["decision_id"]
+
+
+def test_superseding_does_not_show_that_there_is_what_may_not_be_seen(app: App) -> None:
+    bob, hidden, unknown = app.client("bob"), asked(app, "se.cret"), "decision-" + "0" * 32
+
+    errors = [
+        str(tool(bob, "decision_record", **RULE, supersedes=each)).replace(each, "ID")
+        for each in (hidden, unknown)
+    ]
+
+    assert errors[0] == errors[1]
+    assert tool(app.client("owner"), "decision_trace", decision_id=hidden)["superseded_by"] is None
+
+
+def test_an_actor_is_a_label_that_bars_nobody_and_is_not_who_asks(app: App) -> None:
+    made = tool(
+        app.client("owner"),
+        "decision_create",
+        intent="a.b",
+        automation_mode="approve",
+        actor="zoe",
+    )
+    where = f"{DECISIONS}/{made['decision_id']}"
+    tool(app.client("owner"), "decision_request_approval", decision_id=made["decision_id"])
+
+    answered = app.client("zoe", "approver").post(f"{where}/approve", {})
+
+    assert answered.status_code == 200
+    said = answered.json()
+    assert (said["actor"], said["agent"], said["actor_label"]) == ("owner", "owner", "zoe")
+    assert said["approval"]["requester"] == "owner"
+
+
+# --- what was seen
+
+
+def test_what_was_added_after_the_look_is_not_approved_with_it(app: App) -> None:
+    ada, owner = app.client("ada", "approver"), app.client("owner")
+    decision_id = asked(app, "seen.one")
+    seen = ada.get(f"{DECISIONS}/{decision_id}").json()["head"]
+    tool(owner, "decision_add_context", decision_id=decision_id, context={"amount": 10**9})
+
+    for body in ({}, {"head": seen}):
+        refused = ada.post(f"{DECISIONS}/{decision_id}/approve", body)
+        assert (refused.status_code, problem(refused)["type"]) == (409, "decision_state")
+    head = ada.get(f"{DECISIONS}/{decision_id}").json()["head"]
+    approved = ada.post(f"{DECISIONS}/{decision_id}/approve", {"head": head})
+
+    assert (approved.status_code, approved.json()["status"]) == (200, "approved")
+    granted = ada.get(f"{DECISIONS}/{decision_id}").json()["events"][-1]
+    assert (granted["type"], granted["head"]) == ("approval_granted", head)
+
+
+# --- who a policy is asked for
+
+
+CLAIMS: list[dict[str, Any]] = [
+    {"principal": 'User::"root"'},
+    {"entities": []},
+    {"context": {"principal": "root"}},
+    {"context": {}, "entities": [{}]},
+    {"agent": "root"},
+    {"context": {"actor": "root"}},
+]
+
+
+@pytest.mark.parametrize("inputs", CLAIMS)
+@pytest.mark.parametrize("by_reference", [False, True])
+def test_a_client_cannot_say_who_asks(app: App, inputs: Any, by_reference: bool) -> None:
+    policies.policy("allow_all")(_allow_all)
+    owner, decision_id = app.client("owner"), asked(app, "who.asks")
+    given = {"inputs": inputs}
+    if by_reference:
+        added = tool(owner, "decision_add_context", decision_id=decision_id, context=inputs)
+        given = {"inputs_ref": added["event_id"]}
+
+    refused = tool(
+        owner, "decision_evaluate", decision_id=decision_id, policy_id="allow_all", **given
+    )
+
+    assert "inputs." in refused
+    assert "'owner'" in refused
+    own = {"agent": "owner", "context": {"actor": "owner"}}
+    allowed = tool(
+        owner, "decision_evaluate", decision_id=decision_id, policy_id="allow_all", inputs=own
+    )
+    assert allowed["outcome"] == "allow"
+
+
+def _allow_all(inputs: dict[str, Any]) -> policies.PolicyAnswer:
+    return "allow"
+
+
+def test_the_principal_of_a_cedar_policy_is_the_agent_of_the_key(app: App) -> None:
+    cedar.cedar_policy("for_ann", 'permit(principal == Robot::"ann", action, resource);',
+        principal='Robot::"nobody"')  # fmt: skip
+    outcomes: dict[str, str] = {}
+    for agent in ("ann", "bob"):
+        opened = tool(app.client(agent), "decision_create", intent="a.b", automation_mode="propose")
+        said = tool(
+            app.client(agent),
+            "decision_evaluate",
+            decision_id=opened["decision_id"],
+            policy_id="for_ann",
+            inputs={"what": "prod"},
+        )
+        outcomes[agent] = said["outcome"]
+
+    assert outcomes == {"ann": "allow", "bob": "deny"}
+    policies.remove_policy("for_ann")

@@ -200,9 +200,9 @@ class ServerSettings(BaseSettings):
     request_burst: int = Field(default=400, ge=1)
     """How many of them at once, after a pause."""
     bytes_per_request: int = Field(default=64 * 1024, ge=1)
-    """How many bytes of a body, as sent and unpacked, count as one more request."""
+    """How many bytes of a body, as sent and unpacked, or of a response, count as a request."""
     spans_per_request: int = Field(default=50, ge=1)
-    """How many spans of a batch count as one more request."""
+    """How many spans of a batch count as a request."""
     max_open_traces: int = Field(default=1_000, ge=1)
     """How many traces one key may have under way."""
     max_tenants: int = Field(default=16, ge=1)

@@ -57,6 +57,8 @@ class BodyLimits:
         try:
             caller = await recognise(HTTPConnection(scope))
         except AutotraceError as error:
+            if isinstance(error, LimitExceededError):
+                await _drain(receive)
             await response_of(error)(scope, receive, send)
             return
         with self._held.by(caller.key_id) as hold:
@@ -67,8 +69,7 @@ class BodyLimits:
             if isinstance(body, Response):
                 await body(scope, receive, send)
                 return
-            rates = served_by(HTTPConnection(scope)).rates
-            rates.spend(caller.key_id, len(body) // self._settings.bytes_per_request)
+            served_by(HTTPConnection(scope)).spend(caller, len(body))
             await self._app(scope, _again(body, receive), send)
 
     async def _body(

@@ -39,6 +39,24 @@ class Metrics:
             multiprocess_mode="livesum",
         )
 
+        self.spans = Counter(
+            "autotrace_spans",
+            "Spans that arrived over OTLP, by whether they were recorded or rejected.",
+            ("outcome",),
+            registry=self._registry,
+        )
+        self.left_out = Counter(
+            "autotrace_span_parts_left_out",
+            "Attributes, events, items and ends of texts that recorded spans lack.",
+            registry=self._registry,
+        )
+
+    def took(self, recorded: int, rejected: int, left_out: int) -> None:
+        """Count what became of a batch of spans."""
+        self.spans.labels("recorded").inc(recorded)
+        self.spans.labels("rejected").inc(rejected)
+        self.left_out.inc(left_out)
+
     def saw(self, method: str, route: str, status: int, took_s: float) -> None:
         """Count a request."""
         # Clients can make methods up, and each name would stay for ever.

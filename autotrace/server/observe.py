@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
 
 from autotrace.access.principal import Principal
+from autotrace.server.context import served_by
 from autotrace.server.errors import failure_response
 from autotrace.server.metrics import Metrics
 
 if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _log = logging.getLogger("autotrace.access")
@@ -73,7 +74,11 @@ class Observed:
         seen = scope[_SCOPE_KEY] = Seen(secrets.token_hex(8))
         began_s = time.perf_counter()
 
+        sent_bytes = 0
+
         async def sending(message: Message) -> None:
+            nonlocal sent_bytes
+            sent_bytes += len(message.get("body", b""))
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
                 headers = MutableHeaders(scope=message)
@@ -93,6 +98,8 @@ class Observed:
         finally:
             took_s = time.perf_counter() - began_s
             self._metrics.under_way.dec()
+            if seen.principal is not None:
+                served_by(HTTPConnection(scope)).spend(seen.principal, sent_bytes)
             status = seen.status or _GONE
             self._metrics.saw(scope["method"], _route_of(scope), status, took_s)
             _log.info(

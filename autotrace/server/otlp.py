@@ -137,23 +137,24 @@ async def take_spans(request: Request) -> Response:
         return _problem(kind, error.status, str(error))
     except ClientDisconnect:
         return _problem(kind, HTTPStatus.BAD_REQUEST, "the body did not arrive")
+    served.metrics.took(len(batch.records), batch.rejected, batch.cut.total())
     return _success(kind, batch)
 
 
 def _take(served: Served, caller: Principal, kind: str, encoding: str, body: bytes) -> Batch:
-    settings, rates, key_id = served.server, served.rates, caller.key_id
-    rates.check(key_id)  # batches that were read while this one waited may have cost too much
-    unpacked_bytes = settings.max_batch_bytes
+    # Batches that were read while this one waited may have cost too much.
+    served.rates.check(caller.key_id)
+    max_bytes = unpacked_bytes = served.server.max_batch_bytes
     try:
-        unpacked = _unpacked(body, encoding, settings.max_batch_bytes)
+        unpacked = _unpacked(body, encoding, max_bytes)
         unpacked_bytes = len(unpacked)
     finally:
-        rates.spend(key_id, max(0, unpacked_bytes - len(body)) // settings.bytes_per_request)
+        served.spend(caller, max(0, unpacked_bytes - len(body)))
     try:
         batch = read_protobuf(unpacked) if kind == PROTOBUF else read_json(unpacked)
     except MalformedBatchError as error:
         raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
-    rates.spend(key_id, batch.read // settings.spans_per_request)
+    served.spend(caller, 0, batch.read)
     with served.using(caller) as tenant:
         tenant.traces.take_spans(batch, by=caller)
     return batch

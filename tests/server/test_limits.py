@@ -212,7 +212,7 @@ def test_what_a_request_costs_beyond_itself_delays_the_next_of_the_key() -> None
     rates.take("k")
 
 
-def test_bytes_unpacked_and_spans_count_as_requests(tmp_path: Path) -> None:
+def test_bytes_sent_unpacked_and_answered_and_spans_count_as_requests(tmp_path: Path) -> None:
     settings = {"requests_per_second": 0.001, "request_burst": 100, "bytes_per_request": 1000}
     spans = [{"traceId": f"{n:032x}"} for n in range(1, 501)]
     request = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
@@ -232,7 +232,7 @@ def test_bytes_unpacked_and_spans_count_as_requests(tmp_path: Path) -> None:
             1 + sent // 1000 + (unpacked - sent) // 1000 + 500 // 50
         )
         plain = {"Content-Type": "application/json"}
-        assert cost("bob", f"{TRACES}/start", content=text, headers=plain) == 1 + 5
+        assert cost("bob", f"{TRACES}/start", content=text, headers=plain) == 1 + 5 + 5
         assert cost("cid", f"{TRACES}/start", json={"task": "t", "session_id": "s"}) == 1
         bomb = gzip.compress(b"0" * 9_000_000)
         assert cost("dan", BATCH_PATH, content=bomb, headers=headers) > 8_000  # which is refused

@@ -74,6 +74,20 @@ def test_metrics_count_requests_by_route_and_never_by_who_asks(app: App) -> None
     assert "ann-the-counted" not in text
 
 
+def test_metrics_count_spans_that_were_recorded_rejected_and_cut(app: App) -> None:
+    pair = {"key": "gen_ai.a", "value": {"boolValue": True}}
+    good = {"traceId": "0a" * 16, "spanId": "0b" * 8, "attributes": [pair] * 130}
+    good |= {"startTimeUnixNano": "1", "endTimeUnixNano": "2"}
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [good, {}, {}]}]}]}
+
+    assert app.client("ann", tenant="metrics").post("/v1/traces", body).status_code == 200
+
+    text = app.client("operator", "admin").get("/metrics").text
+    assert 'autotrace_spans_total{outcome="recorded"} 1.0' in text
+    assert 'autotrace_spans_total{outcome="rejected"} 2.0' in text
+    assert "autotrace_span_parts_left_out_total 2.0" in text
+
+
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/health"), ("GET", "/nothing"), ("PUT", TRACES), ("POST", TRACES)]
 )

@@ -5,10 +5,12 @@
     {"writer": "…", "batch": 7,
      "processes": {"<process>": {"at": [segment, offset], "open": {"<span>": ["<trace>", ns]},
                                    "set_aside": 0}},
-     "pending": {"<process>": {"to": [segment, offset], "ended": false}}}
+     "pending": {"<process>": {"to": [segment, offset], "ended": false}},
+     "groups": [{"records": [0, 1], "attempts": [8]}]}
 
 It is replaced in one move, before a batch is stored (what the batch takes is `pending`, so that
-after a crash the same batch is stored again, under the same number) and after it.
+after a crash the same batch is stored again, under the same number) and after it. While a batch is
+stored in groups, `groups` says what is left of it (apart.py).
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+
+from autotrace.export.apart import Group
 
 CURSOR_FILE: Final = "cursor.json"
 
@@ -55,6 +59,8 @@ class Cursor:
     batch: int = 0
     processes: dict[str, Process] = field(default_factory=dict[str, Process])
     pending: dict[str, Range] | None = None
+    groups: list[Group] | None = None
+    """What is left of the pending batch, where it is not stored whole; the next one last."""
 
 
 def load_cursor(spool: Path) -> Cursor:
@@ -79,6 +85,9 @@ def load_cursor(spool: Path) -> Cursor:
                 name: Range(to=(taken["to"][0], taken["to"][1]), ended=taken["ended"])
                 for name, taken in pending.items()
             },
+            groups=None
+            if pending is None or value.get("groups") is None
+            else [Group(group["records"], group["attempts"]) for group in value["groups"]],
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return Cursor()

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,9 @@ import orjson
 from filelock import FileLock, Timeout
 
 from autotrace.errors import StoreUnavailableError
+from autotrace.export import apart
 from autotrace.export.cursor import START, Cursor, Place, Process, Range, load_cursor, save_cursor
+from autotrace.export.fields import conformed
 from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord
 from autotrace.export.roles import role_of
@@ -93,6 +95,8 @@ class Drainer:
         self._newer: set[str] = set()
         self.has_more = False
         """Whether the last batch was as large as it may be: more is to be stored at once."""
+        self.refused: list[tuple[int, Exception]] = []
+        """How many records were quarantined, and why; whoever has reported it empties it."""
 
     @property
     def active(self) -> bool:
@@ -181,33 +185,31 @@ class Drainer:
             limits: How large the batch may be; one left over from before is as large as it was.
 
         Raises:
-            StoreError: The store does not take it; the next step tries the same batch again.
+            StoreError: The store does not answer; the next step goes on with the same batch.
+            OSError: The disk does not take what is to be kept; the next step goes on.
         """
         batch = self._collect(self._cursor.pending, limits)
         if not batch.ranges:
             return 0
         if self._cursor.pending is None:
-            self._cursor.pending = batch.ranges
+            self._cursor.pending, self._cursor.groups = batch.ranges, None
             self._save()
         records = [record for records in batch.records.values() for record in records]
         if records:
-            self._ingestor.ingest(records, writer=self._cursor.writer, batch=self._cursor.batch + 1)
+            owners = [process for process, of in batch.records.items() for _ in of]
+
+            def refuse(places: Sequence[int], error: Exception) -> None:
+                self._set_aside([records[place] for place in places], error)
+                for place in places:
+                    self._cursor.processes.setdefault(owners[place], Process()).set_aside += 1
+
+            apart.store(self._ingestor, records, self._cursor, refuse=refuse, save=self._save)
         self._commit(batch)
         return len(records) or 1
 
-    def set_aside(self) -> int:
-        """Put the pending batch among what could not be stored; return its number of records.
-
-        Raises:
-            OSError: It cannot be kept; it stays what is stored next.
-        """
-        batch = self._collect(self._cursor.pending, LARGE_BATCHES)
-        lines = [orjson.dumps(r) + b"\n" for records in batch.records.values() for r in records]
-        self._keep_bad(UNSTORED, lines)
-        for process, records in batch.records.items():
-            self._cursor.processes.setdefault(process, Process()).set_aside += len(records)
-        self._commit(batch)
-        return len(lines)
+    def _set_aside(self, records: Sequence[SpanRecord], error: Exception) -> None:
+        self._keep_bad(UNSTORED, [orjson.dumps(record) + b"\n" for record in records])
+        self.refused.append((len(records), error))
 
     def _commit(self, batch: _Batch) -> None:
         cursor = self._cursor
@@ -218,7 +220,7 @@ class Drainer:
             if taken.ended:
                 del cursor.processes[process]
         cursor.batch += 1
-        cursor.pending = None
+        cursor.pending = cursor.groups = None
         self._save()
         if batch.bad_lines:
             self._count("damaged_records", len(batch.bad_lines))
@@ -269,7 +271,7 @@ class Drainer:
                     self._newer.add(process)
                     self._count("newer_spools", 1)
                     return
-                records += chunk.records
+                records += _conformed(chunk.records, batch.bad_lines)
                 batch.bad_lines += chunk.bad_lines
                 end_offset = chunk.end_offset
             if end_offset > at[1]:
@@ -316,6 +318,17 @@ class Drainer:
 
     def _save(self) -> None:
         save_cursor(self._spool, self._cursor)
+
+
+def _conformed(records: Iterable[SpanRecord], bad_lines: list[bytes]) -> list[SpanRecord]:
+    """Return the records among what was read; anything else is damage."""
+    found: list[SpanRecord] = []
+    for record in records:
+        try:
+            found.append(conformed(record))
+        except ValueError:
+            bad_lines.append(orjson.dumps(record))
+    return found
 
 
 def _follow_open_tasks(open_tasks: dict[str, tuple[str, int]], records: list[SpanRecord]) -> None:

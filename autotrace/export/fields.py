@@ -123,11 +123,14 @@ def conformed(record: Mapping[str, Any]) -> SpanRecord:
     A field of another type is read as far as it goes, or left out.
 
     Raises:
-        ValueError: It has no ids, or no start: it is not a record.
+        ValueError: It has no ids or no start, or a sender that is not one: it is not a record.
     """
     ids = record.get("trace"), record.get("id")
     if not all(isinstance(found, str) and found for found in ids) or "start_ns" not in record:
         msg = f"this is not a record of a span: it has the ids {ids!r}"
+        raise ValueError(msg)
+    if ("sender" in record or "owner" in record) and not _has_senders(record):
+        msg = "this is not a record of a span: it does not say which key it came with"
         raise ValueError(msg)
     wrong = [key for key, found in record.items() if not _has_its_type(key, found)]
     if not wrong:
@@ -139,6 +142,14 @@ def conformed(record: Mapping[str, Any]) -> SpanRecord:
             made[key] = mended
     made.setdefault("start_ns", 0)
     return cast("SpanRecord", made)
+
+
+def _has_senders(record: Mapping[str, Any]) -> bool:
+    sender = record.get("sender", {"agent": "", "key": ""})
+    named = isinstance(sender, dict) and isinstance(
+        cast("dict[str, Any]", sender).get("agent"), str
+    )
+    return named and isinstance(record.get("owner", ""), str)
 
 
 _TIMES: Final = frozenset({"start_ns", "end_ns"})

@@ -10,6 +10,8 @@ The order of the writes is what makes a batch safe to store again after a crash 
 When a batch is stored again, its records are found in the log in parts that bear its own name, and
 count as new for step 2. A record found in any other part is a repeat, and changes nothing.
 
+Records that cannot be read are refused before anything of their batch is written (apart.py).
+
 Of what belongs to a trace that was deleted, the log takes skeletons (erase.py).
 
 Where other writers are not kept out (a Chroma server), the log settles who comes first: parts are
@@ -19,12 +21,14 @@ still missing.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from autotrace.errors import StoreUnavailableError
+from autotrace.errors import StoreError, StoreUnavailableError
+from autotrace.export.apart import Sieve
 from autotrace.export.assemble import Tree, summarize
 from autotrace.export.claims import claim
 from autotrace.export.decision_index import DecisionIndex
@@ -55,6 +59,8 @@ from autotrace.store.tuning import Tuner
 MAX_CACHED_RECORDS: Final = 50_000
 """How many span records of traces under way are kept in memory, to spare reading them back."""
 _MAX_APPEND_ATTEMPTS: Final = 20
+_CHECK_ID: Final = "check"
+"""Of the record by which it is seen whether the store takes a write."""
 
 
 @dataclass
@@ -72,7 +78,7 @@ class _Projections:
     taken_back: list[Call] = field(default_factory=list[Call])
     """Calls that were counted and turn out to be none."""
 
-    def add(self, changes: Changes) -> None:
+    def add(self, changes: Changes | _Projections) -> None:
         """Take in what changes for one OpenTelemetry trace."""
         self.started += changes.started
         self.completed += changes.completed
@@ -107,40 +113,71 @@ class Ingestor:
         self._generation = ""
         self._counters: WriterCounters | None = None
         self._tuner = Tuner()
+        self._attempts: Sequence[int] = ()
+        self.wrote = False
+        """Whether the log may hold anything of the last batch."""
+
+    def check(self) -> None:
+        """Raise StoreUnavailableError unless the store takes a write.
+
+        Raises:
+            StoreError: It does not.
+        """
+        try:
+            with self._connection.writing() as collections:
+                schema.upsert(collections.state, {_CHECK_ID: {"checked_ns": time.time_ns()}})
+        except StoreError:
+            raise
+        except Exception as error:
+            msg = f"the store {self._connection.name} cannot be written: {error!r}"
+            raise StoreUnavailableError(msg) from error
 
     def forget(self) -> None:
         """Drop what is remembered of the store: another process may be writing from now on."""
         self._states.clear()
         self._counters = None
 
-    def ingest(self, records: Sequence[SpanRecord], *, writer: str, batch: int) -> None:
+    def ingest(
+        self,
+        records: Sequence[SpanRecord],
+        *,
+        writer: str,
+        batch: int,
+        attempts: Sequence[int] = (),
+    ) -> None:
         """Store a batch; storing it again under the same name changes nothing.
 
         Args:
             records: Span records in any order.
             writer: Who stores; only one process at a time may use a name.
             batch: The batch's number, larger than all before of this writer.
+            attempts: Numbers of failed attempts at more records than these, which may have
+                stored some of them.
 
         Raises:
             StoreError: Nothing or a part is stored; store the batch again.
+            RefusedError: Records cannot be stored for what they hold.
         """
-        records = [conformed(record) for record in records]
+        self._attempts = attempts
+        sieve = Sieve()
+        by_partition = _partitions(records)
         vectors = TextVectors(self._embedder, lambda: self._count("unembedded_tasks"))
         # Before the lock is taken: it takes longer than the write.
-        vectors.add(_texts_of_ended_tasks(records))
+        vectors.add(_texts_in(by_partition, sieve))
         try:
             with self._connection.writing() as collections:
                 if not self._follows(self._connection.generation()):
                     self.forget()
-                states = self._append(collections, records, writer, batch)
-                self._settle(collections, states, writer, batch)
+                states, projected = self._append(collections, by_partition, sieve, writer, batch)
+                for trace in self._settle(collections, states, writer, batch):
+                    projected.pop(trace, None)
                 changed = states
                 written: dict[str, traces.Summary] = {}
                 while changed:
                     projections = _Projections()
-                    for state in changed.values():
+                    for trace, state in changed.items():
                         if state.fresh:
-                            _project(state, projections)
+                            projections.add(projected.pop(trace, None) or _projected(state))
                     self._write(collections, projections, vectors, writer, batch)
                     written |= projections.summaries
                     changed = self._overtaken(collections, states, writer, batch)
@@ -152,8 +189,7 @@ class Ingestor:
             self._generation = self._connection.generation()
             if must_reopen:
                 self._connection.expire()
-            if self._decisions is not None:
-                self._decisions.update(_decisions_in(records))
+            self._index_decisions(record for of in by_partition.values() for record in of)
         except BaseException:
             self.forget()
             raise
@@ -162,6 +198,17 @@ class Ingestor:
             if state.is_complete():
                 self._states.pop(trace, None)
         self._trim()
+
+    def _index_decisions(self, records: Iterable[SpanRecord]) -> None:
+        if self._decisions is None:
+            return
+        decision_ids = _decisions_in(records)
+        try:
+            self._decisions.update(decision_ids)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 - the spans are stored; `rebuild` indexes decisions again
+            self._count("unindexed_decisions")
 
     def _follows(self, generation: str) -> bool:
         """Tell whether nobody has written since our last batch; `writing` itself advances once.
@@ -175,27 +222,35 @@ class Ingestor:
         return owner == now_owner and before.isdigit() and int(before) + 1 == int(now)
 
     def _append(
-        self, collections: Collections, records: Sequence[SpanRecord], writer: str, batch: int
-    ) -> dict[str, TraceState]:
-        by_trace: dict[str, list[SpanRecord]] = {}
-        for record in records:
-            by_trace.setdefault(partition_of(record), []).append(record)
-        for trace, of_trace in by_trace.items():
-            by_trace[trace] = without_superseded(of_trace)
+        self,
+        collections: Collections,
+        by_partition: Mapping[str, list[SpanRecord]],
+        sieve: Sieve,
+        writer: str,
+        batch: int,
+    ) -> tuple[dict[str, TraceState], dict[str, _Projections]]:
+        """Append to the log what it does not have, once it is known what to make of it."""
         states: dict[str, TraceState] = {}
-        pending = list(by_trace)
+        projected: dict[str, _Projections] = {}
+        pending = list(by_partition)
         for _ in range(_MAX_APPEND_ATTEMPTS):
             states |= self._load(collections, pending, writer, batch)
+            self.wrote = self.wrote or any(states[trace].fresh for trace in pending)
             written: dict[str, Any] = {}
             appended: dict[str, str] = {}
             for trace in pending:
-                if states[trace].is_empty() and all(map(is_lone_root, by_trace[trace])):
+                if states[trace].is_empty() and all(map(is_lone_root, by_partition[trace])):
                     continue  # a trace without agents, as far as anybody knows
-                for part in new_parts(states[trace], by_trace[trace], writer, batch):
-                    record_id = part_id(trace, states[trace].parts)
-                    states[trace].parts += 1
-                    written[record_id] = part
-                    appended[record_id] = trace
+                with sieve.reading(trace):
+                    for part in new_parts(states[trace], by_partition[trace], writer, batch):
+                        record_id = part_id(trace, states[trace].parts)
+                        states[trace].parts += 1
+                        written[record_id] = part
+                        appended[record_id] = trace
+                    if states[trace].fresh:
+                        projected[trace] = _projected(states[trace])
+            sieve.check()
+            self.wrote = self.wrote or bool(written)
             schema.add(collections.log, written, collections.max_batch)
             if self._connection.exclusive or not written:
                 break
@@ -208,7 +263,7 @@ class Ingestor:
         else:
             msg = f"{len(pending)} traces of {self._connection.name} are contended; trying later"
             raise StoreUnavailableError(msg)
-        return states
+        return states, projected
 
     def _settle(
         self,
@@ -216,13 +271,20 @@ class Ingestor:
         states: dict[str, TraceState],
         writer: str,
         batch: int,
-    ) -> None:
-        """Delete what the batch shows to have been part of a deleted trace all along."""
+    ) -> list[str]:
+        """Delete what the batch shows to have been part of a deleted trace all along.
+
+        Returns:
+            The traces of which anything was deleted.
+        """
+        settled: list[str] = []
         for trace, state in list(states.items()):
             if state.holds_erased():
                 settle(collections, trace, exclusive=self._connection.exclusive)
                 self._states.pop(trace)
                 states |= self._load(collections, [trace], writer, batch)
+                settled.append(trace)
+        return settled
 
     def _unlist(
         self,
@@ -275,7 +337,7 @@ class Ingestor:
                 finish(collections, trace, exclusive=self._connection.exclusive)
                 found[trace] = read_parts(collections.log, [trace])[trace]
             state = TraceState()
-            state.extend(found[trace], writer, batch)
+            state.extend(found[trace], writer, {batch, *self._attempts})
             self._states[trace] = state
         for trace in wanted:
             self._states.move_to_end(trace)
@@ -306,7 +368,8 @@ class Ingestor:
         self._count_calls(collections, projections.calls, writer, batch)
         if projections.taken_back:
             taken = self._writer_counters(collections, writer).taken(projections.taken_back)
-            stats.take_back(collections.state, f"{writer}.{batch}", taken)
+            names = [f"{writer}.{number}" for number in (batch, *self._attempts)]
+            stats.take_back_once(collections.state, names, taken)
 
     def _count_calls(
         self, collections: Collections, calls: Sequence[Call], writer: str, batch: int
@@ -316,7 +379,7 @@ class Ingestor:
         for call in calls:
             if call.is_cut:
                 self._count("truncated")
-        changed = self._writer_counters(collections, writer).count(calls, batch)
+        changed = self._writer_counters(collections, writer).count(calls, batch, self._attempts)
         stats.write_counters(collections.state, writer, changed)
 
     def _writer_counters(self, collections: Collections, writer: str) -> WriterCounters:
@@ -366,6 +429,22 @@ def _decisions_in(records: Iterable[SpanRecord]) -> list[str]:
     return list({decision_id_of(r): None for r in records if role_of(r) == "decision"})
 
 
+def _partitions(records: Iterable[SpanRecord]) -> dict[str, list[SpanRecord]]:
+    by_partition: dict[str, list[SpanRecord]] = {}
+    for record in map(conformed, records):
+        by_partition.setdefault(partition_of(record), []).append(record)
+    return {partition: without_superseded(of) for partition, of in by_partition.items()}
+
+
+def _texts_in(by_partition: Mapping[str, list[SpanRecord]], sieve: Sieve) -> list[str]:
+    texts: list[str] = []
+    for partition, records in by_partition.items():
+        with sieve.reading(partition):
+            texts += _texts_of_ended_tasks(records)
+    sieve.check()
+    return texts
+
+
 def _texts_of_ended_tasks(records: Iterable[SpanRecord]) -> Iterator[str]:
     translated: dict[str, list[SpanRecord]] = {}
     for record in records:
@@ -376,6 +455,12 @@ def _texts_of_ended_tasks(records: Iterable[SpanRecord]) -> Iterator[str]:
     for of_trace in translated.values():
         for task in Tree(of_trace).tasks:
             yield task_of(task)
+
+
+def _projected(state: TraceState) -> _Projections:
+    projections = _Projections()
+    _project(state, projections)
+    return projections
 
 
 def _project(state: TraceState, projections: _Projections) -> None:

@@ -1,23 +1,27 @@
 """What the store refused for what it holds: how much there is, and trying it again.
 
-The drainer puts a batch that is refused again and again into `bad/unstored.log`, so that what comes
-after it is stored. Often one record is to blame, so the retry stores each OpenTelemetry trace by
-itself. A part of a batch may have been stored before it was refused: that is in the log, and counts
-as a repeat here; `rebuild`, run before, has made its projections from there.
+The drainer puts records that are refused into `bad/unstored.log`, so that the others are stored.
+The retry stores them as the drainer does (apart.py). A part of a batch may have been stored before
+it was refused: that is in the log, and counts as a repeat here; `rebuild`, run before, has made its
+projections from there.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
-from autotrace.errors import StoreError
+from autotrace.export import apart
+from autotrace.export.apart import Group
 from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, UNSTORED, no_drainer
+from autotrace.export.fields import conformed
 from autotrace.export.ingest import Ingestor
-from autotrace.export.shares import partition_of
+from autotrace.export.records import SpanRecord
 from autotrace.export.spool import BAD_DIRECTORY
 
 _READ_BYTES: Final = 1024 * 1024
@@ -75,21 +79,34 @@ def retry_set_aside(spool: Path, ingestor: Ingestor) -> Retried:
         return _retry(set_aside_path(spool), ingestor)
 
 
+@dataclass
+class _Progress:
+    writer: str
+    batch: int = 0
+    groups: list[Group] | None = None
+
+
 def _retry(path: Path, ingestor: Ingestor) -> Retried:
-    by_trace: dict[str, list[bytes]] = {}
-    for line in path.read_bytes().splitlines(keepends=True):
-        by_trace.setdefault(_trace_of(line), []).append(line)
-    writer = secrets.token_hex(8)
-    stored, kept, reason = 0, list[bytes](), None
-    for batch, lines in enumerate(by_trace.values(), start=1):
+    lines, kept = list[bytes](), list[bytes]()
+    records: list[SpanRecord] = []
+    reason: str | None = None
+    all_lines = path.read_bytes().splitlines(keepends=True)
+    for line in all_lines:
         try:
-            ingestor.ingest([orjson.loads(line) for line in lines], writer=writer, batch=batch)
-            stored += len(lines)
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever the refusal is called, the rest goes on
-            kept += lines
+            records.append(conformed(orjson.loads(line)))
+            lines.append(line)
+        except (ValueError, AttributeError) as error:  # not a record, or cut by a full disk
+            kept.append(line)
             reason = f"{type(error).__name__}: {error}"
+
+    def refuse(places: Sequence[int], error: Exception) -> None:
+        nonlocal reason
+        kept.extend(lines[place] for place in places)
+        reason = f"{type(error).__name__}: {error}"
+
+    if records:
+        progress = _Progress(secrets.token_hex(8))
+        apart.store(ingestor, records, progress, refuse=refuse, save=lambda: None)
     if kept:
         temporary = path.with_suffix(".new")
         temporary.touch(mode=0o600)
@@ -97,12 +114,4 @@ def _retry(path: Path, ingestor: Ingestor) -> Retried:
         temporary.replace(path)
     else:
         path.unlink()
-    return Retried(stored, len(kept), reason)
-
-
-def _trace_of(line: bytes) -> str:
-    try:
-        record: Any = orjson.loads(line)
-        return partition_of(record)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return ""  # a line cut short by a full disk: refused with others of its kind, and kept
+    return Retried(len(all_lines) - len(kept), len(kept), reason)

@@ -1,8 +1,8 @@
 """Storing: batch after batch until nothing is left, whatever fails on the way.
 
 * A store that fails is tried again after 0.5 s, doubling up to 30 s; nothing is lost meanwhile.
-* A batch that the store refuses for what it holds is set aside after five attempts, so that what
-  comes after it is stored (set_aside.py).
+* Records that the store refuses for what they hold are quarantined at once, and them alone
+  (apart.py); `set_aside.py` tries them again.
 * While another process drains, this one only looks on.
 """
 
@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import Final
 
-from autotrace.errors import EmbeddingSpaceError, StoreError, StoreVersionError
+from autotrace.errors import EmbeddingSpaceError, StoreVersionError
 from autotrace.export.counters import Counters
 from autotrace.export.drain import BatchLimits, Drainer
 from autotrace.export.set_aside import set_aside_fix
@@ -21,7 +21,6 @@ POLL_S: Final = 0.2
 """How often to look for records of other processes."""
 FIRST_BACKOFF_S: Final = 0.5
 MAX_BACKOFF_S: Final = 30.0
-_ATTEMPTS_PER_BATCH: Final = 5
 
 
 class StoreLoop(ABC):
@@ -42,23 +41,19 @@ class StoreLoop(ABC):
 
     def run(self) -> None:
         """Store until nothing is left, or it is to end."""
-        backoff_s, attempts = FIRST_BACKOFF_S, 0
+        backoff_s = FIRST_BACKOFF_S
         worked_at_s = time.monotonic()
         self.gather()
         while not self.is_closing():
             began_at_s = time.monotonic()
             try:
-                stored = self.drainer.step(self.limits()) if self.drainer.acquire() else 0
-                attempts, backoff_s = 0, FIRST_BACKOFF_S
+                stored = self._step()
+                backoff_s = FIRST_BACKOFF_S
             except Exception as error:  # noqa: BLE001 - whatever it was, the batch is tried again
                 if self.is_closing():
                     return  # the interpreter is going, and what is not stored is on disk
                 self.counters.add("export_failures")
                 self.counters.note("export", f"not stored yet, trying again: {error}", error)
-                attempts = 0 if isinstance(error, StoreError) else attempts + 1
-                if attempts >= _ATTEMPTS_PER_BATCH:
-                    self._set_aside(error)
-                    attempts = 0
                 # To wait for a store of another version or embedder is of no use.
                 self.failed(is_final=isinstance(error, StoreVersionError | EmbeddingSpaceError))
                 self.pause(backoff_s)
@@ -77,12 +72,14 @@ class StoreLoop(ABC):
             else:
                 self.look_again()
 
-    def _set_aside(self, error: Exception) -> None:
+    def _step(self) -> int:
         try:
-            number = self.drainer.set_aside()
-        except OSError as full:
-            self.counters.note("set aside", f"what the store refuses cannot be kept: {full}", full)
-            return
+            return self.drainer.step(self.limits()) if self.drainer.acquire() else 0
+        finally:
+            while self.drainer.refused:
+                self._report(*self.drainer.refused.pop(0))
+
+    def _report(self, number: int, error: Exception) -> None:
         self.counters.add("unstored_records", number)
         message = f"the store refused {number} records, which are set aside: {error}; "
         fix = f"`{set_aside_fix(self._store)}` tries them again"

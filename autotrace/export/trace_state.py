@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 import orjson
@@ -26,11 +26,17 @@ class TraceState:
     fresh: list[SpanRecord] = field(default_factory=list[SpanRecord])
     """Those of `records` that belong to the batch being stored."""
 
-    def extend(self, parts: Sequence[Part], writer: str, batch: int) -> None:
-        """Take in parts of the log."""
+    def extend(self, parts: Sequence[Part], writer: str, batches: Set[int]) -> None:
+        """Take in parts of the log; those that the batch being stored has written are fresh.
+
+        Args:
+            parts: The parts.
+            writer: Who stores.
+            batches: The numbers of its attempts at the batch.
+        """
         self.parts += len(parts)
         for part in parts:
-            mine = part["writer"] == writer and part["batch"] == batch
+            mine = part["writer"] == writer and part["batch"] in batches
             for record in part["records"]:
                 self.add(record, fresh=mine)
 

@@ -23,13 +23,18 @@ class WriterCounters:
         elsewhere = {t for w, t in totals.writers if w != writer and t != OTHER_TOOLS}
         self._names = ToolNames(self._counters, elsewhere)
 
-    def count(self, calls: Sequence[Call], batch: int) -> list[Counters]:
+    def count(
+        self, calls: Sequence[Call], batch: int, attempts: Sequence[int] = ()
+    ) -> list[Counters]:
         """Count the calls of a batch; return what has changed.
 
         What was written of the batch before a crash is not counted again: the calls of unnamed
-        tools come last, so if they are written, so are all names.
+        tools come last, so if they are written, so are all names. The same holds for what failed
+        attempts at more calls than these have written, whose numbers are `attempts`.
         """
-        counted = {tool for tool, c in self._counters.items() if c.batch >= batch}
+        counted = {
+            tool for tool, c in self._counters.items() if c.batch >= batch or c.batch in attempts
+        }
         since = batch if OTHER_TOOLS in self._counters else 0
         for call in calls:  # names first, so that a name has every call of the batch
             place = self._names.place(call.tool_name, call.sender)

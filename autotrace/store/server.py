@@ -22,6 +22,8 @@ from autotrace.store.failures import is_content_error
 from autotrace.store.rows import import_whole
 
 _NOT_FOUND: Final = 404
+_OWN_ERRORS: Final = (AutotraceError, RecursionError, TypeError, UnicodeError)
+"""Errors of this program, or of what it was given, and not of the server."""
 
 
 class ServerConnection(Connection[C]):
@@ -61,7 +63,7 @@ class ServerConnection(Connection[C]):
         try:
             yield collections
         except Exception as error:
-            if is_content_error(error) or isinstance(error, AutotraceError):
+            if is_content_error(error) or isinstance(error, _OWN_ERRORS):
                 raise
             # A server that was restarted empty, or moved, is found again by asking anew.
             self.close()

@@ -326,6 +326,12 @@ def take_back(state: Collection, part: str, taken: Mapping[str, Any]) -> None:
         add(state, {_TAKEN_PREFIX + part: {"tools": taken}})
 
 
+def take_back_once(state: Collection, parts: Sequence[str], taken: Mapping[str, Any]) -> None:
+    """Take something back under the first of some names, unless one of the others has done so."""
+    if taken and not documents(state, [_TAKEN_PREFIX + part for part in parts[1:]]):
+        take_back(state, parts[0], taken)
+
+
 def fold(state: Collection, part: str) -> None:
     """Put what a finished deletion has taken back together with the rest. The lock must be held.
 

@@ -79,7 +79,7 @@ def test_a_rebuild_stores_what_was_refused_once_the_cause_is_gone(tmp_path: Path
     autotrace.shutdown()
 
     done = rebuild(tmp_path)
-    assert (done["retried"], done["set_aside"]) == (6, 0)
+    assert (done["retried"], done["set_aside"]) == (3, 0)
 
     autotrace.configure(tmp_path, embedder=HashEmbedder())
     assert autotrace.health().problems == []

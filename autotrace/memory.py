@@ -142,6 +142,10 @@ class Memory:
         """
         return self.pipeline.catch_up(timeout_s)
 
+    def behind_s(self) -> float:
+        """Return for how long nothing was stored while something waits; 0 if nothing waits."""
+        return self.pipeline.behind_s()
+
     def delete_trace(self, trace_id: str, timeout_s: float, *, asked_by: str | None = None) -> None:
         """Delete a trace with all that was recorded in it, for good.
 

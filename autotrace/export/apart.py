@@ -219,6 +219,5 @@ def _joined(partitions: Iterable[list[int]]) -> list[int]:
 
 
 def _order(record: SpanRecord) -> tuple[bool, int]:
-    start_ns = record.get("start_ns")
     is_task = fields.value(record, semconv.KIND) == semconv.KIND_TASK
-    return not is_task, start_ns if isinstance(start_ns, int) else 0
+    return not is_task, record.get("start_ns", 0)

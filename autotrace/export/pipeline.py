@@ -20,6 +20,7 @@ Contract of the thread (`autotrace-export`, a daemon):
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -125,6 +126,7 @@ class Pipeline:
         self._waiting = 0
         """How many wait for something to be stored."""
         self._hurried_at_s = 0.0
+        self._progressed_at_s = time.monotonic()
         self._catching_up: dict[object, Mapping[str, Place]] = {}
         """Which places, by process, those of them wait for that wait for other processes."""
         self._deletions = self._deletions_told = 0
@@ -172,6 +174,12 @@ class Pipeline:
         """Whether what stores has begun to, so that a flush takes no longer than the storing."""
         keeper = self._storekeeper
         return self._connection.is_open if keeper is None else keeper.is_ready
+
+    def behind_s(self) -> float:
+        """Return for how long nothing was stored while something waits; 0 if nothing waits."""
+        if not self._awaits_more():
+            return 0.0
+        return math.inf if self._refused else time.monotonic() - self._progressed_at_s
 
     def backlog_bytes(self) -> int:
         """Return how many bytes of records, of all processes, wait in the spool directory."""
@@ -326,6 +334,8 @@ class Pipeline:
                 if pipeline._spool == self._spool:
                     pipeline.recover()
             return
+        if self._asleep:
+            self._progressed_at_s = time.monotonic()
         self._asleep = False
         if self._thread is None or not self._thread.is_alive():
             with self._start_lock:
@@ -438,6 +448,7 @@ class Pipeline:
                 if self._drainer.is_stored(recorded, places):
                     del self._catching_up[ticket]
             if self._progress() != before:  # every one that waits would wake up
+                self._progressed_at_s = time.monotonic()
                 self._stored.notify_all()
 
     def _progress(self) -> tuple[object, ...]:

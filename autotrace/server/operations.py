@@ -15,13 +15,16 @@ from autotrace.server.errors import responses
 
 router = APIRouter(tags=["operations"])
 
+_BEHIND_AFTER_S: Final = 5.0
+"""For how long nothing is stored, though something waits, before storing is behind."""
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class ServerHealth(BaseModel):
     """How the server does."""
 
-    status: Literal["ok", "unavailable"]
+    status: Literal["ok", "degraded", "unavailable"]
+    """`degraded`: what is sent is on disk, and storing it fails or lags."""
     store: Literal["reachable", "unreachable"]
     version: str
 
@@ -39,10 +42,14 @@ class Liveness(BaseModel):
     responses={503: {"model": ServerHealth, "description": "The store does not answer"}},
 )
 def health(here: Here) -> Response:
-    """Say whether the server and its store answer, looking once a second at most."""
+    """Say whether the server and its store answer, looking once a second at most.
+
+    While storing fails or lags the status is `degraded`, with 200: spans are still taken in.
+    """
     reachable = here.store_check.is_reachable()
+    behind = here.tenants.behind_s() > _BEHIND_AFTER_S
     found = ServerHealth(
-        status="ok" if reachable else "unavailable",
+        status="unavailable" if not reachable else "degraded" if behind else "ok",
         store="reachable" if reachable else "unreachable",
         version=autotrace.__version__,
     )

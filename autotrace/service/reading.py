@@ -1,5 +1,6 @@
 """Reading for servers: it sees all that any process of this machine had recorded before.
 
+While storing fails or lags, a reader gets StoreUnavailableError instead of an old answer.
 What other machines acknowledged is in the store already (see traces.py).
 """
 
@@ -74,8 +75,12 @@ class TraceReading:
         after: str | None = None,
         by: Principal,
     ) -> Sequence[TraceSummary]:
-        """Return a page of traces, newest first; see `Reader.list_traces`."""
-        self._catch_up()
+        """Return a page of traces, newest first; see `Reader.list_traces`.
+
+        Raises:
+            StoreUnavailableError: The store has not taken in what was recorded.
+        """
+        self._be_current()
         with unnamed():
             page = self.memory.reader.list_traces(
                 status=status,
@@ -99,8 +104,12 @@ class TraceReading:
         tools: Sequence[str] | None = None,
         by: Principal,
     ) -> Sequence[RecallResult]:
-        """Return past traces whose tasks mean something similar; see `Reader.recall`."""
-        self._catch_up()
+        """Return past traces whose tasks mean something similar; see `Reader.recall`.
+
+        Raises:
+            StoreUnavailableError: The store has not taken in what was recorded.
+        """
+        self._be_current()
         found = self.memory.reader.recall(
             query,
             success_only,
@@ -133,9 +142,17 @@ class TraceReading:
         return {decision.decision_id for decision in decisions if by.sees(decision)}
 
     def tool_stats(self, *, limit: int = DEFAULT_TOOLS, after: str | None = None) -> ToolStatsPage:
-        """Return a page of the statistics of tools; see `Reader.tool_stats_page`."""
-        self._catch_up()
+        """Return a page of the statistics of tools; see `Reader.tool_stats_page`.
+
+        Raises:
+            StoreUnavailableError: The store has not taken in what was recorded.
+        """
+        self._be_current()
         return self.memory.reader.tool_stats_page(limit=limit, after=after)
+
+    def _be_current(self) -> None:
+        if not self._catch_up():
+            raise StoreUnavailableError(BEHIND)
 
     def _catch_up(self) -> bool:
         """Wait for the store to take in what was recorded; tell whether it has."""
@@ -143,7 +160,9 @@ class TraceReading:
             return True
         # Raises if the store is down, so that nobody waits for it in vain.
         self.memory.connection.read(lambda c: c.state.get(limit=1))
-        return self.memory.catch_up(self._wait_s)
+        # Who asks while storing fails is answered soon.
+        is_stuck = self.memory.behind_s() > self._wait_s
+        return self.memory.catch_up(0.0 if is_stuck else self._wait_s)
 
 
 @contextlib.contextmanager

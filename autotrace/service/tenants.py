@@ -153,6 +153,12 @@ class Tenants:
                     target=_stop_idle, args=(tenant,), name="autotrace-idle", daemon=True
                 ).start()
 
+    def behind_s(self) -> float:
+        """Return for how long nothing was stored of that tenant of which it is longest."""
+        with self._lock:
+            opened = [slot.tenant for slot in self._slots.values() if slot.tenant is not None]
+        return max((tenant.memory.behind_s() for tenant in opened), default=0.0)
+
     def _take_surplus(self) -> list[Tenant]:
         taken: list[Tenant] = []
         for name, slot in list(self._slots.items()):

@@ -31,6 +31,7 @@ from autotrace.errors import (
     TraceNotFoundError,
     TraceStateError,
 )
+from autotrace.export.arrival import bound_times
 from autotrace.export.otlp_in import Batch
 from autotrace.export.records import SpanRecord
 from autotrace.export.roles import MAX_DURATION_MS
@@ -44,7 +45,7 @@ from autotrace.models import (
 )
 from autotrace.service import told
 from autotrace.service.intake import Grantor, admit
-from autotrace.service.reading import BEHIND, TraceReading, unnamed
+from autotrace.service.reading import TraceReading, unnamed
 from autotrace.service.tidying import ABANDONED_AFTER_S, KEPT_FOR_S, Tidier
 from autotrace.service.told import SpanIds
 from autotrace.store.connection import ServerOptions
@@ -300,7 +301,8 @@ class TraceService(TraceReading):
     def take_spans(self, batch: Batch, *, by: Principal) -> None:
         """Record spans that a program has made: on disk when this returns.
 
-        They are not passed on to a collector, which could be this server.
+        They are not passed on to a collector, which could be this server. Times in the future are
+        bounded (export/arrival.py).
 
         Args:
             batch: The spans. Those that may not be taken in are rejected in it; see intake.py.
@@ -309,6 +311,7 @@ class TraceService(TraceReading):
         Raises:
             StoreUnavailableError: Not all of it is recorded; to send it again does no harm.
         """
+        bound_times(batch, time.time_ns())
         admit(batch, self._open, functools.partial(self._grantor, by.tenant), by)
         self.memory.append(batch.records, forward=False)
 
@@ -359,8 +362,7 @@ class TraceService(TraceReading):
             by.check_owns_trace(self.get(trace_id, by=by), trace_id)
         else:
             by.check_owns(entry.opening["agent"], trace_id)
-        if not self._catch_up():
-            raise StoreUnavailableError(BEHIND)  # lest what waits be taken for deleted
+        self._be_current()  # a record that waits must not be taken for deleted
         try:
             with unnamed():
                 self.memory.delete_trace(trace_id, self._wait_s, asked_by=by.agent)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FORMATS: Final = tuple("?cbBhHiIlLqQfdnN")
 """Of memoryviews: those of one native item."""
+_BOUNDS: Final = (int, bool, str, float, type(None))
 _FACTORIES: Final = (bool, int, float, str, bytes, list, tuple, dict, set, frozenset)
 
 
@@ -55,7 +56,11 @@ def _memoryview(speller: Speller, value: memoryview, path: str) -> Any:
 
 
 def _bounds(speller: Speller, value: Any, path: str) -> Any:
-    parts = [speller.spell(part, path) for part in (value.start, value.stop, value.step)]
+    bounds = (value.start, value.stop, value.step)
+    if not all(kind_of(part) in _BOUNDS for part in bounds):
+        msg = f"{path} is a slice of other bounds than numbers and texts"
+        raise UnshowableError(msg)
+    parts = [speller.spell(part, path) for part in bounds]
     return speller.tag(type(value).__name__, parts)
 
 

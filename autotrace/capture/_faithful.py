@@ -40,6 +40,8 @@ _OURS: Final = "autotrace."
 MAX_DEPTH: Final = 64
 MAX_CHARS: Final = 1_048_576
 """How much one call may show: more than a person reads is not approved unread."""
+MAX_INPUT_CHARS: Final = 4 * MAX_CHARS
+"""How much a policy may be given."""
 _NODE_CHARS: Final = 4
 _MAX_INT: Final = 2**53 - 1
 _MAX_INT_BITS: Final = 8_192
@@ -75,6 +77,7 @@ class Speller:
         tagged: Whether types stand beside values; policies get values alone.
         hiding: What an approver does not see; None: everything is shown.
         lenient: Whether unknown objects are passed over, and only non-finite numbers refused.
+        once: Whether each object is walked once only: for what is refused, and not for the JSON.
         max_chars: How much may be shown; None: any amount.
     """
 
@@ -84,13 +87,17 @@ class Speller:
         tagged: bool = True,
         hiding: Hiding | None = None,
         lenient: bool = False,
+        once: bool = False,
         max_chars: int | None = MAX_CHARS,
     ) -> None:
         self.tagged = tagged
         self._hiding = hiding
         self._lenient = lenient
-        self._room = max_chars
+        self._room = self._limit = max_chars
         self._inside: list[int] = []
+        self._once = once
+        self._seen: dict[int, Any] = {}
+        """What has been walked, and is kept alive so that no other object gets its id."""
 
     def place(self, value: Any, path: str, key: str | None = None) -> Any:
         """Return the JSON of a value that stands under a name, unless it is hidden there.
@@ -144,6 +151,10 @@ class Speller:
         if id(value) in self._inside or len(self._inside) >= MAX_DEPTH:
             msg = f"{path} contains itself, or is nested deeper than {MAX_DEPTH} levels"
             raise UnshowableError(msg)
+        if self._once:
+            if id(value) in self._seen:
+                return None
+            self._seen[id(value)] = value
         self._inside.append(id(value))
         try:
             return self._composed(value, kind, path)
@@ -155,7 +166,7 @@ class Speller:
             self._room -= chars
             if self._room < 0:
                 msg = (
-                    f"the call shows more than {MAX_CHARS:,} characters, and what is cut is not "
+                    f"the call has more than {self._limit:,} characters, and what is cut is not "
                     "approved: pass a reference, such as a path or an id and its SHA-256"
                 )
                 raise UnshowableError(msg)

@@ -280,11 +280,8 @@ class Passage:
     ) -> Generator[float, None, Run]:
         """Have the call approved, and claim the approval."""
         gate, wait = self._gate, self._gate.requirement.wait
-        for name, value in self._live.items():
-            if any(value is shared for shared in self._snapshot.shared):
-                allowed = "a value that can be copied, so that nothing changes it meanwhile"
-                raise InvalidArgumentError(name, f"<{type(value).__qualname__}>", allowed)
         self._asked_sha256 = self._fingerprint()
+        self._check_apart()
         used = _use_here()
         if used is None:
             decision_id = self._opened(service, actor, answers)
@@ -305,6 +302,17 @@ class Passage:
         run = Run(service, decision_id, actor, self._secrets, used)
         self._check_unchanged(run)
         return run
+
+    def _check_apart(self) -> None:
+        """Raise InvalidArgumentError if the body would get an object that another thread may have.
+
+        Only what could not be copied, or not be shown when the call began.
+        """
+        shared = self._snapshot.shared
+        for name, value in self._arguments.items():
+            if any(value is each for each in shared):
+                allowed = "a value that can be copied, so that nothing changes it meanwhile"
+                raise InvalidArgumentError(name, f"<{type(value).__qualname__}>", allowed)
 
     def _check_unchanged(self, run: Run) -> None:
         """Hash what the body gets once more, after the claim; give up unless it was approved.

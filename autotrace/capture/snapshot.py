@@ -176,7 +176,7 @@ class Snapshot:
         self._copies: dict[int, Any] = {}
         self._originals: dict[int, Any] = {}
         self.shared: list[Any] = []
-        """Arguments that can be shown, and yet not be copied."""
+        """Arguments that could not be copied, or not be shown at that moment."""
         self.args = tuple([self._argument(value) for value in args])
         self.kwargs = {name: self._argument(value) for name, value in kwargs.items()}
 
@@ -187,19 +187,15 @@ class Snapshot:
     def _argument(self, value: Any) -> Any:
         if kind_of(value) in _ATOMS:
             return value
-        kept = len(self._copied), dict(self._copies), dict(self._originals)
+        if not is_showable(value):
+            self.shared.append(value)
+            return value
         try:
-            copy = self._copy(value, 0)
+            return self._copy(value, 0)
         except Exception as error:  # noqa: BLE001 - a class of the user's that cannot be copied
             let_through(error)
-            if is_showable(value):
-                self.shared.append(value)
-            copy = value
-        if copy is not value and is_showable(copy):
-            return copy
-        del self._copied[kept[0] :]
-        self._copies, self._originals = kept[1], kept[2]
-        return value
+            self.shared.append(value)
+            return value
 
     def _copy(self, value: Any, depth: int) -> Any:
         kind = kind_of(value)

@@ -71,9 +71,9 @@ def plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
         InvalidArgumentError: An argument cannot be shown whole, or holds a number that is not
             finite; names it.
     """
-    from autotrace.capture._faithful import Speller
+    from autotrace.capture._faithful import MAX_INPUT_CHARS, Speller
 
-    return _each(arguments, Speller(tagged=False, max_chars=None))
+    return _each(arguments, Speller(tagged=False, max_chars=MAX_INPUT_CHARS))
 
 
 def check_finite(arguments: Mapping[str, Any]) -> None:
@@ -84,18 +84,20 @@ def check_finite(arguments: Mapping[str, Any]) -> None:
     """
     from autotrace.capture._faithful import Speller
 
-    _each(arguments, Speller(lenient=True, max_chars=None))
+    _each(arguments, Speller(lenient=True, once=True, max_chars=None))
 
 
 def is_showable(value: Any) -> bool:
-    """Return whether a value can be shown whole, however large it is."""
+    """Return whether a value can be shown whole, or may be once other threads leave it alone."""
     from autotrace.capture._faithful import Speller
     from autotrace.capture._known import UnshowableError
 
     try:
-        Speller(max_chars=None).spell(value)
-    except (UnshowableError, RuntimeError):
+        Speller(once=True, max_chars=None).spell(value)
+    except UnshowableError:
         return False
+    except RuntimeError:  # a dict or set that another thread changes meanwhile
+        return True
     return True
 
 

@@ -340,6 +340,22 @@ def test_what_a_body_changes_in_its_arguments_is_changed_for_the_caller(agent: A
     assert found == [5, 1, 7, 8]
 
 
+def test_what_was_no_copy_when_the_call_began_is_not_approved_later(agent: Agent, ran: Ran) -> None:
+    orders: list[Any] = [print]  # cannot be shown, and so is not copied
+
+    def later(arguments: dict[str, Any]) -> bool:
+        orders[0] = 10
+        return True
+
+    @tool(requires_approval=later, wait=False)
+    def pay(orders: Any) -> None:
+        ran.append(orders)
+
+    with pytest.raises(InvalidArgumentError, match=r"orders=.*copied"):
+        pay(orders)
+    assert (ran, agent.decisions) == ([], [])
+
+
 class Session:
     """An object that cannot be shown."""
 

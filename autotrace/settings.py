@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from autotrace.errors import InvalidArgumentError
+from autotrace.folders import why_not_trusted
 from autotrace.semconv import ENV_PREFIX, SERVER_ENV_PREFIX
 
 DEFAULT_STORE = "./.autotrace"
@@ -242,6 +243,8 @@ def load_settings(**arguments: Any) -> Settings:
         raise InvalidArgumentError("approval_slack_url", HIDDEN, allowed)
     if settings.is_embedded:
         _check_path(settings)
+    if settings.spool is not None or not settings.is_embedded:
+        _check_spool(settings)
     return settings
 
 
@@ -282,6 +285,19 @@ def _check_path(settings: Settings) -> None:
         usable = False
     if not usable:
         raise InvalidArgumentError("store", settings.store, allowed)
+    # As it was named: a symbolic link must be ours, too.
+    if (why := why_not_trusted(Path(settings.store).expanduser().absolute())) is not None:
+        raise InvalidArgumentError("store", settings.store, why)
+
+
+def _check_spool(settings: Settings) -> None:
+    if settings.spool is not None:
+        folders = [Path(settings.spool).expanduser().absolute()]
+    else:
+        folders = [Path(DEFAULT_STORE).absolute(), settings.spool_path]
+    for folder in folders:
+        if (why := why_not_trusted(folder)) is not None:
+            raise InvalidArgumentError("spool", str(folder), why)
 
 
 def _allowed(error: Any, kind: type[BaseSettings]) -> str:

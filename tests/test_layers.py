@@ -10,12 +10,22 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "autotrace"
 
 BASE = {
-    *("settings", "errors", "models", "semconv", "signals", "canonical", "json_text", "names"),
+    *(
+        "settings",
+        "errors",
+        "models",
+        "semconv",
+        "signals",
+        "canonical",
+        "json_text",
+        "names",
+        "folders",
+    ),
     "grants",
     *("plain", "visible", "fingerprint"),
 }
 ALLOWED: dict[str, set[str]] = {
-    "settings": {"errors", "semconv"},
+    "settings": {"errors", "folders", "semconv"},
     "errors": set(),
     "models": {"errors"},
     "semconv": set(),
@@ -23,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "canonical": set(),
     "json_text": set(),
     "names": set(),
+    "folders": set(),
     "grants": set(),
     "plain": set(),
     "visible": set(),

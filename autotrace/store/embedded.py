@@ -34,6 +34,7 @@ from filelock import FileLock, Timeout
 from typing_extensions import override
 
 from autotrace.errors import StoreError, StoreUnavailableError
+from autotrace.folders import why_not_trusted
 from autotrace.store.connection import C, Connection, Opener
 from autotrace.store.failures import is_failure_of_chroma
 from autotrace.store.folder import private_directory
@@ -282,6 +283,10 @@ class EmbeddedConnection(Connection[C]):
         self._close_client()
         path = self.path / CHROMA_DIRECTORY
         private_directory(path)
+        for folder in (self.path, path):
+            if (why := why_not_trusted(folder)) is not None:
+                msg = f"the store {self.name} is not used: it must be {why}"
+                raise StoreUnavailableError(msg)
         try:
             if hangs_here():
                 from autotrace.store.remote import RemoteClient

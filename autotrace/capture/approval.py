@@ -8,13 +8,11 @@ claim means that the body does not run; after it, that it does not run again.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from opentelemetry import context as otel_context
 
 from autotrace import semconv
 from autotrace.capture.binding import Binding
@@ -26,12 +24,13 @@ from autotrace.capture.deciding import (
 )
 from autotrace.capture.decision_span import place
 from autotrace.capture.drive import MakeOperation
-from autotrace.capture.envelope import Enclosure
-from autotrace.capture.operation import Operation, surroundings
+from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder, current, failed
 from autotrace.capture.requirement import Requirement
 from autotrace.capture.run import Run
 from autotrace.capture.snapshot import Snapshot
+from autotrace.capture.use import use_decision as use_decision
+from autotrace.capture.use import use_here
 from autotrace.errors import ApprovalRefused, DecisionStateError, InvalidArgumentError
 from autotrace.fingerprint import identity_of
 
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from autotrace.capture.spelling import ShownCall
     from autotrace.models import ApprovalRequest
 
-_USE_KEY: Final = otel_context.create_key("autotrace-use")
-"""Context key of the innermost `use_decision` block."""
 _MAX_INTENT_CHARS: Final = 256
 
 
@@ -282,7 +279,7 @@ class Passage:
         gate, wait = self._gate, self._gate.requirement.wait
         self._asked_sha256 = self._fingerprint()
         self._check_apart()
-        used = _use_here()
+        used = use_here()
         if used is None:
             decision_id = self._opened(service, actor, answers)
         else:
@@ -373,50 +370,3 @@ class Passage:
             hidden=() if shown is None else shown.hidden,
             arguments_sha256=self._asked_sha256,
         )
-
-
-class _Use(Enclosure):
-    """A decision that the next call has to be about."""
-
-    __slots__ = ("decision_id", "runs")
-
-    def __init__(self, decision_id: str) -> None:
-        super().__init__(current.recorder, _USE_KEY)
-        self.decision_id = decision_id
-        self.runs = False
-        """Whether the call is under way: what it calls in turn is not meant."""
-
-
-def _use_here() -> _Use | None:
-    found = surroundings().get(_USE_KEY)
-    return found if isinstance(found, _Use) and not found.ended and not found.runs else None
-
-
-@contextlib.contextmanager
-def use_decision(decision_id: str) -> Generator[None]:
-    """Run, inside the block, the very call for which a decision was opened.
-
-    ```python
-    try:
-        place_order(items)                 # @tool(requires_approval=True, wait=False)
-    except ApprovalPending as pending:
-        save(pending.decision_id)
-    ...
-    with autotrace.use_decision(decision_id):   # later, in any process
-        place_order(items)
-    ```
-
-    Without it, a call finds the decision that is open on the same arguments, and asks if there
-    is none. Inside it, a call that requires approval never asks: with other arguments, of
-    another tool, a second time, or after the approval was rejected or has expired, it raises
-    ApprovalRefused naming why.
-
-    Args:
-        decision_id: The decision.
-    """
-    enclosure = _Use(decision_id)
-    enclosure.enter()
-    try:
-        yield
-    finally:
-        enclosure.leave()

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from autotrace.capture.deciding import Service, left_open, reason_of
-
-
-class Use(Protocol):
-    """A block that names the decision which the next call uses."""
-
-    runs: bool
+from autotrace.capture.use import Use
 
 
 class Run:

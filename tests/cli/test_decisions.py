@@ -173,6 +173,25 @@ def test_the_beginning_of_an_id_is_enough_if_it_says_which(decided: Decided) -> 
     assert "5 ids begin with it" in result.stderr
 
 
+def test_what_runs_and_is_hidden_is_listed_with_the_hash_and_the_function(
+    open_store: Decided,
+) -> None:
+    service = open_store.deciding.service
+    code = {"module": "shop.tools", "qualname": "pay", "source_sha256": "cd" * 32}
+    decision_id = service.open_call(
+        "tool.pay", "approve", actor="bot", tool_name="pay", arguments_sha256="ab" * 32, code=code
+    ).decision_id
+    shown = ApprovalRequest(arguments={"to": "bob"}, hidden=("card", "job.token"))
+    service.request_approval(decision_id, shown, requester="bot")
+
+    printed = open_store.run("show", decision_id).stdout
+
+    assert "hidden, and part of what runs: card, job.token\n" in printed
+    assert "runs shop.tools.pay\n" in printed
+    assert "ab" * 32 in printed
+    assert "cd" * 32 in printed
+
+
 def test_what_is_to_be_approved_is_shown_whole(decided: Decided) -> None:
     printed = decided.run("show", decided.ids["asked"]).stdout
 

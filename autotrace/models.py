@@ -320,7 +320,7 @@ class Verification(_Model):
     first_bad_event: str | None = None
     problem: str | None = None
     receipt: Literal["valid", "unknown_key", "invalid", "none"] = "none"
-    """`unknown_key`: it fits, and is signed with another key than this store's on this machine."""
+    """`unknown_key`: it fits, and its key is neither this store's nor in `receipt_keys`: not ok."""
 
 
 class FoundDecision(_Model):

@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     receipt_key: str | None = Field(default=None, repr=False)
     """Ed25519 private key that signs receipts: PEM, or base64 of its 32 bytes. Default: one of the
     store's own, made when first needed, in a file that only its owner can read."""
+    receipt_keys: list[str] = Field(default_factory=list[str])
+    """Public keys, base64, of other machines whose receipts verify, beside the store's own; as JSON
+    in the environment."""
     agent: str | None = None
     """Agent of tasks that name none."""
     capture_arguments: bool = True

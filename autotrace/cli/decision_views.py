@@ -288,11 +288,9 @@ def show_verifications(screen: Screen, verifications: Sequence[Verification]) ->
     events = sum(verification.events for verification in good)
     erased = sum(verification.erased_events for verification in good)
     signed = sum(verification.receipt == "valid" for verification in good)
-    foreign = sum(verification.receipt == "unknown_key" for verification in good)
     facts = [
         t.count(events, "event"),
         t.count(signed, "valid receipt"),
-        f"{t.count(foreign, 'receipt')} signed with a key of another machine" if foreign else None,
         f"{t.count(erased, 'event')} with erased content" if erased else None,
     ]
     head = Text.assemble(("ok", "green"), f"   {t.count(len(good), 'decision')}")

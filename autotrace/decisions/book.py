@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from autotrace.decisions import chain, machine
+from autotrace.decisions.ledger import Ledger
 from autotrace.decisions.machine import Draft, State
 from autotrace.errors import (
     DamagedDecisionError,
@@ -104,6 +105,7 @@ class DecisionBook:
     Args:
         connection: The store.
         recording: Makes values fit to be kept, and spans of events.
+        ledger: Keeps count and head of what is appended.
         sign: Makes the receipt of an end; what it cannot sign ends without.
         clock_ns: Tells the time.
     """
@@ -113,11 +115,13 @@ class DecisionBook:
         connection: Connection[DecisionCollections],
         recording: Recording,
         *,
+        ledger: Ledger,
         sign: Callable[[Log], Mapping[str, Any] | None] | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.connection = connection
         self.recording = recording
+        self.ledger = ledger
         self._sign = sign
         self.now_ns = clock_ns
         self._writer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -234,21 +238,24 @@ class DecisionBook:
         store.enter(collections, now_ns, decision_id, self._writer, exclusive)
         log = Log(decision_id, [events])
         if store.append(collections, decision_id, 0, events, also=self._receipt(log)):
+            self._note(log)
             return log, True
         return self._read(collections, decision_id), False
 
     # --- changing
 
-    def change(self, decision_id: str, by: str, command: Command) -> Log:
+    def change(self, decision_id: str, by: str, command: Command, *, whole: bool = False) -> Log:
         """Append what follows from a command; return the log with it.
 
         Args:
             decision_id: The decision.
             by: Who does it.
             command: Returns the events that follow from a state, or raises.
+            whole: Whether the log must hold what the ledger names: for what lets a call run.
 
         Raises:
             DecisionNotFoundError: There is none with this id.
+            DamagedDecisionError: It must be whole, and is not.
             StoreUnavailableError: The store does not answer, or others always came first.
             AutotraceError: What the command raises.
         """
@@ -257,6 +264,8 @@ class DecisionBook:
             with self.connection.writing() as collections:
                 for _ in range(_MAX_ATTEMPTS):
                     log = self._read(collections, decision_id)
+                    if whole:
+                        self._check_whole(log)
                     now_ns = self.now_ns()
                     ended = machine.expire(log.state, now_ns)
                     drafts = ended or command(log.state)
@@ -288,7 +297,30 @@ class DecisionBook:
             return None
         if waited and not waits:
             store.set_waiting(collections, log.decision_id, waits=False)
+        self._note(after)
         return after
+
+    def _note(self, log: Log) -> None:
+        """Append to the ledger.
+
+        Raises:
+            StoreUnavailableError: It cannot be written: nothing may run on what it does not name.
+        """
+        try:
+            self.ledger.note(log.decision_id, log.events)
+        except OSError as error:
+            msg = f"{log.decision_id} was changed, and its ledger cannot be written: {error}"
+            raise StoreUnavailableError(msg) from error
+
+    def _check_whole(self, log: Log) -> None:
+        try:
+            problem = self.ledger.problem(log.decision_id, log.events)
+        except OSError as error:
+            msg = f"the ledger of {log.decision_id} cannot be read: {error}"
+            raise StoreUnavailableError(msg) from error
+        if problem is not None:
+            logger.error("%s: %s", log.decision_id, problem)
+            raise DamagedDecisionError(log.decision_id)
 
     def _receipt(self, log: Log) -> dict[str, Any]:
         closed = log.state.closed

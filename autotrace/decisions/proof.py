@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Literal, Protocol, TypeAlias
 
 from autotrace.decisions import chain, machine
 from autotrace.decisions.book import DecisionBook, Log
@@ -12,6 +12,8 @@ from autotrace.errors import DecisionNotFoundError, DecisionStateError
 from autotrace.models import Receipt, Verification
 from autotrace.store import decisions as store
 from autotrace.store.times import utc
+
+_Rating: TypeAlias = Literal["valid", "unknown_key", "invalid", "none"]
 
 
 class Signer(Protocol):
@@ -32,6 +34,7 @@ class DecisionProof:
         book: Where they lie.
         signer: Returns what signs receipts.
         is_signed: Tells whether a signature is that of some data, given the public key.
+        trusted: Public keys of other machines whose receipts are accepted.
     """
 
     def __init__(
@@ -40,10 +43,12 @@ class DecisionProof:
         *,
         signer: Callable[[], Signer],
         is_signed: Callable[[str, dict[str, Any], str], bool],
+        trusted: Collection[str] = (),
     ) -> None:
         self._book = book
         self._signer = signer
         self._is_signed = is_signed
+        self._trusted = frozenset(trusted)
 
     def sign(self, log: Log) -> dict[str, Any]:
         """Make the receipt of how a decision has ended, as it is to be stored."""
@@ -61,12 +66,18 @@ class DecisionProof:
 
         Raises:
             DecisionNotFoundError: There is none with this id.
-            DecisionStateError: It has not ended.
+            DecisionStateError: It has not ended; or it has no receipt, and the ledger of this
+                machine does not name how it ended.
             StoreError: The store cannot be read.
         """
         log = self._book.read(decision_id)
         stored = self._stored_receipt(log)
         if stored is None:  # it was ended by a process that could not sign
+            data = _receipt_data(log)
+            ended = log.events[: data["events"]]
+            if not self._book.ledger.vouches(decision_id, ended):
+                reason = "its receipt is missing, and this machine has not recorded how it ended"
+                raise DecisionStateError(decision_id, log.state.status, "receipt", reason)
             stored = self.sign(log)
             closed = log.state.closed
             if closed is not None:
@@ -118,43 +129,78 @@ class DecisionProof:
         """
         with self._book.connection.reading() as collections:
             changes = store.read_logs(collections.log, [decision_id])[decision_id]
-        if not changes:
-            raise DecisionNotFoundError(decision_id, self._book.connection.name)
+        return self._checked(decision_id, changes, receipt, None)
+
+    def _checked(
+        self,
+        decision_id: str,
+        changes: list[list[chain.StoredEvent]],
+        receipt: Receipt | None,
+        receipts: Collection[str] | None,
+    ) -> Verification:
+        """Check what was read of a decision; `receipts` are the events that have one, if known."""
         events = [event for change in changes for event in change]
+        gap = self._book.ledger.problem(decision_id, events)
+        if not changes and gap is None:
+            raise DecisionNotFoundError(decision_id, self._book.connection.name)
         bad = chain.check(decision_id, events)
-        if bad is not None:
+        if bad is not None or gap is not None:
             return Verification(
                 decision_id=decision_id,
                 ok=False,
                 events=len(events),
-                first_bad_event=bad.event_id,
-                problem=bad.problem,
+                first_bad_event=None if bad is None else bad.event_id,
+                problem=gap if bad is None else bad.problem,
             )
         log = Log(decision_id, changes)
         claims = self._stored_receipt(log) if receipt is None else receipt.model_dump()
-        problem = None if claims is None else self._receipt_problem(log, claims)
+        problem, rating = self._rated(log, claims)
         return Verification(
             decision_id=decision_id,
-            ok=problem is None,
+            ok=problem is None and (problem := self._stray(log, receipts)) is None,
             events=len(events),
             erased_events=sum(event.erased for event in log.state.events),
             problem=problem,
-            receipt=self._rating(claims, problem),
+            receipt=rating,
         )
 
-    def _rating(
-        self, receipt: Mapping[str, Any] | None, problem: str | None
-    ) -> Literal["valid", "unknown_key", "invalid", "none"]:
+    def _rated(self, log: Log, receipt: Mapping[str, Any] | None) -> tuple[str | None, _Rating]:
+        """Return what is wrong with the receipt of a decision, and how to call it."""
         if receipt is None:
-            return "none"
+            missing = "it has ended, and its receipt is missing" if log.state.closed else None
+            return missing, "none"
+        problem = self._receipt_problem(log, receipt)
         if problem is not None:
-            return "invalid"
-        return "valid" if receipt["key_id"] == self._signer().key_id else "unknown_key"
+            return problem, "invalid"
+        if self._trusted_key(receipt) is None:
+            unknown = (
+                f"its receipt is signed with the key {receipt['public_key']!r}, which is not "
+                "this store's; the setting receipt_keys names the keys of other machines"
+            )
+            return unknown, "unknown_key"
+        return None, "valid"
+
+    def _trusted_key(self, receipt: Mapping[str, Any]) -> str | None:
+        own, public_key = self._signer(), receipt["public_key"]
+        if receipt["key_id"] == own.key_id:
+            return own.public_key
+        return public_key if public_key in self._trusted else None
+
+    def _stray(self, log: Log, receipts: Collection[str] | None) -> str | None:
+        """Return what is wrong if there is a receipt of an event that is not there."""
+        closed = log.state.closed
+        if receipts is None:
+            if closed is not None:
+                return None  # its own receipt was checked: no scan of the store for others
+            with self._book.connection.reading() as collections:
+                receipts = store.receipts(collections.log).get(log.decision_id, ())
+        own = None if closed is None else closed.event_id
+        stray = [event_id for event_id in receipts if event_id != own]
+        return f"there is a receipt of the event {stray[0]}, which is gone" if stray else None
 
     def _receipt_problem(self, log: Log, receipt: Mapping[str, Any]) -> str | None:
         data: dict[str, Any] = receipt["receipt_data"]
-        own = self._signer()
-        public_key = own.public_key if receipt["key_id"] == own.key_id else receipt["public_key"]
+        public_key = self._trusted_key(receipt) or receipt["public_key"]
         if not self._is_signed(public_key, data, receipt["signature"]):
             return "the receipt's signature is not that of its data"
         if log.state.closed is None:
@@ -164,16 +210,19 @@ class DecisionProof:
         return f"the receipt says another {', '.join(wrong)}" if wrong else None
 
     def check_all(self) -> Iterator[Verification]:
-        """Check every decision of which anything is left.
+        """Check every decision of which anything is left, or which the ledger names.
 
         Raises:
             StoreError: The store cannot be read.
         """
         with self._book.connection.reading() as collections:
-            decision_ids = store.logged(collections.log)
-        for decision_id in decision_ids:
+            receipts = store.receipts(collections.log)
+            known = [*store.logged(collections.log), *receipts, *self._book.ledger.decision_ids()]
+        for decision_id in dict.fromkeys(known):
+            with self._book.connection.reading() as collections:
+                changes = store.read_logs(collections.log, [decision_id])[decision_id]
             try:
-                yield self.check(decision_id)
+                yield self._checked(decision_id, changes, None, receipts.get(decision_id, ()))
             except DecisionNotFoundError:
                 yield Verification(
                     decision_id=decision_id, ok=False, events=0, problem="its first events are gone"

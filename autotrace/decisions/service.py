@@ -431,6 +431,7 @@ class DecisionService:
             lambda state: machine.resolve(
                 state, granted=granted, approver=name, rationale=why, head=head
             ),
+            whole=granted,
         )
         return self._view(log)
 
@@ -463,6 +464,7 @@ class DecisionService:
             lambda state: machine.claim(
                 state, tool_name=tool_name, arguments_sha256=arguments_sha256
             ),
+            whole=True,
         )
         return self._view(log)
 

@@ -10,6 +10,7 @@ from autotrace.decisions import policies
 from autotrace.decisions.book import DecisionBook, Log, Recording
 from autotrace.decisions.current import Deciding
 from autotrace.decisions.delivery import Deliveries
+from autotrace.decisions.ledger import Ledger
 from autotrace.decisions.library import DecisionLibrary
 from autotrace.decisions.proof import DecisionProof
 from autotrace.decisions.receipts import Signer, verify_signature
@@ -59,9 +60,13 @@ def make_deciding(
         sender = route_named(name, settings)
         return None if sender is None else functools.partial(deliveries.deliver, sender)
 
-    book = DecisionBook(connection, recording, sign=sign)
+    # Beside the key that signs: a client of Chroma reaches neither.
+    ledger = Ledger(settings.receipt_key_path.with_name("ledger"))
+    book = DecisionBook(connection, recording, ledger=ledger, sign=sign)
     library = DecisionLibrary(book, embed=embed)
-    proof = DecisionProof(book, signer=signer, is_signed=verify_signature)
+    proof = DecisionProof(
+        book, signer=signer, is_signed=verify_signature, trusted=settings.receipt_keys
+    )
     service = DecisionService(
         book, evaluate=policies.evaluate, route=route, enforce_modes=settings.enforce_modes
     )

@@ -52,6 +52,7 @@ HIDING_KEY_ID: Final = "key/hidden"
 _FIRST_LOOK: Final = 8
 _PAGE: Final = 5_000
 _WAITING: Final = "waiting"
+_RECEIPT: Final = "receipt"
 _PREFIX: Final = "autotrace-decision-"
 
 
@@ -172,6 +173,20 @@ def logged(log: Collection) -> list[str]:
     return list(found)
 
 
+def receipts(log: Collection) -> dict[str, set[str]]:
+    """Return the ids of the events that receipts are of, by decision."""
+    found: dict[str, set[str]] = {}
+    seen = 0
+    while ids := log.get(limit=_PAGE, offset=seen, include=[])["ids"]:
+        seen += len(ids)
+        for record_id in ids:
+            kind, _, rest = record_id.partition("/")
+            if kind == _RECEIPT:
+                decision_id, _, event_id = rest.partition("/")
+                found.setdefault(decision_id, set()).add(event_id)
+    return found
+
+
 def append(
     collections: DecisionCollections,
     decision_id: str,
@@ -240,7 +255,7 @@ def superseded_id(decision_id: str) -> str:
 
 def receipt_id(decision_id: str, event_id: str) -> str:
     """Return the record id of the receipt of an end."""
-    return f"receipt/{decision_id}/{event_id}"
+    return f"{_RECEIPT}/{decision_id}/{event_id}"
 
 
 def put(log: Collection, record_id: str, document: Any, *, over: bool = False) -> None:

@@ -1,0 +1,97 @@
+"""The ledger: count and head of every decision that this machine wrote, outside of Chroma.
+
+An event cannot be taken back from a chain without a trace in the ledger: the log must still hold
+what the ledger names. The ledger is a folder beside the key that signs receipts (docs/decisions.md,
+Proof), of 256 append-only files; a decision belongs to the file that a hash of its id names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from autotrace.decisions.chain import StoredEvent
+from autotrace.store.folder import private_directory
+
+_HASH_DIGITS: Final = 64
+
+
+class Ledger:
+    """Appends and reads counts and heads. Any thread and process may use it.
+
+    Args:
+        folder: Where the files are; made at the first append.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def note(self, decision_id: str, events: Sequence[StoredEvent]) -> None:
+        """Append the count and the head of a decision.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        private_directory(self._folder)
+        # A line that a crash cut short ends at the next line feed, and is left out by readers.
+        line = f"\n{decision_id} {len(events)} {events[-1]['hash']}\n"
+        path = self._path(decision_id)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+    def problem(self, decision_id: str, events: Sequence[StoredEvent]) -> str | None:
+        """Return what the log of a decision lacks of what the ledger names; None if nothing.
+
+        Raises:
+            OSError: The ledger cannot be read.
+        """
+        for count, head in self._of(decision_id):
+            if len(events) < count:
+                return (
+                    f"its end was cut off: the ledger names {count} events, and there are "
+                    f"{len(events)}"
+                )
+            if events[count - 1].get("hash") != head:
+                return f"it was written again: the ledger names another head of {count} events"
+        return None
+
+    def vouches(self, decision_id: str, events: Sequence[StoredEvent]) -> bool:
+        """Return whether the ledger names exactly this count and head.
+
+        Raises:
+            OSError: The ledger cannot be read.
+        """
+        return (len(events), events[-1]["hash"]) in self._of(decision_id)
+
+    def decision_ids(self) -> list[str]:
+        """Return the id of every decision in the ledger.
+
+        Raises:
+            OSError: The ledger cannot be read.
+        """
+        paths = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
+        return list(dict.fromkeys(name for path in paths for name, _, _ in _lines(path)))
+
+    def _of(self, decision_id: str) -> list[tuple[int, str]]:
+        path = self._path(decision_id)
+        return [(count, head) for name, count, head in _lines(path) if name == decision_id]
+
+    def _path(self, decision_id: str) -> Path:
+        return self._folder / hashlib.blake2b(decision_id.encode(), digest_size=1).hexdigest()
+
+
+def _lines(path: Path) -> Iterator[tuple[str, int, str]]:
+    try:
+        text = path.read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return
+    for line in text.splitlines():
+        fields = line.split(" ")
+        if len(fields) == 3 and fields[1].isdecimal() and len(fields[2]) == _HASH_DIGITS:
+            yield fields[0], int(fields[1]), fields[2]

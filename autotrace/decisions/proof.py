@@ -263,6 +263,7 @@ class DecisionProof:
         }
         if changed:
             with self._book.connection.writing() as collections:
+                self._book.connection.purge_later()
                 store.replace(collections, decision_id, changed)
 
 

@@ -12,7 +12,9 @@ from autotrace.doctor.check import Check, guarded
 from autotrace.doctor.contents import check_contents
 from autotrace.doctor.decisions import check_decisions
 from autotrace.doctor.locks import lock_holder
+from autotrace.doctor.purging import purge_erased
 from autotrace.errors import StoreVersionError
+from autotrace.export.counters import Counters
 from autotrace.export.exporter import open_connection
 from autotrace.export.spool import processes_in
 from autotrace.settings import Settings
@@ -57,6 +59,8 @@ def diagnose(settings: Settings, embedder: Any = None) -> Iterator[Check]:
     yield guarded("spool", lambda: surroundings.check_spool(settings))
     yield guarded("cursor", lambda: surroundings.check_cursor(spool))
     yield guarded("set aside", lambda: surroundings.check_set_aside(settings))
+    # Before the store is opened: nobody must have it open in this process.
+    yield guarded("erased content", lambda: purge_erased(settings, Counters().add))
     yield from check_store(settings, usable)
 
 

@@ -49,9 +49,11 @@ class DecisionIndex:
             StoreError: Their store, or the embedder, does not answer; update them again.
         """
         for ids in groups(decision_ids, _AT_ONCE):
-            vectors = self._vectors(ids)
+            vectors, erased = self._vectors(ids)
             if vectors:
                 with self._connection.writing() as collections:
+                    if erased:
+                        self._connection.purge_later(vectors=True)
                     store.put_search(collections, vectors)
 
     def rebuild(self) -> int:
@@ -68,7 +70,9 @@ class DecisionIndex:
         self._connection.drop_broken_indexes()
         with self._connection.reading() as collections:
             logged = store.logged(collections.log)
-        vectors = {i: v for ids in groups(logged, _AT_ONCE) for i, v in self._vectors(ids).items()}
+        vectors = {
+            i: v for ids in groups(logged, _AT_ONCE) for i, v in self._vectors(ids)[0].items()
+        }
         with self._connection.writing() as collections:
             space = self._embedder.space
             emptied = repair.begin_decisions(collections, self._connection.name, space)
@@ -77,11 +81,14 @@ class DecisionIndex:
             repair.finish_decisions(emptied, space)
         return len(vectors)
 
-    def _vectors(self, decision_ids: Sequence[str]) -> dict[str, Any]:
+    def _vectors(self, decision_ids: Sequence[str]) -> tuple[dict[str, Any], bool]:
+        """Return the vectors of decisions, and whether one of them was erased."""
         # Not needed before anything is decided, so not loaded.
+        from autotrace.decisions.machine import CONTENT_ERASED
         from autotrace.decisions.views import text_of
 
         texts: dict[str, str] = {}
+        erased = False
         for decision_id, changes in self._read(decision_ids).items():
             events = [event for change in changes for event in change]
             try:
@@ -89,12 +96,13 @@ class DecisionIndex:
             except (KeyError, TypeError, AttributeError):  # damaged: `decisions verify` says how
                 self._count("unindexed_decisions")
                 continue
+            erased = erased or any(event["type"] == CONTENT_ERASED for event in events)
             if text:
                 texts[decision_id] = text
         vectors = TextVectors(self._embedder, lambda: self._count("unindexed_decisions"))
         vectors.add(texts.values())
         keys = {decision_id: vectors.key(text) for decision_id, text in texts.items()}
-        return {i: vectors.by_key[key] for i, key in keys.items() if key is not None}
+        return {i: vectors.by_key[key] for i, key in keys.items() if key is not None}, erased
 
     def _read(self, decision_ids: Sequence[str]) -> dict[str, list[list[Any]]]:
         try:

@@ -84,6 +84,7 @@ def erase_trace(
     # Here, since to look for the last call that is left may mean to read the whole log.
     connection.read(lambda collections: erasure.prepare(collections, embedder))
     with connection.writing() as collections:
+        connection.purge_later()
         erasure.begin(collections, embedder)
         keep_name(collections, place)
         finish(collections, place.share.key, exclusive=connection.exclusive)

@@ -250,6 +250,7 @@ class Ingestor:
                     if states[trace].fresh:
                         projected[trace] = _projected(states[trace])
             sieve.check()
+            self._note_lost_content(states[trace] for trace in pending)
             self.wrote = self.wrote or bool(written)
             schema.add(collections.log, written, collections.max_batch)
             if self._connection.exclusive or not written:
@@ -264,6 +265,13 @@ class Ingestor:
             msg = f"{len(pending)} traces of {self._connection.name} are contended; trying later"
             raise StoreUnavailableError(msg)
         return states, projected
+
+    def _note_lost_content(self, states: Iterable[TraceState]) -> None:
+        """Have content of deleted traces purged that is not stored: it is still in the spool."""
+        for state in states:
+            if state.lost_content:
+                state.lost_content = False
+                self._connection.purge_later()
 
     def _settle(
         self,
@@ -280,6 +288,7 @@ class Ingestor:
         settled: list[str] = []
         for trace, state in list(states.items()):
             if state.holds_erased():
+                self._connection.purge_later()
                 settle(collections, trace, exclusive=self._connection.exclusive)
                 self._states.pop(trace)
                 states |= self._load(collections, [trace], writer, batch)
@@ -334,6 +343,7 @@ class Ingestor:
         found = read_parts(collections.log, unknown)
         for trace, parts in found.items():
             if any("undo" in part for part in parts):  # a deletion was cut short
+                self._connection.purge_later()
                 finish(collections, trace, exclusive=self._connection.exclusive)
                 found[trace] = read_parts(collections.log, [trace])[trace]
             state = TraceState()

@@ -116,6 +116,7 @@ def rebuild(
         with no_drainer(spool, lock_timeout_s):
             connection.drop_broken_indexes()
             with connection.writing() as collections:
+                connection.purge_later()
                 rebuilt = _Rebuild(connection, embedder, spool, progress).run(collections)
             number = 0 if decisions is None else decisions.rebuild()
             return rebuilt._replace(decisions=number)

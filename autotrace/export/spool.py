@@ -344,7 +344,7 @@ def read_chunk(path: Path, offset: int, *, max_bytes: int, complete: bool) -> Ch
                     chunk.bad_lines.append(line[:4096])
                 break
             chunk.end_offset += len(line)
-            if line == b"\n":
+            if line.isspace():  # purged, or what closes a line that was cut short
                 continue
             record = decode_line(line[:-1])
             if record is None:

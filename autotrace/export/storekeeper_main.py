@@ -27,6 +27,7 @@ from autotrace.export.counters import Counters
 from autotrace.export.drain import LARGE_BATCHES, BatchLimits, Drainer, asked_to_give_way_ns
 from autotrace.export.exporter import choose_embedding, open_connection, open_decision_index
 from autotrace.export.ingest import Ingestor
+from autotrace.export.purge import IDLE_LIMITS, Purger
 from autotrace.export.storekeeper import (
     DONE,
     FLUSH_FILE,
@@ -48,6 +49,10 @@ _OFTEN_FOR_S: Final = 2.0
 _BUSY_UNTIL_S: Final = 1.0
 """For so long after a batch the next is looked for more often."""
 _ORPHANED_FOR_S: Final = 0.5
+_PURGE_IDLE_S: Final = 5.0
+_PURGE_EVERY_S: Final = 60.0
+_PURGE_REST: Final = 20
+"""A purge is not done again before so many times the time that it took."""
 _HUNG_AFTER_S: Final = 240
 """Far longer than one write, of a machine however busy, takes."""
 _NICENESS: Final = 10
@@ -86,7 +91,8 @@ def _store(order: dict[str, Any], say: Callable[[bytes], None]) -> None:
     embedder = embedding.embedder
     decisions = open_decision_index(settings, embedder, counters.add, embedding.space)
     ingestor = Ingestor(connection, embedder, counters.add, decisions)
-    loop = _Loop(Drainer(spool, ingestor, counters.add), counters, settings, say)
+    purger = Purger(settings, connection, counters.add)
+    loop = _Loop(Drainer(spool, ingestor, counters.add), purger, counters, settings, say)
     if not _acquire(loop.drainer):
         return
     counters.tell()
@@ -158,12 +164,15 @@ class _Loop(StoreLoop):
     def __init__(
         self,
         drainer: Drainer,
+        purger: Purger,
         counters: _ToldCounters,
         settings: Settings,
         say: Callable[[bytes], None],
     ) -> None:
         super().__init__(drainer, counters, settings.store, _LINGER_S)
         self._say = say
+        self._purger = purger
+        self._purge_at_s = -math.inf
         self._began_ns = time.time_ns()
         self._told = counters
         self._spool = settings.spool_path
@@ -228,12 +237,29 @@ class _Loop(StoreLoop):
 
     @override
     def look_again(self) -> None:
+        self._purge_if_idle()
         is_busy = time.monotonic() - self._worked_at_s < _BUSY_UNTIL_S
         wait_s = _POLL_S if is_busy else _IDLE_POLL_S
         if self._orphaned_at_s is None:
             self._wait_until_asked(wait_s)
         else:
             self._stop.wait(wait_s)
+
+    def _purge_if_idle(self) -> None:
+        """Purge what was erased, if that is due and nobody has recorded for a while."""
+        now_s = time.monotonic()
+        if now_s - self._worked_at_s < _PURGE_IDLE_S or now_s < self._purge_at_s:
+            return
+        if self._orphaned_at_s is not None or not self.drainer.active:
+            return
+        try:
+            if self._purger.due():
+                self._purger.purge(IDLE_LIMITS)
+        except Exception as error:  # noqa: BLE001 - it is due until it is done, and tried again
+            self.counters.add("purge_failures")
+            self.counters.note("purge", f"erased content was not purged yet: {error}", error)
+        took_s = time.monotonic() - now_s
+        self._purge_at_s = now_s + max(_PURGE_EVERY_S, took_s * _PURGE_REST)
 
     @override
     def pause(self, seconds: float) -> None:

@@ -23,6 +23,8 @@ class TraceState:
     keys: set[str] = field(default_factory=set[str])
     erased: bool = False
     """Whether a trace in it was deleted."""
+    lost_content: bool = False
+    """Whether content of a deleted trace was left out of what is stored."""
     fresh: list[SpanRecord] = field(default_factory=list[SpanRecord])
     """Those of `records` that belong to the batch being stored."""
 
@@ -85,7 +87,9 @@ def _without_erased(state: TraceState, records: list[SpanRecord]) -> list[SpanRe
     if not state.erased:
         return records
     tree = Tree([*state.records, *records])
-    return [without_erased(record, tree) for record in records]
+    kept = [without_erased(record, tree) for record in records]
+    state.lost_content = state.lost_content or kept != records
+    return kept
 
 
 def new_parts(

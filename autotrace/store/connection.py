@@ -7,11 +7,12 @@ server (server.py) needs none of them.
 from __future__ import annotations
 
 import contextlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Final, Generic, NamedTuple
 
 from typing_extensions import TypeVar
 
@@ -44,6 +45,16 @@ class ServerOptions:
             database=settings.chroma_database,
             timeout_s=settings.chroma_timeout_ms / 1000,
         )
+
+
+class PurgeLimits(NamedTuple):
+    """How large a store may be to be purged; it cannot be written meanwhile."""
+
+    vectors: float
+    bytes: float
+
+
+UNLIMITED: Final = PurgeLimits(math.inf, math.inf)
 
 
 class Connection(ABC, Generic[C]):
@@ -120,6 +131,30 @@ class Connection(ABC, Generic[C]):
 
         The log's own index holds nothing; the others are made anew from the log.
         """
+
+    def purge_later(self, *, vectors: bool = False) -> None:
+        """Say that what is replaced or deleted now must leave the files, too; while writing.
+
+        Args:
+            vectors: Whether vectors are deleted or replaced.
+        """
+        del vectors
+
+    def purge_due(self) -> frozenset[str]:
+        """Return what is to be purged; nothing where the files are out of reach (a server)."""
+        return frozenset()
+
+    def purge(self, limits: PurgeLimits = UNLIMITED) -> frozenset[str]:
+        """Rid the files of what was replaced or deleted; return what is left.
+
+        Args:
+            limits: How large the store may be; a larger one is left for a later purge.
+
+        Raises:
+            StoreUnavailableError: The files cannot be purged now; purge again.
+        """
+        del limits
+        return frozenset()
 
     @abstractmethod
     def close(self) -> None:

@@ -35,7 +35,8 @@ from typing_extensions import override
 
 from autotrace.errors import StoreError, StoreUnavailableError
 from autotrace.folders import why_not_trusted
-from autotrace.store.connection import C, Connection, Opener
+from autotrace.store import purge
+from autotrace.store.connection import UNLIMITED, C, Connection, Opener, PurgeLimits
 from autotrace.store.failures import is_failure_of_chroma
 from autotrace.store.folder import private_directory
 from autotrace.store.forked import hangs_here, will_open
@@ -261,6 +262,55 @@ class EmbeddedConnection(Connection[C]):
     def catch_up(self) -> None:
         self._opened_at_s = -math.inf
 
+    @override
+    def purge_later(self, *, vectors: bool = False) -> None:
+        known = purge.marks_in(self.path)
+        wanted = known | {purge.ROWS} | ({purge.VECTORS} if vectors else set[str]())
+        if wanted != known:
+            try:
+                purge.set_marks(self.path, wanted)
+            except OSError as error:
+                msg = f"the store {self.name} cannot be written: {error}"
+                raise StoreUnavailableError(msg) from error
+
+    @override
+    def purge_due(self) -> frozenset[str]:
+        return purge.marks_in(self.path)
+
+    @override
+    def purge(self, limits: PurgeLimits = UNLIMITED) -> frozenset[str]:
+        if not self.purge_due():
+            return frozenset()
+        self._after_fork()
+        if hangs_here():
+            msg = f"a forked process cannot purge {self.name}: run `autotrace doctor`"
+            raise StoreUnavailableError(msg)
+        with self._locked(), self._lease.change():
+            self._close_client()
+            try:
+                due = self.purge_due()
+                left = purge.purge(self.path / CHROMA_DIRECTORY, due, limits, self._opened_apart)
+                if left != due:
+                    # Views that are open were loaded before.
+                    self._write_mark(self.generation(), "")
+                    Journal.delete_all(self.path)
+                    purge.set_marks(self.path, left)
+                return left
+            except Exception as error:
+                if not (isinstance(error, OSError) or is_failure_of_chroma(error)):
+                    raise
+                msg = f"{self.name} cannot be purged: {error}; run `autotrace doctor`"
+                raise StoreUnavailableError(msg) from error
+
+    @contextlib.contextmanager
+    def _opened_apart(self) -> Generator[C]:
+        """Open a client for a purge alone, whichever embedding space the store holds."""
+        self._client = open_client(str(self.path / CHROMA_DIRECTORY))
+        try:
+            yield self._opener(self._client, self.name, None)
+        finally:
+            self._close_client()
+
     def _advance(self, view: View[C]) -> None:
         self._seen = self._write_mark(self._seen, view.journal.epoch)
 
@@ -302,7 +352,8 @@ class EmbeddedConnection(Connection[C]):
             self._close_client()
             msg = f"the Chroma database of {self.name} cannot be opened: {error}"
             raise StoreUnavailableError(msg) from error
-        self._view = View(opened, Journal(self.path, _epoch_of(current)))
+        journal = Journal(self.path, _epoch_of(current))
+        self._view = View(opened, journal, lambda: self.purge_later(vectors=True))
         self._seen = current
         self._opened_at_s = time.monotonic()
         return self._view

@@ -167,6 +167,12 @@ class Journal:
         with self._lock, self._writing():
             self._begin(0)
 
+    @staticmethod
+    def delete_all(folder: Path) -> None:
+        """Delete the files of all epochs: no mark names one any more. The lock must be held."""
+        for path in folder.glob(f"{_PREFIX}*"):
+            path.unlink(missing_ok=True)
+
     def end(self) -> None:
         """End the epoch: what is written now is not in the file."""
         with self._lock:

@@ -8,7 +8,7 @@ one by one, as the journal has it (journal.py), and the nearest of both are its 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 
@@ -40,9 +40,13 @@ class FreshCollection:
         inner: Chroma's collection.
         letter: Stands for it in the journal.
         journal: Where what is stored is written down.
+        on_delete: Called before vectors are deleted.
     """
 
-    def __init__(self, inner: Collection, letter: str, journal: Journal) -> None:
+    def __init__(
+        self, inner: Collection, letter: str, journal: Journal, on_delete: Callable[[], None]
+    ) -> None:
+        self._on_delete = on_delete
         self._inner = inner
         self._letter = letter
         self._journal = journal
@@ -96,6 +100,7 @@ class FreshCollection:
 
     def delete(self, ids: list[str]) -> Any:
         """Delete records, the journal's too. Others must load the index anew."""
+        self._on_delete()
         self._journal.renew()
         return self._inner.delete(ids)
 
@@ -195,12 +200,13 @@ class View(Generic[C]):
     Args:
         collections: As Chroma gives them: a dataclass.
         journal: Of the epoch in which the client was opened.
+        on_delete: Called before vectors are deleted.
     """
 
-    def __init__(self, collections: C, journal: Journal) -> None:
+    def __init__(self, collections: C, journal: Journal, on_delete: Callable[[], None]) -> None:
         self.journal = journal
         searched = {
-            name: FreshCollection(getattr(collections, name), letter, journal)
+            name: FreshCollection(getattr(collections, name), letter, journal, on_delete)
             for name, letter in collections.indexes.items()
         }
         self.collections: C = replace(cast("Any", collections), **searched)

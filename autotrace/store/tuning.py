@@ -56,11 +56,12 @@ class Tuner:
             return False
         for collection, wanted in zip(lookups, self._between, strict=True):
             if wanted > PERSIST_AFTER:
-                _persist_after(collection, wanted)
+                persist_after(collection, wanted)
         return bool(before)
 
 
-def _persist_after(collection: Collection, number: int) -> None:
+def persist_after(collection: Collection, number: int) -> None:
+    """Set after how many records Chroma persists a collection, from when it is opened next."""
     try:
         collection.modify(configuration={"hnsw": {"sync_threshold": number}})
     except ValueError as error:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from autotrace.errors import InvalidArgumentError
 from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord
-from autotrace.export.roles import call_of, role_of
+from autotrace.export.roles import call_of
+from autotrace.export.shares import Share
 from autotrace.store import stats, tool_names
 from autotrace.store.counting import Recount
 from autotrace.store.stats import Counters, read_page, read_totals, write_counters
@@ -34,7 +35,11 @@ def few_names() -> Any:
 
 def called(number: int, tool: str, sender: str = "", parent: int | None = None) -> SpanRecord:
     record: Any = tool_record(number, parent, number, number + 1, tool)
-    return record | ({"sender": {"agent": sender}} if sender else {})
+    return record | sent_by(sender) if sender else record
+
+
+def sent_by(agent: str) -> Any:
+    return {"sender": {"key": agent, "agent": agent}, "owner": agent}
 
 
 def counted(store: Store) -> dict[str, int]:
@@ -73,8 +78,7 @@ def test_every_call_is_counted_once_by_name_or_among_the_others(
         assert named_before <= named
         named_before = named
 
-    recorded = [r for r in store.records() if role_of(r) == "tool"]
-    truth = Counter(call_of(r).tool_name for r in recorded)
+    truth = Counter(tool for batch in [*batches, before, [("first", "")]] for tool, _ in batch)
     found = counted(store)
     assert sum(found.values()) == sum(truth.values())
     since = {
@@ -107,11 +111,12 @@ def test_a_rebuild_keeps_the_names_and_gives_each_all_of_its_calls(calls: Any, l
 def test_what_is_deleted_leaves_the_place_where_it_was_counted() -> None:
     store = Store(exclusive=True)
     store.record([called(10 + n, f"ann-{n}", "ann") for n in range(4)])  # two names, two others
-    store.record([task_record(50, None, 50, 60), called(51, "ann-3", "ann", parent=50)])
+    mine: Any = task_record(50, None, 50, 60) | sent_by("ann")
+    store.record([mine, called(51, "ann-3", "ann", parent=50)])
     store.record([called(70, "ann-3", "bob")])  # now it has a name
     assert counted(store) == {"ann-0": 1, "ann-1": 1, "ann-3": 1, OTHER_TOOLS: 3}
 
-    store.delete(f"trace-{OTEL_TRACE}-{50:016x}")
+    store.delete(Share(OTEL_TRACE, "ann").trace_id(f"{50:016x}"))
 
     assert counted(store) == {"ann-0": 1, "ann-1": 1, "ann-3": 1, OTHER_TOOLS: 2}
 

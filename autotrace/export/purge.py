@@ -42,6 +42,7 @@ from autotrace.store.connection import UNLIMITED, Connection, PurgeLimits, Serve
 from autotrace.store.decisions import DecisionCollections, connect_decisions
 from autotrace.store.log import read_parts
 from autotrace.store.open_traces import open_traces
+from autotrace.store.purge import VECTORS
 from autotrace.store.schema import groups
 
 IDLE_LIMITS: Final = PurgeLimits(vectors=2_000, bytes=256 * 1024 * 1024)
@@ -86,12 +87,19 @@ class Purger:
             StoreError: The store cannot be read, or purged now.
             OSError: A file of the spool cannot be written.
         """
-        traces, decisions = self._connections()
-        if traces.purge_due():
-            self._purge_spool()
-            self._purge_registry()
-        left = _persistently(lambda: traces.purge(limits))
-        return not left | _persistently(lambda: decisions.purge(limits))
+        due = frozenset[str]().union(*(each.purge_due() for each in self._connections()))
+        if not due:
+            return True
+        if limits != UNLIMITED and due == {VECTORS}:
+            return False  # left before, as there were too many
+        self._purge_spool()
+        self._purge_registry()
+        left = frozenset[str]()
+        # Both, as index files have free places with what the process had in memory; the one that
+        # is marked last, so that a purge that is killed is done again.
+        for connection in sorted(self._connections(), key=lambda each: bool(each.purge_due())):
+            left |= _persistently(lambda each=connection: each.purge(limits, also=True))
+        return not left
 
     def _purge_spool(self) -> None:
         spool = self._settings.spool_path

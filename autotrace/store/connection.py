@@ -144,16 +144,17 @@ class Connection(ABC, Generic[C]):
         """Return what is to be purged; nothing where the files are out of reach (a server)."""
         return frozenset()
 
-    def purge(self, limits: PurgeLimits = UNLIMITED) -> frozenset[str]:
+    def purge(self, limits: PurgeLimits = UNLIMITED, *, also: bool = False) -> frozenset[str]:
         """Rid the files of what was replaced or deleted; return what is left.
 
         Args:
             limits: How large the store may be; a larger one is left for a later purge.
+            also: Whether to purge rows though none are due, for what the process had in memory.
 
         Raises:
             StoreUnavailableError: The files cannot be purged now; purge again.
         """
-        del limits
+        del limits, also
         return frozenset()
 
     @abstractmethod

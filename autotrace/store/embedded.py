@@ -278,8 +278,9 @@ class EmbeddedConnection(Connection[C]):
         return purge.marks_in(self.path)
 
     @override
-    def purge(self, limits: PurgeLimits = UNLIMITED) -> frozenset[str]:
-        if not self.purge_due():
+    def purge(self, limits: PurgeLimits = UNLIMITED, *, also: bool = False) -> frozenset[str]:
+        wanted = frozenset({purge.ROWS} if also else ())
+        if not (self.purge_due() | wanted) or not (self.path / CHROMA_DIRECTORY).is_dir():
             return frozenset()
         self._after_fork()
         if hangs_here():
@@ -288,7 +289,7 @@ class EmbeddedConnection(Connection[C]):
         with self._locked(), self._lease.change():
             self._close_client()
             try:
-                due = self.purge_due()
+                due = self.purge_due() | wanted
                 left = purge.purge(self.path / CHROMA_DIRECTORY, due, limits, self._opened_apart)
                 if left != due:
                     # Views that are open were loaded before.

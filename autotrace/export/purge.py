@@ -90,7 +90,7 @@ class Purger:
         due = frozenset[str]().union(*(each.purge_due() for each in self._connections()))
         if not due:
             return True
-        if limits != UNLIMITED and due == {VECTORS}:
+        if limits != UNLIMITED and due == frozenset({VECTORS}):
             return False  # left before, as there were too many
         self._purge_spool()
         self._purge_registry()

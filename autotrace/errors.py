@@ -7,6 +7,7 @@ Recording never raises into user code; these come from asking: configuring, read
     * InvalidArgumentError (also a ValueError)
     * TraceNotFoundError (also a LookupError)
     * StepNotFoundError (also a LookupError)
+    * ToolNotFoundError (also a LookupError)
     * TraceStateError
     * DecisionNotFoundError (also a LookupError)
     * DecisionStateError
@@ -101,6 +102,16 @@ class StepNotFoundError(AutotraceError, LookupError):
     def __init__(self, step_id: str, trace_id: str) -> None:
         self.step_id = step_id
         super().__init__(f"no step {step_id!r} in {trace_id}")
+
+
+class ToolNotFoundError(AutotraceError, LookupError):
+    """The statistics hold no tool with this name."""
+
+    def __init__(self, tool_name: str) -> None:
+        self.tool_name = tool_name
+        super().__init__(
+            f"no tool {tool_name!r} in the statistics: pass a tool_name that they list"
+        )
 
 
 class DecisionNotFoundError(AutotraceError, LookupError):

@@ -27,9 +27,7 @@ from autotrace.store.connection import Connection
 from autotrace.store.embedder import Embedder, text_key
 from autotrace.store.log import read_records
 from autotrace.store.schema import Collections
-from autotrace.store.stats import UnknownToolError
 from autotrace.store.timeline import Entry
-from autotrace.store.tool_names import bounded_name
 
 MAX_RECALL = 50
 MAX_PAGE = 1000
@@ -222,7 +220,8 @@ class Reader:
             after: Name of the last tool of the page before.
 
         Raises:
-            InvalidArgumentError: An argument has a value that is not allowed.
+            InvalidArgumentError: The limit is not allowed.
+            ToolNotFoundError: `after` is no tool that is counted by name.
             StoreError: The store cannot be read.
         """
         return self.tool_stats_page(limit=limit, after=after).tools
@@ -232,11 +231,7 @@ class Reader:
     ) -> ToolStatsPage:
         """Return the same page, with the statistics of all calls that come after it together."""
         _check_limit(limit, MAX_PAGE)
-        try:
-            return self._connection.read(lambda c: stats.read_page(c.state, limit, after))
-        except UnknownToolError:
-            allowed = "the tool_name of a tool in the statistics"
-            raise InvalidArgumentError("after", bounded_name(str(after)), allowed) from None
+        return self._connection.read(lambda c: stats.read_page(c.state, limit, after))
 
 
 def _check_limit(limit: Any, maximum: int) -> None:

@@ -334,13 +334,18 @@ def _named(characters: list[str]) -> str:
 
 
 def _check_distinct(agent: str, tenant: str, keys: list[Mapping[str, Any]]) -> None:
-    """Raise InvalidArgumentError if the name looks like that of another agent of the tenant."""
+    """Raise InvalidArgumentError if the name looks like that of another agent of the tenant.
+
+    Names that differ in case alone can be told apart, and count as one person all the same.
+    """
     for key in keys:
         other = key["agent"]
-        if key["tenant"] == tenant and other != agent and same_person(other, agent):
+        if key["tenant"] != tenant or other.casefold() == agent.casefold():
+            continue
+        if same_person(other, agent):
             allowed = (
                 f"a name that does not look like {other!r}, which has a key of this tenant; use "
-                "that name, or one that differs more than in case, accents or similar letters"
+                "that name, or one that differs in more than accents or similar letters"
             )
             raise InvalidArgumentError("agent", agent, allowed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
@@ -87,5 +88,7 @@ def _elements(speller: Speller, array: Any, path: str) -> list[Any]:
 
 
 def _number(speller: Speller, item: float, path: str) -> Any:
-    speller.spell(item, path)  # refuses what is not finite, and counts
+    speller.spell(item, path)  # refuses what is to be finite, and counts
+    if not math.isfinite(item):
+        return repr(item)
     return int(item) if item.is_integer() and 0 < abs(item) < 2**53 else (item or repr(item))

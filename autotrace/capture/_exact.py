@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from autotrace.capture import _known as known
 from autotrace.capture._introspect import attributes, kind_of, type_name
-from autotrace.capture._known import UnshowableError, check_finite
+from autotrace.capture._known import UnshowableError
 
 if TYPE_CHECKING:
     from autotrace.capture._faithful import Speller
@@ -28,8 +28,8 @@ _FACTORIES: Final = (bool, int, float, str, bytes, list, tuple, dict, set, froze
 
 
 def _complex(speller: Speller, value: complex, path: str) -> Any:
-    check_finite(value.real)
-    check_finite(value.imag)
+    speller.check(value.real)
+    speller.check(value.imag)
     if not speller.tagged:
         return repr(value)
     return speller.tag("complex", repr(value.real), imaginary=repr(value.imag))
@@ -92,7 +92,7 @@ def _duration(speller: Speller, value: datetime.timedelta, path: str) -> Any:
 
 
 def _decimal(speller: Speller, value: decimal.Decimal, path: str) -> Any:
-    check_finite(value)
+    speller.check(value)
     return speller.tag("decimal.Decimal", speller.text(str(value), path))
 
 

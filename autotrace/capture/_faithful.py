@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 import pathlib
 import re
 import sys
@@ -76,6 +77,7 @@ class Speller:
     Args:
         tagged: Whether types stand beside values; policies get values alone.
         hiding: What an approver does not see; None: everything is shown.
+        finite: Whether NaN and infinity are refused: no limit can be tested against them.
         lenient: Whether unknown objects are passed over, and only non-finite numbers refused.
         once: Whether each object is walked once only: for what is refused, and not for the JSON.
         max_chars: How much may be shown; None: any amount.
@@ -86,11 +88,13 @@ class Speller:
         *,
         tagged: bool = True,
         hiding: Hiding | None = None,
+        finite: bool = False,
         lenient: bool = False,
         once: bool = False,
         max_chars: int | None = MAX_CHARS,
     ) -> None:
         self.tagged = tagged
+        self._finite = finite
         self._hiding = hiding
         self._lenient = lenient
         self._room = self._limit = max_chars
@@ -214,9 +218,15 @@ class Speller:
         return self.tag("int", str(value))
 
     def _float(self, value: float) -> Any:
-        check_finite(value)
-        # JSON has one number: 1.0 would be 1, and -0.0 would be 0.
-        return self.tag("float", repr(value)) if self.tagged and value.is_integer() else value
+        self.check(value)
+        # JSON has one number, 1.0 would be 1 and -0.0 would be 0; and it has no NaN or infinity.
+        is_number = math.isfinite(value) and not value.is_integer()
+        return value if is_number or not self.tagged else self.tag("float", repr(value))
+
+    def check(self, value: Any) -> None:
+        """Raise NonFiniteError if a float or Decimal is not finite and has to be."""
+        if self._finite:
+            check_finite(value)
 
     # --- containers
 

@@ -165,9 +165,12 @@ class Passage:
         """
         requirement = self._gate.requirement
         if requirement.tests:
-            from autotrace.capture.spelling import check_finite
+            from autotrace.capture.spelling import are_finite
 
-            check_finite(self._arguments)
+            if not are_finite(self._arguments):
+                # NaN passes every limit, so that a test of it says nothing: a person decides.
+                self._must_ask = True
+                return True
         self._must_ask = requirement.must_ask(self._arguments)
         return self._must_ask or bool(requirement.policies)
 

@@ -73,18 +73,24 @@ def plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     from autotrace.capture._faithful import MAX_INPUT_CHARS, Speller
 
-    return _each(arguments, Speller(tagged=False, max_chars=MAX_INPUT_CHARS))
+    return _each(arguments, Speller(tagged=False, finite=True, max_chars=MAX_INPUT_CHARS))
 
 
-def check_finite(arguments: Mapping[str, Any]) -> None:
-    """Pass arguments without NaN and infinity, which are neither above nor below a limit.
+def are_finite(arguments: Mapping[str, Any]) -> bool:
+    """Return whether arguments hold no NaN or infinity, which no limit can be tested against.
 
     Raises:
-        InvalidArgumentError: An argument is one, or holds one; names it.
+        InvalidArgumentError: Another thread changes an argument while it is read; names it.
     """
     from autotrace.capture._faithful import Speller
+    from autotrace.capture._known import NonFiniteError
 
-    _each(arguments, Speller(lenient=True, once=True, max_chars=None))
+    speller = Speller(finite=True, lenient=True, once=True, max_chars=None)
+    try:
+        _each(arguments, speller, passed=(NonFiniteError,))
+    except NonFiniteError:
+        return False
+    return True
 
 
 def is_showable(value: Any) -> bool:
@@ -101,13 +107,17 @@ def is_showable(value: Any) -> bool:
     return True
 
 
-def _each(arguments: Mapping[str, Any], speller: Speller) -> dict[str, Any]:
+def _each(
+    arguments: Mapping[str, Any], speller: Speller, passed: tuple[type[Exception], ...] = ()
+) -> dict[str, Any]:
     from autotrace.capture._known import NonFiniteError, UnshowableError
 
     shown: dict[str, Any] = {}
     for name, value in arguments.items():
         try:
             shown[name] = speller.place(value, name, name)
+        except passed:
+            raise
         except NonFiniteError as error:
             raise InvalidArgumentError(
                 name, _kind(value), f"made of finite numbers: {error}"

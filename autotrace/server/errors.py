@@ -28,6 +28,7 @@ from autotrace.errors import (
     PolicyNotFoundError,
     StepNotFoundError,
     StoreUnavailableError,
+    ToolNotFoundError,
     TraceNotFoundError,
     TraceStateError,
 )
@@ -61,6 +62,7 @@ _ANSWERS: Final[Mapping[type[AutotraceError], tuple[int, str]]] = {
     ApprovalRefused: (403, "approval_refused"),
     TraceNotFoundError: (404, "trace_not_found"),
     StepNotFoundError: (404, "step_not_found"),
+    ToolNotFoundError: (404, "tool_not_found"),
     DecisionNotFoundError: (404, "decision_not_found"),
     TraceStateError: (409, "trace_state"),
     DecisionStateError: (409, "decision_state"),

@@ -17,6 +17,7 @@ from autotrace.errors import (
     LimitExceededError,
     NotPermittedError,
     PolicyNotFoundError,
+    ToolNotFoundError,
     TraceNotFoundError,
 )
 from autotrace.server.errors import headers_of, message_of
@@ -45,6 +46,7 @@ _CODES: Final[Mapping[type[AutotraceError], int]] = {
     InvalidParameterError: INVALID_PARAMS,
     InvalidArgumentError: INVALID_PARAMS,
     PolicyNotFoundError: INVALID_PARAMS,
+    ToolNotFoundError: INVALID_PARAMS,
 }
 _DATA: Final[Mapping[type[AutotraceError], str]] = {
     DecisionNotFoundError: "Decision not found",

@@ -111,7 +111,7 @@ def recall(body: RecallBody, caller: Caller, here: Here) -> RecallAnswer:
 
 
 # Before the route of one trace, which would take this for an id.
-@router.get("/tool_stats", summary="How tools do", responses=_answers(examples.TOOL_STATS))
+@router.get("/tool_stats", summary="How tools do", responses=_answers(examples.TOOL_STATS, 404))
 def tool_stats(
     caller: Caller,
     here: Here,

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
+from autotrace.errors import ToolNotFoundError
 from autotrace.models import ToolStats, ToolStatsPage, ToolStatus
 from autotrace.store.schema import Collection, add, document_of, documents, upsert
 from autotrace.store.times import utc
@@ -255,10 +256,6 @@ def recount(calls: Iterable[Call]) -> list[ToolStats]:
     return _sorted(counters)
 
 
-class UnknownToolError(LookupError):
-    """A tool is not counted by name."""
-
-
 def read_page(
     state: Collection, limit: int | None = None, after: str | None = None
 ) -> ToolStatsPage:
@@ -270,7 +267,7 @@ def read_page(
         after: Name of the last tool of the page before.
 
     Raises:
-        UnknownToolError: `after` is not a tool that is counted by name.
+        ToolNotFoundError: `after` is not a tool that is counted by name.
     """
     counted = read_totals(state).by_tool()
     unnamed = counted.pop(OTHER_TOOLS, Counters(OTHER_TOOLS))
@@ -279,7 +276,7 @@ def read_page(
     if after is not None:
         names = [c.tool for c in ordered]
         if after not in names:
-            raise UnknownToolError(after)
+            raise ToolNotFoundError(bounded_name(after))
         start = names.index(after) + 1
     end = len(ordered) if limit is None else start + limit
     rest = Counters(OTHER_TOOLS)

@@ -225,7 +225,7 @@ def test_a_key_that_cannot_be_made_names_the_field(
     assert not (embedded.store_path / "keys").exists()
 
 
-@pytest.mark.parametrize("name", ["JOSÉ", "Jose", "J0sé", "José.", "\u0408\u043e\u0455\u0435"])
+@pytest.mark.parametrize("name", ["Jose", "J0sé", "José.", "\u0408\u043e\u0455\u0435"])
 def test_an_agent_that_looks_like_another_one_of_the_tenant_gets_no_key(
     embedded: Settings, open_ring: OpenRing, name: str
 ) -> None:

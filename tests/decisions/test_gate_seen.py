@@ -14,7 +14,7 @@ import rfc8785
 from autotrace import tool
 from autotrace.capture.approval import use_decision
 from autotrace.decisions.policies import policy
-from autotrace.errors import ApprovalRefused, InvalidArgumentError
+from autotrace.errors import ApprovalPending, ApprovalRefused, InvalidArgumentError
 from autotrace.models import ApprovalRequest
 from tests.decisions.agents import Agent, Ran, pending, refused
 
@@ -380,15 +380,28 @@ def test_a_number_that_passes_any_limit_runs_nothing(agent: Agent, ran: Ran, amo
     def limit(inputs: dict[str, Any]) -> Any:
         return "allow"
 
-    for decides in (lambda arguments: False, "limit", True):
+    @tool(requires_approval="limit", wait=False)
+    def pay(amount: Any) -> None:
+        ran.append(amount)
 
-        @tool(requires_approval=decides, wait=False)
-        def pay(amount: Any) -> None:
-            ran.append(amount)
-
-        with pytest.raises(InvalidArgumentError, match="amount="):
-            pay(amount)
+    with pytest.raises(InvalidArgumentError, match="amount="):
+        pay(amount)
     assert (ran, agent.decisions) == ([], [])
+
+
+@pytest.mark.parametrize("amount", [float("nan"), [float("inf")], {"a": complex("nan")}])
+def test_a_person_decides_where_a_test_cannot(agent: Agent, ran: Ran, amount: Any) -> None:
+    @tool(requires_approval=lambda arguments: False, wait=False)
+    def pay(amount: Any) -> None:
+        ran.append(amount)
+
+    with pytest.raises(ApprovalPending) as asked:
+        pay(amount)
+    assert ran == []
+
+    agent.approve(asked.value.decision_id)
+    pay(amount)
+    assert len(ran) == 1
 
 
 # --- policies

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotrace.errors import InvalidArgumentError
+from autotrace.errors import InvalidArgumentError, ToolNotFoundError
 from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord
 from autotrace.export.roles import call_of
@@ -147,7 +147,7 @@ def test_pages_and_what_comes_after_them_add_up_to_every_call() -> None:
     assert [page.others and page.others.call_count for page in pages] == [10, 7]
     assert pages[1].others is not None
     assert pages[1].others.tool_name == OTHER_TOOLS
-    with pytest.raises(InvalidArgumentError, match="after='e' is not allowed"):
+    with pytest.raises(ToolNotFoundError, match="no tool 'e'"):
         store.reader.tool_stats(after="e")
     with pytest.raises(InvalidArgumentError, match="limit"):
         store.reader.tool_stats(limit=0)

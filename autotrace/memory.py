@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from autotrace import semconv
 from autotrace.capture.recorder import make_recorder
 from autotrace.errors import StoreUnavailableError
+from autotrace.export.claims import Located
 from autotrace.export.collector import Collector
 from autotrace.export.counters import Counters
 from autotrace.export.erase import erase_trace
@@ -146,7 +147,9 @@ class Memory:
         """Return for how long nothing was stored while something waits; 0 if nothing waits."""
         return self.pipeline.behind_s()
 
-    def delete_trace(self, trace_id: str, timeout_s: float, *, asked_by: str | None = None) -> None:
+    def delete_trace(
+        self, trace_id: str, timeout_s: float, *, place: Located | None = None
+    ) -> None:
         """Delete a trace with all that was recorded in it, for good.
 
         What waits to be stored is stored first. What is recorded in the trace later, as its task
@@ -157,14 +160,14 @@ class Memory:
         Args:
             trace_id: The trace.
             timeout_s: How long to wait at most for what is to be stored first, in seconds.
-            asked_by: The agent of the key that asks; see `Reader.get_trace`.
+            place: Where its task lies; see `Reader.locate`. None: it is looked for.
 
         Raises:
             TraceNotFoundError: There is none with this id.
             StoreError: The store cannot be written; try again.
         """
         self.catch_up(timeout_s)
-        erase_trace(self.connection, self.embedding.embedder, trace_id, asked_by)
+        erase_trace(self.connection, self.embedding.embedder, trace_id, place)
 
     def flush(self, timeout_s: float) -> bool:
         """Bring what this process has recorded into the store, and to the collector if any.

@@ -101,6 +101,7 @@ def recording(
         note=counters.note,
         redact=redact,
     )
+    recorder.granting = None  # there is no store whose secret could sign
     before, current.recorder = current.recorder, recorder
     try:
         yield recorded

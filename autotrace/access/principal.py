@@ -21,6 +21,8 @@ Role = Literal["agent", "approver", "admin"]
 
 DEFAULT_TENANT: Final = "default"
 """The tenant whose memory is the store that the settings name."""
+LOCAL_KEY_ID: Final = "local"
+"""Stands for the user of this machine, who needs no key."""
 _TENANT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{2,62}")
 
 

@@ -4,7 +4,8 @@
 
 1. That of a program on this machine, whenever it was stored.
 2. That of the agent who asks, if its share holds a task of this span.
-3. Else that of the share that claimed the id first. Claims lie in the log and are never changed.
+3. Else that of the share that claimed the id first, its owner's before a guest's. Claims lie in the
+   log and are never changed.
 
 A task that has lost its claim is shown under the id that the store keeps it under (shares.py).
 """
@@ -18,7 +19,7 @@ from autotrace.export.roles import span_of
 from autotrace.export.shares import Share
 from autotrace.store import schema, traces
 from autotrace.store.schema import Collections
-from autotrace.store.traces import Summary
+from autotrace.store.traces import Origin, Summary
 
 _PREFIX: Final = "task/"
 """Of the record ids of claims: no name of a share begins with a letter beyond f."""
@@ -83,7 +84,10 @@ def locate(collections: Collections, trace_id: str, agent: str | None = None) ->
     claimed = schema.documents(collections.log, [record_id]).get(record_id)
     if claimed is None:
         return Located(Share(trace), span)
-    return Located(Share(trace, claimed["owner"]), claimed["span"])
+    share = Share(trace, claimed["owner"])
+    if claimed["span"] != span and traces.get_summaries(collections, [share.trace_id(span)]):
+        return Located(share, span)  # a guest has claimed the id of a task of the owner
+    return Located(share, claimed["span"])
 
 
 def public_ids(collections: Collections, summaries: Mapping[str, Summary]) -> dict[str, str]:
@@ -96,14 +100,27 @@ def public_ids(collections: Collections, summaries: Mapping[str, Summary]) -> di
     }
     if not wanted:
         return shown
-    public = list(set(wanted.values()))
-    local = set(collections.summaries.get(ids=public, include=[])["ids"])
-    claims = schema.documents(collections.log, [_PREFIX + each for each in public])
+    # Of the owner of a share, the ids of the same tasks, which come before those of guests.
+    owned = {trace_id: _owned(summaries[trace_id]["origin"]) for trace_id in wanted}
+    ids = {i for trace_id, each in wanted.items() for i in (each, owned[trace_id])}
+    present = set(collections.summaries.get(ids=list(ids), include=[])["ids"])
+    claims = schema.documents(collections.log, [_PREFIX + i for i in set(wanted.values())])
     for trace_id, each in wanted.items():
-        claimed = claims.get(_PREFIX + each)
-        origin = summaries[trace_id]["origin"]
-        if claimed is None or origin is None or each in local:
+        claimed, origin = claims.get(_PREFIX + each), summaries[trace_id]["origin"]
+        if claimed is None or origin is None or each in present:
             continue
-        if (claimed["owner"], claimed["span"]) == (origin["owner"], origin["span"]):
+        holder = owned[trace_id] if owned[trace_id] in present else None
+        if claimed["owner"] == origin["owner"] and (
+            holder == trace_id or (holder is None and claimed["span"] == origin["span"])
+        ):
             shown[trace_id] = each
     return shown
+
+
+def _owned(origin: Origin | None) -> str:
+    """Return the store's id of the task that the owner of the share knows by the public id."""
+    ids = None if origin is None else span_of(origin["public_id"])
+    if origin is None or ids is None:
+        return ""
+    trace, span = ids
+    return Share(trace, origin["owner"]).trace_id(span)

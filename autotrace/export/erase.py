@@ -32,7 +32,7 @@ from typing import Final, NamedTuple
 
 from autotrace.errors import StoreUnavailableError, TraceNotFoundError
 from autotrace.export.assemble import Tree, calls_in
-from autotrace.export.claims import keep_name, locate
+from autotrace.export.claims import Located, keep_name, locate
 from autotrace.export.records import SpanRecord, holds_content, record_key, skeleton_of
 from autotrace.export.roles import call_of, role_of, task_of
 from autotrace.export.shares import Share, share_in, trace_id_in
@@ -61,7 +61,7 @@ _TRACES_AT_ONCE: Final = 64
 
 
 def erase_trace(
-    connection: Connection, embedder: Embedder, trace_id: str, agent: str | None = None
+    connection: Connection, embedder: Embedder, trace_id: str, place: Located | None = None
 ) -> None:
     """Delete a trace. What is recorded and not stored yet should be stored before.
 
@@ -71,13 +71,14 @@ def erase_trace(
         connection: The store.
         embedder: That of the store: tells by which key a text is found.
         trace_id: The trace.
-        agent: Who asks; None: nobody in particular. See claims.py.
+        place: Where its task lies; None: where `locate` finds it.
 
     Raises:
         TraceNotFoundError: There is none with this id.
         StoreError: The store cannot be written; try again.
     """
-    place = connection.read(lambda collections: locate(collections, trace_id, agent))
+    if place is None:
+        place = connection.read(lambda collections: locate(collections, trace_id))
     if place is None:
         raise TraceNotFoundError(trace_id, connection.name)
     erasure = _Erasure(connection.name, connection.exclusive, place.share, place.span, trace_id)

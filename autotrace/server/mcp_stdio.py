@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final
 
 import anyio
 from mcp.server.stdio import stdio_server
 
-from autotrace.access.principal import DEFAULT_TENANT, Principal
+from autotrace.access.principal import DEFAULT_TENANT, LOCAL_KEY_ID, Principal
 from autotrace.memory import Memory
 from autotrace.server.mcp_server import make_server
 from autotrace.server.mcp_tool import Desk
 from autotrace.service.decisions import DecisionDesk
 from autotrace.service.traces import TraceService
-
-LOCAL_KEY_ID: Final = "local"
-"""Stands for the user of this machine, who needs no key."""
 
 
 def serve_stdio(memory: Memory, agent: str) -> None:

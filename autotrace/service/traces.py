@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, get_args
 
 from autotrace import grants, semconv
-from autotrace.access.principal import Principal
+from autotrace.access.principal import LOCAL_KEY_ID, Principal
 from autotrace.errors import (
     InvalidArgumentError,
     LimitExceededError,
@@ -70,7 +70,8 @@ class _Owner(NamedTuple):
 
     agent: str
     has_share: bool
-    """Whether its records say so; those of a trace that an earlier release began do not."""
+    """Whether its records say so. Those that came without a key do not, nor those of a trace that
+    an earlier release began."""
 
 
 class TraceService(TraceReading):
@@ -139,7 +140,8 @@ class TraceService(TraceReading):
             agent=by.agent,
             triggered_by_memory_id=triggered_by_memory_id,
         )
-        begun = told.came_with(begun, by.key_id, by.agent)
+        if by.key_id != LOCAL_KEY_ID:
+            begun = told.came_with(begun, by.key_id, by.agent)
         trace_id = told.trace_id_of(ids)
         opening = {"agent": by.agent, "key_id": by.key_id, "begun": begun}
         self._open.begin(trace_id, by.key_id, opening)
@@ -358,14 +360,19 @@ class TraceService(TraceReading):
         if told.task_named(trace_id) is None:
             raise TraceNotFoundError(trace_id)
         entry = self._open.find(trace_id)
-        if entry is None:
-            by.check_owns_trace(self.get(trace_id, by=by), trace_id)
-        else:
+        if entry is not None:
             by.check_owns(entry.opening["agent"], trace_id)
         self._be_current()  # a record that waits must not be taken for deleted
+        # Once for both: what is deleted is what was checked.
+        place = self.memory.reader.locate(trace_id, asked_by=by.agent)
+        if entry is None:
+            try:
+                by.check_owns_trace(self.get(place.trace_id, by=by), trace_id)
+            except TraceNotFoundError:
+                raise TraceNotFoundError(trace_id) from None
         try:
             with unnamed():
-                self.memory.delete_trace(trace_id, self._wait_s, asked_by=by.agent)
+                self.memory.delete_trace(trace_id, self._wait_s, place=place)
         except TraceNotFoundError:
             # Deleted by a process that has died before it could have the registry forget it.
             self._open.remove([trace_id])

@@ -329,9 +329,11 @@ def test_a_deletion_that_was_cut_short_leaves_nothing_open(
 
 
 def test_what_the_store_has_not_taken_in_yet_is_neither_missing_nor_deleted(
-    embedded: tuple[Memory, TraceService], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., tuple[Memory, TraceService]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    memory, service = embedded
+    memory, service = opened({"store": str(tmp_path / "store"), "flush_interval_ms": 60_000})
     trace_id = told_what_happens(service, "t")
     with monkeypatch.context() as busy:
         busy.setattr(memory.pipeline, "catch_up", lambda _timeout_s: False)

@@ -6,7 +6,7 @@ nor on which process made it.
 Rules:
 
 * Each task span makes a trace; what lies below it, down to the next task, belongs to it.
-* A tool call belongs to the nearest step above it; without one, to the latest step of its task
+* A tool call belongs to the nearest step above it; without one, to the latest own step of its task
   that had started when the call did, or when it was told of; without any, to an implicit first
   step. Calls that were told of come in the order of the telling: who tells says how long a call
   took, and not when it began.
@@ -336,8 +336,10 @@ def _steps(tree: Tree, task: SpanRecord) -> list[Step]:
                 step_id_of(outer) if outer and tree.roles[outer["id"]] == "step" else None,
             )
     in_order = list(steps.values())
+    # A guest's step draws no call to it that is not below it.
+    own = [step for step in in_order if step.record and sender_of(step.record) == sender_of(task)]
     # The latest start of any step up to each one: it never falls, so that it can be searched.
-    starts_ns = list(accumulate((step.start_ns for step in in_order), max))
+    starts_ns = list(accumulate((step.start_ns for step in own), max))
     implicit: _OpenStep | None = None
     for record in members:
         if tree.roles[record["id"]] != "tool":
@@ -346,7 +348,7 @@ def _steps(tree: Tree, task: SpanRecord) -> list[Step]:
         step = steps.get(owner["id"]) if owner else None
         if step is None:
             begun = bisect_right(starts_ns, told_ns_of(record))
-            step = in_order[begun - 1] if begun else None
+            step = own[begun - 1] if begun else None
         if step is None:
             if implicit is None:
                 implicit_id = f"{semconv.STEP_ID_PREFIX}{task['trace']}-{task['id']}"

@@ -107,6 +107,19 @@ def test_a_guest_adds_and_changes_nothing_in_any_order(records: Sequence[SpanRec
     assert assemble([*records, *reversed(records)]) == assemble(records)
 
 
+@given(st.permutations(range(4)))
+def test_a_chain_of_guests_is_one_trace(order: Sequence[int]) -> None:
+    deeper = {**a_call("carol", "ann", "deeper", "6" * 16), "parent": "5" * 16}
+    records = [OWN[0], a_step("bob", "ann", "bob's", "5" * 16), deeper, OWN[2]]
+
+    (trace,) = assemble([records[number] for number in order])  # pyright: ignore[reportArgumentType] - of the same fields
+
+    assert {(step.thought, call.tool_name) for step in trace.steps for call in step.tool_calls} == {
+        ("", "search"),  # ann's, which no step of bob's draws to it
+        ("bob's", "deeper"),
+    }
+
+
 def test_each_owner_has_a_share_of_its_own_and_records_of_senders_are_told_apart() -> None:
     local, ann, bob = a_task(None, None, ""), a_task("ann", "ann", ""), a_task("bob", "bob", "")
 

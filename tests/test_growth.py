@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 import autotrace
+from autotrace import grants, visible
 from autotrace.capture import _keys, _scrub
 from autotrace.capture.redact import Redactor
 from autotrace.capture.spelling import fingerprint
@@ -31,7 +32,7 @@ from autotrace.export.dialects import keys, messages, values
 from autotrace.export.otlp_in import read_json, read_protobuf
 from autotrace.export.roles import span_of
 from autotrace.json_text import has_more_values, is_too_deep
-from autotrace.names import same_person
+from autotrace.retrieval import search
 from autotrace.server import logs, mcp_http
 from autotrace.service import told
 from autotrace.settings import is_http_url
@@ -232,6 +233,7 @@ UNITS = (
     *("-----BEGIN PRIVATE KEY-----", "-----END", "AKIA", "ghp_", "xoxb-", "AIza", "atk_0"),
     *("password=", "password='", 'password="\\', 'password=\\"', "api_key: {", "Authorization: "),
     *("token=(", "a_key", "A-", "_", "trace-", "00-", "k=v,", "%20", "$ne"),
+    *("a\u0301\u0327", "\u0301\u0327", "\u0327", "\u1100\u1161", "\ufdfa", "\u202e<@!", "1a"),
 )
 TEXTS = {
     **{repr(unit): _repeated(unit) for unit in UNITS},
@@ -248,9 +250,10 @@ TEXTS = {
 
 
 def _notice(text: str) -> dict[str, Any]:
-    answer = {"approve": text, "reject": text}
-    names = ("intent", "decision_id", "requester", "title", "message")
-    return dict.fromkeys(names, text) | {"answer": answer, "arguments": {"a": text}}
+    names = ("intent", "requester", "title", "message")
+    answer = {"approve": "autotrace approve", "reject": "autotrace reject"}
+    made = {"decision_id": "decision-1", "answer": answer, "arguments": {"a": text}}
+    return dict.fromkeys(names, text) | made
 
 
 @pytest.fixture(autouse=True)
@@ -292,7 +295,11 @@ READERS: dict[str, Callable[[str], object]] = {
     "told.task_named": told.task_named,
     "roles.span_of": span_of,
     "attach": _attached,
-    "same_person": lambda text: same_person(text, text + "a"),
+    "said": search._said,
+    "visible.visible": visible.visible,
+    "visible.escaped": visible.escaped,
+    "grant_in": grants.grant_in,
+    "signer_in": grants.signer_in,
     "is_http_url": is_http_url,
 }
 BYTES: dict[str, Callable[[bytes], object]] = {

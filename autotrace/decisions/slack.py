@@ -112,7 +112,7 @@ def _cut(text: str, characters: int, escape: Callable[[str], str], whole: str) -
         return shown
     note = f"… [{len(text):,} characters are missing" + (f": {whole}]" if whole else "]")
     room = characters - len(escape(note))
-    kept = min(room, len(text))
+    kept = max(0, min(room, len(text)))
     while kept and len(escape(text[:kept])) > room:
         kept -= max(1, (len(escape(text[:kept])) - room) // 6)
     return escape(text[:kept] + note.replace(f"{len(text):,}", f"{len(text) - kept:,}", 1))

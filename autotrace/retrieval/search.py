@@ -43,6 +43,8 @@ _MAX_ALIKE: Final = 2
 _MAX_WIDENING: Final = 16
 """How many times the texts asked for are looked at for ones that are no copies."""
 _NUMBER: Final = re.compile(r"\d+")
+_MAX_SAID_CHARS: Final = 10_000
+"""Texts that begin with the same so many characters say the same."""
 _TIE: Final = 1e-6
 """Two similarities closer than this are the same, computed in single precision."""
 
@@ -128,8 +130,14 @@ def varied(found: Iterable[Found]) -> list[Found]:
 
 def _said(text: str) -> str:
     """Return the words of a text: "Pay (run 17)" and "pay, run 18" say the same."""
-    words = unicodedata.normalize("NFKC", text).casefold()
-    return _NUMBER.sub("0", "".join(char for char in words if char.isalnum())) or text
+    # Marks are dropped first: to put a long run of them in order takes quadratic time.
+    letters = _letters(text[:_MAX_SAID_CHARS])
+    words = _letters(unicodedata.normalize("NFKD", letters).casefold())
+    return _NUMBER.sub("0", words) or text
+
+
+def _letters(text: str) -> str:
+    return "".join(char for char in text if char.isalnum())
 
 
 def ranked(found: Sequence[Found]) -> list[Found]:

@@ -63,6 +63,7 @@ def approved(monkeypatch: pytest.MonkeyPatch) -> Approved:
     # any arguments, as scripts pass exceptions to be raised.
     monkeypatch.setattr(offload, "_in_asyncio", lambda: False)
     monkeypatch.setattr(Passage, "_fingerprint", lambda self: "00")
+    monkeypatch.setattr(Passage, "_check_apart", lambda self: None)
     made = Approved()
     monkeypatch.setattr(deciding.current, "open", lambda: made)
     return made

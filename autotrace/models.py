@@ -310,6 +310,19 @@ class Receipt(_Model):
     """Base64 of the 32 bytes."""
 
 
+class Checkpoint(_Model):
+    """A signed list of a store's decisions: the number of events and the head of each."""
+
+    checkpoint_data: dict[str, Any]
+    """`kind`, `store`, `created_at`, `decisions` by id (`decision_id`, `events`, `head`), and
+    `left_out`: the ids of those whose history was damaged already."""
+    signature: str
+    """Ed25519 over the canonical JSON (RFC 8785) of checkpoint_data; base64."""
+    key_id: str
+    public_key: str
+    """Base64 of the 32 bytes."""
+
+
 class Verification(_Model):
     """What a check of a decision's history found."""
 

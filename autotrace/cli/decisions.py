@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from autotrace.cli import decision_views as views
 from autotrace.cli.command import (
@@ -21,13 +21,14 @@ from autotrace.cli.command import (
     print_list,
 )
 from autotrace.cli.opening import open_deciding, open_search
-from autotrace.cli.terminal import Screen, print_json
+from autotrace.cli.terminal import Screen, complain, print_json
 from autotrace.decisions.current import Deciding
 from autotrace.decisions.library import MAX_FOUND, MAX_PAGE
 from autotrace.errors import InvalidArgumentError
-from autotrace.models import Decision, DecisionCategory, DecisionStatus, Receipt
+from autotrace.models import Checkpoint, Decision, DecisionCategory, DecisionStatus, Receipt
 from autotrace.semconv import DECISION_ID_PREFIX
 
+_Kept = TypeVar("_Kept", bound=BaseModel)
 _ID_LENGTH: Final = len(DECISION_ID_PREFIX) + 32
 
 app = typer.Typer(
@@ -323,18 +324,29 @@ def verify(
             dir_okay=False,
         ),
     ] = None,
+    checkpoint_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE",
+            help="A checkpoint kept elsewhere: what it names must still be there.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check that no event was changed or dropped, and that the receipts are right."""
     if receipt_file is not None and decision_id is None:
         raise typer.BadParameter("belongs to one decision: name its ID", param_hint="--receipt")
-    kept = None if receipt_file is None else _receipt_in(receipt_file)
+    kept = _kept(receipt_file, Receipt, "--receipt", "receipt ID --json")
+    point = _kept(checkpoint_file, Checkpoint, "--checkpoint", "checkpoint")
     with open_deciding(store) as deciding:
         if decision_id is None:
-            checked = list(deciding.proof.check_all())
+            checked = list(deciding.proof.check_all(point))
         else:
-            checked = [deciding.proof.check(_full_id(deciding, decision_id), kept)]
+            checked = [deciding.proof.check(_full_id(deciding, decision_id), kept, point)]
     if as_json:
         print_list("verifications", checked)
     else:
@@ -343,12 +355,35 @@ def verify(
         raise typer.Exit(1)
 
 
-def _receipt_in(path: Path) -> Receipt:
+def _kept(path: Path | None, model: type[_Kept], option: str, command: str) -> _Kept | None:
+    """Read what an earlier command printed."""
     try:
-        return Receipt.model_validate_json(path.read_bytes())
+        return None if path is None else model.model_validate_json(path.read_bytes())
     except ValidationError:
-        allowed = "a receipt as `autotrace decisions receipt ID --json` prints it"
-        raise InvalidArgumentError("--receipt", str(path), allowed) from None
+        allowed = f"a file with what `autotrace decisions {command}` printed"
+        raise InvalidArgumentError(option, str(path), allowed) from None
+
+
+@_command
+def checkpoint(
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where to write it. Default: standard output."),
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Sign the number of events and the head of every decision, to be kept elsewhere."""
+    with open_deciding(store) as deciding:
+        signed = deciding.proof.checkpoint()
+    if out is None:
+        print_json(signed.model_dump())
+    else:
+        new = out.with_name(f"{out.name}.new")  # a full disk must not cost the one before
+        new.write_text(signed.model_dump_json() + "\n", encoding="utf-8")
+        new.replace(out)
+    if left_out := signed.checkpoint_data["left_out"]:
+        complain("error", f"left out (`decisions verify` says why): {', '.join(left_out)}")
+        raise typer.Exit(1)
 
 
 @_command

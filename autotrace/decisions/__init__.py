@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from autotrace.decisions.routes import add_route, remove_route
     from autotrace.decisions.webhooks import SlackWebhook, Webhook, verify_webhook
     from autotrace.models import (
+        Checkpoint,
         Decision,
         DecisionCategory,
         DecisionStatus,
@@ -36,6 +37,8 @@ __all__ = [
     "add_route",
     "approve",
     "check",
+    "check_all",
+    "checkpoint",
     "close",
     "erase",
     "get",
@@ -48,6 +51,7 @@ __all__ = [
     "search",
     "trace",
     "verify",
+    "verify_checkpoint",
     "verify_webhook",
 ]
 
@@ -334,6 +338,42 @@ def check(decision_id: str, receipt: Receipt | None = None) -> Verification:
         StoreError: The store cannot be read.
     """
     return deciding_or_raise("decisions.check()").proof.check(decision_id, receipt)
+
+
+def checkpoint() -> Checkpoint:
+    """Sign the number of events and the head of every decision, to be kept elsewhere.
+
+    Raises:
+        NotConfiguredError: `autotrace.configure()` was not called.
+        SigningKeyError: The key cannot be read.
+        StoreError: The store cannot be read.
+    """
+    return deciding_or_raise("decisions.checkpoint()").proof.checkpoint()
+
+
+def verify_checkpoint(checkpoint: Checkpoint) -> bool:
+    """Tell whether every decision verifies, and continues what a checkpoint names.
+
+    Raises:
+        InvalidArgumentError: The checkpoint is not signed by a trusted key.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store cannot be read.
+    """
+    return all(found.ok for found in check_all(checkpoint))
+
+
+def check_all(checkpoint: Checkpoint | None = None) -> builtins.list[Verification]:
+    """Check the history and the receipt of every decision.
+
+    Args:
+        checkpoint: One that was kept elsewhere, which the histories must continue.
+
+    Raises:
+        InvalidArgumentError: The checkpoint is not signed by a trusted key.
+        NotConfiguredError: `autotrace.configure()` was not called.
+        StoreError: The store cannot be read.
+    """
+    return [*deciding_or_raise("decisions.check_all()").proof.check_all(checkpoint)]
 
 
 def erase(decision_id: str, *, by: str, reason: str | None = None) -> Decision:

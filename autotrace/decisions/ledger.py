@@ -9,14 +9,41 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from autotrace.decisions.chain import StoredEvent
 from autotrace.store.folder import private_directory
 
 _HASH_DIGITS: Final = 64
+
+
+class Mark(NamedTuple):
+    """What a log had at some time."""
+
+    events: int
+    head: str
+
+
+def gap(marks: Iterable[Mark], events: Sequence[StoredEvent], source: str) -> str | None:
+    """Return what a log lacks of what it once had; None if nothing.
+
+    Args:
+        marks: What it had, at several times.
+        events: What it has.
+        source: What names the marks, for the answer.
+    """
+    for count, head in marks:
+        if not events:
+            return f"it is gone: {source} names {count} events"
+        if len(events) < count:
+            return (
+                f"its end was cut off: {source} names {count} events, and there are {len(events)}"
+            )
+        if events[count - 1].get("hash") != head:
+            return f"it was written again: {source} names another head of {count} events"
+    return None
 
 
 class Ledger:
@@ -51,15 +78,7 @@ class Ledger:
         Raises:
             OSError: The ledger cannot be read.
         """
-        for count, head in self._of(decision_id):
-            if len(events) < count:
-                return (
-                    f"its end was cut off: the ledger names {count} events, and there are "
-                    f"{len(events)}"
-                )
-            if events[count - 1].get("hash") != head:
-                return f"it was written again: the ledger names another head of {count} events"
-        return None
+        return gap(self.marks(decision_id), events, "the ledger")
 
     def vouches(self, decision_id: str, events: Sequence[StoredEvent]) -> bool:
         """Return whether the ledger names exactly this count and head.
@@ -67,7 +86,7 @@ class Ledger:
         Raises:
             OSError: The ledger cannot be read.
         """
-        return (len(events), events[-1]["hash"]) in self._of(decision_id)
+        return (len(events), events[-1]["hash"]) in self.marks(decision_id)
 
     def decision_ids(self) -> list[str]:
         """Return the id of every decision in the ledger.
@@ -78,9 +97,14 @@ class Ledger:
         paths = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
         return list(dict.fromkeys(name for path in paths for name, _, _ in _lines(path)))
 
-    def _of(self, decision_id: str) -> list[tuple[int, str]]:
+    def marks(self, decision_id: str) -> list[Mark]:
+        """Return what this machine wrote of a decision, in order.
+
+        Raises:
+            OSError: The ledger cannot be read.
+        """
         path = self._path(decision_id)
-        return [(count, head) for name, count, head in _lines(path) if name == decision_id]
+        return [Mark(count, head) for name, count, head in _lines(path) if name == decision_id]
 
     def _path(self, decision_id: str) -> Path:
         return self._folder / hashlib.blake2b(decision_id.encode(), digest_size=1).hexdigest()

@@ -1,17 +1,22 @@
-"""Proof of how decisions came about: receipts, checks of their history; and erasing."""
+"""Proof of how decisions came about: receipts, checkpoints, checks of history; and erasing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Literal, Protocol, TypeAlias
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from autotrace.decisions import chain, machine
 from autotrace.decisions.book import DecisionBook, Log
+from autotrace.decisions.ledger import Mark, gap
 from autotrace.decisions.machine import Draft, State
-from autotrace.errors import DecisionNotFoundError, DecisionStateError
-from autotrace.models import Receipt, Verification
+from autotrace.errors import DecisionNotFoundError, DecisionStateError, InvalidArgumentError
+from autotrace.models import Checkpoint, Receipt, Verification
+from autotrace.semconv import CHECKPOINT_KIND
 from autotrace.store import decisions as store
+from autotrace.store.schema import groups
 from autotrace.store.times import utc
+
+_LOGS_AT_ONCE: Final = 50
 
 _Rating: TypeAlias = Literal["valid", "unknown_key", "invalid", "none"]
 
@@ -112,45 +117,57 @@ class DecisionProof:
         """
         return self.check(decision_id).ok
 
-    def check(self, decision_id: str, receipt: Receipt | None = None) -> Verification:
+    def check(
+        self,
+        decision_id: str,
+        receipt: Receipt | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Verification:
         """Check a decision's history and receipt.
 
         Args:
             decision_id: The decision.
             receipt: One that was kept elsewhere, which shows if the end was exchanged; None: the
                 one in the store.
+            checkpoint: One that was kept elsewhere, which the history must continue.
 
         Returns:
             What was found; the first event that is not as it was written, if any.
 
         Raises:
             DecisionNotFoundError: There is none with this id.
+            InvalidArgumentError: The checkpoint is not signed by a trusted key.
             StoreError: The store cannot be read.
         """
-        with self._book.connection.reading() as collections:
-            changes = store.read_logs(collections.log, [decision_id])[decision_id]
-        return self._checked(decision_id, changes, receipt, None)
+        kept = {} if checkpoint is None else self._marks_of(checkpoint)
+        return self._checked(decision_id, receipt, None, kept.get(decision_id))
 
     def _checked(
         self,
         decision_id: str,
-        changes: list[list[chain.StoredEvent]],
         receipt: Receipt | None,
         receipts: Collection[str] | None,
+        kept: Mark | None,
     ) -> Verification:
-        """Check what was read of a decision; `receipts` are the events that have one, if known."""
+        """Check a decision; `receipts` are the events that have one, if known.
+
+        `kept` is what a checkpoint names of it, if there is one.
+        """
+        marks, changes = self._read([decision_id])[decision_id]
         events = [event for change in changes for event in change]
-        gap = self._book.ledger.problem(decision_id, events)
-        if not changes and gap is None:
+        lacks = gap(marks, events, "the ledger")
+        if lacks is None and kept is not None:
+            lacks = gap([kept], events, "the checkpoint")
+        if not changes and lacks is None:
             raise DecisionNotFoundError(decision_id, self._book.connection.name)
         bad = chain.check(decision_id, events)
-        if bad is not None or gap is not None:
+        if bad is not None or lacks is not None:
             return Verification(
                 decision_id=decision_id,
                 ok=False,
                 events=len(events),
                 first_bad_event=None if bad is None else bad.event_id,
-                problem=gap if bad is None else bad.problem,
+                problem=lacks if bad is None else bad.problem,
             )
         log = Log(decision_id, changes)
         claims = self._stored_receipt(log) if receipt is None else receipt.model_dump()
@@ -209,24 +226,101 @@ class DecisionProof:
         wrong = [name for name, value in expected.items() if data.get(name) != value]
         return f"the receipt says another {', '.join(wrong)}" if wrong else None
 
-    def check_all(self) -> Iterator[Verification]:
-        """Check every decision of which anything is left, or which the ledger names.
+    def check_all(self, checkpoint: Checkpoint | None = None) -> Iterator[Verification]:
+        """Check every decision of which anything is left, or which ledger or checkpoint name.
+
+        Args:
+            checkpoint: One that was kept elsewhere, which the histories must continue.
 
         Raises:
+            InvalidArgumentError: The checkpoint is not signed by a trusted key.
             StoreError: The store cannot be read.
         """
+        kept = {} if checkpoint is None else self._marks_of(checkpoint)
         with self._book.connection.reading() as collections:
             receipts = store.receipts(collections.log)
             known = [*store.logged(collections.log), *receipts, *self._book.ledger.decision_ids()]
-        for decision_id in dict.fromkeys(known):
-            with self._book.connection.reading() as collections:
-                changes = store.read_logs(collections.log, [decision_id])[decision_id]
+        for decision_id in dict.fromkeys([*known, *kept]):
+            mark = kept.get(decision_id)
             try:
-                yield self._checked(decision_id, changes, None, receipts.get(decision_id, ()))
+                yield self._checked(decision_id, None, receipts.get(decision_id, ()), mark)
             except DecisionNotFoundError:
                 yield Verification(
                     decision_id=decision_id, ok=False, events=0, problem="its first events are gone"
                 )
+
+    def _read(
+        self, decision_ids: Sequence[str]
+    ) -> dict[str, tuple[list[Mark], list[list[chain.StoredEvent]]]]:
+        """Return what the ledger names of decisions, and their changes."""
+        # The ledger first: it then names nothing that was appended after the logs were read.
+        marks = {each: self._book.ledger.marks(each) for each in decision_ids}
+        with self._book.connection.reading() as collections:
+            changes = store.read_logs(collections.log, decision_ids)
+        return {each: (marks[each], changes[each]) for each in decision_ids}
+
+    # --- checkpoints
+
+    def checkpoint(self) -> Checkpoint:
+        """Sign the number of events and the head of every decision, in the order of their ids.
+
+        A decision whose chain does not hold, or lacks what the ledger names, is left out by name:
+        a checkpoint vouches for no history that does not verify.
+
+        Raises:
+            SigningKeyError: The key cannot be read.
+            StoreError: The store cannot be read.
+        """
+        with self._book.connection.reading() as collections:
+            known = {*store.logged(collections.log), *self._book.ledger.decision_ids()}
+        entries: list[dict[str, Any]] = []
+        left_out: list[str] = []
+        for group in groups(sorted(known), _LOGS_AT_ONCE):
+            for decision_id, (marks, changes) in self._read(group).items():
+                events = [event for change in changes for event in change]
+                lacks = not events or gap(marks, events, "the ledger") is not None
+                if lacks or chain.check(decision_id, events) is not None:
+                    left_out.append(decision_id)
+                else:
+                    entry = {"decision_id": decision_id, "events": len(events)}
+                    entries.append(entry | {"head": events[-1]["hash"]})
+        data = {
+            "kind": CHECKPOINT_KIND,
+            "store": self._book.connection.name,
+            "created_at": utc(self._book.now_ns()).isoformat(),
+            "decisions": entries,
+            "left_out": left_out,
+        }
+        signer = self._signer()
+        return Checkpoint(
+            checkpoint_data=data,
+            signature=signer.sign(data),
+            key_id=signer.key_id,
+            public_key=signer.public_key,
+        )
+
+    def _marks_of(self, checkpoint: Checkpoint) -> dict[str, Mark]:
+        """Return what a checkpoint names, by decision.
+
+        Raises:
+            InvalidArgumentError: It is not signed by a trusted key, or not a checkpoint.
+        """
+        data = checkpoint.checkpoint_data
+        key = self._trusted_key(checkpoint.model_dump(include={"key_id", "public_key"}))
+        if key is None:
+            given = f"signed with the key {checkpoint.public_key}"
+            allowed = (
+                "signed with this store's key, or with one that the setting receipt_keys names"
+            )
+            raise InvalidArgumentError("checkpoint", given, allowed)
+        if not self._is_signed(key, data, checkpoint.signature):
+            given = f"a signature of other data, by the key {checkpoint.key_id}"
+            allowed = "as `autotrace decisions checkpoint` wrote it: it was changed, or forged"
+            raise InvalidArgumentError("checkpoint", given, allowed)
+        if data.get("kind") != CHECKPOINT_KIND:
+            allowed = f"of the kind {CHECKPOINT_KIND!r}, which this version reads"
+            raise InvalidArgumentError("checkpoint", data.get("kind"), allowed)
+        return {e["decision_id"]: Mark(e["events"], e["head"]) for e in data["decisions"]}
 
     # --- forgetting
 

@@ -213,6 +213,8 @@ def test_a_purged_spool_is_read_again_without_harm(store: Path) -> None:
     record("later")
     autotrace.flush()
     before = seen()
+    # Counters are the process's: other tests may have damaged records of their own.
+    damaged = autotrace.health().counters.get("damaged_records", 0)
 
     autotrace.shutdown()
     (store / "spool" / CURSOR_FILE).unlink()
@@ -221,8 +223,7 @@ def test_a_purged_spool_is_read_again_without_harm(store: Path) -> None:
 
     assert seen() == before
     assert kept in [trace.trace_id for trace in autotrace.list_traces()]
-    counters = autotrace.health().counters
-    assert "damaged_records" not in counters
+    assert autotrace.health().counters.get("damaged_records", 0) == damaged
 
 
 def test_what_was_set_aside_of_a_deleted_trace_goes_and_the_rest_stays(store: Path) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from autotrace.decisions import chain, machine
-from autotrace.decisions.ledger import Ledger
+from autotrace.decisions.ledger import Ledger, Mark, gap
 from autotrace.decisions.machine import Draft, State
 from autotrace.errors import (
     DamagedDecisionError,
@@ -263,9 +263,10 @@ class DecisionBook:
         try:
             with self.connection.writing() as collections:
                 for _ in range(_MAX_ATTEMPTS):
+                    # Read before the log: so they name nothing that is appended between both reads.
+                    marks = self._marks(decision_id) if whole else []
                     log = self._read(collections, decision_id)
-                    if whole:
-                        self._check_whole(log)
+                    _check_whole(log, marks)
                     now_ns = self.now_ns()
                     ended = machine.expire(log.state, now_ns)
                     drafts = ended or command(log.state)
@@ -312,15 +313,17 @@ class DecisionBook:
             msg = f"{log.decision_id} was changed, and its ledger cannot be written: {error}"
             raise StoreUnavailableError(msg) from error
 
-    def _check_whole(self, log: Log) -> None:
+    def _marks(self, decision_id: str) -> list[Mark]:
+        """Return what the ledger names of a decision.
+
+        Raises:
+            StoreUnavailableError: It cannot be read.
+        """
         try:
-            problem = self.ledger.problem(log.decision_id, log.events)
+            return self.ledger.marks(decision_id)
         except OSError as error:
-            msg = f"the ledger of {log.decision_id} cannot be read: {error}"
+            msg = f"the ledger of {decision_id} cannot be read: {error}"
             raise StoreUnavailableError(msg) from error
-        if problem is not None:
-            logger.error("%s: %s", log.decision_id, problem)
-            raise DamagedDecisionError(log.decision_id)
 
     def _receipt(self, log: Log) -> dict[str, Any]:
         closed = log.state.closed
@@ -383,6 +386,14 @@ class DecisionBook:
         if log is None:
             raise DecisionNotFoundError(decision_id, self.connection.name)
         return log
+
+
+def _check_whole(log: Log, marks: Sequence[Mark]) -> None:
+    """Raise DamagedDecisionError unless a log holds what the ledger names."""
+    problem = gap(marks, log.events, "the ledger")
+    if problem is not None:
+        logger.error("%s: %s", log.decision_id, problem)
+        raise DamagedDecisionError(log.decision_id)
 
 
 def _hashed(*parts: str) -> str:

@@ -72,14 +72,6 @@ class Ledger:
         finally:
             os.close(descriptor)
 
-    def problem(self, decision_id: str, events: Sequence[StoredEvent]) -> str | None:
-        """Return what the log of a decision lacks of what the ledger names; None if nothing.
-
-        Raises:
-            OSError: The ledger cannot be read.
-        """
-        return gap(self.marks(decision_id), events, "the ledger")
-
     def vouches(self, decision_id: str, events: Sequence[StoredEvent]) -> bool:
         """Return whether the ledger names exactly this count and head.
 

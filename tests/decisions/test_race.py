@@ -6,11 +6,16 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from autotrace.errors import AutotraceError
 from autotrace.models import ApprovalRequest
 from tests.decisions.deciding import open_deciding
+from tests.servers import ChromaServer
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 8
@@ -121,3 +126,38 @@ def _go(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     process.stdin.write("go\n")
     process.stdin.flush()
+
+
+def test_an_answer_between_the_reads_of_log_and_ledger_is_not_taken_for_damage(
+    server: ChromaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.create_database("decisions-between")
+    # No lock keeps the processes of one machine apart where Chroma is a server.
+    settings = {
+        "store": server.url,
+        "chroma_database": "decisions-between",
+        "spool": str(tmp_path / "spool"),
+    }
+    slow, quick = (open_deciding(settings) for _ in "ab")
+    request = ApprovalRequest(approvals_needed=2)
+    made = slow.service.create("a.b", "approve", actor="bot").decision_id
+    slow.service.request_approval(made, request, requester="bot")
+    rivals = [lambda: quick.service.resolve(made, granted=True, approver="bob")]
+
+    def then_answered(read: Callable[..., Any]) -> Callable[..., Any]:
+        def reading(*args: Any) -> Any:
+            found = read(*args)
+            if rivals:
+                rivals.pop()()
+            return found
+
+        return reading
+
+    book = slow.service.book
+    monkeypatch.setattr(book, "_read", then_answered(book._read))  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(book.ledger, "marks", then_answered(book.ledger.marks))
+    answered = slow.service.resolve(made, granted=True, approver="ada")
+
+    assert (answered.status, rivals) == ("approved", [])
+    for deciding in (slow, quick):
+        deciding.close(5)

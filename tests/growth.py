@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 KIB = 1024
-SIZES = (4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB)
-"""Each four times the one before: a function of linear time takes four times as long, one of
-quadratic time sixteen times."""
+SERIES = ((4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB), (32 * KIB, 128 * KIB))
+"""Each size is four times the one before in its series: a function of linear time takes four times
+as long, one of quadratic time sixteen times."""
 _MAX_RATIO = 10
 _FLOOR_S = 0.04
 """What takes less at the larger size is not compared: it may be noise."""
@@ -25,8 +25,15 @@ def superlinear(function: Callable[[Any], object], make: Callable[[int], Any]) -
         function: The function.
         make: Makes an input of about so many bytes.
     """
+    found = (_superlinear_in(sizes, function, make) for sizes in SERIES)
+    return next((shown for shown in found if shown is not None), None)
+
+
+def _superlinear_in(
+    sizes: Sequence[int], function: Callable[[Any], object], make: Callable[[int], Any]
+) -> str | None:
     before_s = 0.0
-    for size in SIZES:
+    for size in sizes:
         value = make(size)
         took_s = _cpu_s(function, value)
         for _ in range(2):

@@ -24,9 +24,10 @@ from autotrace.models import (
 from autotrace.retrieval import search
 from autotrace.store import stats, traces
 from autotrace.store.connection import Connection
-from autotrace.store.embedder import Embedder, text_key
+from autotrace.store.embedder import Embedder
 from autotrace.store.log import read_records
 from autotrace.store.schema import Collections
+from autotrace.store.text_keys import TextKeys
 from autotrace.store.timeline import Entry
 
 MAX_RECALL = 50
@@ -200,7 +201,7 @@ class Reader:
                 collections,
                 str(query),
                 vector,
-                lambda text: text_key(self._embedder, text),
+                TextKeys(self._embedder, collections.by_tokens),
                 success_only=success_only,
                 limit=limit,
                 where=where,
@@ -209,6 +210,24 @@ class Reader:
             return [search.to_model(shown[each.trace_id], each) for each in found]
 
         return self._connection.read(find, fresh=True)
+
+    def nearer_failure(
+        self, query: str, found: Sequence[RecallResult], **where: Any
+    ) -> RecallResult | None:
+        """Return a failed trace that is more similar than all that a recall of successes found.
+
+        Args:
+            query: What was recalled.
+            found: What was found.
+            where: The filters of that recall.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        nearest = self.recall(query, success_only=False, limit=1, **where)
+        if not nearest or nearest[0].success:
+            return None
+        return nearest[0] if not found or nearest[0].similarity > found[0].similarity else None
 
     def tool_stats(
         self, *, limit: int = DEFAULT_TOOLS, after: str | None = None

@@ -29,7 +29,7 @@ from tests.embedders import HashEmbedder
 NAMES = [
     "versions", "embedder", "folder", "disk", "spool", "cursor", "set aside",
     "erased content",
-    "store", "schema", "records", "timeline", "index", "query", "decisions",
+    "store", "schema", "records", "timeline", "index", "vectors", "query", "decisions",
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import logging
 import secrets
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from pydantic import BaseModel
@@ -249,18 +249,15 @@ def recall(
 ) -> None:
     """Find past traces whose task means something similar."""
     with open_reader(store, embedder, recalls=True) as reader:
-        found = reader.recall(
-            query,
-            success_only=not failed_too,
-            limit=limit,
-            agent=agent,
-            session_id=session,
-            tools=tool,
-        )
+        where: dict[str, Any] = {"agent": agent, "session_id": session, "tools": tool}
+        found = reader.recall(query, success_only=not failed_too, limit=limit, **where)
+        failure = None if failed_too else reader.nearer_failure(query, found, **where)
     if as_json:
         print_list("results", found)
     else:
         views.show_recall(Screen(), found)
+    if failure is not None:
+        complain("note", f"a trace that failed is nearer ({failure.similarity:.2f}): add --all")
 
 
 @_command

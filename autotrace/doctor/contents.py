@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
@@ -25,6 +27,11 @@ _NEIGHBOURS: Final = 50
 _NEWEST: Final = 100
 _SAME_COSINE: Final = 0.95
 """Two quantisations of one model agree to 0.999, two models of the same dimension to about 0."""
+_COMPARED: Final = 50_000
+"""How many vectors are compared; 50,000 take about 3 s."""
+_PAGE: Final = 1_000
+_MAX_EQUAL: Final = 500
+"""How many texts may have one vector. From about 1,000 on the index loses others."""
 _PROBE: Final = "find a restaurant near the venue"
 
 
@@ -39,6 +46,7 @@ def check_contents(
     same_space = record is not None and embedder is not None and record["space"] == embedder.space
     usable = embedder if same_space else None
     yield guarded("index", lambda: check_index(collections, usable, rebuild), rebuild)
+    yield guarded("vectors", lambda: check_vectors(collections, rebuild), rebuild)
     if usable is not None:
         yield guarded("query", lambda: check_query(collections, usable), rebuild)
 
@@ -110,6 +118,37 @@ def check_index(collections: Collections, embedder: Embedder | None, rebuild: st
             detail += f", and {foreign} have another vector than the embedder makes"
         return Check(name="index", status="error", detail=detail, fix=rebuild)
     return Check(name="index", status="ok", detail=f"{len(sample)} of {len(sample)} texts found")
+
+
+def check_vectors(collections: Collections, rebuild: str) -> Check:
+    """Look for a vector that too many texts have, which makes the index lose other texts."""
+    compared = 0
+    equal: Counter[bytes] = Counter()
+    for letter, collection in ((b"s", collections.succeeded), (b"f", collections.failed)):
+        for vector in _vectors(collection, _COMPARED // 2):
+            equal[letter + hashlib.blake2b(_bytes(vector), digest_size=12).digest()] += 1
+            compared += 1
+    most = max(equal.values(), default=0)
+    if most <= _MAX_EQUAL:
+        return Check(name="vectors", status="ok", detail=f"{compared:,} compared")
+    detail = f"{most:,} task texts have one and the same vector: recall may not find other texts"
+    fix = rebuild
+    if collections.by_tokens:
+        fix = "an embedder that tells them apart, or one with the method `tokens`; then " + rebuild
+    return Check(name="vectors", status="error", detail=detail, fix=fix)
+
+
+def _vectors(collection: Any, limit: int) -> Iterator[Any]:
+    for offset in range(0, limit, _PAGE):
+        rows = collection.get(limit=_PAGE, offset=offset, include=["embeddings"])["embeddings"]
+        yield from rows
+        if len(rows) < _PAGE:
+            return
+
+
+def _bytes(vector: Any) -> bytes:
+    """Return a vector to four places: two that are equal are computed in different batches."""
+    return b" ".join(b"%.0f" % (number * 1e4) for number in vector)
 
 
 def _spread(collection: Any) -> Iterator[tuple[str, Any]]:

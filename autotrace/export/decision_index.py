@@ -101,8 +101,8 @@ class DecisionIndex:
                 texts[decision_id] = text
         vectors = TextVectors(self._embedder, lambda: self._count("unindexed_decisions"))
         vectors.add(texts.values())
-        keys = {decision_id: vectors.key(text) for decision_id, text in texts.items()}
-        return {i: vectors.by_key[key] for i, key in keys.items() if key is not None}, erased
+        found = {decision_id: vectors.of(text) for decision_id, text in texts.items()}
+        return {i: vector for i, vector in found.items() if vector is not None}, erased
 
     def _read(self, decision_ids: Sequence[str]) -> dict[str, list[list[Any]]]:
         try:

@@ -38,7 +38,7 @@ from autotrace.export.roles import call_of, role_of, task_of
 from autotrace.export.shares import Share, share_in, trace_id_in
 from autotrace.store import schema, stats, texts, traces
 from autotrace.store.connection import Connection
-from autotrace.store.embedder import Embedder, text_key
+from autotrace.store.embedder import Embedder
 from autotrace.store.log import (
     Part,
     Undo,
@@ -51,6 +51,7 @@ from autotrace.store.log import (
 from autotrace.store.rebuild import logged_traces
 from autotrace.store.schema import Collections
 from autotrace.store.stats import Counters, TakenBack, Totals
+from autotrace.store.text_keys import TextKeys
 from autotrace.store.tool_names import OTHER_TOOLS
 
 _MAX_ATTEMPTS: Final = 20
@@ -235,7 +236,7 @@ class _Erasure:
         parts = read_parts(collections.log, [self._key])[self._key]
         if self._is_under_way(parts):
             return
-        key = self._text_key(parts, embedder)
+        key = self._text_key(parts, TextKeys(embedder, collections.by_tokens))
         self._undo(collections, parts, key)
 
     def begin(self, collections: Collections, embedder: Embedder) -> None:
@@ -245,7 +246,8 @@ class _Erasure:
             TraceNotFoundError: There is no such trace.
             StoreUnavailableError: Other writers always came first.
         """
-        self._append(collections, lambda parts: self._text_key(parts, embedder))
+        keys = TextKeys(embedder, collections.by_tokens)
+        self._append(collections, lambda parts: self._text_key(parts, keys))
 
     def begin_again(self, collections: Collections) -> None:
         """Say that there is more of a deleted trace to delete.
@@ -279,7 +281,7 @@ class _Erasure:
     def _is_under_way(self, parts: Sequence[Part]) -> bool:
         return any("undo" in part and part["undo"]["span"] == self.span for part in parts)
 
-    def _text_key(self, parts: Sequence[Part], embedder: Embedder) -> str | None:
+    def _text_key(self, parts: Sequence[Part], keys: TextKeys) -> str | None:
         """Return the key of the task's text.
 
         Raises:
@@ -289,7 +291,7 @@ class _Erasure:
         if tree.roles.get(self.span) != "task":
             raise TraceNotFoundError(self.trace_id, self.store)
         record = tree.spans[self.span]
-        return text_key(embedder, task_of(record)) if "end_ns" in record else None
+        return keys.of(task_of(record)).key if "end_ns" in record else None
 
     def _counted_parts(self, collections: Collections) -> list[Part]:
         """Read the log, once the writers of its parts have counted the calls in them."""

@@ -54,6 +54,7 @@ from autotrace.store.log import lost_ids, part_id, read_parts
 from autotrace.store.schema import Collections
 from autotrace.store.slots import Appender
 from autotrace.store.stats import Call
+from autotrace.store.text_keys import TextKey
 from autotrace.store.tuning import Tuner
 
 MAX_CACHED_RECORDS: Final = 50_000
@@ -311,8 +312,8 @@ class Ingestor:
         }
         gone = {trace_id: written[trace_id]["task"] for trace_id in erased & written.keys()}
         if gone:
-            vectors.add(gone.values())
-            keys = {trace_id: vectors.key(task) for trace_id, task in gone.items()}
+            of_store = vectors.keys(collections)
+            keys = {trace_id: of_store.of(task).key for trace_id, task in gone.items()}
             unlist(collections, keys, exclusive=self._connection.exclusive)
 
     def _overtaken(
@@ -366,13 +367,13 @@ class Ingestor:
         timeline.enter(collections.lists, projections.started, appender)
         new = {entry.trace_id for entry in projections.started}
         claim(collections, {i: s for i, s in projections.summaries.items() if i in new})
-        traces.put(collections, projections.summaries)
-        enter_completed(
-            collections,
-            {trace_id: projections.summaries[trace_id] for trace_id in projections.completed},
-            vectors,
-            appender,
-        )
+        completed = {i: projections.summaries[i] for i in projections.completed}
+        keys = vectors.keys_of(collections, completed)
+        for key in keys.values():
+            if not key.is_known:
+                self._count("unread_tasks")
+        traces.put(collections, projections.summaries, keys)
+        enter_completed(collections, completed, keys, vectors, appender)
         if projections.gone:
             traces.remove(collections, projections.gone)
         self._count_calls(collections, projections.calls, writer, batch)
@@ -407,6 +408,7 @@ class Ingestor:
 def enter_completed(
     collections: Collections,
     summaries: Mapping[str, traces.Summary],
+    text_keys: Mapping[str, TextKey],
     vectors: TextVectors,
     appender: Appender,
 ) -> None:
@@ -418,16 +420,18 @@ def enter_completed(
     vectors.add(summary["task"] for summary in summaries.values())
     senders = {t: by for t, s in summaries.items() if (by := s["recorded_by"]) is not None}
     for success in (True, False):
-        keys = {
-            timeline.Entry(summary["created_ns"], trace_id): key
-            for trace_id, summary in summaries.items()
-            if bool(summary["success"]) is success
-            and (key := vectors.key(summary["task"])) is not None
-        }
+        keys: dict[timeline.Entry, str] = {}
+        by_key: dict[str, Any] = {}
+        for trace_id, summary in summaries.items():
+            vector = vectors.of(summary["task"])
+            if bool(summary["success"]) is success and vector is not None:
+                key = text_keys[trace_id].key
+                keys[timeline.Entry(summary["created_ns"], trace_id)] = key
+                by_key[key] = vector
         texts.enter(
             collections,
             keys,
-            vectors.by_key,
+            by_key,
             success=success,
             appender=appender,
             senders=senders,

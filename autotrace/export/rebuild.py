@@ -204,10 +204,11 @@ class _Rebuild:
         appender = Appender("rebuild", 0, self._exclusive, collections.max_batch)
         timeline.enter(collections.lists, pending.entries, appender)
         claim(collections, pending.summaries)
-        traces.put(collections, pending.summaries)
         completed = {t: s for t, s in pending.summaries.items() if s["status"] == "completed"}
         vectors = TextVectors(self._embedder, self._count_refused)
-        enter_completed(collections, completed, vectors, appender)
+        keys = vectors.keys_of(collections, completed)
+        traces.put(collections, pending.summaries, keys)
+        enter_completed(collections, completed, keys, vectors, appender)
         self._traces += len(pending.summaries)
 
     def _count_refused(self) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from autotrace.errors import StoreError, StoreUnavailableError
-from autotrace.store.embedder import Embedder, text_key
+from autotrace.store.embedder import Embedder
+from autotrace.store.schema import Collections
+from autotrace.store.text_keys import TextKey, TextKeys
+from autotrace.store.traces import Summary
 
 _PROBE: Final = "Is the embedder there?"
 """Tells an embedder that refuses a text from one that is down: for the second we wait."""
@@ -23,9 +27,7 @@ class TextVectors:
     def __init__(self, embedder: Embedder, refused: Callable[[], None]) -> None:
         self._embedder = embedder
         self._refused = refused
-        self._keys: dict[str, str | None] = {}
-        self.by_key: dict[str, Any] = {}
-        """A vector per key of a text."""
+        self._vectors: dict[str, Any] = {}
 
     def add(self, texts: Iterable[str]) -> None:
         """Embed texts, each once.
@@ -33,17 +35,24 @@ class TextVectors:
         Raises:
             StoreUnavailableError: The embedder does not answer.
         """
-        missing = [text for text in dict.fromkeys(texts) if text not in self._keys]
-        if not missing:
-            return
-        for text, vector in zip(missing, self._embed(missing), strict=True):
-            key = self._keys[text] = None if vector is None else text_key(self._embedder, text)
-            if key is not None:
-                self.by_key[key] = vector
+        missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if missing:
+            self._vectors.update(zip(missing, self._embed(missing), strict=True))
 
-    def key(self, text: str) -> str | None:
-        """Return the key of a text that was added; None if the embedder refused it."""
-        return self._keys[text]
+    def of(self, text: str) -> Any:
+        """Return the vector of a text that was added; None if the embedder refused it."""
+        return self._vectors[text]
+
+    def keys(self, collections: Collections) -> TextKeys:
+        """Return the keys of texts in a store."""
+        return TextKeys(self._embedder, collections.by_tokens)
+
+    def keys_of(
+        self, collections: Collections, summaries: Mapping[str, Summary]
+    ) -> dict[str, TextKey]:
+        """Return the keys of the tasks of some traces in a store, by trace id."""
+        of = functools.cache(self.keys(collections).of)
+        return {trace_id: of(summary["task"]) for trace_id, summary in summaries.items()}
 
     def _embed(self, texts: list[str]) -> Iterable[Any]:
         """Embed texts; one that the embedder refuses, while it takes others, has None."""

@@ -17,13 +17,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from autotrace.models import RecallResult
 from autotrace.store import texts, traces
 from autotrace.store.schema import Collections
+from autotrace.store.text_keys import TextKeys
 from autotrace.store.texts import Text
 from autotrace.store.times import utc
 from autotrace.store.traces import Summary
@@ -86,7 +87,7 @@ def find(
     collections: Collections,
     query: str,
     vector: Any,
-    key_of: Callable[[str], str],
+    keys: TextKeys,
     *,
     success_only: bool,
     limit: int,
@@ -98,15 +99,15 @@ def find(
         collections: The open store.
         query: What is asked for, in words.
         vector: Its embedding.
-        key_of: Returns the key under which the store keeps a task text.
+        keys: The keys under which the store keeps task texts.
         success_only: Whether to leave out traces that failed.
         limit: How many to return at most.
         where: What the traces must be beside similar.
     """
     found: list[Found] = []
     for success in (True,) if success_only else (True, False):
-        found += _Search(collections, query, vector, key_of, success, limit, where).run()
-    return varied(ranked(found))[:limit]
+        found += _Search(collections, query, vector, keys, success, limit, where).run()
+    return varied(ranked(found, query))[:limit]
 
 
 def varied(found: Iterable[Found]) -> list[Found]:
@@ -140,13 +141,25 @@ def _letters(text: str) -> str:
     return "".join(char for char in text if char.isalnum())
 
 
-def ranked(found: Sequence[Found]) -> list[Found]:
-    """Order candidates: most similar first; of equally similar ones the newest first."""
-    return sorted(found, key=lambda f: _rank(f.similarity, f.summary["created_ns"], f.trace_id))
+def ranked(found: Sequence[Found], query: str) -> list[Found]:
+    """Order candidates: most similar first.
+
+    Of equally similar ones those in the very words of the query come first, then the newest.
+    """
+
+    def rank(each: Found) -> tuple[int, bool, int, str]:
+        summary = each.summary
+        return _rank(
+            each.similarity, summary["task"] == query, summary["created_ns"], each.trace_id
+        )
+
+    return sorted(found, key=rank)
 
 
-def _rank(similarity: float, start_ns: int, trace_id: str) -> tuple[int, int, str]:
-    return -round(similarity / _TIE), -start_ns, trace_id
+def _rank(
+    similarity: float, is_worded_so: bool, start_ns: int, trace_id: str
+) -> tuple[int, bool, int, str]:
+    return -round(similarity / _TIE), not is_worded_so, -start_ns, trace_id
 
 
 @dataclass
@@ -156,7 +169,7 @@ class _Search:
     collections: Collections
     query: str
     vector: Any
-    key_of: Callable[[str], str]
+    keys: TextKeys
     success: bool
     limit: int
     where: Filter
@@ -165,9 +178,13 @@ class _Search:
         self._summaries: dict[str, Summary | None] = {}
         self._matched = 0
         """How many traces passed the filter, copies too, when they were last looked at."""
-        self._exactly = texts.exactly(
-            self.collections, self.key_of(self.query), success=self.success
-        )
+        key = self.keys.of(self.query)
+        self._exactly = texts.exactly(self.collections, key.key, success=self.success)
+        self._worded_so: dict[str, Summary] = {}
+        """Traces in the very words of the query, which their text's key does not tell."""
+        if key.words is not None and self._exactly is not None:
+            self._worded_so = traces.find(self.collections, words=key.words, limit=_MAX_COMPARED)
+            self._summaries.update(self._worded_so)
 
     def run(self) -> list[Found]:
         wanted = self.limit * _WIDENING if self.where else self.limit
@@ -194,23 +211,28 @@ class _Search:
     def _matching(self, near: Sequence[Text], repeats: int) -> list[Found]:
         """Return the best traces of some texts that pass the filter."""
         similarity: dict[str, float] = {}
-        candidates: list[tuple[int, int, str]] = []
+        candidates: list[tuple[int, bool, int, str]] = []
         if self._exactly is not None and all(t.key != self._exactly.key for t in near):
             near = [self._exactly, *near]
-        for text, entries in texts.traces_of(self.collections, near, repeats).items():
+        for trace_id, summary in self._worded_so.items():
+            similarity[trace_id] = 1.0
+            candidates.append(_rank(1.0, True, summary["created_ns"], trace_id))
+        at_least = max(repeats, _SUMMARIES_AT_ONCE) if self._exactly is not None else repeats
+        for text, entries in texts.traces_of(self.collections, near, at_least).items():
             for start_ns, trace_id in entries:
                 if similarity.setdefault(trace_id, text.similarity) == text.similarity:
-                    candidates.append(_rank(text.similarity, start_ns, trace_id))
+                    worded_so = trace_id in self._worded_so
+                    candidates.append(_rank(text.similarity, worded_so, start_ns, trace_id))
         candidates = sorted(set(candidates))
         found: list[Found] = []
         self._matched = 0
         for start in range(0, len(candidates), _SUMMARIES_AT_ONCE):
-            group = [trace_id for _, _, trace_id in candidates[start : start + _SUMMARIES_AT_ONCE]]
+            group = [trace_id for *_, trace_id in candidates[start : start + _SUMMARIES_AT_ONCE]]
             for trace_id, summary in self._read(group).items():
                 if summary is not None and self._passes(summary):
                     self._matched += 1
                     found.append(Found(trace_id, summary, similarity[trace_id]))
-            found = varied(found)
+            found = varied(ranked(found, self.query))
             if len(found) >= self.limit:
                 break
         return found[: self.limit]
@@ -244,7 +266,7 @@ class _Search:
         if len(theirs) > _MAX_COMPARED:
             return None
         passing = {
-            trace_id: (self.key_of(summary["task"]), summary)
+            trace_id: (self.keys.of(summary["task"]).key, summary)
             for trace_id, summary in theirs.items()
             if self._passes(summary)
         }
@@ -255,7 +277,7 @@ class _Search:
             for trace_id, (key, summary) in passing.items()
             if key in similarity
         ]
-        return varied(ranked(found))[: self.limit]
+        return varied(ranked(found, self.query))[: self.limit]
 
 
 def to_model(trace_id: str, found: Found) -> RecallResult:

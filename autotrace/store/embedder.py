@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from autotrace.errors import InvalidArgumentError
 from autotrace.store.minilm import MiniLmEmbedder
 from autotrace.store.rows import RowCache, as_texts, import_whole, no_rows, normalised, well_formed
-from autotrace.store.texts import key_of
 from autotrace.store.weights import DEFAULT_SPACE
 
 if TYPE_CHECKING:
@@ -45,16 +44,6 @@ class Embedder(Protocol):
     def embed(self, texts: Sequence[str]) -> FloatMatrix | list[list[float]]:
         """Give one L2-normalised vector per text, in the order of the texts."""
         ...
-
-
-def text_key(embedder: Embedder, text: str) -> str:
-    """Return the key of a text; texts that this embedder cannot tell apart have the same.
-
-    An embedder that reads only the beginning of a text says so by a method `reads`, from a text to
-    the part of it that it reads.
-    """
-    reads: Callable[[str], str] | None = getattr(embedder, "reads", None)
-    return key_of(text if reads is None else reads(text))
 
 
 def default_embedder(model_path: str | None = None) -> MiniLmEmbedder:

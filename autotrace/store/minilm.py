@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 import weakref
@@ -34,6 +35,11 @@ _MAX_TOKENS: Final = 256
 """What the model was trained to read; Chroma cuts at the same length."""
 _MAX_CHARACTERS: Final = 8_192
 """Bounds the tokenizer's work to some 8 ms; 256 tokens of prose are about 1,200 characters."""
+_PLAIN_WORD: Final = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
+_NOT_PLAIN: Final = re.compile(
+    r"[a-zA-Z0-9]{101}|\[(?:CLS|SEP|PAD|MASK|UNK)\]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+)
+"""Words longer than the tokenizer takes, the model's own tokens, and control characters."""
 _BATCH_TEXTS: Final = 32
 _BATCH_TOKENS: Final = 512
 """Padded tokens of one run. Past this a batch gets slower per text, and its memory stays taken:
@@ -110,6 +116,21 @@ class MiniLmEmbedder:
         if cut.isascii() and len(cut) < _MAX_TOKENS - 1:
             return cut
         return self._loaded()[1].reads(cut)
+
+    def tokens(self, text: str) -> str:
+        """Return the words that the model reads of a text, separated by spaces.
+
+        Texts with the same words have the same vector. A word that the vocabulary lacks reads as
+        `[UNK]`.
+
+        Raises:
+            EmbedderUnavailableError: The weights are in no place; it names each place tried.
+        """
+        cut = well_formed(text[:_MAX_CHARACTERS])
+        # The vocabulary has every printable ASCII character, alone and as the rest of a word.
+        if cut.isascii() and len(cut) < _MAX_TOKENS - 1 and not _NOT_PLAIN.search(cut):
+            return " ".join(_PLAIN_WORD.findall(cut.lower()))
+        return self._loaded()[1].words(cut)
 
     def load(self) -> str:
         """Load the model now instead of at the first text.
@@ -221,6 +242,15 @@ class _MiniLm:
 
     def reads(self, text: str) -> str:
         return text[: max(end for _, end in self._tokenizer.encode(text).offsets)]
+
+    def words(self, text: str) -> str:
+        words: list[str] = []
+        for token in self._tokenizer.encode(text).tokens[1:-1]:  # without [CLS] and [SEP]
+            if token.startswith("##") and len(token) > 2 and words:
+                words[-1] += token[2:]
+            else:
+                words.append(token)
+        return " ".join(words)
 
     def _run(self, tokens: list[list[int]]) -> FloatMatrix:
         import numpy as np

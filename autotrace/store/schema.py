@@ -31,7 +31,9 @@ from autotrace.errors import EmbeddingSpaceError, StoreError, StoreVersionError
 
 T = TypeVar("T")
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
+_OLDEST_VERSION: Final = 2
+"""The version that is kept as it is; see `Collections.by_tokens`."""
 STORE_RECORD_ID: Final = "store"
 NO_VECTOR: Final = [0.0, 0.0]
 JSON_KEY: Final = "json"
@@ -155,6 +157,8 @@ class Collections:
     """How many records Chroma takes in one call."""
     client: Any
     """Chroma's client, for the repair that makes collections anew."""
+    by_tokens: bool = True
+    """Whether the keys of texts are of tokens, as from schema 3 on; see `text_keys.TextKeys`."""
 
 
 def open_collections(client: Any, store: str, space: str | None) -> Collections:
@@ -166,7 +170,7 @@ def open_collections(client: Any, store: str, space: str | None) -> Collections:
         StoreError: The store is being rebuilt, or a rebuild was interrupted.
     """
     state = open_collection(client, f"{_PREFIX}state", LOOKUP)
-    check(state, store, space, SCHEMA_VERSION)
+    found = check(state, store, space, SCHEMA_VERSION, oldest=_OLDEST_VERSION)
     return Collections(
         log=open_collection(client, f"{_PREFIX}log", LOOKUP),
         state=state,
@@ -176,6 +180,7 @@ def open_collections(client: Any, store: str, space: str | None) -> Collections:
         failed=open_collection(client, f"{_PREFIX}failed", SEARCH),
         max_batch=max_batch_of(client),
         client=client,
+        by_tokens=found > _OLDEST_VERSION,
     )
 
 
@@ -192,7 +197,9 @@ def max_batch_of(client: Any) -> int:
     return min(client.get_max_batch_size(), 5000)
 
 
-def check(state: Collection, store: str, space: str | None, version: int) -> None:
+def check(
+    state: Collection, store: str, space: str | None, version: int, *, oldest: int | None = None
+) -> int:
     """Check that this library may use a store; a new one is marked as of this library.
 
     Args:
@@ -200,6 +207,10 @@ def check(state: Collection, store: str, space: str | None, version: int) -> Non
         store: Its name, for errors.
         space: The embedding space that its vectors must be of; None accepts any.
         version: The schema version that this library keeps.
+        oldest: An older version that it keeps, too; None: there is none.
+
+    Returns:
+        The store's version; that of this library if it has none yet.
 
     Raises:
         StoreVersionError: It is of another version.
@@ -209,7 +220,7 @@ def check(state: Collection, store: str, space: str | None, version: int) -> Non
     known = documents(state, [STORE_RECORD_ID]).get(STORE_RECORD_ID)
     if known is None:
         if space is None:
-            return
+            return version
         known = {"schema_version": version, "space": space}
         add(state, {STORE_RECORD_ID: known})
         # Whoever was first has decided.
@@ -221,7 +232,7 @@ def check(state: Collection, store: str, space: str | None, version: int) -> Non
             f"to {version}: upgrade with pip install -U autotrace-agents"
         )
         raise StoreVersionError(msg)
-    if space is not None and found < version:
+    if space is not None and found < (oldest or version):
         msg = (
             f"the store {store} has schema version {found}, and this autotrace keeps version "
             f"{version}: nothing is lost; bring it up to date with "
@@ -241,6 +252,7 @@ def check(state: Collection, store: str, space: str | None, version: int) -> Non
             f"or embed the store anew with `autotrace rebuild --store {store}`"
         )
         raise EmbeddingSpaceError(msg)
+    return found
 
 
 def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

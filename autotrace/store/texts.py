@@ -48,11 +48,6 @@ class Text(NamedTuple):
     """The newest trace of each sender but that of the first."""
 
 
-def key_of(text: str) -> str:
-    """Return the key of a text: traces with the same key share a vector."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-
-
 def enter(
     collections: Collections,
     traces: Mapping[Entry, str],

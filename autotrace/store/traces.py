@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, TypedDict, cast
 
 import orjson
@@ -10,6 +11,7 @@ import orjson
 from autotrace.models import TraceStatus, TraceSummary
 from autotrace.store import timeline
 from autotrace.store.schema import JSON_KEY, NO_VECTOR, Collections, groups
+from autotrace.store.text_keys import TextKey
 from autotrace.store.times import utc
 
 _PER_CALL: Final = 2000
@@ -58,6 +60,9 @@ _OWN_KEY: Final = {"session_id": "session", "agent": "agent", "recorded_by": "re
 """Fields that have a metadata key of their own, by which Chroma looks traces up."""
 _RARE_KEY: Final = "rejected"
 """The metadata key of the rejected decisions, as JSON, of those few traces that have any."""
+_WORDS_KEY: Final = "words"
+"""The metadata key of a task's very words, where the key of its text stands for other words, too:
+see `text_keys.TextKey`. A later summary of the trace that does not name it leaves it as it is."""
 _ORIGIN_KEY: Final = "origin"
 """The metadata key of the origin, as JSON, of traces that came with a key."""
 _IN_JSON: Final = tuple(
@@ -91,13 +96,23 @@ def to_model(trace_id: str, summary: Summary) -> TraceSummary:
     )
 
 
-def put(collections: Collections, summaries: Mapping[str, Summary]) -> None:
-    """Store summaries, in place of older ones of the same traces."""
+def put(
+    collections: Collections,
+    summaries: Mapping[str, Summary],
+    keys: Mapping[str, TextKey] = MappingProxyType({}),
+) -> None:
+    """Store summaries, in place of older ones of the same traces.
+
+    Args:
+        collections: The open store.
+        summaries: By trace id.
+        keys: Those of the task texts of completed traces, by trace id.
+    """
     for ids in groups(summaries, _PER_CALL):
         collections.summaries.upsert(
             ids,
             embeddings=[NO_VECTOR] * len(ids),
-            metadatas=[_metadata(summaries[trace_id]) for trace_id in ids],
+            metadatas=[_metadata(summaries[trace_id], keys.get(trace_id)) for trace_id in ids],
         )
 
 
@@ -166,6 +181,7 @@ def find(
     session_id: str | None = None,
     agent: str | None = None,
     agents: Sequence[str] = (),
+    words: str | None = None,
     limit: int | None = None,
 ) -> dict[str, Summary]:
     """Return the summaries of traces with these properties, in any order.
@@ -176,9 +192,10 @@ def find(
         session_id: Only traces of this session.
         agent: Only traces of this agent.
         agents: Only traces that any of these recorded: see `author_of`.
+        words: Only traces with a task of these very words: see `text_keys.TextKey`.
         limit: How many to return at most.
     """
-    conditions = {"status": status, "session": session_id, "agent": agent}
+    conditions = {"status": status, "session": session_id, "agent": agent, _WORDS_KEY: words}
     clauses: list[Any] = [{key: value} for key, value in conditions.items() if value is not None]
     if agents:
         keys = ("recorded_by", "agent")
@@ -204,7 +221,7 @@ def _summary(metadata: Mapping[str, Any]) -> Summary:
     return cast("Summary", fields)
 
 
-def _metadata(summary: Summary) -> dict[str, Any]:
+def _metadata(summary: Summary, text_key: TextKey | None) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         JSON_KEY: orjson.dumps([summary[field] for field in _IN_JSON]).decode(),
         # Chroma keeps a key that a later record does not name; None takes it away.
@@ -215,6 +232,8 @@ def _metadata(summary: Summary) -> dict[str, Any]:
             metadata[key] = summary[field]
     if summary["rejected_decisions"]:
         metadata[_RARE_KEY] = orjson.dumps(summary["rejected_decisions"]).decode()
+    if text_key is not None and text_key.words is not None:
+        metadata[_WORDS_KEY] = text_key.words
     if summary["origin"] is not None:
         metadata[_ORIGIN_KEY] = orjson.dumps(summary["origin"]).decode()
     return metadata

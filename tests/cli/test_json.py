@@ -146,3 +146,18 @@ def test_a_document_holds_no_character_that_a_terminal_obeys(command: Command) -
     assert "\\u001b[31m" in printed
     assert "\\u009b2J" in printed
     assert not [c for c in printed if (ord(c) < 0x20 and c != "\n") or 0x7F <= ord(c) < 0xA0]
+
+
+def test_recall_says_that_a_trace_that_failed_is_nearer(
+    command: Command, recorded: Recorded
+) -> None:
+    note = "note: a trace that failed is nearer (1.00): add --all\n"
+
+    def noted(*args: str) -> str:
+        return command("recall", *args, store=recorded.store).stderr
+
+    assert noted("book a table") == note
+    assert noted("book a table", "--json") == note
+    assert noted("book a table", "--agent", "booker") == note
+    assert noted("book a table", "--all") == ""
+    assert noted("find a restaurant near the venue") == ""

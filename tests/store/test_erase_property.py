@@ -23,7 +23,7 @@ from autotrace.models import Trace
 from autotrace.reader import Reader
 from autotrace.store import stats
 from autotrace.store.log import read_records
-from autotrace.store.texts import key_of
+from autotrace.store.text_keys import key_of
 from tests.export.strategies import (
     OTEL_TRACE,
     skeleton_of,

@@ -19,7 +19,7 @@ from autotrace import task
 from autotrace.reader import Reader
 from autotrace.store import texts
 from autotrace.store.connection import connect
-from autotrace.store.texts import key_of
+from autotrace.store.text_keys import key_of
 from tests.embedders import SmallEmbedder
 from tests.faults.processes import MARK, kill_storekeepers
 from tests.store import others

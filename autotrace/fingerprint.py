@@ -2,126 +2,161 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import enum
+import fractions
 import functools
 import hashlib
 import inspect
+import pathlib
 import textwrap
-from collections.abc import Callable, Iterator
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType
-from typing import Any, Final, cast
+import uuid
+from collections.abc import Callable, Iterable
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any, Final, TypeAlias, cast
 
-import wrapt
-
-from autotrace.canonical import sha256_of
+from autotrace.canonical import canonical, sha256_of
 from autotrace.plain import plain_object
 
 _MAX_DEPTH: Final = 20
-"""How far functions that hold functions are followed."""
+"""How far functions and containers are followed."""
+_MAX_NOTES: Final = 10_000
+"""How many are followed: functions that hold each other can be reached by many ways."""
+_DESCRIPTORS: Final = (MethodDescriptorType, WrapperDescriptorType)
 
+_WRITTEN: Final[tuple[type[Any], ...]] = (
+    *(bytes, complex, float, range, decimal.Decimal, fractions.Fraction, uuid.UUID),
+    *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone),
+    *(pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath),
+)
+"""Types that write all of a value, and write it alike in every process."""
 
-_wrapt: Any = wrapt  # version 1 has no types
+Spell: TypeAlias = Callable[[Any], Any]
+"""Returns the JSON of a value, or raises ValueError."""
+
 _kind_of = cast("Callable[[object], type[Any]]", type)
 """`type`, with a result that the type checker knows."""
-_PROXIES: Final[tuple[type[Any], ...]] = tuple(
-    cast("type[Any]", vars(_wrapt)[name])
-    for name in ("BaseObjectProxy", "ObjectProxy")
-    if name in vars(_wrapt)
-)
-_WITHOUT_STATE: Final = (
-    *_PROXIES,
-    *(classmethod, staticmethod, functools.partial, BuiltinFunctionType, type, type(None)),
-    type(type.__call__),
-)
-"""What only leads to what it wraps, or has no code that Python can see."""
 
 
-def fingerprint(function: FunctionType) -> str:
+def _plain(value: Any) -> Any:
+    return plain_object({"": value}, "")[""]
+
+
+def fingerprint(function: FunctionType, spell: Spell = _plain) -> str:
     """Return the SHA-256 of a function's source, without its indentation.
 
     A function that was made with values (defaults, variables of an enclosing function, and so also
     a function that a decorator wraps) is hashed together with them. Where there is no source, its
     code is hashed in its place, which other versions of Python spell otherwise. What the function
     merely calls or reads from its module is not part of it.
-    """
-    return _fingerprint(function, ())
-
-
-def identity_of(function: Any) -> dict[str, Any]:
-    """Return what identifies a function: module, qualified name and source hash.
-
-    The hash is of every function that the call runs through: a decorated function and its
-    wrappers, the function of a partial (whose arguments are those of the call), the `__call__` of
-    an object. What Python holds no code of has None as its hash.
 
     Args:
-        function: Any callable, or a classmethod or staticmethod object.
+        function: The function.
+        spell: Makes the JSON of a value that the function was made with.
     """
-    named: Any = None
-    hashes: list[str] = []
-    for each in _layers(function):
-        kind = _kind_of(each)
-        if kind is FunctionType:
-            hashes.append(fingerprint(each))
-        elif kind is MethodType:
-            hashes.append(_state_hash(each.__self__))
-        elif not issubclass(kind, _WITHOUT_STATE):
-            hashes.append(_state_hash(each))
-        named = each if kind in (FunctionType, BuiltinFunctionType) else named
-    named = _kind_of(function) if named is None else named
-    return {
-        "module": str(named.__module__),
-        "qualname": str(named.__qualname__),
-        "source_sha256": hashes[0] if len(hashes) == 1 else sha256_of(hashes) if hashes else None,
-    }
+    return _Notes(spell).fingerprint(function, ())
 
 
-def _layers(function: Any) -> Iterator[Any]:
-    for _ in range(_MAX_DEPTH):
-        yield function
-        kind = _kind_of(function)  # proxies answer for what they wrap when they are asked
-        if issubclass(kind, functools.partial):
-            function = function.func
-        elif issubclass(kind, classmethod | staticmethod | MethodType):
-            function = function.__func__
-        elif issubclass(kind, _PROXIES) or "__wrapped__" in getattr(function, "__dict__", {}):
-            function = function.__wrapped__
-        elif kind is FunctionType or issubclass(kind, BuiltinFunctionType | type):
-            return
-        else:
-            function = inspect.getattr_static(kind, "__call__", None)
+def noted(value: Any, spell: Spell) -> Any:
+    """Return as JSON what a value is, as far as it means the same in every process.
+
+    Functions and classes count by what they are, containers by what they hold, and what has no
+    JSON by its class.
+
+    Args:
+        value: The value.
+        spell: Makes the JSON of a value.
+    """
+    return _Notes(spell).note(value, ())
 
 
-def _state_hash(holder: Any) -> str:
-    """Hash what an object holds, as far as it means the same in every process."""
-    kind = _kind_of(holder)
-    held = cast("dict[Any, Any]", getattr(holder, "__dict__", {}))
-    spelled = {str(name): _noted(item, (), fingerprint) for name, item in held.items()}
-    call = inspect.getattr_static(kind, "__call__", None)
-    return sha256_of(
-        {
-            "type": f"{kind.__module__}.{kind.__qualname__}",
-            "state": spelled,
-            "call": fingerprint(call) if type(call) is FunctionType else None,
+class _Notes:
+    """Takes down what a function was made with.
+
+    Args:
+        spell: Makes the JSON of a value.
+    """
+
+    def __init__(self, spell: Spell) -> None:
+        self._spell = spell
+        self._room = _MAX_NOTES
+
+    def fingerprint(self, function: FunctionType, within: tuple[int, ...]) -> str:
+        own = _source_hash(function.__code__) or sha256_of(_code(function.__code__))
+        chain = (*within, id(function))
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        made_with = {
+            "defaults": [self.note(value, chain) for value in function.__defaults__ or ()],
+            "keyword_defaults": {
+                name: self.note(value, chain)
+                for name, value in (function.__kwdefaults__ or {}).items()
+            },
+            "closure": {name: self.note(_content(cell), chain) for name, cell in cells},
         }
-    )
+        return sha256_of({"source": own, **made_with}) if any(made_with.values()) else own
 
+    def note(self, value: Any, within: tuple[int, ...]) -> Any:
+        self._room -= 1
+        is_open = id(value) not in within and len(within) < _MAX_DEPTH and self._room > 0
+        if isinstance(value, FunctionType) and is_open:
+            return {"function": self.fingerprint(value, within)}
+        try:
+            return {"value": self._spell(value)}
+        except ValueError:
+            pass
+        found = self._parts(value, (*within, id(value))) if is_open else None
+        if found is not None:
+            return found
+        kind = _kind_of(value)
+        return {"type": f"{kind.__module__}.{kind.__qualname__}"}
 
-def _fingerprint(function: FunctionType, within: tuple[int, ...]) -> str:
-    own = _source_hash(function.__code__) or sha256_of(_code(function.__code__))
-    made_with = {
-        "defaults": [_noted(value, within, function) for value in function.__defaults__ or ()],
-        "keyword_defaults": {
-            name: _noted(value, within, function)
-            for name, value in (function.__kwdefaults__ or {}).items()
-        },
-        "closure": {
-            name: _noted(_content(cell), within, function)
-            for name, cell in zip(
-                function.__code__.co_freevars, function.__closure__ or (), strict=True
-            )
-        },
-    }
-    return sha256_of({"source": own, **made_with}) if any(made_with.values()) else own
+    def _parts(self, value: Any, chain: tuple[int, ...]) -> Any:
+        """Return what a value without JSON is made of; None if that cannot be told."""
+        kind = _kind_of(value)
+        if issubclass(kind, type):
+            return {"class": f"{value.__module__}.{value.__qualname__}"}
+        if issubclass(kind, ModuleType):
+            return {"module": str(value.__name__)}
+        if kind is MethodType:
+            return {"method": self._all((value.__func__, value.__self__), chain)}
+        if issubclass(kind, functools.partial):
+            parts = (value.func, value.args, value.keywords)
+            return {"partial": self._all(parts, chain)}
+        if issubclass(kind, BuiltinFunctionType):
+            name = f"{value.__module__}.{value.__qualname__}"
+            return {"builtin": name, "self": self.note(value.__self__, chain)}
+        if kind in _WRITTEN:
+            return {"type": kind.__qualname__, "written": repr(value)}
+        if issubclass(kind, enum.Enum):
+            return {"member": [f"{kind.__module__}.{kind.__qualname__}", str(value._name_)]}
+        if kind in _DESCRIPTORS:
+            return {"builtin": f"{value.__objclass__.__module__}.{value.__qualname__}"}
+        if "__wrapped__" in getattr(value, "__dict__", {}):
+            return {"wrapped": self.note(value.__wrapped__, chain)}
+        return self._items(value, kind, chain)
+
+    def _items(self, value: Any, kind: type[Any], chain: tuple[int, ...]) -> Any:
+        if kind in (list, tuple):
+            return {kind.__name__: self._all(value, chain)}
+        if kind in (set, frozenset):
+            return {kind.__name__: sorted(self._all(value, chain), key=canonical)}
+        if kind is dict:
+            pairs = [self._all(pair, chain) for pair in list(value.items())]
+            return {"dict": sorted(pairs, key=canonical)}
+        return None
+
+    def _all(self, values: Iterable[Any], chain: tuple[int, ...]) -> list[Any]:
+        return [self.note(value, chain) for value in list(values)]
 
 
 def _source_hash(code: CodeType) -> str | None:
@@ -139,17 +174,6 @@ def _content(cell: CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return ...  # not assigned yet
-
-
-def _noted(value: Any, within: tuple[int, ...], holder: Any) -> Any:
-    """Spell a value that a function holds, as far as it means the same in every process."""
-    chain = (*within, id(holder))
-    if isinstance(value, FunctionType) and id(value) not in chain and len(chain) < _MAX_DEPTH:
-        return {"function": _fingerprint(value, chain)}
-    try:
-        return {"value": plain_object({"": value}, "")[""]}
-    except ValueError:
-        return {"type": f"{type(value).__module__}.{type(value).__qualname__}"}
 
 
 def _code(code: CodeType) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def spell(speller: Speller, value: Any, kind: Any, path: str) -> Any:
     dtype: Any = value.dtype
     _check_dtype(dtype, path)
     array: Any = value if is_array else cast("Any", np.asarray(value))
+    speller.check_room(array.size)
     if not speller.tagged:
         _elements(speller, array, path)  # refuses what is not finite
         return speller.spell(value.tolist() if is_array else value.item(), path)

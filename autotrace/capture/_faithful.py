@@ -175,6 +175,12 @@ class Speller:
                 )
                 raise UnshowableError(msg)
 
+    def check_room(self, values: int) -> None:
+        """Raise UnshowableError if so many values cannot be shown, before they are made."""
+        self._spend(values * _NODE_CHARS)
+        if self._room is not None:
+            self._room += values * _NODE_CHARS
+
     # --- text and numbers
 
     def text(self, value: str, path: str) -> Any:
@@ -294,7 +300,7 @@ class Speller:
 
             return _arrays.spell(self, value, kind, path)
         if known.is_secret(kind):
-            return self.tag(type_name(kind), self.spell(value.get_secret_value(), path))
+            return self._secret(value, kind, path)
         if known.is_record(kind):
             return self._record(value, kind, path)
         if (base := known.extended_builtin(kind)) is not None:
@@ -306,13 +312,23 @@ class Speller:
         raise UnshowableError(msg)
 
     def _member(self, value: Any, kind: type[Any], path: str) -> Any:
-        own = {n: v for n, v in attributes(value, kind).items() if not n.startswith("_")}
+        own = {n: v for n, v in attributes(value, kind).items() if not _is_of_enum(n)}
         plain = self.spell(value._value_, path)
         if not self.tagged:
             return plain
         more = {"attributes": self.mapping(own, path)} if own else {}
+        if (base := next((each for each in mro(kind) if each in _CONTENT), None)) is not None:
+            content = _CONTENT[base](value)
+            if kind_of(content) is not kind_of(value._value_) or content != value._value_:
+                more["content"] = self.spell(content, path)
         name = None if value._name_ is None else self.text(value._name_, path)
         return self.tag(self._class(kind), plain, member=name, **more)
+
+    def _secret(self, value: Any, kind: type[Any], path: str) -> Any:
+        if not self.tagged:
+            return self.spell(value.get_secret_value(), path)
+        # All that it holds: what the class says is its secret may be the same of two instances.
+        return self.tag(type_name(kind), self.mapping(known.state_of(value, kind), path))
 
     def _class(self, kind: type[Any]) -> str:
         return type_name(kind) if self._lenient or not self.tagged else known.name_of_class(kind)
@@ -352,6 +368,11 @@ def below(path: str, key: Any) -> str:
         return f"{path}.{key}" if path else key
     shown = json.dumps(escaped(key)[:64]) if kind_of(key) is str else type_name(kind_of(key))
     return f"{path}[{shown}]"
+
+
+def _is_of_enum(name: str) -> bool:
+    """Return whether the enum module gives a member the attribute: `_value_`, `__objclass__`."""
+    return name.startswith("_") and name.endswith("_")
 
 
 def _named(key: Any) -> str | None:

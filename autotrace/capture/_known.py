@@ -28,6 +28,11 @@ from autotrace.capture._introspect import (
 _HEAP_TYPE: Final = 1 << 9
 """Flag of classes made by a `class` statement; an extension's type may hold more than Python sees.
 """
+_IN_C: Final = (
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
 _MAX_NAME_CHARS: Final = 199
 _TZ_INFO: Final = ("pydantic_core._pydantic_core", "TzInfo")
 _EXTENDED: Final = (str, int, float, bytes, tuple, frozenset, list, dict, set)
@@ -75,7 +80,7 @@ def name_of_class(kind: type[Any]) -> str:
 
 def is_python_class(kind: type[Any]) -> bool:
     """Return whether a class and its bases, except object, were made by `class` statements."""
-    return all(_is_heap(base) for base in mro(kind)[:-1])
+    return all(_is_stated(base) for base in mro(kind)[:-1])
 
 
 def extended_builtin(kind: type[Any]) -> type[Any] | None:
@@ -83,7 +88,7 @@ def extended_builtin(kind: type[Any]) -> type[Any] | None:
     bases = mro(kind)
     if len(bases) < 3 or bases[-2] not in _EXTENDED:
         return None
-    return bases[-2] if all(_is_heap(base) for base in bases[:-2]) else None
+    return bases[-2] if all(_is_stated(base) for base in bases[:-2]) else None
 
 
 def is_record(kind: type[Any]) -> bool:
@@ -198,5 +203,17 @@ def _is_by_key(zone: zoneinfo.ZoneInfo) -> bool:
     return True
 
 
-def _is_heap(kind: type[Any]) -> bool:
-    return bool(kind.__flags__ & _HEAP_TYPE)
+def _is_stated(kind: type[Any]) -> bool:
+    """Return whether a `class` statement made a class, and no extension, which may hold more.
+
+    An extension's type has functions written in C in its namespace, and items or fields that no
+    slot describes: `array.array`, `time.struct_time`, most types of the standard library.
+    """
+    if not kind.__flags__ & _HEAP_TYPE:
+        return False
+    for item in namespace(kind).values():
+        if type(item) in _IN_C and cast("Any", item).__objclass__ is kind:
+            return False
+        if type(item) is types.BuiltinFunctionType and item.__self__ is kind:
+            return False
+    return True

@@ -24,6 +24,7 @@ from autotrace.capture.deciding import (
 )
 from autotrace.capture.decision_span import place
 from autotrace.capture.drive import MakeOperation
+from autotrace.capture.identity import identity_of
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder, current, failed
 from autotrace.capture.requirement import Requirement
@@ -32,7 +33,6 @@ from autotrace.capture.snapshot import Snapshot
 from autotrace.capture.use import use_decision as use_decision
 from autotrace.capture.use import use_here
 from autotrace.errors import ApprovalRefused, DecisionStateError, InvalidArgumentError
-from autotrace.fingerprint import identity_of
 
 if TYPE_CHECKING:
     from autotrace.capture._hiding import HiddenPlaces

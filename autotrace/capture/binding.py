@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from types import FunctionType
 from typing import Any, Final, cast
 
+from autotrace.capture._introspect import kind_of, mro
 from autotrace.capture.function import name_of, target_of
 
 _RECEIVERS: Final = ("self", "cls")
+_ARGS, _KWARGS = "*args", "**kwargs"
+"""Where arguments stand that do not fit the signature: no parameter has such a name."""
 _VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -42,9 +45,10 @@ class Binding:
             pass  # a builtin that does not tell
         parameters = list(self._signature.parameters.values()) if self._signature else []
         has_receiver = bool(parameters) and parameters[0].name in _RECEIVERS
-        # A method is called without an instance by what decorates it in turn. Of a plain function
-        # `self` is an argument like any other.
-        self._receiver = parameters[0].name if has_receiver and _is_in_class(function) else None
+        # A method is called without an instance by what decorates it in turn. Of a plain function,
+        # or of a static method, `self` is an argument like any other.
+        self._receiver = parameters[0].name if has_receiver else None
+        self._owner = _class_of(function)
         has_first = has_receiver or inspect.isfunction(function) or is_method
         self._bound = inspect.Signature(parameters[1:] if has_first else parameters)
         """The parameters that follow the instance or class it is bound to."""
@@ -79,11 +83,17 @@ class Binding:
             if self._tells_exactly:
                 msg = f"{self._name}() {error}"
                 raise TypeError(msg) from None
-            return {"args": args, "kwargs": kwargs}  # a wrapper takes other arguments than it says
+            # A wrapper takes other arguments than it says.
+            return {_ARGS: args, _KWARGS: kwargs}
         bound.apply_defaults()
         named = bound.arguments
-        if instance is None and self._receiver is not None:
-            named.pop(self._receiver, None)
+        if (
+            instance is None
+            and self._receiver is not None
+            and self._owner is not None
+            and _is_of(named.get(self._receiver), self._owner)
+        ):
+            named.pop(self._receiver)
         parameters = signature.parameters
         return {
             name: value
@@ -92,7 +102,17 @@ class Binding:
         }
 
 
-def _is_in_class(function: Any) -> bool:
-    """Tell whether a function was defined in the body of a class."""
-    where, _, _ = str(getattr(target_of(function), "__qualname__", "")).rpartition(".")
-    return bool(where) and not where.endswith("<locals>")
+def _class_of(function: Any) -> tuple[str, str] | None:
+    """Return module and qualified name of the class in whose body a function was defined."""
+    target: Any = target_of(function)
+    where, _, _ = str(getattr(target, "__qualname__", "")).rpartition(".")
+    if not where or where.endswith("<locals>") or isinstance(function, staticmethod):
+        return None
+    return str(getattr(target, "__module__", "")), where
+
+
+def _is_of(value: Any, owner: tuple[str, str]) -> bool:
+    """Return whether a value is an instance of a class, or it or a subclass of it itself."""
+    kind = kind_of(value)
+    kind = value if issubclass(kind, type) else kind
+    return any((each.__module__, each.__qualname__) == owner for each in mro(kind))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import datetime
 import decimal
@@ -11,10 +12,12 @@ import hashlib
 import ipaddress
 import itertools
 import json
+import os
 import pathlib
 import socket
 import subprocess
 import sys
+import time
 import uuid
 import zoneinfo
 from collections import Counter, OrderedDict, UserDict, defaultdict, deque, namedtuple
@@ -50,6 +53,25 @@ class Rank(enum.IntEnum):
 class Point:
     x: Any
     y: Any = 0
+
+
+@dataclasses.dataclass(init=False, eq=False)
+class Numbers(array.array):  # type: ignore[type-arg]
+    name: str = ""
+
+
+class Key:
+    """Says that it is a secret, and holds more than that."""
+
+    def __init__(self, value: str, target: str) -> None:
+        self.value, self.target = value, target
+
+    def get_secret_value(self) -> str:
+        return self.value
+
+
+class Code(enum.StrEnum):
+    ONE = "one"
 
 
 class Labelled(Point):
@@ -142,6 +164,14 @@ def private(seen: int) -> Private:
 def ordered_with(attribute: str) -> Any:
     made: Any = OrderedDict(a=1)
     made.kind = attribute
+    return made
+
+
+def member_with(content: str, attribute: str = "") -> Any:
+    made = str.__new__(Code, content)
+    made._value_, made._name_ = "one", "ONE"
+    if attribute:
+        made._limit = attribute  # type: ignore[attr-defined]
     return made
 
 
@@ -283,6 +313,11 @@ MAKERS: list[Callable[[], Any]] = [
     lambda: Frozen([1], 3),
     lambda: slotted(1),
     lambda: slotted(2),
+    lambda: Key("a", "test"),
+    lambda: Key("a", "production"),
+    lambda: Code.ONE,
+    lambda: member_with("two"),
+    lambda: member_with("two", "1"),
     lambda: Mode.SLOW,
     lambda: Mode.FAST,
     lambda: "slow",
@@ -332,6 +367,10 @@ HAS_NONE: list[Any] = [
     lambda: None,
     print,
     Point,
+    # types of extensions hold what no attribute shows
+    Numbers("i", [1]),
+    time.gmtime(0),
+    os.stat(ROOT),
     iter([1]),
     (n for n in [1]),
     np.ma.array([1]),

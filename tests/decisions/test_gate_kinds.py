@@ -117,6 +117,42 @@ def test_of_a_plain_function_self_and_cls_are_arguments_too(agent: Agent) -> Non
     assert enrol("maths", "ada") == "ada in maths"
 
 
+def test_of_a_static_method_self_and_cls_are_arguments_too(agent: Agent) -> None:
+    gate = tool(requires_approval=True, wait=False)
+
+    # Linters refuse static methods of such parameters where they are written.
+    names: dict[str, Any] = {"gate": gate, "__name__": __name__}
+    source = (
+        "class School:\n"
+        "    @gate\n    @staticmethod\n    def above(cls): return cls\n"
+        "    @staticmethod\n    @gate\n    def below(self): return self\n"
+    )
+    exec(source, names)
+    School = names["School"]
+    calls: list[Any] = [School.above, School().above, School.below]
+    for call in calls:
+        first = pending(functools.partial(call, "maths"))
+        agent.approve(first)
+        assert pending(functools.partial(call, "art")) != first
+        assert call("maths") == "maths"
+
+
+def test_arguments_that_do_not_fit_are_told_from_parameters_of_those_names(agent: Agent) -> None:
+    def lenient(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs) if len(args) == 2 else "all"
+
+        return call
+
+    @tool(requires_approval=True, wait=False)
+    @lenient
+    def run(args: tuple[int, ...], kwargs: dict[str, int]) -> str:
+        return "one"
+
+    assert pending(lambda: run((1,), {})) != pending(lambda: run(1))  # type: ignore[call-arg]
+
+
 def test_a_gated_method_may_be_decorated_in_turn(agent: Agent) -> None:
     def logged(function: Any) -> Any:
         @functools.wraps(function)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 import rfc8785
+import wrapt
 
 from autotrace import tool
 from autotrace.capture.approval import use_decision
@@ -122,7 +126,7 @@ def listing(agent: Agent, body: Callable[[str], str], **options: Any) -> Callabl
     return tool(name="cleanup", requires_approval=True, wait=False, **options)(body)
 
 
-def removing(what: str) -> Callable[[str], str]:
+def removing(what: Any) -> Callable[[str], str]:
     def cleanup(path: str) -> str:
         return f"removed {what} of {path}"
 
@@ -153,7 +157,33 @@ def test_another_function_of_the_same_tool_name_uses_no_approval(agent: Agent) -
 
         return inner
 
+    class Slotted:
+        __slots__ = ("what",)
+
+        def __init__(self, what: Any) -> None:
+            self.what = what
+
+        def __call__(self, path: str) -> str:
+            return f"removed {self.what} of {path}"
+
+    def wrapped_by(limit: int) -> Any:
+        def wrapper(function: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+            return function(*args) if limit else "nothing"
+
+        return wrapt.decorator(wrapper)(first)
+
+    made_with: list[Any] = [
+        *(Path("/safe"), Path("/prod"), Decimal("1"), Decimal("2"), {1}, {2}, b"a", b"b", 1, 1.0),
+        *([1], (1,), [first], [second], {"a": first}, {"a": second}, Ran, Agent),
+        *(functools.partial(first, "1"), functools.partial(first, "2"), os.remove, os.rmdir),
+        *(ApprovalRequest("one"), ApprovalRequest("two"), str.upper, str.lower, "a".join, "b".join),
+        *(Path("/safe").joinpath, Path("/prod").joinpath),
+    ]
     bodies: list[Any] = [
+        *(removing(value) for value in made_with),
+        *(Slotted("one"), Slotted("all"), Slotted(Path("/one")), Slotted(Path("/all"))),
+        *(Path("/safe").joinpath, Path("/prod").joinpath, str.upper, str.lower, wrapped_by(0)),
+        *("a".join, "b".join, wrapped_by(1)),
         *(first, second, removing("one"), removing("all"), wrapped(first), wrapped(second)),
         *(lambda path: 1, lambda path: 2, Deleter("one"), Deleter("all")),
         *(Deleter("one").delete, Deleter("all").delete),
@@ -164,6 +194,20 @@ def test_another_function_of_the_same_tool_name_uses_no_approval(agent: Agent) -
         decisions.add(pending(lambda: listing(agent, body)("/data")))  # noqa: B023
         decisions.add(pending(lambda: listing(agent, body)("/data")))  # noqa: B023
     assert len(decisions) == len(bodies)
+
+
+def test_functions_that_hold_each_other_are_told_apart_in_bounded_time(agent: Agent) -> None:
+    def ring(last: int) -> Callable[[str], str]:
+        functions: dict[str, Any] = {"last": last}
+        names = [f"f{n}" for n in range(14)]
+        lines = ["def make(last):"]
+        for name in names:
+            lines += [f"    def {name}(path):", f"        return ({', '.join(names)}, last)"]
+        exec("\n".join([*lines, "    return f0"]), functions)
+        return listing(agent, functions["make"](last))
+
+    first = ring(1)
+    assert first is not None
 
 
 def test_a_changed_body_uses_no_approval(agent: Agent) -> None:

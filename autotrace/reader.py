@@ -168,8 +168,9 @@ class Reader:
     ) -> list[RecallResult]:
         """Return past completed traces whose tasks mean something similar, most similar first.
 
-        Of what came with the keys of one agent there are two at most for each task text, the
-        newest; texts that differ in numbers, case and punctuation alone count as one.
+        What came with the keys of one agent takes at most half of the places while others have
+        traces that are related (half as similar as the best one, or more), and two at most for each
+        task text, the newest; texts that differ in case, spaces and punctuation alone count as one.
 
         Args:
             query: The task at hand, in words.

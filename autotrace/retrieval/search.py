@@ -10,15 +10,17 @@ for, and filters their traces. When too few match, which shows the filter to be 
 traces of that agent or session are looked up, if they are few enough, and compared one by one; and
 for tools, which no index knows, the circle of texts is drawn wider until enough match or all have
 been seen.
+
+An agent with a key may record any number of texts near a query. So the traces of one sender take at
+most half of a page while others have related ones: where one sender has more, the texts of all
+others are searched by themselves.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from autotrace.models import RecallResult
@@ -43,9 +45,9 @@ _MAX_ALIKE: Final = 2
 """How many results one sender gets for one text."""
 _MAX_WIDENING: Final = 16
 """How many times the texts asked for are looked at for ones that are no copies."""
-_NUMBER: Final = re.compile(r"\d+")
-_MAX_SAID_CHARS: Final = 10_000
-"""Texts that begin with the same so many characters say the same."""
+_RELATED: Final = 0.5
+"""Others' traces take a crowding sender's places if they are so similar, against the best one."""
+_PUNCTUATION: Final = ".,;:!?\u2026\"'()[]{}\u2018\u2019\u201c\u201d"
 _TIE: Final = 1e-6
 """Two similarities closer than this are the same, computed in single precision."""
 
@@ -107,7 +109,40 @@ def find(
     found: list[Found] = []
     for success in (True,) if success_only else (True, False):
         found += _Search(collections, query, vector, keys, success, limit, where).run()
-    return varied(ranked(found, query))[:limit]
+    return page_of(varied(ranked(found, query)), query, limit)
+
+
+def page_of(found: Sequence[Found], query: str, limit: int) -> list[Found]:
+    """Return the first of some ranked traces, at most half of them by one sender with a key.
+
+    Others' traces that are related take the places over; where there are none, nothing changes.
+    Programs on the store's machine are trusted with the store, and not held to a half.
+    """
+    page = found[:limit]
+    sender = _crowding(Counter(_senders(page)), limit)
+    if sender is None or len(page) < limit:
+        return list(page)
+    at_least = min(page[0].similarity * _RELATED, page[-1].similarity)
+    others = [f for f in found if _is_by_others(f, sender) and f.similarity >= at_least]
+    others = others[: max(limit // 2, sum(_is_by_others(f, sender) for f in page))]
+    own = [f for f in found if not _is_by_others(f, sender)]
+    return ranked([*own[: limit - len(others)], *others], query)
+
+
+def _crowding(places: Counter[str], limit: int) -> str | None:
+    """Return the sender who has more than half of the places of a page, if one has."""
+    for sender, count in places.most_common(1):
+        if count > limit - limit // 2:
+            return sender
+    return None
+
+
+def _senders(found: Iterable[Found]) -> list[str]:
+    return [s for each in found if (s := each.summary["recorded_by"]) is not None]
+
+
+def _is_by_others(found: Found, sender: str) -> bool:
+    return found.summary["recorded_by"] != sender
 
 
 def varied(found: Iterable[Found]) -> list[Found]:
@@ -130,15 +165,12 @@ def varied(found: Iterable[Found]) -> list[Found]:
 
 
 def _said(text: str) -> str:
-    """Return the words of a text: "Pay (run 17)" and "pay, run 18" say the same."""
-    # Marks are dropped first: to put a long run of them in order takes quadratic time.
-    letters = _letters(text[:_MAX_SAID_CHARS])
-    words = _letters(unicodedata.normalize("NFKD", letters).casefold())
-    return _NUMBER.sub("0", words) or text
+    """Return the words of a text: "Pay  the invoice!" and "pay the invoice" say the same.
 
-
-def _letters(text: str) -> str:
-    return "".join(char for char in text if char.isalnum())
+    Numbers and symbols stay: order 17 is not order 18, and C++ is not C#.
+    """
+    words = (word.strip(_PUNCTUATION) for word in text.casefold().split())
+    return " ".join(word for word in words if word) or text
 
 
 def ranked(found: Sequence[Found], query: str) -> list[Found]:
@@ -173,27 +205,60 @@ class _Search:
     success: bool
     limit: int
     where: Filter
+    without: str | None = None
+    """The agent of a key whose traces do not count."""
 
     def __post_init__(self) -> None:
         self._summaries: dict[str, Summary | None] = {}
         self._matched = 0
         """How many traces passed the filter, copies too, when they were last looked at."""
+        self._matched_by: Counter[str] = Counter()
+        """Those of each sender with a key."""
         key = self.keys.of(self.query)
         self._exactly = texts.exactly(self.collections, key.key, success=self.success)
         self._worded_so: dict[str, Summary] = {}
         """Traces in the very words of the query, which their text's key does not tell."""
         if key.words is not None and self._exactly is not None:
-            self._worded_so = traces.find(self.collections, words=key.words, limit=_MAX_COMPARED)
+            self._worded_so = traces.find(
+                self.collections, words=key.words, without=self.without, limit=_MAX_COMPARED
+            )
             self._summaries.update(self._worded_so)
 
     def run(self) -> list[Found]:
+        """Return what is nearest, and what is nearest of others where one sender has the most."""
+        page = self._nearest()
+        is_full = len(page) == self.limit
+        places = Counter(_senders(page)) if is_full else self._matched_by
+        sender = _crowding(places, self.limit)
+        if sender is None:
+            return page
+        at_least = page[0].similarity * _RELATED if is_full else 0.0
+        known = {each.trace_id for each in page}
+        others = replace(self, without=sender)._related(at_least)
+        return ranked([*page, *(each for each in others if each.trace_id not in known)], self.query)
+
+    def _related(self, at_least: float) -> list[Found]:
+        """Return the nearest traces that are at least so similar, of others than one sender."""
+        wanted = self.limit * _MAX_WIDENING
+        near = self._texts(wanted + 1, without=None)
+        found = self._matching(near, self.limit)
+        if len(near) > wanted and near[-1].similarity >= at_least:
+            is_full = len(found) == self.limit
+            if not is_full or near[-1].similarity >= found[-1].similarity - _TIE:
+                found = self._nearest()
+        return [each for each in found if each.similarity >= at_least]
+
+    def _texts(self, limit: int, *, without: str | None) -> list[Text]:
+        return texts.nearest(
+            self.collections, self.vector, success=self.success, limit=limit, without=without
+        )
+
+    def _nearest(self) -> list[Found]:
         wanted = self.limit * _WIDENING if self.where else self.limit
         selective = False
         while True:
             # One more than wanted shows whether there are more.
-            near = texts.nearest(
-                self.collections, self.vector, success=self.success, limit=wanted + 1
-            )
+            near = self._texts(wanted + 1, without=self.without)
             found = self._matching(near, min(wanted, _MAX_REPEATS))
             if len(found) < self.limit <= self._matched and wanted >= self.limit * _MAX_WIDENING:
                 return found  # most of what is near are copies
@@ -214,6 +279,8 @@ class _Search:
         candidates: list[tuple[int, bool, int, str]] = []
         if self._exactly is not None and all(t.key != self._exactly.key for t in near):
             near = [self._exactly, *near]
+        if self.without is not None:
+            near = [text for text in near if not text.is_only_of(self.without)]
         for trace_id, summary in self._worded_so.items():
             similarity[trace_id] = 1.0
             candidates.append(_rank(1.0, True, summary["created_ns"], trace_id))
@@ -226,12 +293,15 @@ class _Search:
         candidates = sorted(set(candidates))
         found: list[Found] = []
         self._matched = 0
+        self._matched_by.clear()
         for start in range(0, len(candidates), _SUMMARIES_AT_ONCE):
             group = [trace_id for *_, trace_id in candidates[start : start + _SUMMARIES_AT_ONCE]]
             for trace_id, summary in self._read(group).items():
                 if summary is not None and self._passes(summary):
                     self._matched += 1
                     found.append(Found(trace_id, summary, similarity[trace_id]))
+                    if (sender := summary["recorded_by"]) is not None:
+                        self._matched_by[sender] += 1
             found = varied(ranked(found, self.query))
             if len(found) >= self.limit:
                 break
@@ -248,6 +318,7 @@ class _Search:
         return (
             summary["status"] == "completed"
             and bool(summary["success"]) is self.success
+            and (self.without is None or summary["recorded_by"] != self.without)
             and self.where.matches(summary)
         )
 
@@ -261,6 +332,7 @@ class _Search:
             session_id=session_id,
             agent=agent,
             agents=agents,
+            without=self.without,
             limit=_MAX_COMPARED + 1,
         )
         if len(theirs) > _MAX_COMPARED:

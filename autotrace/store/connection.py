@@ -16,8 +16,9 @@ from typing import Any, Final, Generic, NamedTuple
 
 from typing_extensions import TypeVar
 
-from autotrace.errors import AutotraceError, InvalidArgumentError
+from autotrace.errors import AutotraceError, InvalidArgumentError, StoreUnavailableError
 from autotrace.settings import Settings
+from autotrace.store.failures import StaleIndexError
 from autotrace.store.schema import Collections, Opened, open_collections
 
 C = TypeVar("C", bound=Opened, default=Collections)
@@ -97,8 +98,12 @@ class Connection(ABC, Generic[C]):
             raise
         except Exception:  # noqa: BLE001 - what it is shows in the second attempt
             self.expire()
-        with self.reading(fresh=True) as collections:
-            return read(collections)
+        try:
+            with self.reading(fresh=True) as collections:
+                return read(collections)
+        except StaleIndexError as error:
+            msg = f"{self.name} changes too quickly: {error}; ask again"
+            raise StoreUnavailableError(msg) from error
 
     @abstractmethod
     def writing(self) -> contextlib.AbstractContextManager[C]:

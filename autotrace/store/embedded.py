@@ -190,13 +190,17 @@ class EmbeddedConnection(Connection[C]):
         view = self._view
         if view is None or not view.is_loaded:
             return True
-        generation = self.generation()
-        if generation == self._seen:
-            return False
-        epoch = _epoch_of(generation)
-        if epoch == _epoch_of(self._seen) and view.follow(epoch):
+        if self._has_caught_up():
             return False
         return time.monotonic() - self._opened_at_s >= self._reopen_after_s
+
+    def _has_caught_up(self) -> bool:
+        """Take in what others have stored since the client was opened; tell whether that is all."""
+        generation = self.generation()
+        if generation == self._seen:
+            return True
+        view, epoch = self._view, _epoch_of(generation)
+        return view is not None and epoch == _epoch_of(self._seen) and view.follow(epoch)
 
     @override
     @contextlib.contextmanager
@@ -354,7 +358,12 @@ class EmbeddedConnection(Connection[C]):
             msg = f"the Chroma database of {self.name} cannot be opened: {error}"
             raise StoreUnavailableError(msg) from error
         journal = Journal(self.path, _epoch_of(current))
-        self._view = View(opened, journal, lambda: self.purge_later(vectors=True))
+        self._view = View(
+            opened,
+            journal,
+            lambda: self.purge_later(vectors=True),
+            self._has_caught_up,
+        )
         self._seen = current
         self._opened_at_s = time.monotonic()
         return self._view

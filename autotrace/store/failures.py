@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+class StaleIndexError(Exception):
+    """What is open of the store must be opened anew to answer a question."""
+
+
 def is_content_error(error: BaseException) -> bool:
     """Tell whether Chroma refused what was sent, so that sending it again is of no use."""
     code = getattr(error, "code", None)

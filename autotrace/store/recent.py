@@ -8,11 +8,11 @@ one by one, as the journal has it (journal.py), and the nearest of both are its 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 
-from autotrace.store.failures import is_failure_of_chroma
+from autotrace.store.failures import StaleIndexError, is_failure_of_chroma
 from autotrace.store.journal import Journal, Record
 from autotrace.store.schema import Collection, Opened
 
@@ -41,12 +41,19 @@ class FreshCollection:
         letter: Stands for it in the journal.
         journal: Where what is stored is written down.
         on_delete: Called before vectors are deleted.
+        catch_up: Takes in what others have stored since; tells whether that is all.
     """
 
     def __init__(
-        self, inner: Collection, letter: str, journal: Journal, on_delete: Callable[[], None]
+        self,
+        inner: Collection,
+        letter: str,
+        journal: Journal,
+        on_delete: Callable[[], None],
+        catch_up: Callable[[], bool],
     ) -> None:
         self._on_delete = on_delete
+        self._catch_up = catch_up
         self._inner = inner
         self._letter = letter
         self._journal = journal
@@ -139,21 +146,39 @@ class FreshCollection:
         return got
 
     def query(
-        self, *, query_embeddings: Any, n_results: int, include: Sequence[str] = ()
+        self,
+        *,
+        query_embeddings: Any,
+        n_results: int,
+        include: Sequence[str] = (),
+        where: Any = None,
     ) -> dict[str, Any]:
-        """Find the nearest records."""
-        tail = self._tail
-        if tail is None and self._has_index:
+        """Find the nearest records; with `where`, of those that it matches.
+
+        Raises:
+            StaleIndexError: The index must be loaded anew to tell which of its records match.
+        """
+        among: dict[str, Any] = {}
+        tail, has_index = self._tail, self._has_index
+        if where is not None:
+            keys = self._matching(where)
+            tail = None if self._tail is None else _among(self._tail, keys)
+            indexed = keys if tail is None else keys.difference(tail.keys)
+            among, has_index = {"ids": list(indexed)}, has_index and bool(indexed)
+        if tail is None and has_index:
             return self._inner.query(
-                query_embeddings=query_embeddings, n_results=n_results, include=list(include)
+                query_embeddings=query_embeddings,
+                n_results=n_results,
+                include=list(include),
+                **among,
             )
         fields = ["metadatas", "distances"]
         found: dict[str, Any] = _nothing(fields)
         for vector in query_embeddings:
             nearest: list[tuple[float, str, Any]] = []
-            if self._has_index:
+            if has_index:
                 got = self._inner.query(
-                    query_embeddings=[vector], n_results=n_results, include=fields
+                    query_embeddings=[vector], n_results=n_results, include=fields, **among
                 )
                 nearest = list(
                     zip(got["distances"][0], got["ids"][0], got["metadatas"][0], strict=True)
@@ -163,6 +188,16 @@ class FreshCollection:
             for field, index in (("distances", 0), ("ids", 1), ("metadatas", 2)):
                 found[field].append([each[index] for each in nearest])
         return found
+
+    def _matching(self, where: Any) -> set[str]:
+        """Return which records match, each of which is in the index or in the tail."""
+        keys = set(self._inner.get(where=where, include=[])["ids"])
+        # Chroma fails when it is to search among records that its index does not have. Those of
+        # other processes are in the journal before `get` shows them.
+        if not self._catch_up():
+            msg = "the index of the store is older than its records"
+            raise StaleIndexError(msg)
+        return keys
 
     def _merged(
         self, nearest: list[tuple[float, str, Any]], tail: _Tail, vector: Any, n_results: int
@@ -201,12 +236,19 @@ class View(Generic[C]):
         collections: As Chroma gives them: a dataclass.
         journal: Of the epoch in which the client was opened.
         on_delete: Called before vectors are deleted.
+        catch_up: Takes in what others have stored since; tells whether that is all.
     """
 
-    def __init__(self, collections: C, journal: Journal, on_delete: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        collections: C,
+        journal: Journal,
+        on_delete: Callable[[], None],
+        catch_up: Callable[[], bool],
+    ) -> None:
         self.journal = journal
         searched = {
-            name: FreshCollection(getattr(collections, name), letter, journal, on_delete)
+            name: FreshCollection(getattr(collections, name), letter, journal, on_delete, catch_up)
             for name, letter in collections.indexes.items()
         }
         self.collections: C = replace(cast("Any", collections), **searched)
@@ -234,6 +276,12 @@ class View(Generic[C]):
             for collection in self._searched:
                 collection.learn(records)
         return True
+
+
+def _among(tail: _Tail, keys: Set[str]) -> _Tail:
+    """Return the part of a tail that belongs to some records."""
+    places = [place for place, key in enumerate(tail.keys) if key in keys]
+    return _Tail(tuple(tail.keys[place] for place in places), tail.rows[places])
 
 
 def _nothing(include: Sequence[str]) -> dict[str, Any]:

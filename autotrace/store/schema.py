@@ -107,8 +107,9 @@ class Collection(Protocol):
         query_embeddings: Any,
         n_results: int,
         include: Sequence[str] = (),
+        where: Any = None,
     ) -> dict[str, Any]:
-        """Find the nearest records."""
+        """Find the nearest records; with `where`, of those that it matches."""
         ...
 
     def delete(self, ids: list[str]) -> Any:

@@ -30,6 +30,8 @@ _SENDER: Final = "sender"
 _NEWEST_OF: Final = "by_"
 """Begins the metadata key of the newest trace of each other sender, so that copies of one sender,
 however many, hide no trace of another."""
+_SHARED: Final = "shared"
+"""Marks a text that several senders recorded."""
 _VECTORS_PER_CALL: Final = 2000
 """Each call has a fixed cost; as JSON a vector takes 8 kB, and Chroma's server refuses 40 MB."""
 
@@ -46,6 +48,12 @@ class Text(NamedTuple):
     repeated: bool
     of_others: tuple[Entry, ...] = ()
     """The newest trace of each sender but that of the first."""
+    sender: str | None = None
+    """A digest of who recorded the first trace; None: a program on the store's machine."""
+
+    def is_only_of(self, agent: str) -> bool:
+        """Tell whether every trace of the text came with keys of one agent."""
+        return self.sender == _digest(agent) and not self.of_others
 
 
 def enter(
@@ -101,7 +109,8 @@ def enter(
         for entry in sorted(entries):
             sender = _digest(senders.get(entry.trace_id))
             if sender != known.get(key, {}).get(_SENDER):
-                marks.setdefault(key, {})[f"{_NEWEST_OF}{sender}"] = _format(entry)
+                mark = {_SHARED: True, f"{_NEWEST_OF}{sender}": _format(entry)}
+                marks.setdefault(key, {}).update(mark)
     for keys in groups(marks, _VECTORS_PER_CALL):
         collection.update(keys, metadatas=[marks[key] for key in keys])
 
@@ -180,10 +189,27 @@ def _known(collection: Collection, keys: Sequence[str]) -> dict[str, Mapping[str
     return dict(zip(got["ids"], got["metadatas"], strict=True))
 
 
-def nearest(collections: Collections, vector: Any, *, success: bool, limit: int) -> list[Text]:
-    """Return the texts nearest to a vector, nearest first."""
+def nearest(
+    collections: Collections,
+    vector: Any,
+    *,
+    success: bool,
+    limit: int,
+    without: str | None = None,
+) -> list[Text]:
+    """Return the texts nearest to a vector, nearest first.
+
+    Args:
+        collections: The open store.
+        vector: What they are to be near to.
+        success: Whether to return texts of traces that succeeded, or of those that failed.
+        limit: How many to return at most.
+        without: An agent; texts that came with its keys alone are left out, which takes time that
+            grows with the number of texts.
+    """
+    where = None if without is None else _not_only_of(without)
     result = _collection(collections, success).query(
-        query_embeddings=[vector], n_results=limit, include=["metadatas", "distances"]
+        query_embeddings=[vector], n_results=limit, include=["metadatas", "distances"], where=where
     )
     return [
         _text(key, success, 1.0 - distance, metadata)
@@ -191,6 +217,10 @@ def nearest(collections: Collections, vector: Any, *, success: bool, limit: int)
             result["ids"][0], result["metadatas"][0], result["distances"][0], strict=True
         )
     ]
+
+
+def _not_only_of(agent: str) -> dict[str, Any]:
+    return {"$or": [{_SENDER: {"$ne": _digest(agent)}}, {_SHARED: True}]}
 
 
 def exactly(collections: Collections, key: str, *, success: bool) -> Text | None:
@@ -251,7 +281,8 @@ def _text(key: str, success: bool, similarity: float, metadata: Mapping[str, Any
     of_others = tuple(
         _parsed(entry) for name, entry in metadata.items() if name.startswith(_NEWEST_OF) and entry
     )
-    return Text(key, success, _clipped(similarity), _entry(metadata), repeated, of_others)
+    first, sender = _entry(metadata), metadata.get(_SENDER)
+    return Text(key, success, _clipped(similarity), first, repeated, of_others, sender)
 
 
 def _entry(metadata: Mapping[str, Any]) -> Entry:

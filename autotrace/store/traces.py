@@ -182,6 +182,7 @@ def find(
     agent: str | None = None,
     agents: Sequence[str] = (),
     words: str | None = None,
+    without: str | None = None,
     limit: int | None = None,
 ) -> dict[str, Summary]:
     """Return the summaries of traces with these properties, in any order.
@@ -193,6 +194,7 @@ def find(
         agent: Only traces of this agent.
         agents: Only traces that any of these recorded: see `author_of`.
         words: Only traces with a task of these very words: see `text_keys.TextKey`.
+        without: Only traces that did not come with a key of this agent.
         limit: How many to return at most.
     """
     conditions = {"status": status, "session": session_id, "agent": agent, _WORDS_KEY: words}
@@ -200,6 +202,8 @@ def find(
     if agents:
         keys = ("recorded_by", "agent")
         clauses.append({"$or": [{key: {"$in": list(agents)}} for key in keys]})
+    if without is not None:
+        clauses.append({"recorded_by": {"$ne": without}})
     where = clauses[0] if len(clauses) == 1 else {"$and": clauses}
     got = collections.summaries.get(where=where, limit=limit, include=["metadatas"])
     return _summaries(got)

@@ -32,6 +32,7 @@ from autotrace.store.timeline import Entry
 
 MAX_RECALL = 50
 MAX_PAGE = 1000
+MAX_AGENTS = 100
 DEFAULT_TOOLS = 100
 
 
@@ -110,6 +111,7 @@ class Reader:
         status: TraceStatus | None = None,
         session_id: str | None = None,
         agent: str | None = None,
+        agents: Sequence[str] | None = None,
         limit: int = 50,
         after: str | None = None,
         asked_by: str | None = None,
@@ -119,7 +121,8 @@ class Reader:
         Args:
             status: Only traces of this status.
             session_id: Only traces of this session.
-            agent: Only traces of this agent.
+            agent: Only traces of this agent, as programs called themselves.
+            agents: Only traces that one of these agents recorded; see `recall`.
             limit: Size of a page, 1 to 1000.
             after: Id of the last trace of the page before.
             asked_by: The agent of the key that asks, which `after` may depend on; see `get_trace`.
@@ -132,6 +135,7 @@ class Reader:
         if status is not None and status not in get_args(TraceStatus):
             raise InvalidArgumentError("status", status, get_args(TraceStatus))
         _check_limit(limit, MAX_PAGE)
+        recorded_by = _checked_agents(agents)
 
         def read(collections: Collections) -> list[TraceSummary]:
             found = traces.list_summaries(
@@ -139,6 +143,7 @@ class Reader:
                 status=status,
                 session_id=session_id,
                 agent=agent,
+                agents=recorded_by,
                 limit=limit,
                 before=None if after is None else self._entry(collections, after, asked_by),
             )
@@ -177,8 +182,8 @@ class Reader:
             success_only: Whether to leave out traces that failed.
             limit: How many to return at most, 1 to 50.
             agent: Only traces of this agent, as programs called themselves.
-            agents: Only traces that one of these agents recorded: with a key of its own, or, for
-                programs on the store's machine, under its name.
+            agents: Only traces that one of these agents, 1 to 100, recorded: with a key of its own,
+                or, for programs on the store's machine, under its name.
             session_id: Only traces of this session.
             tools: Only traces that called every one of these (of the first 200 they called).
 
@@ -190,12 +195,11 @@ class Reader:
             raise InvalidArgumentError("query", query, "a text that is not empty")
         if isinstance(tools, str):
             raise InvalidArgumentError("tools", tools, "a list of tool names")
-        if isinstance(agents, str):
-            raise InvalidArgumentError("agents", agents, "a list of agents' names")
+        recorded_by = _checked_agents(agents)
         _check_limit(limit, MAX_RECALL)
         vector = self._embedder.embed([str(query)])[0]
 
-        where = search.Filter(agent, session_id, tuple(tools or ()), tuple(agents or ()))
+        where = search.Filter(agent, session_id, tuple(tools or ()), recorded_by)
 
         def find(collections: Collections) -> list[RecallResult]:
             found = search.find(
@@ -252,6 +256,18 @@ class Reader:
         """Return the same page, with the statistics of all calls that come after it together."""
         _check_limit(limit, MAX_PAGE)
         return self._connection.read(lambda c: stats.read_page(c.state, limit, after))
+
+
+def _checked_agents(agents: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the agents to keep to; none for all.
+
+    An empty list is refused: it must not read as everybody.
+    """
+    if agents is None:
+        return ()
+    if isinstance(agents, str) or not 1 <= len(agents) <= MAX_AGENTS:
+        raise InvalidArgumentError("agents", agents, f"a list of 1 to {MAX_AGENTS} agents' names")
+    return tuple(agents)
 
 
 def _check_limit(limit: Any, maximum: int) -> None:

@@ -292,12 +292,18 @@ def list_traces(
     status: TraceStatus | None = None,
     session_id: str | None = None,
     agent: str | None = None,
+    agents: Sequence[str] | None = None,
     limit: int = 50,
     after: str | None = None,
 ) -> list[TraceSummary]:
     """Return a page of traces, newest first; see `Reader.list_traces`."""
     return _reader("list_traces()").list_traces(
-        status=status, session_id=session_id, agent=agent, limit=limit, after=after
+        status=status,
+        session_id=session_id,
+        agent=agent,
+        agents=agents,
+        limit=limit,
+        after=after,
     )
 
 

@@ -63,6 +63,15 @@ _command(mcp.mcp)
 AgentOption = Annotated[
     str | None, typer.Option("--agent", help="Only traces of this agent.", show_default=False)
 ]
+AgentsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--agents",
+        metavar="NAME",
+        help="Only traces that this agent recorded with its key, or on this machine under its "
+        "name; more than once: that one of them recorded.",
+    ),
+]
 SessionOption = Annotated[
     str | None, typer.Option("--session", help="Only traces of this session.", show_default=False)
 ]
@@ -135,6 +144,7 @@ def traces(
     ] = None,
     session: SessionOption = None,
     agent: AgentOption = None,
+    agents: AgentsOption = None,
     limit: Annotated[
         int, typer.Option("--limit", min=1, max=MAX_PAGE, help="How many at most.")
     ] = 20,
@@ -154,6 +164,7 @@ def traces(
             status=status,
             session_id=session,
             agent=agent,
+            agents=agents or None,
             limit=limit,
             after=None if after is None else _full_id(reader, after),
         )
@@ -236,6 +247,7 @@ def recall(
         int, typer.Option("--limit", min=1, max=MAX_RECALL, help="How many at most.")
     ] = 10,
     agent: AgentOption = None,
+    agents: AgentsOption = None,
     session: SessionOption = None,
     tool: Annotated[
         list[str] | None,
@@ -249,7 +261,12 @@ def recall(
 ) -> None:
     """Find past traces whose task means something similar."""
     with open_reader(store, embedder, recalls=True) as reader:
-        where: dict[str, Any] = {"agent": agent, "session_id": session, "tools": tool}
+        where: dict[str, Any] = {
+            "agent": agent,
+            "agents": agents or None,
+            "session_id": session,
+            "tools": tool,
+        }
         found = reader.recall(query, success_only=not failed_too, limit=limit, **where)
         failure = None if failed_too else reader.nearer_failure(query, found, **where)
     if as_json:

@@ -27,6 +27,12 @@ _WIDENING: Final = 4
 _MAX_NEAREST: Final = 4096
 """How far a search looks for decisions that pass a filter."""
 
+Seen = Callable[[Decision], bool]
+
+
+def _seen_by_all(_: Decision) -> bool:
+    return True
+
 
 class DecisionLibrary:
     """Reads the decisions of one store. Any thread may use it.
@@ -85,6 +91,7 @@ class DecisionLibrary:
         actor: str | None = None,
         limit: int = 50,
         after: str | None = None,
+        seen: Seen = _seen_by_all,
     ) -> list[Decision]:
         """Return a page of decisions, newest first.
 
@@ -94,6 +101,7 @@ class DecisionLibrary:
             actor: Only those this one has asked for.
             limit: Size of a page, 1 to 1000.
             after: Id of the last decision of the page before.
+            seen: Tells whether a decision may be seen; others do not count.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
@@ -101,7 +109,7 @@ class DecisionLibrary:
             StoreError: The store cannot be read.
         """
         _check(status, category, limit, MAX_PAGE)
-        matches = _matching(status, category, (), actor)
+        matches = _matching(status, category, (), actor, seen)
         found: list[Log] = []
         for logs in self._newest_first(after):
             found += [log for log in logs if matches(log.state)]
@@ -143,6 +151,7 @@ class DecisionLibrary:
         tags: Sequence[str] = (),
         status: DecisionStatus | None = None,
         limit: int = 20,
+        seen: Seen = _seen_by_all,
     ) -> list[FoundDecision]:
         """Return decisions that mean something similar, most similar first.
 
@@ -152,6 +161,7 @@ class DecisionLibrary:
             tags: Only those that have every one of these.
             status: Only those of this status.
             limit: How many to return at most, 1 to 100.
+            seen: Tells whether a decision may be seen; others do not count.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
@@ -160,7 +170,7 @@ class DecisionLibrary:
         if isinstance(tags, str):
             raise InvalidArgumentError("tags", tags, "a list of texts")
         _check(status, category, limit, MAX_FOUND)
-        matches = _matching(status, category, tags, None)
+        matches = _matching(status, category, tags, None, seen)
         if query is None:
             newest = (log for logs in self._newest_first(None) for log in logs)
             logs = _first(limit, (log for log in newest if matches(log.state)))
@@ -223,7 +233,11 @@ def _first(number: int, items: Iterator[Any]) -> list[Any]:
 
 
 def _matching(
-    status: str | None, category: str | None, tags: Sequence[str], actor: str | None
+    status: str | None,
+    category: str | None,
+    tags: Sequence[str],
+    actor: str | None,
+    seen: Seen,
 ) -> Callable[[State], bool]:
     def matches(state: State) -> bool:
         facts = state.created.facts
@@ -232,6 +246,7 @@ def _matching(
             and (category is None or facts.get("category") == category)
             and (actor is None or state.actor == actor)
             and set(tags) <= set(facts.get("tags") or ())
+            and seen(views.to_decision(state))
         )
 
     return matches

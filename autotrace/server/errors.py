@@ -32,6 +32,7 @@ from autotrace.errors import (
     TraceNotFoundError,
     TraceStateError,
 )
+from autotrace.server.parameters import UNKNOWN, unknown_field
 
 _log = logging.getLogger("autotrace.server")
 
@@ -162,6 +163,9 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 
 def _text_of(problem: Mapping[str, Any], request: Request) -> str:
     """Return what is wrong, where the words of pydantic would not say it to a client."""
+    if problem["type"] == UNKNOWN and problem["loc"][0] == "body":
+        body = request.scope["route"].body_field.field_info.annotation
+        return unknown_field(list(body.model_fields))
     if tuple(problem["loc"]) != ("body",) or problem["type"] != "model_attributes_type":
         return str(problem["msg"])
     # FastAPI reads a body as JSON only if its type says so; else it is a text to pydantic.

@@ -9,7 +9,7 @@ from pydantic import Field
 from autotrace.access.principal import Principal
 from autotrace.models import Decision, DecisionCategory, DecisionStatus
 from autotrace.server.mcp_decision_tools import Opened, TraceOfIt
-from autotrace.server.mcp_tool import Answer, Arguments, Desk, Tool
+from autotrace.server.mcp_tool import Answer, Arguments, Desk, Filters, Tool
 
 # --- what they take
 
@@ -39,7 +39,7 @@ class _Record(Arguments):
     trace_id: TraceOfIt = None
 
 
-class _Search(Arguments):
+class _Search(Filters):
     query: str | None = Field(
         default=None,
         description="What is looked for, in words; decisions that mean something similar come "

@@ -42,6 +42,15 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class Filters(Arguments):
+    """What a tool that searches takes; what it does not know is refused.
+
+    It may be a filter, and must not seem to be applied.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class Answer(BaseModel):
     """What a tool answers, without what there is not."""
 
@@ -146,16 +155,18 @@ class Tool(Generic[A]):
         try:
             return self.arguments.model_validate(given)
         except ValidationError as error:
-            raise _parameter_error(error) from None
+            raise _parameter_error(error, list(fields)) from None
 
 
-def _parameter_error(error: ValidationError) -> AutotraceError:
+def _parameter_error(error: ValidationError, known: list[str]) -> AutotraceError:
     found = error.errors(include_url=False, include_context=False)
     missing = [str(e["loc"][0]) for e in found if e["type"] == "missing" and len(e["loc"]) == 1]
     if missing:
         return MissingParameterError(*missing)
     first = found[0]
     name = ".".join(map(str, first["loc"])) or "arguments"
+    if first["type"] == "extra_forbidden":
+        return InvalidParameterError(name, first["input"], f"there are {', '.join(known)}")
     problem = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
     return InvalidParameterError(name, first["input"], problem)
 

@@ -15,8 +15,8 @@ from autotrace.models import (
     ToolStatus,
     Trace,
 )
-from autotrace.reader import MAX_PAGE, MAX_RECALL
-from autotrace.server.mcp_tool import Arguments, Desk, Tool
+from autotrace.reader import MAX_AGENTS, MAX_PAGE, MAX_RECALL
+from autotrace.server.mcp_tool import Arguments, Desk, Filters, Tool
 from autotrace.server.rest_models import RecallAnswer, ToolStatsAnswer
 
 _DEFAULT_TOOLS: Final = 50
@@ -70,7 +70,7 @@ class _Complete(Arguments):
     success: bool = Field(description="Whether the task was accomplished.")
 
 
-class _Recall(Arguments):
+class _Recall(Filters):
     query: str = Field(description="The task that you are about to do, in words.")
     success_only: bool = Field(default=True, description="Only tasks that were accomplished.")
     limit: int = Field(default=10, ge=1, le=MAX_RECALL, description="How many at most.")
@@ -78,10 +78,12 @@ class _Recall(Arguments):
         default=None,
         description="Only tasks that these agents recorded, such as your own name. Default: every "
         "agent's.",
+        min_length=1,
+        max_length=MAX_AGENTS,
     )
 
 
-class _ToolStats(Arguments):
+class _ToolStats(Filters):
     limit: int = Field(
         default=_DEFAULT_TOOLS, ge=1, le=MAX_PAGE, description="How many tools at most."
     )

@@ -12,6 +12,7 @@ from autotrace.server import examples
 from autotrace.server.auth import Caller
 from autotrace.server.context import Here
 from autotrace.server.errors import responses
+from autotrace.server.parameters import KNOWN_PARAMETERS
 from autotrace.server.rest_models import Between, DecisionsAnswer, ResolveBody
 
 PREFIX: Final = "/api/v1/decisions"
@@ -22,7 +23,7 @@ DecisionId = Annotated[str, Path(description="The decision.", examples=[examples
 _RESOLVING: Final[dict[str, Any]] = {"responses": responses(403, 404, 409)}
 
 
-@router.get("", summary="List decisions", responses=responses(404))
+@router.get("", summary="List decisions", responses=responses(404), dependencies=[KNOWN_PARAMETERS])
 def decisions(
     caller: Caller,
     here: Here,

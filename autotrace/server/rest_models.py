@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Validat
 from pydantic_core import PydanticCustomError, core_schema
 
 from autotrace.models import Decision, RecallResult, ToolStats, ToolStatsPage, TraceSummary
-from autotrace.reader import MAX_RECALL
+from autotrace.reader import MAX_AGENTS, MAX_RECALL
 from autotrace.server import examples
 from autotrace.service.traces import MAX_DURATION_MS
 
@@ -46,8 +46,8 @@ Named = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
 
 class _Body(BaseModel):
-    # Strict: "5" is no number, and 1 is not true. Fields that the contract does not know are left
-    # out of account.
+    # Strict: "5" is not a number, and 1 is not true. Fields that are not known are ignored: clients
+    # of the contract may send some that only other servers know.
     model_config = ConfigDict(strict=True, frozen=True)
 
 
@@ -113,7 +113,12 @@ class CompleteBody(_Body):
 
 
 class RecallBody(_Body):
-    """What to look for among past traces."""
+    """What to look for among past traces.
+
+    A field that is not known is refused: it may be a filter, and must not seem to be applied.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     query: Named = Field(
         description="Natural language task description.",
@@ -125,6 +130,8 @@ class RecallBody(_Body):
         default=None,
         description="Only traces that these agents recorded: with a key of theirs, or, for "
         "programs on the store's machine, under their name.",
+        min_length=1,
+        max_length=MAX_AGENTS,
         examples=[["concierge"]],
     )
 

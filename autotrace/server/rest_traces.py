@@ -14,11 +14,12 @@ from autotrace.models import (
     Trace,
     TraceStatus,
 )
-from autotrace.reader import DEFAULT_TOOLS, MAX_PAGE
+from autotrace.reader import DEFAULT_TOOLS, MAX_AGENTS, MAX_PAGE
 from autotrace.server import examples
 from autotrace.server.auth import Caller
 from autotrace.server.context import Here
 from autotrace.server.errors import responses
+from autotrace.server.parameters import KNOWN_PARAMETERS
 from autotrace.server.rest_models import (
     Between,
     CompleteBody,
@@ -111,7 +112,12 @@ def recall(body: RecallBody, caller: Caller, here: Here) -> RecallAnswer:
 
 
 # Before the route of one trace, which would take this for an id.
-@router.get("/tool_stats", summary="How tools do", responses=_answers(examples.TOOL_STATS, 404))
+@router.get(
+    "/tool_stats",
+    summary="How tools do",
+    responses=_answers(examples.TOOL_STATS, 404),
+    dependencies=[KNOWN_PARAMETERS],
+)
 def tool_stats(
     caller: Caller,
     here: Here,
@@ -127,13 +133,29 @@ def tool_stats(
         return ToolStatsAnswer.of(tenant.traces.tool_stats(limit=limit, after=after))
 
 
-@router.get("", summary="List traces", responses=_answers(examples.TRACES, 404))
+@router.get(
+    "",
+    summary="List traces",
+    responses=_answers(examples.TRACES, 404),
+    dependencies=[KNOWN_PARAMETERS],
+)
 def traces(
     caller: Caller,
     here: Here,
     status: Annotated[TraceStatus | None, Query(description="Only traces of this status.")] = None,
     session_id: Annotated[str | None, Query(description="Only traces of this session.")] = None,
-    agent: Annotated[str | None, Query(description="Only traces of this agent.")] = None,
+    agent: Annotated[
+        str | None, Query(description="Only traces of this agent, as programs called themselves.")
+    ] = None,
+    agents: Annotated[
+        list[str] | None,
+        Query(
+            description="Only traces that this agent recorded, as in recall; more than once: that "
+            "one of them recorded.",
+            min_length=1,
+            max_length=MAX_AGENTS,
+        ),
+    ] = None,
     limit: Annotated[int, Between(1, MAX_PAGE), Query(description="Size of a page.")] = 50,
     after: Annotated[
         str | None, Query(description="Id of the last trace of the page before.")
@@ -142,7 +164,13 @@ def traces(
     """Return a page of traces, newest first."""
     with here.using(caller) as tenant:
         found = tenant.traces.list(
-            status=status, session_id=session_id, agent=agent, limit=limit, after=after, by=caller
+            status=status,
+            session_id=session_id,
+            agent=agent,
+            agents=agents,
+            limit=limit,
+            after=after,
+            by=caller,
         )
     last = found[-1].trace_id if len(found) == limit else None
     return TracesAnswer(traces=list(found), count=len(found), next=last)

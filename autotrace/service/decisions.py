@@ -204,16 +204,9 @@ class DecisionDesk:
             DecisionNotFoundError: `after` is no decision of the tenant.
             StoreError: The store cannot be read.
         """
-        library = self._memory.deciding().library
-        seen: builtins.list[Decision] = []
-        while True:
-            page = library.list(
-                status=status, category=category, actor=actor, limit=limit, after=after
-            )
-            seen += filter(by.sees, page)
-            if len(seen) >= limit or len(page) < limit:
-                return seen[:limit]
-            after = page[-1].decision_id
+        return self._memory.deciding().library.list(
+            status=status, category=category, actor=actor, limit=limit, after=after, seen=by.sees
+        )
 
     def pending(self, *, by: Principal) -> builtins.list[Decision]:
         """Return every decision that waits for an answer and may be seen, the oldest first.
@@ -235,7 +228,7 @@ class DecisionDesk:
     ) -> builtins.list[FoundDecision]:
         """Return decisions that mean something similar, most similar first; or the newest first.
 
-        What may not be seen is left out, so that there may be fewer than the limit.
+        Decisions that may not be seen do not count.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
@@ -243,10 +236,9 @@ class DecisionDesk:
         """
         if query is not None:
             self._memory.catch_up(CATCH_UP_TIMEOUT_S)
-        found = self._memory.deciding().library.search(
-            query, category=category, tags=tags, status=status, limit=limit
+        return self._memory.deciding().library.search(
+            query, category=category, tags=tags, status=status, limit=limit, seen=by.sees
         )
-        return [each for each in found if by.sees(each.decision)]
 
     # --- changing what is one's own
 

@@ -134,20 +134,23 @@ def list_summaries(
     status: TraceStatus | None,
     session_id: str | None,
     agent: str | None,
+    agents: Sequence[str],
     limit: int,
     before: timeline.Entry | None,
 ) -> list[tuple[str, Summary]]:
-    """Return a page of summaries, newest first."""
+    """Return a page of summaries, newest first; for `agents` see `find`."""
 
     def matches(summary: Summary) -> bool:
         return (
             (status is None or summary["status"] == status)
             and (session_id is None or summary["session_id"] == session_id)
             and (agent is None or summary["agent"] == agent)
+            and (not agents or author_of(summary) in agents)
         )
 
     # A rare session or agent is one index look-up for Chroma; a frequent one fills the page soon.
-    selective = session_id is not None or agent is not None or status not in (None, "completed")
+    by_key = session_id is not None or agent is not None or bool(agents)
+    selective = by_key or status not in (None, "completed")
     page: list[tuple[str, Summary]] = []
     newest = timeline.newest_first(collections.lists, before=before)
     for scanned, entries in enumerate(groups(newest, max(limit, 16)), start=1):
@@ -164,7 +167,7 @@ def list_summaries(
         return page
     # Completed ones have no status of their own to look up, and are told apart by `matches`.
     rare_status = None if status == "completed" else status
-    found = find(collections, status=rare_status, session_id=session_id, agent=agent)
+    found = find(collections, status=rare_status, session_id=session_id, agent=agent, agents=agents)
     older = [
         (trace_id, summary)
         for trace_id, summary in found.items()

@@ -32,6 +32,7 @@ def test_traces_are_listed_newest_first_under_their_contract_names(
     ("filters", "expected"),
     [
         (["--agent", "concierge"], ["found"]),
+        (["--agents", "concierge", "--agents", "nobody"], ["found"]),
         (["--session", "s2"], ["late"]),
         (["--status", "completed", "--limit", "2"], ["hostile", "late"]),
         (["--status", "active"], []),
@@ -90,6 +91,7 @@ def test_recall_leaves_failures_out_unless_asked_for(answer: Answer, recorded: R
         (["--tool", "web_search", "--tool", "rank"], ["found"]),
         (["--tool", "web_search", "--tool", "track"], []),
         (["--agent", "booker"], ["failed"]),
+        (["--agents", "booker"], ["failed"]),
         (["--session", "s2"], ["late"]),
         (["--limit", "1"], ["found"]),
     ],

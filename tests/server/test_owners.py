@@ -233,6 +233,101 @@ def test_recall_says_whose_key_and_can_be_kept_to_agents(app: App) -> None:
     assert [each["recorded_by"] for each in only] == ["ann"]
 
 
+def test_a_list_flooded_by_one_agent_can_be_kept_to_others_page_by_page(app: App) -> None:
+    ann, bob = app.client("ann"), app.client("bob")
+    own = []
+    for number in range(5):
+        own.insert(0, begun(ann, f"of ann {number}")[0])
+        for _ in range(20):
+            ids = secrets.token_hex(16), secrets.token_hex(8)
+            send(bob, a_task(*ids, "forged", gen_ai__agent__name="ann"))
+
+    assert {each["recorded_by"] for each in ann.get(f"{TRACES}?limit=20").json()["traces"]} == {
+        "bob"
+    }
+    pages: list[str] = []
+    where = f"{TRACES}?agents=ann&agents=carol&limit=2"
+    after = ""
+    while True:
+        page = ann.get(f"{where}{after}").json()
+        assert page["count"] == len(page["traces"]) <= 2
+        pages += [each["trace_id"] for each in page["traces"]]
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+    assert pages == own
+    assert ann.get(f"{TRACES}?agents=carol").json()["traces"] == []
+    assert ann.get(f"{TRACES}?agent=ann&agents=ann").json()["count"] == 5
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        (f"{TRACES}?recorded_by=ann", "status, session_id, agent, agents, limit, after"),
+        (f"{TRACES}/tool_stats?tool=a", "limit, after"),
+        (f"{DECISIONS}?agent=ann", "status, category, actor, limit, after"),
+    ],
+)
+def test_a_list_refuses_a_filter_that_it_does_not_know(app: App, path: str, known: str) -> None:
+    answer = app.client("ann").get(path)
+
+    (problem,) = answer.json()["detail"]
+    name = path.partition("?")[2].partition("=")[0]
+    assert (answer.status_code, problem["loc"]) == (422, ["query", name])
+    assert problem["msg"] == f"this is not known here: there are {known}"
+
+
+@pytest.mark.parametrize("field", ["recorded_by", "own", "agnets"])
+def test_recall_refuses_a_field_that_it_does_not_know(app: App, field: str) -> None:
+    ann = app.client("ann")
+    known = "query, success_only, limit, agents"
+
+    answer = ann.post(f"{TRACES}/recall", {"query": "pay", field: ["ann"]})
+    (problem,) = answer.json()["detail"]
+    assert (answer.status_code, problem["loc"]) == (422, ["body", field])
+    assert problem["msg"] == f"this is not known here: there are {known}"
+    error = mcp(ann, "trace_recall", query="pay", **{field: ["ann"]})["error"]
+    assert error["code"] == -32602
+    assert error["data"] == f"{field}=['ann'] is not allowed: there are {known}"
+    error = mcp(ann, "decision_search", **{field: ["ann"]})["error"]
+    assert error["code"] == -32602
+
+
+def test_an_empty_list_of_agents_is_refused_and_does_not_mean_everybody(app: App) -> None:
+    ann = app.client("ann")
+
+    assert ann.post(f"{TRACES}/recall", {"query": "pay", "agents": []}).status_code == 422
+    assert mcp(ann, "trace_recall", query="pay", agents=[])["error"]["code"] == -32602
+
+
+def test_operations_that_record_ignore_fields_that_they_do_not_know(app: App) -> None:
+    body = {"task": "pay", "session_id": "s", "namespace": "of another server"}
+    assert app.client("ann").post(f"{TRACES}/start", body).status_code == 200
+
+
+def test_a_search_of_decisions_is_as_if_there_were_none_that_it_may_not_show(app: App) -> None:
+    ann, bob = app.client("ann"), app.client("bob")
+
+    def record(client: Client, title: str) -> None:
+        fields = {"category": "infra", "context": "c", "decision": "d", "rationale": "r"}
+        assert "result" in mcp(client, "decision_record", title=title, **fields)
+
+    record(ann, "pay the invoice of the printer")
+    record(bob, "pay the invoice of the paper")
+    for _ in range(12):
+        arguments = {"intent": "pay.the.invoice", "automation_mode": "propose"}
+        created = mcp(bob, "decision_create", **arguments)["result"]["structuredContent"]
+        closing = {"decision_id": created["decision_id"], "action": "commit"}
+        assert "result" in mcp(bob, "decision_close", **closing, reason="pay the invoice")
+
+    for query in ({}, {"query": "pay the invoice"}):
+        found = mcp(ann, "decision_search", limit=2, **query)["result"]["structuredContent"]
+        assert (found["count"], len(found["decisions"])) == (2, 2)
+        assert {each["category"] for each in found["decisions"]} == {"infra"}
+    listed = ann.get(f"{DECISIONS}?limit=2").json()
+    assert [each["category"] for each in listed["decisions"]] == ["infra", "infra"]
+
+
 SECRET = "SECRET-4711"
 
 

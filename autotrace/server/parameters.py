@@ -1,0 +1,34 @@
+"""Refusing query parameters that a route does not have.
+
+Those who search and list give filters. One that is not known, or not spelled right, must not be
+answered with everything, as if it had been applied.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+
+
+def _check_known(request: Request) -> None:
+    route = request.scope["route"]
+    assert isinstance(route, APIRoute)  # noqa: S101 - it is a dependency of such routes
+    known = [parameter.alias for parameter in route.dependant.query_params]
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        problem = {"loc": ("query", unknown[0]), "msg": unknown_field(known), "type": UNKNOWN}
+        raise RequestValidationError([problem])
+
+
+def unknown_field(known: list[str]) -> str:
+    """Return what to say of a field that is not one of those that there are."""
+    return f"this is not known here: there are {', '.join(known)}"
+
+
+UNKNOWN: Final = "extra_forbidden"
+"""The type of the problem, as pydantic names it."""
+KNOWN_PARAMETERS: Final = Depends(_check_known)
+"""The dependency of a route that refuses query parameters which it does not have."""

@@ -22,7 +22,7 @@ import pytest
 
 import autotrace
 from autotrace import grants, visible
-from autotrace.capture import _keys, _scrub
+from autotrace.capture import _keys, _scrub, _tokens
 from autotrace.capture.redact import Redactor
 from autotrace.capture.spelling import fingerprint
 from autotrace.cli import text as cli_text
@@ -205,7 +205,7 @@ def test_a_pattern_that_takes_quadratic_time_is_found(pattern: str, method: str)
 def test_patterns_are_found_in_every_place() -> None:
     assert {name.partition("[")[0] for name in PATTERNS} >= {
         "capture._scrub._CLOSED",
-        "capture._scrub._FORMATS",
+        "capture._tokens._FORMATS",
         "export.dialects.messages._SUMMARY_REPR",
         "server.logs._KEY",
     }
@@ -279,10 +279,10 @@ READERS: dict[str, Callable[[str], object]] = {
     "values.is_error_text": values.is_error_text,
     "values.message_in": values.message_in,
     "messages.conversation": lambda text: messages.conversation(text, "user"),
-    "scrub_formats": _scrub.scrub_formats,
+    "scrub_formats": _tokens.scrub_formats,
     "scrub_basic": _scrub.scrub_basic,
     "scrub_pairs": lambda text: _scrub.scrub_pairs(text, _keys.names_a_secret),
-    "may_hold_secret": _scrub.may_hold_secret,
+    "may_hold_secret": _tokens.may_hold_secret,
     "mask": lambda text: _scrub.mask(text, [text[:100], text[1:9], text[:4]]),
     "redact.text": REDACTOR.text,
     "redact.is_secret": REDACTOR.is_secret,

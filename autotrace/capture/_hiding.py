@@ -17,7 +17,7 @@ from typing import Any, Final
 from autotrace.capture import _known as known
 from autotrace.capture._found import keep_texts
 from autotrace.capture._introspect import kind_of
-from autotrace.capture._scrub import credentials_in
+from autotrace.capture._tokens import credentials_in
 from autotrace.capture.redact import Redactor
 
 _HIDDEN: Final = "hidden"

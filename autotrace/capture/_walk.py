@@ -15,7 +15,6 @@ from autotrace.capture._found import keep_texts, text_of
 from autotrace.capture._introspect import kind_of, own_text, type_name
 from autotrace.capture._keys import KeyRule
 from autotrace.capture._leaves import CYCLE, Json, Leaf, Part, base64_text, encoded
-from autotrace.capture._scrub import may_hold_secret
 from autotrace.capture._shapes import (
     Again,
     Binary,
@@ -26,6 +25,7 @@ from autotrace.capture._shapes import (
     Prose,
     Take,
 )
+from autotrace.capture._tokens import may_hold_secret
 from autotrace.capture._unfold import unfold
 from autotrace.capture.redact import Redactor
 from autotrace.semconv import REDACTED

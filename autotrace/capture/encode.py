@@ -17,7 +17,7 @@ from autotrace.capture._found import keep_text
 from autotrace.capture._introspect import type_name
 from autotrace.capture._leaves import Digests, encoded
 from autotrace.capture._plain import plain
-from autotrace.capture._scrub import may_hold_secret
+from autotrace.capture._tokens import may_hold_secret
 from autotrace.capture._walk import SLACK_CHARS, Walk
 from autotrace.capture.redact import Redactor
 from autotrace.signals import let_through
@@ -45,7 +45,7 @@ class Encoder:
     """
 
     __slots__ = (
-        "_count", "_hooks", "_max_depth", "_max_items", "_scans",
+        "_count", "_hooks", "_max_depth", "_max_items", "_rule", "_scans",
         "max_value_bytes", "redactor",
     )  # fmt: skip
 
@@ -69,6 +69,7 @@ class Encoder:
         self._max_depth = max_depth
         self._max_items = max_items
         self._count = count
+        self._rule = redactor.rule()
         self._hooks = redactor.hook is not None
         self._scans = redactor.enabled
 
@@ -92,7 +93,7 @@ class Encoder:
             Valid JSON of at most `max_value_bytes`.
         """
         try:
-            rule = self.redactor.rule(secret_keys)
+            rule = self.redactor.rule(secret_keys) if secret_keys else self._rule
             if not self._hooks:
                 try:
                     tree, hidden = plain(

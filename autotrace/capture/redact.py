@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from autotrace.capture._keys import KeyRule
-from autotrace.capture._scrub import mask, scrub_basic, scrub_formats, scrub_keys, scrub_pairs
+from autotrace.capture._scrub import mask, scrub_basic, scrub_pairs
+from autotrace.capture._tokens import scrub_formats, scrub_keys
 from autotrace.semconv import REDACTED
 from autotrace.signals import let_through
 

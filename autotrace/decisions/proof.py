@@ -18,6 +18,9 @@ from autotrace.store.times import utc
 
 _LOGS_AT_ONCE: Final = 50
 
+_UNREADABLE: Final = (KeyError, TypeError, ValueError, AttributeError)
+"""What reading a damaged receipt raises."""
+
 _Rating: TypeAlias = Literal["valid", "unknown_key", "invalid", "none"]
 
 
@@ -186,10 +189,14 @@ class DecisionProof:
         if receipt is None:
             missing = "it has ended, and its receipt is missing" if log.state.closed else None
             return missing, "none"
-        problem = self._receipt_problem(log, receipt)
+        try:
+            problem = self._receipt_problem(log, receipt)
+            is_trusted = self._trusted_key(receipt) is not None
+        except _UNREADABLE as error:
+            return f"its receipt cannot be read: {error!r}", "invalid"
         if problem is not None:
             return problem, "invalid"
-        if self._trusted_key(receipt) is None:
+        if not is_trusted:
             unknown = (
                 f"its receipt is signed with the key {receipt['public_key']!r}, which is not "
                 "this store's; the setting receipt_keys names the keys of other machines"
@@ -200,7 +207,7 @@ class DecisionProof:
     def _trusted_key(self, receipt: Mapping[str, Any]) -> str | None:
         own, public_key = self._signer(), receipt["public_key"]
         if receipt["key_id"] == own.key_id:
-            return own.public_key
+            return own.public_key if public_key == own.public_key else None
         return public_key if public_key in self._trusted else None
 
     def _stray(self, log: Log, receipts: Collection[str] | None) -> str | None:

@@ -146,6 +146,27 @@ def test_a_forged_decision_does_not_verify(
     assert bad[forger.ids[1]] is None
 
 
+@pytest.mark.parametrize("field", ["receipt_data", "signature", "key_id", "public_key"])
+@pytest.mark.parametrize("value", [..., None, 1, "x", [], {}])
+def test_a_damaged_receipt_does_not_verify_and_hides_no_other_decision(
+    forger: Forger, field: str, value: Any
+) -> None:
+    damaged = forger.get_receipt(forger.ids[0])
+    if value is ...:
+        del damaged[field]
+    else:
+        damaged[field] = value
+    forger.put_receipt(forger.ids[0], damaged)
+
+    found = {each.decision_id: each for each in forger.deciding.proof.check_all()}
+
+    assert {each: made.ok for each, made in found.items()} == dict(
+        zip(forger.ids, (False, True), strict=True)
+    )
+    assert "receipt" in str(found[forger.ids[0]].problem)
+    assert not forger.deciding.proof.verify(forger.ids[0])
+
+
 def test_a_decision_that_is_gone_with_its_receipt_shows_by_the_ledger(forger: Forger) -> None:
     gone, receipt = forger.ids[0], forger.receipt_id(forger.ids[0])
     forger.delete(receipt, *(f"{gone}/{n}" for n in range(9)))

@@ -370,6 +370,43 @@ def test_no_answer_shows_an_agent_what_is_in_another_s_envelope(app: App) -> Non
         assert SECRET not in json.dumps(mcp(other, tool["name"], **given)), tool["name"]
 
 
+def test_what_may_not_be_seen_takes_no_place_in_a_search(app: App) -> None:
+    ann, bob = app.client("ann"), app.client("bob")
+
+    def called(client: Client, tool: str, **arguments: Any) -> Any:
+        return mcp(client, tool, **arguments)["result"]["structuredContent"]
+
+    text = "the merger with initech"
+    called(
+        bob,
+        "decision_record",
+        title="lunch",
+        category="architecture",
+        context="noon",
+        decision="soup",
+        rationale="hungry",
+    )
+    for _ in range(3):
+        hidden = called(ann, "decision_create", intent="merge", automation_mode="approve")
+        called(
+            ann,
+            "decision_request_approval",
+            decision_id=hidden["decision_id"],
+            title=text,
+            message=text,
+        )
+
+    def found(query: str | None) -> list[str]:
+        given = {} if query is None else {"query": query}
+        answer = called(bob, "decision_search", limit=1, **given)
+        return [each["title"] for each in answer["decisions"]]
+
+    # With one result less than there could be, bob would know that ann's envelope means this.
+    assert (found(text), found("lunch"), found(None)) == (["lunch"], ["lunch"], ["lunch"])
+    for limit in (1, 3):
+        assert called(ann, "decision_search", query=text, limit=limit)["count"] == limit
+
+
 def _example(field: Any) -> Any:
     kinds: dict[Any, Any] = {"object": {"a": 1}, "integer": 1, "boolean": False, "array": []}
     return field["enum"][0] if "enum" in field else kinds.get(field.get("type"), "salary.raise")

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from autotrace.errors import InvalidArgumentError
 from autotrace.folders import why_not_trusted
+from autotrace.places import PLACES, why_not_a_place, without_user
 from autotrace.semconv import ENV_PREFIX, SERVER_ENV_PREFIX
 
 DEFAULT_STORE = "./.autotrace"
@@ -244,8 +245,7 @@ def load_settings(**arguments: Any) -> Settings:
     if settings.approval_webhook_url and settings.approval_slack_url:
         allowed = "left out beside approval_webhook_url: one of them is the default route"
         raise InvalidArgumentError("approval_slack_url", HIDDEN, allowed)
-    if settings.is_embedded:
-        _check_path(settings)
+    _check_place(settings)
     if settings.spool is not None or not settings.is_embedded:
         _check_spool(settings)
     return settings
@@ -277,17 +277,21 @@ def _load(kind: type[S], prefix: str, arguments: dict[str, Any]) -> S:
         raise InvalidArgumentError(source, value, _allowed(first, kind)) from None
 
 
+def _check_place(settings: Settings) -> None:
+    if (why := why_not_a_place(settings.store)) is not None:
+        raise InvalidArgumentError("store", without_user(settings.store), why)
+    if settings.is_embedded:
+        _check_path(settings)
+
+
 def _check_path(settings: Settings) -> None:
-    allowed = "a folder (which need not exist yet), or http(s)://host:port of a Chroma server"
     try:
         # In this order: another process may make it between the two looks.
-        usable = bool(settings.store.strip()) and (
-            not settings.store_path.exists() or settings.store_path.is_dir()
-        )
+        usable = not settings.store_path.exists() or settings.store_path.is_dir()
     except (OSError, ValueError):
         usable = False
     if not usable:
-        raise InvalidArgumentError("store", settings.store, allowed)
+        raise InvalidArgumentError("store", settings.store, PLACES)
     # As it was named: a symbolic link must be ours, too.
     if (why := why_not_trusted(Path(settings.store).expanduser().absolute())) is not None:
         raise InvalidArgumentError("store", settings.store, why)

@@ -158,10 +158,6 @@ def test_there_is_one_default_route() -> None:
     assert "TOKEN" not in str(caught.value)
 
 
-def test_a_password_in_the_url_names_no_folder() -> None:
-    assert "geheim" not in str(load_settings(store="http://me:geheim@db:8000").spool_path)
-
-
 def test_a_store_that_another_process_makes_meanwhile_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

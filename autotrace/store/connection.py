@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, NamedTuple
 from typing_extensions import TypeVar
 
 from autotrace.errors import AutotraceError, InvalidArgumentError, StoreUnavailableError
+from autotrace.places import PLACES, without_user
 from autotrace.settings import Settings
 from autotrace.store.failures import StaleIndexError
 from autotrace.store.schema import Collections, Opened, open_collections
@@ -195,6 +196,6 @@ def connect_to(
     scheme, separator, _ = store.partition("://")
     if not separator:
         return connect_embedded(Path(store).expanduser().resolve(), opener, space)
-    if scheme in ("http", "https"):
+    if scheme.lower() in ("http", "https"):
         return ServerConnection(store, opener, space, server or ServerOptions())
-    raise InvalidArgumentError("store", store, "a path, or http(s)://host:port of a Chroma server")
+    raise InvalidArgumentError("store", without_user(store), PLACES)

@@ -17,6 +17,7 @@ from autotrace.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from autotrace.places import why_not_a_place, without_user
 from autotrace.store.connection import C, Connection, Opener, ServerOptions
 from autotrace.store.failures import is_content_error
 from autotrace.store.rows import import_whole
@@ -34,11 +35,12 @@ class ServerConnection(Connection[C]):
     def __init__(
         self, url: str, opener: Opener[C], space: str | None, options: ServerOptions
     ) -> None:
+        if (why := why_not_a_place(url)) is not None:
+            raise InvalidArgumentError("store", without_user(url), why)
         parts = urlsplit(url)
-        if not parts.hostname:
-            raise InvalidArgumentError("store", url, "http(s)://host:port of a Chroma server")
-        super().__init__(f"{parts.scheme}://{parts.hostname}:{parts.port or ''}".rstrip(":"), space)
-        self._host = parts.hostname
+        host = str(parts.hostname)
+        self._host = f"[{host}]" if ":" in host else host
+        super().__init__(f"{parts.scheme}://{self._host}:{parts.port or ''}".rstrip(":"), space)
         self._port = parts.port or (443 if parts.scheme == "https" else 8000)
         self._ssl = parts.scheme == "https"
         self._opener = opener
@@ -120,10 +122,20 @@ class ServerConnection(Connection[C]):
         except Exception as error:
             self.close()
             msg = (
-                f"the Chroma server {self.name} cannot be reached: {error}; "
+                f"the Chroma server {self.name} cannot be reached{self._by_proxy()}: {error}; "
                 "is `chroma run` running there?"
             )
             raise StoreUnavailableError(msg) from error
+
+    def _by_proxy(self) -> str:
+        """Return which proxy of the environment is asked, for an error message."""
+        from urllib.request import getproxies, proxy_bypass
+
+        proxies = getproxies()
+        proxy = proxies.get("https" if self._ssl else "http") or proxies.get("all")
+        if proxy is None or proxy_bypass(self._host.strip("[]")):
+            return ""
+        return f" by way of the proxy {without_user(proxy)} (NO_PROXY leaves it out)"
 
     def _look_for_database(self) -> None:
         """Fail here if the server hangs, or has no such database.

@@ -20,12 +20,13 @@ BASE = {
         "json_text",
         "names",
         "folders",
+        "places",
     ),
     "grants",
     *("plain", "visible", "fingerprint"),
 }
 ALLOWED: dict[str, set[str]] = {
-    "settings": {"errors", "folders", "semconv"},
+    "settings": {"errors", "folders", "places", "semconv"},
     "errors": set(),
     "models": {"errors"},
     "semconv": set(),
@@ -34,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "json_text": set(),
     "names": set(),
     "folders": set(),
+    "places": set(),
     "grants": set(),
     "plain": set(),
     "visible": set(),

@@ -18,6 +18,7 @@ from autotrace.access.principal import DEFAULT_TENANT
 from autotrace.server import operations, otlp, rest_decisions, rest_traces
 from autotrace.server.context import Served
 from autotrace.server.errors import handle_errors
+from autotrace.server.head import HeadAsGet
 from autotrace.server.limits import BodyLimits
 from autotrace.server.mcp_http import CORS_HEADERS, PATHS, McpEndpoint
 from autotrace.server.observe import Observed
@@ -74,6 +75,7 @@ def create_app(served: Served) -> FastAPI:
             allow_methods=["*"],
             allow_headers=["Authorization", "Content-Type", *CORS_HEADERS],
         )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Observed, metrics=served.metrics)
     return app
 

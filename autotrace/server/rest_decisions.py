@@ -13,7 +13,7 @@ from autotrace.server.auth import Caller
 from autotrace.server.context import Here
 from autotrace.server.errors import responses
 from autotrace.server.parameters import KNOWN_PARAMETERS
-from autotrace.server.rest_models import Between, DecisionsAnswer, ResolveBody
+from autotrace.server.rest_models import NO_WORDS, Between, DecisionsAnswer, ResolveBody
 
 PREFIX: Final = "/api/v1/decisions"
 
@@ -65,7 +65,9 @@ def show(decision_id: DecisionId, caller: Caller, here: Here) -> DecisionTrace:
 
 
 @router.post("/{decision_id}/approve", summary="Approve what a decision asks for", **_RESOLVING)
-def approve(decision_id: DecisionId, caller: Caller, here: Here, body: ResolveBody) -> Decision:
+def approve(
+    decision_id: DecisionId, caller: Caller, here: Here, body: ResolveBody = NO_WORDS
+) -> Decision:
     """Say yes, in the name of the key's agent; more approvers may be needed after this one."""
     with here.using(caller) as tenant:
         return tenant.decisions.resolve(
@@ -74,7 +76,9 @@ def approve(decision_id: DecisionId, caller: Caller, here: Here, body: ResolveBo
 
 
 @router.post("/{decision_id}/reject", summary="Reject what a decision asks for", **_RESOLVING)
-def reject(decision_id: DecisionId, caller: Caller, here: Here, body: ResolveBody) -> Decision:
+def reject(
+    decision_id: DecisionId, caller: Caller, here: Here, body: ResolveBody = NO_WORDS
+) -> Decision:
     """Say no, in the name of the key's agent, which ends the decision."""
     with here.using(caller) as tenant:
         return tenant.decisions.resolve(

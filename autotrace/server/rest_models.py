@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
@@ -186,6 +186,10 @@ class ResolveBody(_Body):
         "Left out: an approval refers to the decision as it was when approval was requested.",
         examples=[examples.HEAD],
     )
+
+
+NO_WORDS: Final = ResolveBody()
+"""What a request without a body says."""
 
 
 class DecisionsAnswer(BaseModel):

@@ -26,6 +26,16 @@ def asked(app: App, intent: str, **request: Any) -> str:
     return decision.decision_id
 
 
+@pytest.mark.parametrize(("answer", "status"), [("approve", "approved"), ("reject", "aborted")])
+def test_an_answer_needs_no_body(app: App, answer: str, status: str) -> None:
+    decision_id = asked(app, f"without.{answer}")
+
+    answered = app.client("ada", "approver").post(f"{DECISIONS}/{decision_id}/{answer}", None)
+
+    assert (answered.status_code, answered.json()["status"]) == (200, status)
+    assert answered.json()["approval"]["rationale"] is None
+
+
 def test_what_waits_is_listed_until_it_is_answered(app: App) -> None:
     ada = app.client("ada", "approver")
     first, second = asked(app, "first.one"), asked(app, "second.one")

@@ -169,3 +169,19 @@ def test_an_error_of_the_store_names_no_place() -> None:
 
     error = StoreUnavailableError("the Chroma server http://10.0.0.7:8000 does not answer")
     assert "10.0.0.7" not in message_of(error)
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/openapi.json", TRACES])
+def test_head_is_answered_as_get_without_a_body(app: App, path: str) -> None:
+    client = app.client()
+    got, head = client.get(path), client("HEAD", path)
+
+    told = ("content-type", "content-length", "cache-control")
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert [head.headers[name] for name in told] == [got.headers[name] for name in told]
+
+
+def test_head_is_refused_where_there_is_no_get(app: App) -> None:
+    refused = app.client()("HEAD", "/mcp")
+
+    assert (refused.status_code, refused.headers["allow"], refused.content) == (405, "POST", b"")

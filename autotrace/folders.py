@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import stat
@@ -65,7 +66,9 @@ def _inside(folder: Path, levels: int) -> Iterator[Path]:
     for entry in found:
         yield Path(entry.path)
         if levels > 1 and entry.is_dir(follow_symlinks=False):
-            yield from _inside(Path(entry.path), levels - 1)
+            # Nothing is read from a folder that this user may not list, such as `lost+found`.
+            with contextlib.suppress(PermissionError):
+                yield from _inside(Path(entry.path), levels - 1)
 
 
 def _writable(path: Path, each: Path, mode: int) -> str:

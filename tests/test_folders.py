@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,3 +144,34 @@ def test_a_folder_that_we_make_is_private_whatever_the_umask(tmp_path: Path) -> 
 
     load_settings(store=str(tmp_path / "new"))
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_in_a_store_that_cannot_be_listed_is_passed_over(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.chmod(0o755)
+    lost = store / "lost+found"
+    lost.mkdir(0o700)
+    scandir = os.scandir
+
+    def listing(path: Path | str) -> Any:
+        if Path(path) == lost:
+            raise PermissionError(13, "Permission denied")  # as for any user but root
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", listing)
+
+    assert load_settings(store=str(store)).store_path == store
+
+
+def test_a_store_that_cannot_be_listed_is_refused(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.chmod(0o755)
+
+    def listing(_: Path | str) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", listing)
+
+    assert "a folder that can be read (Permission denied)" in refusal(store)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
+
+from autotrace.cli.streams import open_standard_streams
 
 __all__ = ["main"]
 
 BROKEN_PIPE_CODE = 1
 """What typer and rich end with, too, when whoever reads the output has left."""
 
+_LASTING: Final = (["serve"], ["mcp"])
+
 
 def main() -> NoReturn:
     """Run the command line and end the process with its exit code."""
+    unread = open_standard_streams()
     try:
         code = _run()
     except KeyboardInterrupt:
@@ -21,6 +26,10 @@ def main() -> NoReturn:
     try:
         sys.stdout.flush()
     except OSError:
+        code = code or BROKEN_PIPE_CODE
+    if unread is not None and unread.written_bytes and sys.argv[1:2] not in _LASTING:
+        # As `ls >&-` does. A service goes on without its output.
+        sys.stderr.write("error: standard output is closed\n")
         code = code or BROKEN_PIPE_CODE
     try:
         sys.stderr.flush()

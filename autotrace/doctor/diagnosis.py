@@ -73,7 +73,11 @@ def check_store(settings: Settings, embedder: Embedder | None) -> Iterator[Check
             fix = f"autotrace traces --store {store} (a command that reads takes it in)"
             yield Check(name="store", status="warning", detail=detail, fix=fix)
             return
-        holder = _lasting_holder(Path(store) / LOCK_FILE)
+        try:
+            holder = _lasting_holder(Path(store) / LOCK_FILE)
+        except OSError as error:
+            yield _not_opened(settings, error)
+            return
         if holder is not None:
             yield Check(
                 name="store",
@@ -94,10 +98,16 @@ def check_store(settings: Settings, embedder: Embedder | None) -> Iterator[Check
         fix = "pip install -U autotrace-agents"
         yield Check(name="schema", status="error", detail=str(error), fix=fix)
     except Exception as error:  # noqa: BLE001 - that it cannot be opened, however, is the finding
-        fix = "restore it from a backup" if settings.is_embedded else "start it: chroma run"
-        yield Check(name="store", status="error", detail=str(error), fix=fix)
+        yield _not_opened(settings, error)
     finally:
         connection.close()
+
+
+def _not_opened(settings: Settings, error: Exception) -> Check:
+    fix = "restore it from a backup" if settings.is_embedded else "start it: chroma run"
+    if isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError):
+        fix = "run this as the user who records into the store"
+    return Check(name="store", status="error", detail=str(error), fix=fix)
 
 
 def _lasting_holder(path: Path) -> str | None:

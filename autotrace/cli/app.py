@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 import autotrace
-from autotrace.cli import decisions, mcp, serving, views
+from autotrace.cli import backups, decisions, mcp, serving, views
 from autotrace.cli.command import (
     EmbedderOption,
     JsonOption,
@@ -58,6 +58,8 @@ app.add_typer(serving.keys_app, name="keys")
 _command = command_of(app)
 _command(serving.serve)
 _command(mcp.mcp)
+_command(backups.backup)
+_command(backups.restore)
 
 
 AgentOption = Annotated[

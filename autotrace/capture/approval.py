@@ -198,6 +198,7 @@ class Passage:
         if policies:
             from autotrace.capture.spelling import plain_arguments
 
+            self._check_apart()
             inputs = plain_arguments(self._arguments)
             answers = [service.ask(policy, inputs) for policy in policies]
         said = {answer.outcome for answer in answers}

@@ -94,12 +94,20 @@ def are_finite(arguments: Mapping[str, Any]) -> bool:
 
 
 def is_showable(value: Any) -> bool:
-    """Return whether a value can be shown whole, or may be once other threads leave it alone."""
+    """Return whether an approver or a policy can be given a value whole.
+
+    What may be once other threads leave it alone counts, too.
+    """
+    # A policy is given some values that an approver is not: those of a local class, for example.
+    return _is_spelled(value, tagged=True) or _is_spelled(value, tagged=False)
+
+
+def _is_spelled(value: Any, *, tagged: bool) -> bool:
     from autotrace.capture._faithful import Speller
     from autotrace.capture._known import UnshowableError
 
     try:
-        Speller(once=True, max_chars=None).spell(value)
+        Speller(tagged=tagged, once=True, max_chars=None).spell(value)
     except UnshowableError:
         return False
     except RuntimeError:  # a dict or set that another thread changes meanwhile

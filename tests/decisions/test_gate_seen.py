@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import hashlib
 import os
@@ -349,6 +350,26 @@ def test_a_function_that_decides_decides_on_what_runs(agent: Agent, ran: Ran) ->
 
     pay(orders)
     assert ran == [[1]]
+
+
+def test_what_a_policy_has_allowed_runs_as_it_was(agent: Agent, ran: Ran) -> None:
+    @dataclasses.dataclass
+    class Order:  # a local class, which no approver could be shown
+        amount: int
+
+    order, numbers = Order(1), [1, 2**10_000]
+
+    @policy("cap")
+    def cap(inputs: dict[str, Any]) -> str:
+        order.amount = numbers[0] = 10**9  # as another thread might
+        return "allow" if inputs["order"]["amount"] + inputs["numbers"][0] < 10 else "deny"
+
+    @tool(requires_approval="cap", wait=False)
+    def pay(order: Order, numbers: list[int]) -> None:
+        ran.append((order.amount, numbers[0]))
+
+    pay(order, numbers)
+    assert ran == [(1, 1)]
 
 
 def test_what_a_body_changes_in_its_arguments_is_changed_for_the_caller(agent: Agent) -> None:

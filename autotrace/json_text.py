@@ -1,13 +1,74 @@
-"""The size and depth of JSON, known from its text before anything is made of it. Pure."""
+"""JSON as text: its size and depth before it is parsed, and text that is not Unicode. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
+import orjson
+
+_LONE_HALVES: Final = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
+)
+"""Escapes of one half of a character without the other, which JavaScript's `slice` makes."""
+_MAX_HALVES: Final = 100_000
+"""JSON with more of them is left as it is: their replacement takes a microsecond each."""
+_NOT_UTF8: Final = b"\xff\xff"
 _CHUNK_BYTES: Final = 64 * 1024
 _OTHERS: Final = bytes(set(range(256)) - set(b"[]{},"))
+
+
+def decode_text(data: bytes) -> tuple[str, int]:
+    """Decode UTF-8, with U+FFFD in place of bytes that are not.
+
+    Halves of characters that other encoders write one by one (CESU-8) are joined.
+
+    Returns:
+        The text, and how many characters were replaced.
+    """
+    try:
+        return data.decode(), 0
+    except UnicodeDecodeError:
+        pass
+    try:
+        halves = data.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass")
+        text = halves.decode("utf-16", "replace")
+    except UnicodeDecodeError:
+        text = data.decode("utf-8", "replace")
+    return text, text.count("\ufffd") - data.count("\ufffd".encode())
+
+
+def repaired(body: bytes) -> tuple[bytes, int]:
+    """Return JSON without a byte order mark, and with U+FFFD for text that is not Unicode.
+
+    Returns:
+        The JSON, and how many characters were replaced.
+    """
+    text, replaced = decode_text(body)
+    # A run of backslashes begins with an escape, so its pairs are escaped backslashes.
+    escapes = text.removeprefix("\ufeff").encode().replace(rb"\\", _NOT_UTF8)
+    escapes, halves = _LONE_HALVES.subn(rb"\\ufffd", escapes, count=_MAX_HALVES)
+    return escapes.replace(_NOT_UTF8, rb"\\"), replaced + halves
+
+
+def loads(text: bytes | str) -> tuple[Any, int]:
+    """Parse JSON, repaired if it has to be.
+
+    Returns:
+        The value, and how many characters were replaced.
+
+    Raises:
+        orjson.JSONDecodeError: It is not JSON.
+    """
+    try:
+        return orjson.loads(text), 0
+    except orjson.JSONDecodeError:
+        body = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        body, replaced = repaired(body)
+        return orjson.loads(body), replaced
 
 
 def is_too_deep(body: bytes, max_depth: int) -> bool:

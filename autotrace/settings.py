@@ -196,7 +196,7 @@ class ServerSettings(BaseSettings):
     """How many processes answer."""
     max_body_bytes: int = Field(default=1024**2, ge=1024)
     """How large the body of a request may be."""
-    max_batch_bytes: int = Field(default=8 * 1024**2, ge=1024)
+    max_batch_bytes: int = Field(default=32 * 1024**2, ge=1024)
     """How large a batch of spans may be, as sent and unpacked."""
     max_json_depth: int = Field(default=64, ge=4, le=512)
     """How deep the JSON of a body may be nested."""

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 import orjson
 
+from autotrace import json_text
 from autotrace.export.records import EventRecord, SpanRecord
 from autotrace.store.rows import well_formed
 
@@ -66,7 +67,7 @@ def json_value(holder: Mapping[str, Any], key: str) -> Any:
     if not isinstance(found, str):
         return found
     try:
-        read = orjson.loads(found)
+        read, _ = json_text.loads(found)
     except ValueError:  # not JSON, or cut by another limit
         return well_formed(found)
     return found if is_too_deep(found, read) else read

@@ -16,17 +16,18 @@ import orjson
 
 from autotrace import semconv
 from autotrace.export.otlp_json import json_span
-from autotrace.export.otlp_proto import protobuf_span, scopes
+from autotrace.export.otlp_proto import has_unknown_fields, protobuf_span, scopes
 from autotrace.export.otlp_span import (
     MAX_SPAN_CHARS,
     MAX_SPANS,
     MAX_TIME_NS,
+    REPLACED,
     Allowance,
     OtlpSpan,
     SpanError,
 )
 from autotrace.export.records import SpanRecord, as_root, is_agent_span
-from autotrace.json_text import has_more_values
+from autotrace.json_text import has_more_values, loads
 
 MAX_JSON_VALUES: Final = 1_000_000
 """How many values, commas and openings of lists counted, a request in JSON may hold."""
@@ -35,6 +36,15 @@ _HAS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200
 """Flags of a span: whether it says where its parent is, and that it is in another process."""
 _STATUS_CODES: Final = frozenset({0, 1, 2})
+_FIELDS: Final = ("resourceSpans", "scopeSpans", "spans")
+"""Of a request, of each of its resources, and of each of their scopes: what holds spans."""
+_OTHER_FIELDS: Final = frozenset({"resource", "scope", "schemaUrl"})
+_NAMED_FIELDS: Final = 3
+_MAX_NAME_CHARS: Final = 40
+_NOTHING_KNOWN: Final = (
+    "the body holds no spans, and fields that are not known{names}: an ExportTraceServiceRequest"
+    " has resourceSpans, scopeSpans and spans; logs and metrics are not taken"
+)
 
 
 class MalformedBatchError(ValueError):
@@ -49,7 +59,9 @@ class Batch:
     rejections: Counter[str] = field(default_factory=Counter[str])
     """How many spans were rejected, by reason."""
     cut: Counter[str] = field(default_factory=Counter[str])
-    """What was left out or cut, by reason, in spans that were not rejected."""
+    """What was left out, cut or replaced, by reason, in spans that were not rejected."""
+    warning: str = ""
+    """What is wrong with a request that holds nothing to reject."""
 
     @property
     def read(self) -> int:
@@ -83,6 +95,8 @@ class Batch:
             reasons = ", ".join(f"{n} {reason}" for reason, n in self.rejections.most_common())
             said.append(f"rejected: {reasons}")
         said += [f"{reason}: {number}" for reason, number in self.cut.most_common()]
+        if self.warning:
+            said.append(self.warning)
         return "; ".join(said)
 
 
@@ -99,6 +113,8 @@ def read_protobuf(body: bytes) -> Batch:
                 _take(batch, scope, protobuf_span, span, allowance)
     except ValueError as error:
         raise MalformedBatchError(str(error)) from None
+    if not batch.read and has_unknown_fields(body):
+        batch.warning = _NOTHING_KNOWN.format(names="")
     return batch
 
 
@@ -115,9 +131,9 @@ def read_json(body: bytes) -> Batch:
         )
         raise MalformedBatchError(msg)
     try:
-        request = orjson.loads(body)
+        request, replaced = loads(body)
     except orjson.JSONDecodeError as error:
-        msg = f"the body is no JSON: {error}"
+        msg = f"the body is not JSON: {error}"
         raise MalformedBatchError(msg) from None
     batch, allowance = Batch(), Allowance()
     try:
@@ -129,7 +145,21 @@ def read_json(body: bytes) -> Batch:
                     _take(batch, name if isinstance(name, str) else "", json_span, held, allowance)
     except ValueError as error:
         raise MalformedBatchError(str(error)) from None
+    if replaced:
+        batch.cut[REPLACED] += replaced
+    if not batch.read and (unknown := sorted(_unknown_fields(request, _FIELDS))):
+        named = ", ".join(repr(name[:_MAX_NAME_CHARS]) for name in unknown[:_NAMED_FIELDS])
+        batch.warning = _NOTHING_KNOWN.format(names=f" ({named})")
     return batch
+
+
+def _unknown_fields(holder: Mapping[str, Any], fields: Sequence[str]) -> set[str]:
+    """Return the fields that are not known of a request without spans, of all its levels."""
+    field, *deeper = fields
+    unknown = holder.keys() - _OTHER_FIELDS - {field}
+    if deeper:
+        unknown |= {name for item in _list(holder, field) for name in _unknown_fields(item, deeper)}
+    return unknown
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 OpenTelemetry's own classes make an object of every message in a body, before anything can count
 them: 8 MiB may hold four million spans. These classes have the same fields with the same numbers,
-but each nested message is a field of bytes, so that a list is counted before its items are read.
+but each nested message is a field of bytes, so that a list is counted before its items are read;
+and each text, so that bytes that are not UTF-8 cost a character, and not the message.
 """
 
 from __future__ import annotations
@@ -26,23 +27,24 @@ from autotrace.export.otlp_span import (
     id_of,
 )
 from autotrace.grants import grant_in
+from autotrace.json_text import decode_text
 
 _PACKAGE: Final = "autotrace.otlp"
 _MESSAGES: Final = {
     "Request": "resource_spans:1:bytes*",
-    "ResourceSpans": "scope_spans:2:bytes*",
-    "ScopeSpans": "scope:1:bytes spans:2:bytes*",
-    "Scope": "name:1:string",
+    "ResourceSpans": "resource:1:bytes scope_spans:2:bytes* schema_url:3:bytes",
+    "ScopeSpans": "scope:1:bytes spans:2:bytes* schema_url:3:bytes",
+    "Scope": "name:1:bytes",
     "Span": (
-        "trace_id:1:bytes span_id:2:bytes trace_state:3:string parent_span_id:4:bytes"
-        " name:5:string start_time_unix_nano:7:fixed64 end_time_unix_nano:8:fixed64"
+        "trace_id:1:bytes span_id:2:bytes trace_state:3:bytes parent_span_id:4:bytes"
+        " name:5:bytes start_time_unix_nano:7:fixed64 end_time_unix_nano:8:fixed64"
         " attributes:9:bytes* events:11:bytes* status:15:bytes flags:16:fixed32"
     ),
-    "Status": "message:2:string code:3:int32",
-    "Event": "time_unix_nano:1:fixed64 name:2:string attributes:3:bytes*",
-    "KeyValue": "key:1:string value:2:bytes",
+    "Status": "message:2:bytes code:3:int32",
+    "Event": "time_unix_nano:1:fixed64 name:2:bytes attributes:3:bytes*",
+    "KeyValue": "key:1:bytes value:2:bytes",
     "AnyValue": (
-        "string_value:1:string? bool_value:2:bool? int_value:3:int64? double_value:4:double?"
+        "string_value:1:bytes? bool_value:2:bool? int_value:3:int64? double_value:4:double?"
         " array_value:5:bytes? kvlist_value:6:bytes? bytes_value:7:bytes?"
     ),
     "Values": "values:1:bytes*",
@@ -92,7 +94,8 @@ def scopes(body: bytes, allowance: Allowance) -> Iterator[tuple[str, list[bytes]
             scope_spans = classes["ResourceSpans"].FromString(resource).scope_spans
             for scope in _grouped(scope_spans, allowance):
                 read = classes["ScopeSpans"].FromString(scope)
-                yield classes["Scope"].FromString(read.scope).name, read.spans
+                name, _ = decode_text(classes["Scope"].FromString(read.scope).name)
+                yield name, read.spans
     except DecodeError:
         msg = "the body is no ExportTraceServiceRequest in protobuf's encoding"
         raise ValueError(msg) from None
@@ -101,6 +104,23 @@ def scopes(body: bytes, allowance: Allowance) -> Iterator[tuple[str, list[bytes]
 def _grouped(groups: Any, allowance: Allowance) -> Any:
     allowance.take_groups(len(groups))
     return groups
+
+
+def has_unknown_fields(body: bytes) -> bool:
+    """Return whether a request that `scopes` has read holds fields that are not known."""
+    classes = _classes()
+    request = classes["Request"].FromString(body)
+    resources = [classes["ResourceSpans"].FromString(item) for item in request.resource_spans]
+    items = [item for resource in resources for item in resource.scope_spans]
+    return any(map(_is_unknown_in_part, (request, *resources))) or any(
+        _is_unknown_in_part(classes["ScopeSpans"].FromString(item)) for item in items
+    )
+
+
+def _is_unknown_in_part(message: Any) -> bool:
+    size_bytes = message.ByteSize()
+    message.DiscardUnknownFields()
+    return message.ByteSize() != size_bytes
 
 
 def protobuf_span(span: bytes, allowance: Allowance) -> OtlpSpan:
@@ -126,23 +146,23 @@ def _span(body: bytes, reading: Reading) -> OtlpSpan:
         trace=id_of(span.trace_id, TRACE_BYTES, "trace id"),
         span=id_of(span.span_id, SPAN_BYTES, "span id"),
         parent=id_of(parent, SPAN_BYTES, "parent span id") if any(parent) else "",
-        name=span.name[:MAX_NAME_CHARS],
+        name=reading.decoded(span.name)[:MAX_NAME_CHARS],
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
         flags=span.flags,
         status=status.code,
-        message=reading.text(status.message),
+        message=reading.text(reading.decoded(status.message)),
         attributes=_attributes(reading.attributes(span.attributes), reading, 0),
         events=[
             {
-                "name": event.name[:MAX_NAME_CHARS],
+                "name": reading.decoded(event.name)[:MAX_NAME_CHARS],
                 "time_ns": clamped(event.time_unix_nano),
                 "attributes": _attributes(reading.attributes(event.attributes), reading, 0),
             }
             for event in map(classes["Event"].FromString, reading.events(span.events))
         ],
         chars=reading.chars,
-        grant=grant_in(span.trace_state),
+        grant=grant_in(reading.decoded(span.trace_state)),
         cut=reading.cut,
     )
 
@@ -152,7 +172,7 @@ def _attributes(pairs: Any, reading: Reading, depth: int) -> dict[str, Any]:
     for pair in map(_classes()["KeyValue"].FromString, pairs):
         value = _value(pair.value, reading, depth)
         if value is not None:
-            read[reading.text(pair.key)] = value
+            read[reading.text(reading.decoded(pair.key))] = value
     return read
 
 
@@ -161,7 +181,7 @@ def _value(body: bytes, reading: Reading, depth: int) -> Any:
     kind = value.WhichOneof("value")
     match kind:
         case "string_value":
-            return reading.text(value.string_value)
+            return reading.text(reading.decoded(value.string_value))
         case "bytes_value":
             return reading.text(bytes_text(value.bytes_value))
         case "array_value" | "kvlist_value" if depth >= MAX_DEPTH:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from autotrace.export.records import EventRecord
+from autotrace.json_text import decode_text
 
 MAX_SPANS: Final = 10_000
 """How many spans of one request are read."""
@@ -41,6 +42,8 @@ _ATTRIBUTES: Final = f"attributes left out beyond {MAX_ATTRIBUTES} of a span or 
 _EVENTS: Final = f"events left out beyond {MAX_EVENTS} of a span"
 _ITEMS: Final = f"items left out beyond {MAX_ITEMS} of an array"
 _TEXTS: Final = f"texts cut at {MAX_TEXT_CHARS} characters"
+REPLACED: Final = "characters replaced that are not Unicode"
+"""Bytes that are not UTF-8, and halves of characters without the other half."""
 
 T = TypeVar("T")
 
@@ -114,6 +117,13 @@ class Reading:
             self.cut[_TEXTS] += 1
             text = text[:MAX_TEXT_CHARS] + CUT
         self.chars += len(text)
+        return text
+
+    def decoded(self, data: bytes) -> str:
+        """Return a text that protobuf has as bytes."""
+        text, replaced = decode_text(data)
+        if replaced:
+            self.cut[REPLACED] += replaced
         return text
 
     def attributes(self, pairs: Sequence[T]) -> Sequence[T]:

@@ -35,7 +35,7 @@ _log = logging.getLogger("autotrace.server")
 
 _LOOK_AGAIN_S: Final = 1.0
 _BATCHES_AT_ONCE: Final = 2
-"""Batches of spans that are read at once: each may take a hundred times its size in memory."""
+"""Batches of spans that are read at once: the largest may take 700 MB of memory each."""
 _BATCHES_WAITING: Final = 100
 """Batches of one key that wait for their turn to be read."""
 

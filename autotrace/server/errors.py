@@ -186,7 +186,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         headers["Allow"] = ", ".join(allowed)
         message = f"not with {request.method}: this path takes {headers['Allow']}"
     elif error.status_code == HTTPStatus.NOT_FOUND:
-        message = "nothing is at this path: /openapi.json lists what there is"
+        message = (
+            "nothing is at this path: /openapi.json lists what there is;"
+            " spans are taken at /v1/traces, and MCP is at /mcp"
+        )
     return problem_response(error.status_code, kind, message, headers=headers)
 
 

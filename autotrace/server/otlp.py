@@ -36,6 +36,7 @@ _GRPC_CODES: Final[Mapping[int, int]] = {
     400: 3,  # INVALID_ARGUMENT
     401: 16,  # UNAUTHENTICATED
     403: 7,  # PERMISSION_DENIED
+    404: 5,  # NOT_FOUND
     413: 3,
     415: 3,
     429: 8,  # RESOURCE_EXHAUSTED
@@ -132,11 +133,11 @@ async def take_spans(request: Request) -> Response:
             )
     except AutotraceError as error:
         status, _ = answer_of(error)
-        return _problem(kind, status, message_of(error), headers_of(error))
+        return problem(kind, status, message_of(error), headers_of(error))
     except _RefusedError as error:
-        return _problem(kind, error.status, str(error))
+        return problem(kind, error.status, str(error))
     except ClientDisconnect:
-        return _problem(kind, HTTPStatus.BAD_REQUEST, "the body did not arrive")
+        return problem(kind, HTTPStatus.BAD_REQUEST, "the body did not arrive")
     served.metrics.took(len(batch.records), batch.rejected, batch.cut.total())
     return _success(kind, batch)
 
@@ -232,7 +233,7 @@ def _success(kind: str, batch: Batch) -> Response:
     return Response(answer.SerializeToString(), HTTPStatus.OK, media_type=PROTOBUF)
 
 
-def _problem(
+def problem(
     kind: str, status: int, message: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return an error as OTLP has it: a `google.rpc.Status` in the encoding of the request."""
@@ -251,4 +252,4 @@ def _json(
     return Response(json.dumps(body), status, headers, media_type=JSON)
 
 
-__all__: Sequence[str] = ["router"]
+__all__: Sequence[str] = ["PROTOBUF", "problem", "router"]

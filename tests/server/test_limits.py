@@ -234,8 +234,8 @@ def test_bytes_sent_unpacked_and_answered_and_spans_count_as_requests(tmp_path: 
         plain = {"Content-Type": "application/json"}
         assert cost("bob", f"{TRACES}/start", content=text, headers=plain) == 1 + 5 + 5
         assert cost("cid", f"{TRACES}/start", json={"task": "t", "session_id": "s"}) == 1
-        bomb = gzip.compress(b"0" * 9_000_000)
-        assert cost("dan", BATCH_PATH, content=bomb, headers=headers) > 8_000  # which is refused
+        bomb = gzip.compress(b"0" * 40_000_000)
+        assert cost("dan", BATCH_PATH, content=bomb, headers=headers) > 30_000  # which is refused
 
 
 def test_without_a_rate_there_is_no_bound() -> None:

@@ -202,7 +202,174 @@ def test_both_encodings_of_a_batch_give_the_same_records() -> None:
     assert (root["parent"], root["name"]) == (None, "execute_tool search")
 
 
+# --- text that is not Unicode
+
+
+def test_half_a_character_in_json_costs_that_character_alone() -> None:
+    texts = {
+        "half": ('"cut \\ud83c"', "cut \ufffd"),
+        "other half": ('"\\uDF89 cut"', "\ufffd cut"),
+        "whole": ('"\\ud83c\\udf89"', "\U0001f389"),
+        "escaped": (r'"\\ud83c"', r"\ud83c"),
+        "json in json": (r'"{\"a\": \"\\ud83c\"}"', r'{"a": "\ud83c"}'),
+    }
+    attributes = [attribute(f"gen_ai.{name}", stringValue=name) for name in texts]
+    body = json.dumps(batch(span(attributes=attributes), span(spanId="1b" * 8)))
+    for name, (text, _) in texts.items():
+        body = body.replace(f'"stringValue": "{name}"', f'"stringValue": {text}')
+
+    read = read_json(b"\xef\xbb\xbf" + body.encode())
+
+    assert [record["id"] for record in read.records] == [SPAN, "1b" * 8]
+    assert read.records[0]["attributes"] == {
+        f"gen_ai.{name}": expected for name, (_, expected) in texts.items()
+    }
+    assert (read.rejected, read.message()) == (0, "characters replaced that are not Unicode: 2")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "replaced"),
+    [
+        (b"cut \xed\xa0\xbc.", "cut \ufffd.", 1),
+        (b"\xed\xa0\xbc\xed\xbe\x89", "\U0001f389", 0),  # as CESU-8 spells it
+        (b"\xff\xc3", "\ufffd\ufffd", 2),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["json", "protobuf"])
+def test_bytes_that_are_not_utf8_cost_a_character_wherever_they_are(
+    encoding: str, text: bytes, expected: str, replaced: int
+) -> None:
+    mark = "Q" * len(text)
+    held = {
+        "name": mark,
+        "attributes": [attribute(f"gen_ai.{mark}", stringValue=mark)],
+        "status": {"code": 2, "message": mark},
+        "events": [{"name": mark, "attributes": []}],
+    }
+    request = batch(span(**held), span(spanId="1b" * 8))
+    body = in_protobuf(request) if encoding == "protobuf" else json.dumps(request).encode()
+    read = (read_protobuf if encoding == "protobuf" else read_json)(
+        body.replace(b"Q" * len(text), text)
+    )
+
+    first, second = read.records
+    assert second["id"] == "1b" * 8
+    assert (first["name"], first["message"], first["events"][0]["name"]) == (expected,) * 3
+    assert first["attributes"] == {f"gen_ai.{expected}": expected}
+    said = f"characters replaced that are not Unicode: {5 * replaced}" if replaced else ""
+    assert (read.rejected, read.message()) == (0, said)
+
+
+def test_arguments_in_json_with_half_a_character_are_still_an_object(client: Client) -> None:
+    arguments = attribute("gen_ai.tool.call.arguments", stringValue='{"q": "cut \\ud83c"}')
+    one = span(attributes=[*span()["attributes"], arguments])
+
+    assert client.post(PATH, batch(agent_span(), {**one, "parentSpanId": "1b" * 8})).json() == {}
+
+    (trace,) = client.get(TRACES).json()["traces"]
+    (step,) = client.get(f"{TRACES}/{trace['trace_id']}").json()["steps"]
+    assert [call["arguments"] for call in step["tool_calls"]] == [{"q": "cut \ufffd"}]
+
+
+def agent_span() -> dict[str, Any]:
+    operation = attribute("gen_ai.operation.name", stringValue="invoke_agent")
+    return span(spanId="1b" * 8, name="invoke_agent a", attributes=[operation])
+
+
 # --- the protocol
+
+
+NOTHING_KNOWN = "an ExportTraceServiceRequest has resourceSpans, scopeSpans and spans"
+
+
+@pytest.mark.parametrize(
+    ("request_", "unknown"),
+    [
+        ({"resource_spans": [{}], "b": 1, "c": 1, "d": 1}, "'b', 'c', 'd'"),
+        ({"resourceLogs": []}, "'resourceLogs'"),
+        ({"jsonrpc": "2.0", "method": "ping"}, "'jsonrpc', 'method'"),
+        ({"resourceSpans": [{"instrumentationLibrarySpans": []}]}, "'instrumentationLibrarySpans'"),
+        ({"resourceSpans": [{"scopeSpans": [{"x" * 99: 1}]}]}, f"'{'x' * 40}'"),
+        ({}, None),
+        (
+            {"resourceSpans": [{"resource": {}, "schemaUrl": "", "scopeSpans": [{"scope": {}}]}]},
+            None,
+        ),
+        ({"resourceSpans": [{"scopeSpans": [{"spans": [{}]}]}], "more": 1}, None),
+    ],
+)
+def test_a_request_in_which_nothing_is_known_gets_the_warning_of_the_specification(
+    client: Client, request_: dict[str, Any], unknown: str | None
+) -> None:
+    answer = client.post(PATH, request_)
+
+    assert answer.status_code == 200
+    partial = answer.json().get("partialSuccess", {})
+    if unknown is None:
+        assert NOTHING_KNOWN not in partial.get("errorMessage", "")
+    else:
+        assert partial["rejectedSpans"] == "0"
+        assert f"({unknown})" in partial["errorMessage"]
+        assert NOTHING_KNOWN in partial["errorMessage"]
+
+
+@pytest.mark.parametrize(
+    ("body", "warned"),
+    [
+        (b"\x98\x06\x01", True),  # field 99
+        (b"\x08\x01", True),  # field 1, but a number
+        (b"\x0a\x05\xc2\x3e\x02\x12\x00", True),  # field 1000 of a resource
+        (b"\x0a\x06\x12\x04\x98\x06\x01\x00", None),
+        (b"", False),
+        (b"\x0a\x04\x0a\x00\x12\x00", False),  # a resource and a scope without spans
+    ],
+)
+def test_so_does_one_in_protobuf(body: bytes, warned: bool | None) -> None:
+    if warned is None:
+        with pytest.raises(MalformedBatchError):
+            read_protobuf(body)
+    else:
+        assert (NOTHING_KNOWN in read_protobuf(body).message()) is warned
+
+
+@pytest.mark.parametrize("path", ["/", "/mcp", "/mcp/"])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_a_batch_at_another_path_is_refused_with_the_right_one(
+    client: Client, path: str, encoding: str
+) -> None:
+    pack = gzip.compress if encoding == "gzip" else bytes
+    compressed = {"Content-Encoding": encoding}
+
+    protobuf = client(
+        "POST", path, content=pack(in_protobuf(batch(span()))), headers=PROTOBUF | compressed
+    )
+    as_json = client(
+        "POST",
+        path,
+        content=pack(json.dumps(batch(span())).encode()),
+        headers={"Content-Type": "application/json"} | compressed,
+    )
+
+    assert protobuf.status_code == 404
+    assert "at /v1/traces" in Status.FromString(protobuf.content).message
+    assert as_json.status_code == (415 if encoding == "gzip" else 404)
+    assert "at /v1/traces" in as_json.text
+    assert calls(client) == {}
+    for wrong in ("/v1/traces/", "/v1/logs", "/v1/traces/v1/traces"):
+        assert "spans are taken at /v1/traces" in client.post(wrong, batch(span())).text
+
+
+def test_a_full_batch_of_an_sdk_with_long_messages_is_taken(client: Client) -> None:
+    text = attribute("gen_ai.tool.call.result", stringValue="A long prompt. " * 2_000)
+    spans = [
+        span(spanId=f"{number:016x}", attributes=[*span()["attributes"], text])
+        for number in range(1, 513)
+    ]
+
+    answer = client.post(PATH, batch(*spans))
+
+    assert (answer.status_code, answer.json()) == (200, {})
+    assert calls(client) == {"search": 512}
 
 
 def test_a_batch_in_json_is_there_when_it_is_answered(client: Client) -> None:

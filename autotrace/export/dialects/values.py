@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
+from autotrace import json_text
 from autotrace.export import fields
 
 _MAX_REPR_CHARACTERS: Final = 100_000
@@ -48,7 +49,7 @@ _UNREAD: Final = object()
 
 def _read(text: str) -> Any:
     with contextlib.suppress(ValueError):
-        return orjson.loads(text)
+        return json_text.loads(text)[0]
     if text[0] in "{[" and len(text) <= _MAX_REPR_CHARACTERS:
         # Not by Python's parser: it takes a hundred times as long, and deep nesting can end it.
         with contextlib.suppress(ValueError, TypeError):

@@ -31,9 +31,9 @@ from autotrace.export.assemble import Tree, build_trace, summarize
 from autotrace.export.dialects import keys, messages, values
 from autotrace.export.otlp_in import read_json, read_protobuf
 from autotrace.export.roles import span_of
-from autotrace.json_text import has_more_values, is_too_deep
+from autotrace.json_text import has_more_values, is_too_deep, repaired
 from autotrace.retrieval import search
-from autotrace.server import logs, mcp_http
+from autotrace.server import logs, mcp_message
 from autotrace.service import told
 from autotrace.settings import is_http_url
 from tests.growth import superlinear
@@ -233,6 +233,7 @@ UNITS = (
     *("-----BEGIN PRIVATE KEY-----", "-----END", "AKIA", "ghp_", "xoxb-", "AIza", "atk_0"),
     *("password=", "password='", 'password="\\', 'password=\\"', "api_key: {", "Authorization: "),
     *("token=(", "a_key", "A-", "_", "trace-", "00-", "k=v,", "%20", "$ne"),
+    *("\\ud83c", '"method":"a",', '{"id":"\\a', ',"id":1,"method":"x"', "\ufffd"),
     *("a\u0301\u0327", "\u0301\u0327", "\u0327", "\u1100\u1161", "\ufdfa", "\u202e<@!", "1a"),
 )
 TEXTS = {
@@ -305,7 +306,9 @@ READERS: dict[str, Callable[[str], object]] = {
 BYTES: dict[str, Callable[[bytes], object]] = {
     "is_too_deep": lambda body: is_too_deep(body, 64),
     "has_more_values": lambda body: has_more_values(body, 1000),
-    "mcp": mcp_http.check_message,
+    "repaired": repaired,
+    "mcp": mcp_message.read_message,
+    "mcp.id_between": lambda body: mcp_message.id_between(body, body),
     "otlp.json": read_json,
     "otlp.protobuf": read_protobuf,
 }

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from autotrace.cli.command import EmbedderOption, StoreOption
-from autotrace.cli.opening import chosen_embedding, load_policies
+from autotrace.cli.opening import check_writable, chosen_embedding, load_policies
 from autotrace.cli.serving import need_packages
 from autotrace.settings import load_settings
 
@@ -31,15 +31,19 @@ def mcp(
 
     It needs no key: who may run programs here is trusted.
     """
+    from autotrace.server.stdio_wire import take_wire
+
+    wire = take_wire()
     need_packages("autotrace mcp")
     from autotrace.memory import Memory
     from autotrace.server.mcp_stdio import serve_stdio
 
-    settings = load_settings(store=store)
+    settings = load_settings(store=store).resolved()
+    check_writable(settings)
     load_policies(settings)
-    memory = Memory(settings.resolved(), chosen_embedding(settings, embedder))
+    memory = Memory(settings, chosen_embedding(settings, embedder))
     memory.start()
     try:
-        serve_stdio(memory, agent or settings.agent or DEFAULT_AGENT)
+        serve_stdio(memory, agent or settings.agent or DEFAULT_AGENT, wire)
     finally:
         memory.stop(settings.exit_timeout_ms / 1000, at_exit=True)

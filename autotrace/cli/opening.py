@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from autotrace.export.spool import SpoolWriter
 from autotrace.reader import Reader
 from autotrace.settings import DEFAULT_EMBEDDER, Settings, load_settings
 from autotrace.store.embedding import Embedding, import_embedding
+from autotrace.store.folder import private_directory
 
 if TYPE_CHECKING:
     from autotrace.decisions.current import Deciding
@@ -47,6 +49,26 @@ def existing_store(store: str | None) -> Settings:
         msg = f"no store at {settings.store} (record something first, or name one with --store)"
         raise StoreUnavailableError(msg)
     return settings
+
+
+def check_writable(settings: Settings) -> None:
+    """Raise unless records can be written where the settings have them.
+
+    Raises:
+        StoreUnavailableError: They cannot.
+    """
+    folders = [settings.spool_path, *([settings.store_path] if settings.is_embedded else [])]
+    for folder in folders:
+        try:
+            private_directory(folder)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            msg = (
+                f"{folder} cannot be written ({error.strerror}): name another folder with --store"
+                " or AUTOTRACE_STORE"
+            )
+            raise StoreUnavailableError(msg) from None
 
 
 def named_embedding(settings: Settings, name: str | None) -> Embedding | None:

@@ -20,7 +20,8 @@ from autotrace.server.context import Served
 from autotrace.server.errors import handle_errors
 from autotrace.server.head import HeadAsGet
 from autotrace.server.limits import BodyLimits
-from autotrace.server.mcp_http import CORS_HEADERS, PATHS, McpEndpoint
+from autotrace.server.mcp_http import CORS_HEADERS, McpEndpoint
+from autotrace.server.mcp_refused import PATHS, McpRefusals
 from autotrace.server.observe import Observed
 
 _log = logging.getLogger("autotrace.server")
@@ -68,6 +69,7 @@ def create_app(served: Served) -> FastAPI:
 
     # The last one added is the outermost.
     app.add_middleware(BodyLimits, settings=served.server)
+    app.add_middleware(McpRefusals, settings=served.server)
     if served.server.cors_origins:
         app.add_middleware(
             CORSMiddleware,

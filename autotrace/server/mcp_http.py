@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, cast
+from http import HTTPStatus
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-import orjson
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -25,15 +25,20 @@ from autotrace.errors import NotPermittedError
 from autotrace.server.auth import recognise
 from autotrace.server.context import Served
 from autotrace.server.errors import problem_response
-from autotrace.server.mcp_errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, Refusal
+from autotrace.server.limits import BATCH_PATH
+from autotrace.server.mcp_errors import Refusal
+from autotrace.server.mcp_message import Incoming, members_of, read_message
+from autotrace.server.mcp_refused import EVENTS, JSON, speaks_mcp
 from autotrace.server.mcp_server import Context, make_server
 from autotrace.server.mcp_tool import Desk
+from autotrace.server.otlp import PROTOBUF, problem
 
-PATHS: Final = ("/mcp", "/")
 CORS_HEADERS: Final = ("MCP-Protocol-Version", "Mcp-Method", "Mcp-Name")
 """What MCP clients in pages send."""
 
-_JSON: Final = "application/json"
+_VERSION_HEADER: Final = "MCP-Protocol-Version"
+_BATCHES: Final = frozenset({"resourceSpans", "resourceLogs", "resourceMetrics"})
+"""What only batches of OTLP have."""
 _PRINCIPAL: Final = "autotrace.principal"
 _REFUSAL: Final = "autotrace.refusal"
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -71,19 +76,29 @@ class McpEndpoint:
         request = Request(scope, receive)
         self._check_origin(request)
         principal = await recognise(request)
-        if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != _JSON:
-            text = f"the Content-Type must be {_JSON}"
+        kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        if kind == PROTOBUF:
+            await _not_here(PROTOBUF)(scope, receive, send)
+            return
+        if kind != JSON or encoding not in ("identity", ""):
+            text = (
+                f"the Content-Type must be {JSON}, without a Content-Encoding;"
+                f" batches of spans are taken at {BATCH_PATH}"
+            )
             await problem_response(415, "unsupported_media_type", text)(scope, receive, send)
             return
-        body = await request.body()
-        request_id, refusal = check_message(body)
-        if refusal is not None:
-            answer = json.dumps(refusal.body(request_id)).encode("ascii")
-            await Response(answer, media_type=_JSON)(scope, receive, send)
+        incoming = read_message(await request.body())
+        if incoming.refusal is not None:
+            await _refused(incoming, incoming.refusal)(scope, receive, send)
             return
-        inner = _accepting_json(scope)
+        inner = _as_mcp_has_it(scope, incoming.message)
         inner[_PRINCIPAL] = principal
-        await self._manager.handle_request(inner, _again(body, receive), _told(inner, send))
+        await self._manager.handle_request(
+            inner,
+            _again(incoming.body, receive),
+            send if speaks_mcp(request.headers) else _told(inner, send),
+        )
 
     def _check_origin(self, request: Request) -> None:
         """Pass what no page of a foreign site has sent, whatever name it has for this machine.
@@ -103,51 +118,29 @@ class McpEndpoint:
             raise NotPermittedError(msg)
 
 
-def check_message(body: bytes) -> tuple[str | int | None, Refusal | None]:
-    """Look whether a body is one message of JSON-RPC.
-
-    Args:
-        body: Of a POST.
-
-    Returns:
-        The id of the request, if it has one that can be answered to; and what is wrong, if
-        anything is.
-    """
-    try:
-        # Stricter than the SDK's parser: no NaN, and no halves of characters.
-        parsed: Any = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        return None, Refusal(PARSE_ERROR, f"the body is no JSON: {error}")
-    if not isinstance(parsed, dict):
-        text = "the body must be one JSON object: a request each POST, and no batch"
-        return None, Refusal(INVALID_REQUEST, text)
-    message = cast("dict[str, Any]", parsed)
-    request_id: Any = message.get("id")
-    if isinstance(request_id, bool) or not isinstance(request_id, str | int):
-        request_id = None
-    return request_id, _problem_of(message, request_id)
+def _not_here(kind: str) -> Response:
+    """Return the response to a batch of OTLP: exporters take 200 for its being stored."""
+    text = f"spans are not taken at this path, but at {BATCH_PATH}: set the exporter's URL to it"
+    return problem(kind, HTTPStatus.NOT_FOUND, text)
 
 
-def _problem_of(message: Mapping[str, Any], request_id: str | int | None) -> Refusal | None:
-    for name in ("jsonrpc", "method"):
-        if name not in message:
-            return Refusal(INVALID_REQUEST, f"{name} is required")
-    if message["jsonrpc"] != "2.0":
-        return Refusal(INVALID_REQUEST, 'jsonrpc must be "2.0"')
-    if not isinstance(message["method"], str):
-        return Refusal(INVALID_REQUEST, "method must be a string")
-    if "id" in message and request_id is None:
-        return Refusal(INVALID_REQUEST, "id must be a string or a whole number")
-    if not isinstance(message.get("params", {}), dict):
-        return Refusal(INVALID_PARAMS, "params must be an object")
-    return None
+def _refused(incoming: Incoming, refusal: Refusal) -> Response:
+    if not _BATCHES.isdisjoint(members_of(incoming.message)):
+        return _not_here(JSON)
+    answer = json.dumps(refusal.body(incoming.request_id)).encode("ascii")
+    return Response(answer, media_type=JSON)
 
 
-def _accepting_json(scope: Scope) -> dict[str, Any]:
-    """Return the scope of a request that accepts what MCP clients do: others may not say so."""
+def _as_mcp_has_it(scope: Scope, message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scope of a request with the headers of an MCP client, which others have not."""
     inner = dict(scope)
     inner["headers"] = list(scope["headers"])
-    MutableHeaders(scope=inner)["Accept"] = f"{_JSON}, text/event-stream"
+    headers = MutableHeaders(scope=inner)
+    headers["Accept"] = f"{JSON}, {EVENTS}"
+    headers["Content-Type"] = JSON
+    if message.get("method") == "initialize":
+        # The revision is what the message asks for, or the nearest one: not yet agreed on.
+        del headers[_VERSION_HEADER]
     return inner
 
 

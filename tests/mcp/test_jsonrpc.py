@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autotrace.server.mcp_http import PATHS
+from autotrace.server.mcp_refused import PATHS
 from autotrace.server.mcp_server import TOOLS
 from tests.mcp.conftest import Api, open_api
 from tests.server.test_wrong_keys import WRONG
@@ -360,8 +360,10 @@ MALFORMED = [
     (b"", None, -32700, "Parse error"),
     (b'{"jsonrpc": "2.0", ', None, -32700, "Parse error"),
     (b"\xff\xfe", None, -32700, "Parse error"),
-    (b'{"jsonrpc": "2.0", "id": 1, "method": "x", "params": {"a": NaN}}', None, -32700, None),
-    (b'{"jsonrpc": "2.0", "id": 1, "method": "x", "a": "\\ud800"}', None, -32700, None),
+    (b'{"jsonrpc": "2.0", "id": 3, "method": "x", "params": {', 3, -32700, "Parse error"),
+    (b'{"method":"x","params":{"id":9,"a":\'},"jsonrpc":"2.0","id":"q"}', "q", -32700, None),
+    (b'{"params":{"id":9,"a":.5},"id":3,"method":"x","jsonrpc":"2.0"} ', 3, -32700, None),
+    (b'{"jsonrpc":"2.0","method":"x","params":{"a":.5,"id":9}}', None, -32700, None),
     (b"null", None, -32600, "Invalid Request"),
     (b"[]", None, -32600, "Invalid Request"),
     (b'[{"jsonrpc": "2.0", "id": 1, "method": "ping"}]', None, -32600, "Invalid Request"),
@@ -401,7 +403,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize(("body", "request_id", "code", "message"), MALFORMED)
 def test_what_is_no_request_gets_the_error_of_json_rpc_in_http_200(
-    api: Api, body: bytes, request_id: int | None, code: int, message: str | None
+    api: Api, body: bytes, request_id: int | str | None, code: int, message: str | None
 ) -> None:
     response = api.post(body)
 

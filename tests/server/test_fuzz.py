@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from autotrace.server.mcp_http import PATHS
+from autotrace.server.mcp_refused import PATHS
 from autotrace.server.otlp import JSON, PROTOBUF
 
 from .serving import TRACES, App, Client, application, completed_trace

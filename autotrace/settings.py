@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from ipaddress import ip_address
@@ -15,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from autotrace.errors import InvalidArgumentError
 from autotrace.folders import why_not_trusted
 from autotrace.places import PLACES, why_not_a_place, without_user
-from autotrace.semconv import ENV_PREFIX, SERVER_ENV_PREFIX
+from autotrace.semconv import ENV_PREFIX, SERVER_ENV_PREFIX, WEBHOOK_KEY_PREFIX
 
 DEFAULT_STORE = "./.autotrace"
 DEFAULT_TENANT = "default_tenant"
@@ -26,6 +27,7 @@ DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 HIDDEN = "(not shown)"
 """Stands for a value that may be a secret in an error."""
 HTTP_URL = "an http(s) URL with a host, such as https://hooks.example.com/approvals"
+WEBHOOK_SIGNED_WITH = "a text that is not empty; after whsec_ the base64 of 24 to 64 bytes"
 _SECRETS = (
     "chroma_headers",
     "receipt_key",
@@ -51,6 +53,20 @@ def is_http_url(url: str) -> bool:
         )
     except ValueError:  # a port that is no number, or a host that is no address
         return False
+
+
+def webhook_key(secret: str) -> bytes | None:
+    """Return the key that a webhook's secret stands for; None if it is not allowed.
+
+    Standard Webhooks 1.0: `whsec_` and the key in base64. Another text is a key as it stands.
+    """
+    if not secret.startswith(WEBHOOK_KEY_PREFIX):
+        return secret.encode("utf-8", "surrogatepass") if secret.strip() else None
+    try:
+        key = base64.b64decode(secret.removeprefix(WEBHOOK_KEY_PREFIX), validate=True)
+    except ValueError:
+        return None
+    return key if 24 <= len(key) <= 64 else None
 
 
 class Settings(BaseSettings):
@@ -122,8 +138,8 @@ class Settings(BaseSettings):
     @field_validator("approval_webhook_secret")
     @classmethod
     def _is_secret(cls, secret: str | None) -> str | None:
-        if secret is not None and not secret.strip():
-            raise ValueError("a text that is not empty; leave it out to send without a signature")
+        if secret is not None and webhook_key(secret) is None:
+            raise ValueError(f"{WEBHOOK_SIGNED_WITH}; leave it out to send without a signature")
         return secret
 
     @field_validator("approval_webhook_url", "approval_slack_url")

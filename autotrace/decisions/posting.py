@@ -1,4 +1,4 @@
-"""Posting to another server, once: bounded in time, never redirected into a private network.
+"""Posting to another server, once: bounded in time, and never redirected.
 
 What is said of an attempt names the host alone: the rest of a URL may be a secret. For the same
 reason requests go through httpx's transport and not through its client, which logs URLs.
@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
@@ -25,11 +25,9 @@ from autotrace.decisions.delivery import Attempt
 if TYPE_CHECKING:
     import httpx
 
-MAX_REDIRECTS: Final = 3
 MAX_READ_BYTES: Final = 65_536
 """How much of an answer is read, so that the other side can finish; nothing is done with it."""
-_FOLLOWED: Final = (307, 308)
-"""Redirects that keep method and body; the others mean: fetch something else."""
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
 _TRY_AGAIN: Final = (408, 425, 429)
 # Spelled out, as what `ipaddress` takes for global differs between versions of Python.
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
@@ -56,10 +54,10 @@ class Post:
     Args:
         url: An http(s) URL; may hold a name and password.
         body: The content.
-        headers: Headers that go wherever the request goes.
-        own_headers: Headers for this server alone; a redirect elsewhere leaves them out.
-        timeout_ms: How long it may take in all, redirects included.
-        allow_private_redirects: Whether a redirect may lead to a private address.
+        headers: Headers of ours, which win over those of the route.
+        own_headers: Headers of the route.
+        timeout_ms: How long it may take in all.
+        public_only: Whether to refuse a host that has a private address.
     """
 
     url: str
@@ -67,51 +65,31 @@ class Post:
     headers: Mapping[str, str]
     own_headers: Mapping[str, str]
     timeout_ms: int
-    allow_private_redirects: bool = False
-
-
-class _RefusedError(Exception):
-    """A redirect that is not followed; the message says why."""
-
-
-@dataclass(frozen=True)
-class _Hop:
-    """One request of a post.
-
-    Args:
-        url: Where it goes.
-        address: The address to connect to; None: any that the host has.
-        headers: All headers but Host.
-    """
-
-    url: httpx.URL
-    address: str | None
-    headers: Mapping[str, str]
+    public_only: bool = False
 
 
 def post(what: Post) -> Attempt:
-    """Post once. Failures are told, not raised."""
+    """Post once. A failure is returned, not raised."""
     import httpx
 
     url = httpx.URL(what.url)
     headers = {**what.own_headers, **_authorization(url), **what.headers}
-    hop = _Hop(url.copy_with(userinfo=b"", fragment=None), None, headers)
-    host, status = _host(hop.url), 0
+    url = url.copy_with(userinfo=b"", fragment=None)
+    host = url.netloc.decode("ascii", "replace")
     with _Deadline(what.timeout_ms / 1000) as deadline:
         try:
-            for _ in range(MAX_REDIRECTS + 1):
-                status, answered = _send(hop, what, deadline)
-                if status not in _FOLLOWED or "location" not in answered:
-                    return _judge(host, status, answered.get("retry-after"))
-                hop = _next(hop, answered["location"], what)
-                host = _host(hop.url)
-        except _RefusedError as error:
-            return Attempt("failed", f"{host} answered {status} with a redirect {error}")
+            address = None
+            if what.public_only:
+                # The first of all that were checked, and not the name: it could mean another one
+                # by then.
+                address, *others = _addresses(url)
+                if not all(map(is_public, [address, *others])):
+                    return Attempt("failed", f"{host} has a private address, and public_only is on")
+            return _judge(host, *_send(url, address, headers, what.body, deadline))
         except (httpx.TimeoutException, httpx.TransportError, OSError) as error:
             if deadline.is_over or isinstance(error, httpx.TimeoutException | TimeoutError):
                 return Attempt("retry", f"{host} did not answer within {what.timeout_ms} ms")
             return Attempt("retry", f"{host} could not be reached ({type(error).__name__})")
-    return Attempt("failed", f"more than {MAX_REDIRECTS} redirects, the last by {host}")
 
 
 def is_public(address: str) -> bool:
@@ -136,11 +114,24 @@ def is_public(address: str) -> bool:
     )
 
 
-def _send(hop: _Hop, what: Post, deadline: _Deadline) -> tuple[int, Mapping[str, str]]:
+def _send(
+    url: httpx.URL,
+    address: str | None,
+    headers: Mapping[str, str],
+    body: bytes,
+    deadline: _Deadline,
+) -> tuple[int, str | None]:
     """Make one request.
 
+    Args:
+        url: Where it goes.
+        address: The address to connect to; None: any that the host has.
+        headers: All headers but Host.
+        body: The content.
+        deadline: When to give up.
+
     Returns:
-        The status and the headers of the answer.
+        The status of the answer, and its Retry-After.
 
     Raises:
         httpx.TransportError: No answer came.
@@ -151,25 +142,23 @@ def _send(hop: _Hop, what: Post, deadline: _Deadline) -> tuple[int, Mapping[str,
     if left_s <= 0:
         msg = "no time is left"
         raise httpx.ReadTimeout(msg)
-    url, extensions = hop.url, dict[str, Any](timeout=httpx.Timeout(left_s).as_dict())
-    extensions["trace"] = deadline.trace
-    if hop.address is not None:
-        extensions["sni_hostname"] = hop.url.host
-        url = hop.url.copy_with(host=hop.address)
+    extensions = dict[str, Any](timeout=httpx.Timeout(left_s).as_dict(), trace=deadline.trace)
+    if address is not None:
+        extensions["sni_hostname"] = url.host
     request = httpx.Request(
         "POST",
-        url,
-        headers={"Host": hop.url.netloc.decode("ascii"), **hop.headers},
-        content=what.body,
+        url if address is None else url.copy_with(host=address),
+        headers={"Host": url.netloc.decode("ascii"), **headers},
+        content=body,
         extensions=extensions,
     )
-    with httpx.HTTPTransport(proxy=_proxy(hop.url)) as transport:
+    with httpx.HTTPTransport(proxy=_proxy(url)) as transport:
         response = transport.handle_request(request)
         try:
             _read_some(response)
         finally:
             response.close()
-    return response.status_code, response.headers
+    return response.status_code, response.headers.get("retry-after")
 
 
 def _read_some(response: httpx.Response) -> None:
@@ -183,51 +172,9 @@ def _read_some(response: httpx.Response) -> None:
                 return
 
 
-def _next(hop: _Hop, location: str, what: Post) -> _Hop:
-    """Find out where a redirect leads.
-
-    Raises:
-        _RefusedError: There it must not go.
-        OSError: The name was not found.
-    """
-    import httpx
-
-    try:
-        url = hop.url.join(location)
-    except (httpx.InvalidURL, ValueError):
-        msg = "to what is no URL"
-        raise _RefusedError(msg) from None
-    if url.scheme not in ("http", "https") or not url.host:
-        msg = "to what is no http(s) URL"
-        raise _RefusedError(msg)
-    if hop.url.scheme == "https" and url.scheme == "http":
-        msg = f"from https to http, at {_host(url)}"
-        raise _RefusedError(msg)
-    addresses = _addresses(url)
-    if not what.allow_private_redirects and not all(map(is_public, addresses)):
-        msg = f"to a private address, at {_host(url)} (allow_private_redirects would allow it)"
-        raise _RefusedError(msg)
-    same = (url.scheme, url.host, _port(url)) == (hop.url.scheme, hop.url.host, _port(hop.url))
-    # The first of all that were checked, and not the name: it could mean another one by then.
-    return replace(
-        hop,
-        url=url.copy_with(userinfo=b"", fragment=None),
-        address=addresses[0],
-        headers=hop.headers if same else what.headers,
-    )
-
-
 def _addresses(url: httpx.URL) -> list[str]:
-    found = socket.getaddrinfo(url.host, _port(url), type=socket.SOCK_STREAM)
+    found = socket.getaddrinfo(url.host, url.port or url.scheme, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
-
-
-def _port(url: httpx.URL) -> int:
-    return url.port or (443 if url.scheme == "https" else 80)
-
-
-def _host(url: httpx.URL) -> str:
-    return url.netloc.decode("ascii", "replace")
 
 
 def _authorization(url: httpx.URL) -> dict[str, str]:
@@ -254,6 +201,8 @@ def _judge(host: str, status: int, retry_after: str | None) -> Attempt:
         return Attempt("delivered", note)
     if status in _TRY_AGAIN or status >= 500:
         return Attempt("retry", note, _seconds(retry_after))
+    if status in _REDIRECTS:
+        note += ": redirects are not followed; give the URL that it leads to"
     return Attempt("failed", note)
 
 

@@ -16,7 +16,7 @@ _CHARACTERS: Final = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f"  # zero width, separators, bidirectional marks
     "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
     "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"  # other format characters
     "\ud800-\udfff"  # halves of surrogate pairs
     "\ue000-\uf8ff\U000f0000-\U0010ffff"  # private use
@@ -25,13 +25,21 @@ _SPACES: Final = "\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
 """Spaces that are not U+0020: usual in prose, and not to be taken for one in a command."""
 _UNSEEN: Final = re.compile(f"[{_CHARACTERS}]")
 _MISTAKABLE: Final = re.compile(f"[{_CHARACTERS}{_SPACES}]")
+_MAX_RUN: Final = 63
+_RUN: Final = re.compile(f" {{{_MAX_RUN + 1},}}")
+"""Spaces that push what follows them out of sight: to the right, or some screens down."""
 _EMOJI_SELECTOR: Final = "\ufe0f"
 _JOINER: Final = "\u200d"
 
 
 def is_visible(text: str) -> bool:
-    """Return whether a text shows everything that it holds, and each space is U+0020."""
-    return all(_belongs_to_emoji(match) for match in _MISTAKABLE.finditer(text))
+    """Return whether a text shows everything that it holds, and each space is U+0020.
+
+    A run of 64 spaces or more is none: what stands behind it is not seen.
+    """
+    return _RUN.search(text) is None and all(
+        _belongs_to_emoji(match) for match in _MISTAKABLE.finditer(text)
+    )
 
 
 def visible(text: str) -> str:
@@ -40,8 +48,12 @@ def visible(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Return a text that `is_visible`, with backslashes doubled: no two texts become one."""
-    return _MISTAKABLE.sub(_written_out, text.replace("\\", "\\\\"))
+    r"""Return a text that `is_visible`, with backslashes doubled: no two texts become one.
+
+    A run of n spaces is written `\x20{n}`.
+    """
+    written = _MISTAKABLE.sub(_written_out, text.replace("\\", "\\\\"))
+    return _RUN.sub(lambda run: f"\\x20{{{len(run[0])}}}", written)
 
 
 def _written_out(match: re.Match[str]) -> str:

@@ -38,3 +38,12 @@ def test_no_control_or_format_character_is_left(text: str) -> None:
 def test_no_two_texts_are_escaped_alike(one: str, other: str) -> None:
     assert (escaped(one) == escaped(other)) == (one == other)
     assert is_visible(escaped(one))
+
+
+def test_spaces_that_push_text_out_of_sight_are_counted_and_indentation_stays() -> None:
+    pushed = "ls" + " " * 2_400 + "; rm -rf /"
+    assert (is_visible(pushed), escaped(pushed)) == (False, "ls\\x20{2400}; rm -rf /")
+    assert is_visible("\n" + " " * 63 + "return")
+    assert escaped("\\x20{64}") == "\\\\x20{64}"
+    assert escaped(" " * 64) != escaped(" " * 65)
+    assert not is_visible("\U00013430")

@@ -173,9 +173,11 @@ class Reader:
     ) -> list[RecallResult]:
         """Return past completed traces whose tasks mean something similar, most similar first.
 
-        What came with the keys of one agent takes at most half of the places while others have
-        traces that are related (half as similar as the best one, or more), and two at most for each
-        task text, the newest; texts that differ in case, spaces and punctuation alone count as one.
+        Traces that are related (half as similar as the best one, or more) come before copies: of
+        each sender and task text the newest two. More copies fill the places that are left; those
+        of an agent's key do not. What came with the keys of one agent takes at most half of the
+        places while others have related traces. Texts that differ in case, spaces and punctuation
+        alone count as one.
 
         Args:
             query: The task at hand, in words.

@@ -109,7 +109,7 @@ def find(
     found: list[Found] = []
     for success in (True,) if success_only else (True, False):
         found += _Search(collections, query, vector, keys, success, limit, where).run()
-    return page_of(varied(ranked(found, query)), query, limit)
+    return page_of(varied(ranked(found, query), limit), query, limit)
 
 
 def page_of(found: Sequence[Found], query: str, limit: int) -> list[Found]:
@@ -145,23 +145,29 @@ def _is_by_others(found: Found, sender: str) -> bool:
     return found.summary["recorded_by"] != sender
 
 
-def varied(found: Iterable[Found]) -> list[Found]:
-    """Leave out copies: of each key's agent and text, all but the best two.
+def varied(found: Sequence[Found], limit: int) -> list[Found]:
+    """Leave out copies of ranked traces: of each sender and text, all but the best two.
 
-    Else copies of one trace, which every key can record, take every place. Programs on the store's
-    machine are trusted with the store: theirs all stay.
+    Else a task that runs every night, or copies of one trace, which every key can record, take
+    every place. More copies of programs on the store's machine fill a page that others, which are
+    related, do not.
     """
-    places: Counter[tuple[str, str]] = Counter()
-    kept: list[Found] = []
+    places: Counter[tuple[str | None, str]] = Counter()
+    related = 0
+    spare: list[str] = []
+    dropped: set[str] = set()
     for each in found:
         sender = each.summary["recorded_by"]
-        if sender is not None:
-            said = sender, _said(each.summary["task"])
-            places[said] += 1
-            if places[said] > _MAX_ALIKE:
-                continue
-        kept.append(each)
-    return kept
+        said = sender, _said(each.summary["task"])
+        places[said] += 1
+        if places[said] <= _MAX_ALIKE:
+            related += each.similarity >= found[0].similarity * _RELATED
+        elif sender is None:
+            spare.append(each.trace_id)
+        else:
+            dropped.add(each.trace_id)
+    dropped.update(spare[max(0, limit - related) :])
+    return [each for each in found if each.trace_id not in dropped]
 
 
 def _said(text: str) -> str:
@@ -276,20 +282,24 @@ class _Search:
     def _matching(self, near: Sequence[Text], repeats: int) -> list[Found]:
         """Return the best traces of some texts that pass the filter."""
         similarity: dict[str, float] = {}
-        candidates: list[tuple[int, bool, int, str]] = []
+        candidates: list[tuple[int, int, bool, int, str]] = []
         if self._exactly is not None and all(t.key != self._exactly.key for t in near):
             near = [self._exactly, *near]
         if self.without is not None:
             near = [text for text in near if not text.is_only_of(self.without)]
         for trace_id, summary in self._worded_so.items():
             similarity[trace_id] = 1.0
-            candidates.append(_rank(1.0, True, summary["created_ns"], trace_id))
+            candidates.append((0, *_rank(1.0, True, summary["created_ns"], trace_id)))
         at_least = max(repeats, _SUMMARIES_AT_ONCE) if self._exactly is not None else repeats
         for text, entries in texts.traces_of(self.collections, near, at_least).items():
-            for start_ns, trace_id in entries:
-                if similarity.setdefault(trace_id, text.similarity) == text.similarity:
-                    worded_so = trace_id in self._worded_so
-                    candidates.append(_rank(text.similarity, worded_so, start_ns, trace_id))
+            # Copies are read after what may take their places: see `varied`.
+            turn = 2 if text.similarity < near[0].similarity * _RELATED else 0
+            newest = {*entries[:_MAX_ALIKE], text.first, *text.of_others}
+            for entry in entries:
+                if similarity.setdefault(entry.trace_id, text.similarity) == text.similarity:
+                    worded_so = entry.trace_id in self._worded_so
+                    rank = _rank(text.similarity, worded_so, entry.start_ns, entry.trace_id)
+                    candidates.append((turn if entry in newest else max(turn, 1), *rank))
         candidates = sorted(set(candidates))
         found: list[Found] = []
         self._matched = 0
@@ -302,7 +312,7 @@ class _Search:
                     found.append(Found(trace_id, summary, similarity[trace_id]))
                     if (sender := summary["recorded_by"]) is not None:
                         self._matched_by[sender] += 1
-            found = varied(ranked(found, self.query))
+            found = varied(ranked(found, self.query), self.limit)
             if len(found) >= self.limit:
                 break
         return found[: self.limit]
@@ -349,7 +359,7 @@ class _Search:
             for trace_id, (key, summary) in passing.items()
             if key in similarity
         ]
-        return varied(ranked(found, self.query))[: self.limit]
+        return varied(ranked(found, self.query), self.limit)[: self.limit]
 
 
 def to_model(trace_id: str, found: Found) -> RecallResult:

@@ -111,44 +111,49 @@ class Memory:
         """Store what dead processes have left, in the background."""
         self.pipeline.recover()
 
-    def append(self, records: Iterable[SpanRecord], *, forward: bool = True) -> None:
+    def append(
+        self,
+        records: Iterable[SpanRecord],
+        *,
+        forward: bool = True,
+        sender: str | None = None,
+    ) -> None:
         """Record spans that were not made here: on disk when this returns, in the store soon after.
 
         Args:
             records: Span records, redacted and bounded as they are to be kept.
             forward: Whether the collector gets those that have ended, if there is one.
+            sender: The agent of the key with which they came; None: each says whose it is.
 
         Raises:
             StoreUnavailableError: One of them is not on disk; to append all of them again does no
                 harm.
         """
         for record in records:
-            if not self.pipeline.append(record):
+            if not self.pipeline.append(record, sender):
                 reason = self.counters.last_error or "it is full, or the record too large"
                 msg = f"not recorded in {self.settings.spool_path}: {reason}"
                 raise StoreUnavailableError(msg)
             if forward and "end_ns" in record and not record.get("skeleton"):
                 self.collector.send(lambda record=record: readable_of(record))
 
-    def catch_up(self, timeout_s: float) -> bool:
-        """Bring into the store what all processes of this machine have recorded so far.
-
-        A process that reads afterwards sees it. It costs little where nothing waits.
-
-        Args:
-            timeout_s: How long to wait at most, in seconds.
-
-        Returns:
-            Whether everything is stored.
-        """
-        return self.pipeline.catch_up(timeout_s)
+    def catch_up(
+        self, timeout_s: float, *, lane: str | None = None, after_batch: int | None = None
+    ) -> bool:
+        """Bring into the store what was recorded so far; see `Pipeline.catch_up`."""
+        return self.pipeline.catch_up(timeout_s, lane=lane, after_batch=after_batch)
 
     def behind_s(self) -> float:
         """Return for how long nothing was stored while something waits; 0 if nothing waits."""
         return self.pipeline.behind_s()
 
     def delete_trace(
-        self, trace_id: str, timeout_s: float, *, place: Located | None = None
+        self,
+        trace_id: str,
+        timeout_s: float,
+        *,
+        place: Located | None = None,
+        lane: str | None = None,
     ) -> None:
         """Delete a trace with all that was recorded in it, for good.
 
@@ -161,12 +166,13 @@ class Memory:
             trace_id: The trace.
             timeout_s: How long to wait at most for what is to be stored first, in seconds.
             place: Where its task lies; see `Reader.locate`. None: it is looked for.
+            lane: Whose records are stored first; None: those of all.
 
         Raises:
             TraceNotFoundError: There is none with this id.
             StoreError: The store cannot be written; try again.
         """
-        self.catch_up(timeout_s)
+        self.catch_up(timeout_s, lane=lane)
         erase_trace(self.connection, self.embedding.embedder, trace_id, place)
 
     def flush(self, timeout_s: float) -> bool:

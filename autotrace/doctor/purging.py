@@ -8,7 +8,7 @@ from typing import Final
 
 from autotrace.doctor.check import Check
 from autotrace.errors import StoreError
-from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, no_drainer
+from autotrace.export.drain_lock import DRAIN_LOCK_TIMEOUT_S, no_drainer
 from autotrace.export.exporter import open_connection
 from autotrace.export.purge import Purger
 from autotrace.settings import Settings

@@ -17,8 +17,9 @@ from autotrace.doctor.locks import lock_holder
 from autotrace.errors import EmbedderUnavailableError, InvalidArgumentError
 from autotrace.export.counters import Counters
 from autotrace.export.cursor import CURSOR_FILE, load_cursor
-from autotrace.export.drain import LOCK_FILE
+from autotrace.export.drain_lock import LOCK_FILE
 from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
+from autotrace.export.lanes import process_in
 from autotrace.export.set_aside import count_set_aside, set_aside_fix
 from autotrace.export.spool import (
     BAD_DIRECTORY,
@@ -110,12 +111,13 @@ def check_spool(settings: Settings) -> Check:
     """Tell what waits to be stored, and whether anybody is there to store it."""
     spool = settings.spool_path
     names = processes_in(spool)
-    live = [name for name in names if owner_is_alive(spool / name)]
+    live = {process_in(name) for name in names if owner_is_alive(spool / name)}
+    dead = {process_in(name) for name in names} - live
     nobody = open_connection(settings, None)  # opens nothing
     waiting = open_pipeline(settings, nobody, default_embedder(), Counters()).backlog_bytes()
     holder = lock_holder(spool / LOCK_FILE)
     detail = (
-        f"{waiting:,} bytes wait; {len(live)} live and {len(names) - len(live)} dead processes "
+        f"{waiting:,} bytes wait; {len(live)} live and {len(dead)} dead processes "
         f"have a spool; {f'{holder} stores' if holder else 'nobody stores at present'}"
     )
     if any(_is_newer(spool / name) for name in names):

@@ -16,6 +16,7 @@ stored in groups, `groups` says what is left of it (apart.py).
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -61,6 +62,41 @@ class Cursor:
     pending: dict[str, Range] | None = None
     groups: list[Group] | None = None
     """What is left of the pending batch, where it is not stored whole; the next one last."""
+
+
+class Stored:
+    """How far the spools of a directory were stored when it was asked.
+
+    Args:
+        spool: The spool directory.
+        cursor: As it was then.
+    """
+
+    def __init__(self, spool: Path, cursor: Cursor) -> None:
+        self._spool = spool
+        self._processes = dict(list(cursor.processes.items()))
+        self._places = {name: known.at for name, known in self._processes.items()}
+        self.batch = cursor.batch
+        """Number of the last batch: another one says that storing goes on."""
+
+    def up_to(self, process: str) -> Place | None:
+        """Return how far a process's spool is stored; None when all of it is and it is gone."""
+        place = self._places.get(process)
+        if place is not None:
+            return place
+        return START if (self._spool / process).is_dir() else None
+
+    def holds(self, places: Mapping[str, Place]) -> bool:
+        """Tell whether everything up to some places, by process, is stored."""
+        return all(
+            (stored := self.up_to(process)) is None or stored >= place
+            for process, place in places.items()
+        )
+
+    def set_aside_of(self, process: str) -> int:
+        """Return how many records of a live process the store has refused."""
+        known = self._processes.get(process)
+        return 0 if known is None else known.set_aside
 
 
 def load_cursor(spool: Path) -> Cursor:

@@ -18,7 +18,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -26,11 +27,21 @@ from typing import Final
 import orjson
 from filelock import FileLock, Timeout
 
-from autotrace.errors import StoreUnavailableError
 from autotrace.export import apart
-from autotrace.export.cursor import START, Cursor, Place, Process, Range, load_cursor, save_cursor
+from autotrace.export.costs import opens_trace
+from autotrace.export.cursor import (
+    Cursor,
+    Place,
+    Process,
+    Range,
+    Stored,
+    load_cursor,
+    save_cursor,
+)
+from autotrace.export.drain_lock import LOCK_FILE
 from autotrace.export.fields import conformed
 from autotrace.export.ingest import Ingestor
+from autotrace.export.lanes import lane_in
 from autotrace.export.records import SpanRecord
 from autotrace.export.roles import role_of
 from autotrace.export.spool import (
@@ -42,8 +53,6 @@ from autotrace.export.spool import (
     segments_of,
 )
 
-LOCK_FILE: Final = "drain.lock"
-GIVE_WAY_FILE: Final = "give-way"
 UNSTORED: Final = "unstored"
 DAMAGED: Final = "damaged"
 
@@ -54,6 +63,17 @@ class BatchLimits:
 
     records: int
     bytes: int
+    """Of each process's spool."""
+    tasks: int = sys.maxsize
+    """How many of the records may be such as open a trace, which cost more than others."""
+
+    def at_most(self, other: BatchLimits) -> BatchLimits:
+        """Return the lower of each limit."""
+        return BatchLimits(
+            min(self.records, other.records),
+            min(self.bytes, other.bytes),
+            min(self.tasks, other.tasks),
+        )
 
 
 LARGE_BATCHES: Final = BatchLimits(30_000, 32 * 1024 * 1024)
@@ -61,8 +81,14 @@ LARGE_BATCHES: Final = BatchLimits(30_000, 32 * 1024 * 1024)
 SMALL_BATCHES: Final = BatchLimits(250, 256 * 1024)
 """For the background: Chroma's library keeps Python's interpreter lock for the whole of a call, so
 that the program stands still meanwhile; small calls keep each halt to some milliseconds."""
-DRAIN_LOCK_TIMEOUT_S: Final = 30.0
-"""How long to wait for the process that stores to give way; a large batch takes some seconds."""
+TURN: Final = BatchLimits(2_500, 1024 * 1024, 250)
+"""What one spool may add to a batch where senders have lanes: about a second's work."""
+_TURNS: Final = BatchLimits(5_000, TURN.bytes, 500)
+"""What a batch may hold there: what is recorded while it is stored waits for all of it."""
+_PIECE_BYTES: Final = 64 * 1024
+"""How much is read at once there, so that a turn ends about where its limits say."""
+STEP_BYTES: Final = _PIECE_BYTES // 2
+"""By so much at least each turn goes on, if so much waits."""
 MAX_BAD_BYTES: Final = 64 * 1024 * 1024
 """How much damaged data is kept; beyond it, it is only counted."""
 
@@ -72,6 +98,7 @@ class _Batch:
     ranges: dict[str, Range] = field(default_factory=dict[str, Range])
     records: dict[str, list[SpanRecord]] = field(default_factory=dict[str, list[SpanRecord]])
     bad_lines: list[bytes] = field(default_factory=list[bytes])
+    tasks: int = 0
 
     def size(self) -> int:
         return sum(map(len, self.records.values()))
@@ -93,6 +120,8 @@ class Drainer:
         self._lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
         self._cursor = Cursor()
         self._newer: set[str] = set()
+        self._last = ""
+        """The process whose spool ended the last batch: the next one begins with those after it."""
         self.has_more = False
         """Whether the last batch was as large as it may be: more is to be stored at once."""
         self.refused: list[tuple[int, Exception]] = []
@@ -121,13 +150,9 @@ class Drainer:
         """Let another process drain."""
         self._lock.release()
 
-    def stored_up_to(self, process: str) -> Place | None:
-        """Return how far a process's spool is stored; None when all of it is and it is gone."""
-        cursor = self._cursor if self.active else load_cursor(self._spool)
-        known = cursor.processes.get(process)
-        if known is not None:
-            return known.at
-        return START if (self._spool / process).is_dir() else None
+    def stored(self) -> Stored:
+        """Return how far the spool of each process is stored."""
+        return Stored(self._spool, self._cursor if self.active else load_cursor(self._spool))
 
     def recorded_up_to(self) -> dict[str, Place]:
         """Return how far each process has recorded."""
@@ -141,29 +166,6 @@ class Drainer:
     def is_left_alone(self, process: str) -> bool:
         """Tell whether nothing of a process will be stored: it is of a newer autotrace."""
         return is_of_newer_version(self._spool / process)
-
-    def stored_places(self) -> dict[str, Place]:
-        """Return how far the spool of each process is stored, of which anything is."""
-        cursor = self._cursor if self.active else load_cursor(self._spool)
-        return {process: known.at for process, known in list(cursor.processes.items())}
-
-    def is_stored(self, recorded: Mapping[str, Place], stored: Mapping[str, Place]) -> bool:
-        """Tell whether everything up to some places, by process, is stored.
-
-        Args:
-            recorded: The places.
-            stored: As `stored_places` has returned lately.
-        """
-        return all(
-            stored.get(process, START) >= place
-            or (process not in stored and not (self._spool / process).is_dir())
-            for process, place in recorded.items()
-        )
-
-    def set_aside_of(self, process: str) -> int:
-        """Return how many records of a live process the store has refused."""
-        cursor = self._cursor if self.active else load_cursor(self._spool)
-        return cursor.processes.get(process, Process()).set_aside
 
     def backlog_bytes(self) -> int:
         """Return how many bytes, of all processes, are recorded and not stored yet."""
@@ -234,35 +236,51 @@ class Drainer:
     def _collect(self, pending: dict[str, Range] | None, limits: BatchLimits) -> _Batch:
         batch = _Batch()
         self.has_more = False
-        for process in pending if pending is not None else processes_in(self._spool):
+        processes = list(pending) if pending is not None else self._in_turn()
+        turn = limits
+        if any(map(lane_in, processes)):
+            limits, turn = limits.at_most(_TURNS), limits.at_most(TURN)
+        for process in processes:
             if process in self._newer:
                 continue
             limit = pending[process] if pending is not None else None
-            self._collect_process(process, batch, limit, limits)
-            if pending is None and batch.size() >= limits.records:
+            left = BatchLimits(
+                limits.records - batch.size(), limits.bytes, limits.tasks - batch.tasks
+            )
+            self._collect_process(process, batch, limit, turn.at_most(left))
+            is_full = batch.size() >= limits.records or batch.tasks >= limits.tasks
+            if pending is None and is_full:
                 self.has_more = True
+                self._last = process
                 break
         return batch
 
+    def _in_turn(self) -> list[str]:
+        processes = processes_in(self._spool)
+        return [p for p in processes if p > self._last] + [p for p in processes if p <= self._last]
+
     def _collect_process(
-        self, process: str, batch: _Batch, limit: Range | None, limits: BatchLimits
+        self, process: str, batch: _Batch, limit: Range | None, turn: BatchLimits
     ) -> None:
-        """Read on in one process's spool: to the limit, or until the batch is large enough."""
+        """Read on in one process's spool: to the limit, or until its turn is over."""
         directory = self._spool / process
         known = self._cursor.processes.get(process) or Process()
         alive = limit is None and owner_is_alive(directory)
         records: list[SpanRecord] = []
-        at, read_bytes = known.at, 0
+        at, read_bytes, tasks = known.at, 0, 0
+        counts_tasks = turn.tasks < sys.maxsize
         exhausted = False
         while not exhausted and (limit is None or at < limit.to):
             segments = {int(path.stem): path for path in segments_of(directory)}
             following = min((number for number in segments if number > at[0]), default=None)
-            room = limits.bytes - read_bytes
-            if limit is not None and limit.to[0] == at[0]:
-                room = limit.to[1] - at[1]
-            if room <= 0 or (limit is None and batch.size() + len(records) >= limits.records):
-                self.has_more = True
-                break
+            if limit is not None:  # all of it, however much is taken at once today
+                room = limit.to[1] - at[1] if limit.to[0] == at[0] else LARGE_BATCHES.bytes
+            else:
+                room = turn.bytes - read_bytes
+                if room <= 0 or len(records) >= turn.records or tasks >= turn.tasks:
+                    self.has_more = True
+                    break
+                room = min(room, _PIECE_BYTES) if counts_tasks else room
             end_offset = at[1]
             if at[0] in segments:
                 complete = following is not None or not alive
@@ -271,7 +289,9 @@ class Drainer:
                     self._newer.add(process)
                     self._count("newer_spools", 1)
                     return
-                records += _conformed(chunk.records, batch.bad_lines)
+                read = _conformed(chunk.records, batch.bad_lines)
+                records += read
+                tasks += sum(map(opens_trace, read)) if counts_tasks else 0
                 batch.bad_lines += chunk.bad_lines
                 end_offset = chunk.end_offset
             if end_offset > at[1]:
@@ -294,6 +314,7 @@ class Drainer:
         if at != known.at or ended:
             batch.ranges[process] = Range(to=at, ended=ended)
             batch.records[process] = records
+            batch.tasks += tasks
 
     def _remove_stored(self, process: str, taken: Range) -> None:
         directory = self._spool / process
@@ -350,47 +371,3 @@ def _follow_open_tasks(open_tasks: dict[str, tuple[str, int]], records: list[Spa
         seen_ns[trace] = max(seen_ns.get(trace, 0), record.get("end_ns", 0))
     for span_id, (trace, last_ns) in open_tasks.items():
         open_tasks[span_id] = (trace, max(last_ns, seen_ns.get(trace, 0)))
-
-
-def _ask_to_give_way(spool: Path) -> None:
-    """Have a process that stores let go of `drain.lock` soon, though there may be more to store."""
-    with contextlib.suppress(OSError):  # without it, it lets go when it has been idle for long
-        (spool / GIVE_WAY_FILE).touch(mode=0o600)
-
-
-def asked_to_give_way_ns(spool: Path) -> int:
-    """Return when that was asked last; 0 for never."""
-    try:
-        return (spool / GIVE_WAY_FILE).stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-@contextlib.contextmanager
-def no_drainer(spool: Path, timeout_s: float) -> Generator[None]:
-    """Keep every process from storing; without a spool there is none to keep.
-
-    Args:
-        spool: The spool directory.
-        timeout_s: How long to wait for one that is storing, in seconds.
-
-    Raises:
-        StoreUnavailableError: It does not give way.
-    """
-    if not spool.is_dir():
-        yield
-        return
-    lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
-    _ask_to_give_way(spool)
-    try:
-        lock.acquire(timeout=timeout_s)
-    except Timeout:
-        msg = (
-            f"another process has been storing from {spool} for {timeout_s:g} s: stop it, or try "
-            "again when it is idle (`autotrace doctor` says which it is)"
-        )
-        raise StoreUnavailableError(msg) from None
-    try:
-        yield
-    finally:
-        lock.release()

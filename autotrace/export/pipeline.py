@@ -25,7 +25,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -33,17 +34,19 @@ from opentelemetry import context as otel_context
 from typing_extensions import override
 
 from autotrace.export.counters import Counters
+from autotrace.export.cursor import START, Place, Stored
 from autotrace.export.decision_index import DecisionIndex
 from autotrace.export.drain import (
     LARGE_BATCHES,
     SMALL_BATCHES,
+    STEP_BYTES,
     BatchLimits,
     Drainer,
-    Place,
 )
 from autotrace.export.ingest import Ingestor
+from autotrace.export.lanes import SpoolLanes, holds_lane
 from autotrace.export.records import SpanRecord
-from autotrace.export.spool import SpoolWriter, is_of_newer_version, owner_is_alive, processes_in
+from autotrace.export.spool import is_of_newer_version, owner_is_alive, processes_in
 from autotrace.export.storekeeper import Storekeeper
 from autotrace.export.storing import FIRST_BACKOFF_S, POLL_S, StoreLoop
 from autotrace.store.connection import Connection
@@ -57,6 +60,28 @@ _SOON_S: Final = 0.1
 """For so long after somebody has begun to wait it looks more often."""
 _REST: Final = 4
 """In the background, so many times the time that a batch took is left to the program after it."""
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """What somebody waits for: how far spools are to be stored, by process."""
+
+    own: Mapping[str, Place]
+    others: Mapping[str, Place] = field(default_factory=dict[str, Place])
+    after_batch: int | None = None
+    """In place of the others it is enough that a later batch than this one was stored."""
+
+    def is_stored(self, stored: Stored) -> bool:
+        """Tell whether it is there."""
+        goes_on = self.after_batch is not None and stored.batch != self.after_batch
+        return stored.holds(self.own) and (goes_on or stored.holds(self.others))
+
+    def without(self, is_left_alone: Callable[[str], bool]) -> Awaited:
+        """Return what is waited for but for processes of which nothing will be stored."""
+        own = {name: place for name, place in self.own.items() if not is_left_alone(name)}
+        others = {name: place for name, place in self.others.items() if not is_left_alone(name)}
+        return replace(self, own=own, others=others)
+
 
 _open_pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
 """Those of this process that are not closed."""
@@ -108,7 +133,7 @@ class Pipeline:
         _open_pipelines.add(self)
 
     def _start_anew(self) -> None:
-        self._writer = self._new_writer()
+        self._lanes = self._new_lanes()
         count = self._counters.add
         ingestor = Ingestor(self._connection, self._embedder, count, self._decisions)
         self._drainer = Drainer(self._spool, ingestor, count)
@@ -119,7 +144,8 @@ class Pipeline:
         self._urgent = threading.Event()
         self._closing = False
         self._stored = threading.Condition()
-        self._stored_up_to: Place | None = (0, 0)
+        self._stored_up_to: Mapping[str, Place | None] = {}
+        """How far the spools of this process are stored; None: one that is gone, wholly."""
         self._recovering = False
         """Whether what dead processes have left is to be stored."""
         self._refused = False
@@ -127,13 +153,13 @@ class Pipeline:
         """How many wait for something to be stored."""
         self._hurried_at_s = 0.0
         self._progressed_at_s = time.monotonic()
-        self._catching_up: dict[object, Mapping[str, Place]] = {}
-        """Which places, by process, those of them wait for that wait for other processes."""
+        self._catching_up: dict[object, Awaited] = {}
+        """What those of them wait for that wait for other processes, too."""
         self._deletions = self._deletions_told = 0
         self._set_aside = self._set_aside_told = 0
 
-    def _new_writer(self) -> SpoolWriter:
-        return SpoolWriter(
+    def _new_lanes(self) -> SpoolLanes:
+        return SpoolLanes(
             self._spool,
             count=self._counters.add,
             max_total_bytes=self._max_spool_bytes,
@@ -142,22 +168,26 @@ class Pipeline:
 
     def _after_fork(self) -> None:
         self._counters.reset_after_fork()
-        self._writer.abandon_after_fork()
+        self._lanes.abandon_after_fork()
         if self._storekeeper is not None:
             self._storekeeper.abandon_after_fork()
         closed = self._closing
         self._start_anew()
         if closed:
             self._closing = True
-            self._writer.close()
+            self._lanes.close()
 
-    def append(self, record: SpanRecord) -> bool:
+    def append(self, record: SpanRecord, sender: str | None = None) -> bool:
         """Record: on disk when this returns, in the store soon after. Never raises for the disk.
+
+        Args:
+            record: The record.
+            sender: The agent of the key with which it came; None: the record says whose it is.
 
         Returns:
             Whether it is on disk; if not, it is counted why.
         """
-        written = self._writer.append(record)
+        written = self._lanes.append(record, sender)
         if written and self._asleep:
             self._wake_up()
         return written
@@ -185,25 +215,30 @@ class Pipeline:
         """Return how many bytes of records, of all processes, wait in the spool directory."""
         return self._drainer.backlog_bytes()
 
-    def flush(self, timeout_s: float) -> bool:
+    def batches_stored(self) -> int:
+        """Return a number that is another one once more has been stored."""
+        return self._drainer.stored().batch
+
+    def flush(self, timeout_s: float, *, lane: str | None = None) -> bool:
         """Bring everything recorded so far by this process into the store.
 
         Args:
             timeout_s: How long to wait at most, in seconds.
+            lane: Wait for the records of this one alone; None: of all, and of dead processes.
 
         Returns:
             Whether everything is stored: False also if the store has refused, since the flush
             before, anything that this process recorded.
         """
         deadline = time.monotonic() + timeout_s
-        target = self._writer.position()
+        target = self._lanes.places(lane)
         with self._stored:
             self._waiting += 1
             told, deletions_told = self._set_aside_told, self._deletions_told
         self._hurry()
         done = False
         try:
-            done = self._wait_until_stored(target, deadline)
+            done = self._wait_until_stored(target, deadline, also_dead=lane is None)
         finally:
             with self._stored:
                 self._waiting -= 1
@@ -213,30 +248,32 @@ class Pipeline:
                 self._see_what_others_wrote()  # what was written for this process is its own
         return done and self._set_aside <= told and self._deletions <= deletions_told
 
-    def catch_up(self, timeout_s: float) -> bool:
+    def catch_up(
+        self, timeout_s: float, *, lane: str | None = None, after_batch: int | None = None
+    ) -> bool:
         """Bring into the store what all processes of this machine have recorded so far.
 
         It costs some looks at the disk where nothing waits.
 
         Args:
             timeout_s: How long to wait at most, in seconds.
+            lane: Whose records to wait for; of those of others, as many as one turn stores. None:
+                for all.
+            after_batch: Do not wait for those of others once anything was stored after this batch
+                (`batches_stored`).
 
         Returns:
-            Whether everything is stored.
+            Whether it is stored.
         """
         deadline = time.monotonic() + timeout_s
-        recorded = self._drainer.recorded_up_to()
-        done = self._drainer.is_stored(recorded, self._drainer.stored_places())
+        awaited = self._awaited(lane, after_batch)
+        done = awaited.is_stored(self._drainer.stored())
         if not done:
-            waited_for = {
-                process: place
-                for process, place in recorded.items()
-                if not self._drainer.is_left_alone(process)
-            }
+            awaited = awaited.without(self._drainer.is_left_alone)
             ticket = object()
             with self._stored:
                 self._waiting += 1
-                self._catching_up[ticket] = waited_for
+                self._catching_up[ticket] = awaited
             try:
                 if self._dead_remain():  # what lives sees to its own
                     with self._stored:
@@ -249,6 +286,18 @@ class Pipeline:
                     self._catching_up.pop(ticket, None)
         self._see_what_others_wrote()
         return done
+
+    def _awaited(self, lane: str | None, after_batch: int | None) -> Awaited:
+        recorded = self._drainer.recorded_up_to()
+        if lane is None:
+            return Awaited(recorded)
+        own = {name: place for name, place in recorded.items() if holds_lane(name, lane)}
+        stored = self._drainer.stored()
+        others: dict[str, Place] = {}
+        for name in recorded.keys() - own.keys():
+            segment, offset = stored.up_to(name) or START
+            others[name] = min(recorded[name], (segment, offset + STEP_BYTES))
+        return Awaited(own, others, after_batch)
 
     def _poll_s(self) -> float:
         """Return how long to wait for the next look: a look costs, and many may be looking."""
@@ -276,13 +325,16 @@ class Pipeline:
         if self._decisions is not None:
             self._decisions.catch_up()
 
-    def _wait_until_stored(self, target: Place, deadline: float) -> bool:
+    def _wait_until_stored(
+        self, target: Mapping[str, Place], deadline: float, *, also_dead: bool
+    ) -> bool:
         with self._stored:
-            while self._recovering or not self._has_stored(target):
+            while (also_dead and self._recovering) or not self._has_stored(target):
                 remaining_s = deadline - time.monotonic()
                 is_lost = self._deletions > self._deletions_told
                 if remaining_s <= 0 or self._closing or self._refused or is_lost:
-                    return not self._recovering and self._has_stored(target)
+                    recovering = also_dead and self._recovering
+                    return not recovering and self._has_stored(target)
                 self._stored.wait(remaining_s)
         return True
 
@@ -303,7 +355,7 @@ class Pipeline:
         done = self.flush(0.8 * timeout_s) if flush else self._all_stored()
         _open_pipelines.discard(self)
         if not at_exit:
-            self._writer.close()
+            self._lanes.close()
         with self._stored:
             self._closing = True
             self._stored.notify_all()
@@ -322,8 +374,12 @@ class Pipeline:
             self._storekeeper.stop(max(0.0, deadline - time.monotonic()))
         return done
 
-    def _has_stored(self, target: Place) -> bool:
-        return target == (0, 0) or self._stored_up_to is None or self._stored_up_to >= target
+    def _has_stored(self, target: Mapping[str, Place]) -> bool:
+        known = self._stored_up_to
+        return all(
+            (stored := known.get(process, START)) is None or stored >= place
+            for process, place in target.items()
+        )
 
     def _on_spool_error(self, error: OSError) -> None:
         self._counters.note("spool", f"records are lost: {self._spool} cannot be written: {error}")
@@ -393,7 +449,7 @@ class Pipeline:
                 self._stored.wait(seconds)
 
     def _all_stored(self) -> bool:
-        return self._closing or self._has_stored(self._writer.position())
+        return self._closing or self._has_stored(self._lanes.places())
 
     def _awaits_more(self) -> bool:
         return self._recovering or bool(self._catching_up) or not self._all_stored()
@@ -427,25 +483,24 @@ class Pipeline:
         return any(not owner_is_alive(d) and not is_of_newer_version(d) for d in directories)
 
     def _publish(self, *, idle: bool) -> None:
-        if self._writer.is_deleted():
+        if self._lanes.is_deleted():
             self._begin_another_spool()
         # Asked first: a spool that is not there is one stored whole only if it had begun.
-        began = self._writer.position() != (0, 0)
-        process = self._writer.process
-        place = self._drainer.stored_up_to(process) if began else (0, 0)
-        set_aside = self._drainer.set_aside_of(process)
-        places = self._drainer.stored_places()
+        begun = self._lanes.places()
+        stored = self._drainer.stored()
+        places = {process: stored.up_to(process) for process in begun}
+        set_aside = sum(map(stored.set_aside_of, begun))
         keeper = self._storekeeper
         # Asked last: it tells what it has counted before it says how far it has come.
         refused = False if keeper is None else keeper.take_over()
         with self._stored:
             # As it is, not as it was published last: others begin to recover, too.
             before = self._progress()
-            self._refused, self._stored_up_to, self._set_aside = refused, place, set_aside
+            self._refused, self._stored_up_to, self._set_aside = refused, places, set_aside
             if idle and (self._drainer.active or not self._dead_remain()):
                 self._recovering = False
-            for ticket, recorded in list(self._catching_up.items()):
-                if self._drainer.is_stored(recorded, places):
+            for ticket, awaited in list(self._catching_up.items()):
+                if awaited.is_stored(stored):
                     del self._catching_up[ticket]
             if self._progress() != before:  # every one that waits would wake up
                 self._progressed_at_s = time.monotonic()
@@ -462,7 +517,7 @@ class Pipeline:
             f"{self._spool} was deleted under the running program: what was recorded and not "
             "stored is lost; what follows goes into a new one",
         )
-        deleted, self._writer = self._writer, self._new_writer()
+        deleted, self._lanes = self._lanes, self._new_lanes()
         deleted.close()
         with self._stored:
             self._deletions += 1

@@ -30,7 +30,7 @@ from autotrace.export.assemble import Tree, summarize
 from autotrace.export.claims import claim
 from autotrace.export.cursor import load_cursor
 from autotrace.export.decision_index import DecisionIndex
-from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, no_drainer
+from autotrace.export.drain_lock import DRAIN_LOCK_TIMEOUT_S, no_drainer
 from autotrace.export.erase import skeletons_of, without_undo
 from autotrace.export.ingest import enter_completed
 from autotrace.export.records import record_key

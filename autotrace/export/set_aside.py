@@ -18,7 +18,8 @@ import orjson
 
 from autotrace.export import apart
 from autotrace.export.apart import Group
-from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, UNSTORED, no_drainer
+from autotrace.export.drain import UNSTORED
+from autotrace.export.drain_lock import DRAIN_LOCK_TIMEOUT_S, no_drainer
 from autotrace.export.fields import conformed
 from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord

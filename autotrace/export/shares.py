@@ -40,12 +40,12 @@ class Share(NamedTuple):
 
 def share_of(record: SpanRecord) -> Share:
     """Return the share that a record belongs to."""
-    return Share(record["trace"], _owner_of(record))
+    return Share(record["trace"], owner_of(record))
 
 
 def partition_of(record: SpanRecord) -> str:
     """Return the name, in the log, of the share that a record belongs to."""
-    owner = _owner_of(record)
+    owner = owner_of(record)
     return record["trace"] if owner is None else Share(record["trace"], owner).key
 
 
@@ -132,7 +132,8 @@ def admitted(
     }
 
 
-def _owner_of(record: SpanRecord) -> str | None:
+def owner_of(record: SpanRecord) -> str | None:
+    """Return the agent to whose share a record belongs; None: programs on this machine."""
     owner = record.get("owner")
     if owner is None and "name" in record and record["name"].startswith(semconv.KIND_DECISION):
         # An event of a decision is recorded where it happens, and belongs where it was opened.

@@ -7,6 +7,7 @@ process of the machine; there is no fsync, so a power cut may lose the last mome
 Layout of a spool directory::
 
     <spool>/<process>/owner        locked by the process while it lives
+    <spool>/<process>.<lane>/      the same, of one sender for whom it records (see lanes.py)
     <spool>/<process>/00000001.log segments; a full one is followed by the next
     <spool>/bad/                   what could not be read or stored, set aside
     <spool>/cursor.json            how far each segment has been stored (see cursor.py)
@@ -55,6 +56,8 @@ SPOOL_VERSION: Final = 1
 OWNER_FILE: Final = "owner"
 BAD_DIRECTORY: Final = "bad"
 SEGMENT_SUFFIX: Final = ".log"
+MAX_SEGMENT_BYTES: Final = 16 * 1024 * 1024
+"""Size after which the next segment is begun."""
 MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
 """A longer line is not written, and not read: it is counted, and set aside if found."""
 
@@ -111,6 +114,9 @@ class SpoolWriter:
         max_segment_bytes: Size after which the next segment is begun.
         max_total_bytes: While this process's segments hold more than this, records are dropped.
         on_error: Told about each failing write, to log it once.
+        name: Of the process's spool; None: a new one.
+        has_room: Called with a number of bytes: whether all spools of this process may hold as
+            many more.
     """
 
     def __init__(
@@ -118,15 +124,18 @@ class SpoolWriter:
         directory: Path,
         *,
         count: Callable[[str], None],
-        max_segment_bytes: int = 16 * 1024 * 1024,
+        max_segment_bytes: int = MAX_SEGMENT_BYTES,
         max_total_bytes: int = 4 * 1024 * 1024 * 1024,
         on_error: Callable[[OSError], None] | None = None,
+        name: str | None = None,
+        has_room: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self._spool = directory
-        self.process = f"{time.time_ns():016x}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.process = name or _new_name()
         self.directory = directory / self.process
         self._count = count
         self._on_error = on_error
+        self._may_hold = has_room
         self._max_segment_bytes = max_segment_bytes
         self._max_total_bytes = max_total_bytes
         self._lock = threading.RLock()
@@ -168,7 +177,9 @@ class SpoolWriter:
 
     def _append_late(self, record: SpanRecord) -> bool:
         """Write one record after the end: what was closed may be drained and gone already."""
-        late = SpoolWriter(self._spool, count=self._count, on_error=self._on_error)
+        lane = self.process.partition(".")[1:]  # a reader of the lane waits for this one, too
+        name = _new_name() + "".join(lane)
+        late = SpoolWriter(self._spool, count=self._count, on_error=self._on_error, name=name)
         try:
             return late.append(record)
         finally:
@@ -245,7 +256,8 @@ class SpoolWriter:
         if now_ns < self._full_until_ns:
             return False
         total = sum(path.stat().st_size for path in segments_of(self.directory))
-        if total + self._max_segment_bytes > self._max_total_bytes:
+        is_full = total + self._max_segment_bytes > self._max_total_bytes
+        if is_full or not self._may_hold(self._max_segment_bytes):
             # Asking the disk for every dropped record would cost more than recording it.
             self._full_until_ns = now_ns + 1_000_000_000
             return False
@@ -259,6 +271,10 @@ class SpoolWriter:
             "host": socket.gethostname(),
             "started_ns": time.time_ns(),
         }
+
+
+def _new_name() -> str:
+    return f"{time.time_ns():016x}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def segments_of(directory: Path) -> list[Path]:

@@ -24,7 +24,8 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from typing_extensions import override
 
 from autotrace.export.counters import Counters
-from autotrace.export.drain import LARGE_BATCHES, BatchLimits, Drainer, asked_to_give_way_ns
+from autotrace.export.drain import LARGE_BATCHES, BatchLimits, Drainer
+from autotrace.export.drain_lock import asked_to_give_way_ns
 from autotrace.export.exporter import choose_embedding, open_connection, open_decision_index
 from autotrace.export.ingest import Ingestor
 from autotrace.export.purge import IDLE_LIMITS, Purger

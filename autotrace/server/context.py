@@ -116,17 +116,18 @@ class Served:
         with self.tenants.using(caller.tenant) as tenant:
             yield tenant
 
-    def spend(self, caller: Principal, size_bytes: int, spans: int = 0) -> None:
+    def spend(self, caller: Principal, size_bytes: int, spans: int = 0, traces: int = 0) -> None:
         """Count in a key's rate what a request has cost beyond itself.
 
         Args:
             caller: Whose key.
             size_bytes: How many bytes it has sent, been sent, or had unpacked.
             spans: How many spans were read.
+            traces: How many of them open a trace, which costs what a request to open one does.
         """
         server = self.server
         requests = size_bytes // server.bytes_per_request + spans // server.spans_per_request
-        self.rates.spend(caller.key_id, requests)
+        self.rates.spend(caller.key_id, requests + traces)
 
     def recognise(self, presented: str | None) -> Principal:
         """Return whom a key stands for.

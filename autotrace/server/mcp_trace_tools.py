@@ -138,8 +138,7 @@ def _recall(desk: Desk, given: _Recall, by: Principal) -> RecallAnswer:
 
 
 def _tool_stats(desk: Desk, given: _ToolStats, by: Principal) -> ToolStatsAnswer:
-    del by
-    return ToolStatsAnswer.of(desk.traces.tool_stats(limit=given.limit, after=given.after))
+    return ToolStatsAnswer.of(desk.traces.tool_stats(limit=given.limit, after=given.after, by=by))
 
 
 TRACE_TOOLS: Final[tuple[Tool[Any], ...]] = (

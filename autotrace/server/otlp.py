@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from autotrace.access.principal import Principal
 from autotrace.errors import AutotraceError
+from autotrace.export.costs import opens_trace
 from autotrace.export.otlp_in import Batch, MalformedBatchError, read_json, read_protobuf
 from autotrace.server.auth import recognise
 from autotrace.server.context import Served, served_by
@@ -155,7 +156,7 @@ def _take(served: Served, caller: Principal, kind: str, encoding: str, body: byt
         batch = read_protobuf(unpacked) if kind == PROTOBUF else read_json(unpacked)
     except MalformedBatchError as error:
         raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
-    served.spend(caller, 0, batch.read)
+    served.spend(caller, 0, batch.read, sum(map(opens_trace, batch.records)))
     with served.using(caller) as tenant:
         tenant.traces.take_spans(batch, by=caller)
     return batch

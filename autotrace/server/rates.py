@@ -74,6 +74,6 @@ class Rates:
     def _refuse(self, tokens: float) -> None:
         msg = (
             f"this key asks for more than {self._per_second:g} requests a second,"
-            " to which large bodies and spans are added"
+            " to which large bodies, spans and new traces are added"
         )
         raise LimitExceededError(msg, (1 - tokens) / self._per_second)

@@ -130,7 +130,7 @@ def tool_stats(
 ) -> ToolStatsAnswer:
     """Return the statistics of tools across all traces, the most used first."""
     with here.using(caller) as tenant:
-        return ToolStatsAnswer.of(tenant.traces.tool_stats(limit=limit, after=after))
+        return ToolStatsAnswer.of(tenant.traces.tool_stats(limit=limit, after=after, by=caller))
 
 
 @router.get(

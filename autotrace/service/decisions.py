@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from autotrace.access.principal import Principal
 from autotrace.errors import TraceNotFoundError
+from autotrace.export.lanes import LOCAL_LANE
 from autotrace.models import (
     NOWHERE,
     Approval,
@@ -28,6 +29,7 @@ from autotrace.models import (
     Receipt,
 )
 from autotrace.service import told
+from autotrace.service.reading import lane_for
 
 if TYPE_CHECKING:
     from autotrace.decisions.service import DecisionService
@@ -142,7 +144,7 @@ class DecisionDesk:
         task = told.task_named(trace_id)
         if task is None:
             raise TraceNotFoundError(trace_id)
-        self._memory.catch_up(CATCH_UP_TIMEOUT_S)
+        self._memory.catch_up(CATCH_UP_TIMEOUT_S, lane=lane_for(by))
         reader = self._memory.reader
         by.check_owns_trace(reader.get_trace(trace_id, asked_by=by.agent), trace_id)
         share, span = reader.locate(trace_id, asked_by=by.agent)
@@ -235,7 +237,9 @@ class DecisionDesk:
             StoreError: The store cannot be read.
         """
         if query is not None:
-            self._memory.catch_up(CATCH_UP_TIMEOUT_S)
+            # Events are recorded by this process; those within a trace, in its owner's lane.
+            for lane in dict.fromkeys((lane_for(by), LOCAL_LANE)):
+                self._memory.catch_up(CATCH_UP_TIMEOUT_S, lane=lane)
         return self._memory.deciding().library.search(
             query, category=category, tags=tags, status=status, limit=limit, seen=by.sees
         )

@@ -1,29 +1,34 @@
-"""Reading for servers: it sees all that any process of this machine had recorded before.
+"""Reading for servers: a reader sees all that its own agent had recorded before.
 
-While storing fails or lags, a reader gets StoreUnavailableError instead of an old answer.
-What other machines acknowledged is in the store already (see traces.py).
+It waits for that in the spools of all processes of this machine. For what others recorded it waits
+as well, but not behind their backlogs. While storing fails, or lags behind what the reader's agent
+recorded, it gets StoreUnavailableError instead of an old answer. What other machines acknowledged
+is in the store already (see traces.py).
 """
 
 from __future__ import annotations
 
 import builtins
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Final, TypeVar
 
-from autotrace.access.principal import Principal
+from autotrace.access.principal import LOCAL_KEY_ID, Principal
 from autotrace.errors import StoreError, StoreUnavailableError, TraceNotFoundError
+from autotrace.export.lanes import LOCAL_LANE, lane_of
 from autotrace.memory import Memory
 from autotrace.models import RecallResult, ToolStatsPage, Trace, TraceStatus, TraceSummary
 from autotrace.reader import DEFAULT_TOOLS
 from autotrace.service import told
 
 _ASK_AFTER_S: Final = 1.0
-"""How long to wait before the store is asked whether it is there at all."""
+"""How long to wait before the store is asked whether it is there at all; and, where storing goes
+on, for what other senders recorded."""
 _NOT_READ: Final = "the decisions cannot be read just now; ask again"
 BEHIND: Final = "the store has not taken in yet what was recorded; ask again"
 
 T = TypeVar("T", TraceSummary, RecallResult)
+F = TypeVar("F")
 
 
 class TraceReading:
@@ -50,14 +55,7 @@ class TraceReading:
         """
         if told.task_named(trace_id) is None:
             raise TraceNotFoundError(trace_id)
-        is_whole = self._catch_up()
-        try:
-            with unnamed():
-                trace = self.memory.reader.get_trace(trace_id, asked_by=by.agent)
-        except TraceNotFoundError:
-            if is_whole:
-                raise
-            raise StoreUnavailableError(BEHIND) from None
+        trace = self._found(lambda: self.memory.reader.get_trace(trace_id, asked_by=by.agent), by)
         return trace.model_copy(
             update={
                 "decisions": [*filter(by.sees, trace.decisions)],
@@ -81,7 +79,7 @@ class TraceReading:
         Raises:
             StoreUnavailableError: The store has not taken in what was recorded.
         """
-        self._be_current()
+        self._be_current(by)
         with unnamed():
             page = self.memory.reader.list_traces(
                 status=status,
@@ -111,7 +109,7 @@ class TraceReading:
         Raises:
             StoreUnavailableError: The store has not taken in what was recorded.
         """
-        self._be_current()
+        self._be_current(by)
         found = self.memory.reader.recall(
             query,
             success_only,
@@ -143,28 +141,58 @@ class TraceReading:
             return set()  # nothing is shown that is not known to be visible
         return {decision.decision_id for decision in decisions if by.sees(decision)}
 
-    def tool_stats(self, *, limit: int = DEFAULT_TOOLS, after: str | None = None) -> ToolStatsPage:
+    def tool_stats(
+        self, *, limit: int = DEFAULT_TOOLS, after: str | None = None, by: Principal
+    ) -> ToolStatsPage:
         """Return a page of the statistics of tools; see `Reader.tool_stats_page`.
 
         Raises:
             StoreUnavailableError: The store has not taken in what was recorded.
         """
-        self._be_current()
+        self._be_current(by)
         return self.memory.reader.tool_stats_page(limit=limit, after=after)
 
-    def _be_current(self) -> None:
-        if not self._catch_up():
+    def _found(self, read: Callable[[], F], by: Principal) -> F:
+        """Return what is read of a trace, which may be among what waits to be stored.
+
+        Raises:
+            TraceNotFoundError: There is none, and nothing waits.
+            StoreUnavailableError: It may be among what waits.
+        """
+        self._catch_up(by)
+        with unnamed(), contextlib.suppress(TraceNotFoundError):
+            return read()
+        if not self.memory.catch_up(self._patience_s()):
+            raise StoreUnavailableError(BEHIND)
+        with unnamed():
+            return read()
+
+    def _be_current(self, by: Principal) -> None:
+        if not self._catch_up(by):
             raise StoreUnavailableError(BEHIND)
 
-    def _catch_up(self) -> bool:
+    def _catch_up(self, by: Principal) -> bool:
         """Wait for the store to take in what was recorded; tell whether it has."""
-        if self.memory.catch_up(min(_ASK_AFTER_S, self._wait_s)):
+        lane, before = lane_for(by), self.memory.pipeline.batches_stored()
+        if self.memory.catch_up(min(_ASK_AFTER_S, self._wait_s), lane=lane):
             return True
         # Raises if the store is down, so that nobody waits for it in vain.
         self.memory.connection.read(lambda c: c.state.get(limit=1))
-        # Who asks while storing fails is answered soon.
-        is_stuck = self.memory.behind_s() > self._wait_s
-        return self.memory.catch_up(0.0 if is_stuck else self._wait_s)
+        return self.memory.catch_up(self._patience_s(), lane=lane, after_batch=before)
+
+    def _patience_s(self) -> float:
+        """Return how long to wait: not at all while storing fails, so that the answer is soon."""
+        return 0.0 if self.memory.behind_s() > self._wait_s else self._wait_s
+
+
+def lane_for(by: Principal) -> str:
+    """Return where records wait that came with a key."""
+    return LOCAL_LANE if by.key_id == LOCAL_KEY_ID else lane_of(by.agent)
+
+
+def sender_for(by: Principal) -> str | None:
+    """Return whose lane takes what came with a key; None: the record says so."""
+    return None if by.key_id == LOCAL_KEY_ID else by.agent
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ from autotrace.models import (
 )
 from autotrace.service import told
 from autotrace.service.intake import Grantor, admit
-from autotrace.service.reading import TraceReading, unnamed
+from autotrace.service.reading import BEHIND, TraceReading, lane_for, sender_for, unnamed
 from autotrace.service.tidying import ABANDONED_AFTER_S, KEPT_FOR_S, Tidier
 from autotrace.service.told import SpanIds
 from autotrace.store.connection import ServerOptions
@@ -146,7 +146,7 @@ class TraceService(TraceReading):
         opening = {"agent": by.agent, "key_id": by.key_id, "begun": begun}
         self._open.begin(trace_id, by.key_id, opening)
         try:
-            self._record(begun)
+            self._record(begun, by)
         except StoreUnavailableError:
             self._open.remove([trace_id])  # nobody learns of it
             raise
@@ -189,7 +189,7 @@ class TraceService(TraceReading):
             action=action,
             observations=observations,
         )
-        self._record(_of(record, owner, by))
+        self._record(_of(record, owner, by), by)
         step_id = told.step_id_of(SpanIds(task.trace, record["id"]))
         return RecordedStep(step_id=step_id, trace_id=trace_id, created_at=utc(now_ns))
 
@@ -247,7 +247,7 @@ class TraceService(TraceReading):
             status=status,
             memory_id=memory_id,
         )
-        self._record(_of(record, owner, by))
+        self._record(_of(record, owner, by), by)
         return RecordedToolCall(
             tool_call_id=told.tool_call_id_of(record),
             trace_id=trace_id,
@@ -292,7 +292,7 @@ class TraceService(TraceReading):
             raise TraceStateError(
                 trace_id, "to complete it with another outcome or success", "it is completed"
             )
-        self._record(told.task_completed(entry.opening, closing))
+        self._record(told.task_completed(entry.opening, closing), by)
         return CompletedTrace(
             trace_id=trace_id,
             success=closing["success"],
@@ -315,7 +315,7 @@ class TraceService(TraceReading):
         """
         bound_times(batch, time.time_ns())
         admit(batch, self._open, functools.partial(self._grantor, by.tenant), by)
-        self.memory.append(batch.records, forward=False)
+        self.memory.append(batch.records, forward=False, sender=sender_for(by))
 
     def _grantor(self, tenant: str, grant: str, trace: str) -> Grantor | None:
         """Return who has granted to add to an OpenTelemetry trace; None if nobody of the tenant."""
@@ -362,7 +362,7 @@ class TraceService(TraceReading):
         entry = self._open.find(trace_id)
         if entry is not None:
             by.check_owns(entry.opening["agent"], trace_id)
-        self._be_current()  # a record that waits must not be taken for deleted
+        self._be_current(by)  # a record that waits must not be taken for deleted
         # Once for both: what is deleted is what was checked.
         place = self.memory.reader.locate(trace_id, asked_by=by.agent)
         if entry is None:
@@ -372,8 +372,10 @@ class TraceService(TraceReading):
                 raise TraceNotFoundError(trace_id) from None
         try:
             with unnamed():
-                self.memory.delete_trace(trace_id, self._wait_s, place=place)
+                self.memory.delete_trace(trace_id, self._wait_s, place=place, lane=lane_for(by))
         except TraceNotFoundError:
+            if not self.memory.catch_up(0.0):  # it may wait in another sender's backlog
+                raise StoreUnavailableError(BEHIND) from None
             # Deleted by a process that has died before it could have the registry forget it.
             self._open.remove([trace_id])
             raise
@@ -389,10 +391,12 @@ class TraceService(TraceReading):
         """Let go of the registry; the memory is stopped by who made it."""
         self._open.stop()
 
-    def _record(self, record: SpanRecord) -> None:
-        self.memory.append([record])
+    def _record(self, record: SpanRecord, by: Principal | None = None) -> None:
+        """Record, for who asks; None: for whom the record says."""
+        self.memory.append([record], sender=None if by is None else sender_for(by))
         if not self.memory.settings.is_embedded:
-            self.memory.pipeline.flush(self._wait_s)
+            lane = None if by is None else lane_for(by)
+            self.memory.pipeline.flush(self._wait_s, lane=lane)
 
     def _open_task(self, trace_id: str, by: Principal, what: str) -> tuple[SpanIds, _Owner]:
         """Return the task of a trace that is open and may be added to, and whose it is."""

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from autotrace.access.principal import Principal
 from autotrace.server.mcp_refused import PATHS
 from autotrace.server.otlp import JSON, PROTOBUF
 
@@ -77,7 +78,7 @@ def everything_can_be_read(app: App) -> None:
     with app.served.tenants.using("default") as tenant:
         health = tenant.memory.health()
         assert tenant.memory.catch_up(60)
-        tenant.traces.tool_stats()
+        tenant.traces.tool_stats(by=Principal("local", "admin", "default", "admin"))
     assert health.set_aside_records == 0, health
     assert "export_failures" not in health.counters, health
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from autotrace import semconv
 from autotrace.access.keys import KeyRing
 from autotrace.errors import LimitExceededError
 from autotrace.export.otlp_in import Batch, read_json
@@ -233,9 +234,30 @@ def test_bytes_sent_unpacked_and_answered_and_spans_count_as_requests(tmp_path: 
         )
         plain = {"Content-Type": "application/json"}
         assert cost("bob", f"{TRACES}/start", content=text, headers=plain) == 1 + 5 + 5
+        assert cost("eve", BATCH_PATH, json=_spans("task")) == 40 + cost(
+            "fay", BATCH_PATH, json=_spans("step")
+        )
         assert cost("cid", f"{TRACES}/start", json={"task": "t", "session_id": "s"}) == 1
         bomb = gzip.compress(b"0" * 40_000_000)
         assert cost("dan", BATCH_PATH, content=bomb, headers=headers) > 30_000  # which is refused
+
+
+def _spans(kind: str) -> dict[str, Any]:
+    """Return a body of 40 spans of a kind; what it costs as bytes and spans is the same for all."""
+    texts = {semconv.KIND: kind, semconv.TASK: "find"}
+    attributes = [{"key": key, "value": {"stringValue": text}} for key, text in texts.items()]
+    spans = [
+        {
+            "traceId": f"{number:032x}",
+            "spanId": f"{number:016x}",
+            "startTimeUnixNano": "1",
+            "endTimeUnixNano": "2",
+            "attributes": attributes,
+        }
+        for number in range(1, 41)
+    ]
+    scope = {"scope": {"name": semconv.SCOPE}, "spans": spans}
+    return {"resourceSpans": [{"scopeSpans": [scope]}]}
 
 
 def test_without_a_rate_there_is_no_bound() -> None:

@@ -114,7 +114,9 @@ def test_a_trace_told_of_call_by_call_reads_as_it_was_told(service: TraceService
     [found] = service.recall("Find restaurants", by=ALICE)
     assert (found.trace_id, found.tool_sequence) == (trace.trace_id, ["web_search", "maps"])
     assert [s.trace_id for s in service.list(agent="alice", by=ALICE)] == [trace.trace_id]
-    counted = {s.tool_name: (s.call_count, s.success_rate) for s in service.tool_stats().tools}
+    counted = {
+        s.tool_name: (s.call_count, s.success_rate) for s in service.tool_stats(by=ALICE).tools
+    }
     assert counted == {"web_search": (1, 1.0), "maps": (1, 0.0)}
 
 
@@ -277,7 +279,8 @@ def test_a_completion_that_was_cut_short_is_finished_by_whoever_comes_next(
 def _completed_by_one_that_died(service: TraceService, trace_id: str) -> None:
     """Complete a trace in a process that is gone before it has recorded that."""
 
-    def die(_: object) -> None:
+    def die(_: object, **options: Any) -> None:
+        del options
         raise SystemExit
 
     append, service.memory.append = service.memory.append, die  # type: ignore[method-assign]
@@ -336,7 +339,7 @@ def test_what_the_store_has_not_taken_in_yet_is_neither_missing_nor_deleted(
     memory, service = opened({"store": str(tmp_path / "store"), "flush_interval_ms": 60_000})
     trace_id = told_what_happens(service, "t")
     with monkeypatch.context() as busy:
-        busy.setattr(memory.pipeline, "catch_up", lambda _timeout_s: False)
+        busy.setattr(memory.pipeline, "catch_up", lambda _timeout_s, **options: False)
         open_id = service.start("u", "s", by=ALICE).trace_id
         for call in (
             lambda: service.get(open_id, by=ALICE),
@@ -427,7 +430,7 @@ def test_a_deleted_trace_is_gone_and_takes_no_more(service: TraceService, is_ope
             call()
     assert [t.trace_id for t in service.list(by=ALICE)] == [kept]
     assert [t.trace_id for t in service.recall("delete this", False, by=ALICE)] == [kept]
-    assert "only_here" not in {s.tool_name for s in service.tool_stats().tools}
+    assert "only_here" not in {s.tool_name for s in service.tool_stats(by=ALICE).tools}
     assert _open_count(service) == 0
 
 
@@ -486,7 +489,7 @@ def test_a_duration_comes_back_to_the_millisecond(
     service.tool_call(trace_id, "t", {}, None, duration_ms, "success", by=ALICE)
 
     assert service.get(trace_id, by=ALICE).tool_calls[0].duration_ms == duration_ms
-    assert service.tool_stats().tools[0].max_duration_ms == duration_ms
+    assert service.tool_stats(by=ALICE).tools[0].max_duration_ms == duration_ms
 
 
 def test_another_machine_sees_at_once_what_was_acknowledged(

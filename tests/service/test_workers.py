@@ -109,7 +109,7 @@ def test_a_trace_goes_on_in_whichever_worker_is_asked(workers: list[Worker]) -> 
         trace = worker("get", trace_id, by=ALICE)
         assert (trace.status, len(trace.steps), len(trace.tool_calls)) == ("completed", 3, 6)
         assert [f.trace_id for f in worker("recall", "t", by=ALICE)] == [trace_id]
-        assert sum(s.call_count for s in worker("tool_stats").tools) == 6
+        assert sum(s.call_count for s in worker("tool_stats", by=ALICE).tools) == 6
         with pytest.raises(TraceStateError):
             worker("step", trace_id, "late", "", by=ALICE)
 

@@ -1,0 +1,18 @@
+"""What it costs to store a span: one that opens a trace is worth many that do not. Pure.
+
+A trace is several records of the store: its log, its summary, its places in lists, its text and
+vector. Other spans add to the log of theirs, and many of them are one record.
+"""
+
+from __future__ import annotations
+
+from autotrace.export.dialects.kinds import kind_of
+from autotrace.export.records import SpanRecord
+from autotrace.export.roles import role_of
+
+
+def opens_trace(record: SpanRecord) -> bool:
+    """Tell whether a span opens a trace, as far as it shows by itself."""
+    if "scope" in record:
+        return not record.get("parent") or kind_of(record) in ("agent", "workflow")
+    return role_of(record) == "task"

@@ -1,0 +1,61 @@
+"""The lock of a spool directory: its holder stores for all, or keeps everybody from storing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from autotrace.errors import StoreUnavailableError
+
+LOCK_FILE: Final = "drain.lock"
+GIVE_WAY_FILE: Final = "give-way"
+DRAIN_LOCK_TIMEOUT_S: Final = 30.0
+"""How long to wait for the process that stores to give way; a large batch takes some seconds."""
+
+
+def _ask_to_give_way(spool: Path) -> None:
+    """Have a process that stores let go of `drain.lock` soon, though there may be more to store."""
+    with contextlib.suppress(OSError):  # without it, it lets go when it has been idle for long
+        (spool / GIVE_WAY_FILE).touch(mode=0o600)
+
+
+def asked_to_give_way_ns(spool: Path) -> int:
+    """Return when that was asked last; 0 for never."""
+    try:
+        return (spool / GIVE_WAY_FILE).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@contextlib.contextmanager
+def no_drainer(spool: Path, timeout_s: float) -> Generator[None]:
+    """Keep every process from storing; without a spool there is none to keep.
+
+    Args:
+        spool: The spool directory.
+        timeout_s: How long to wait for one that is storing, in seconds.
+
+    Raises:
+        StoreUnavailableError: It does not give way.
+    """
+    if not spool.is_dir():
+        yield
+        return
+    lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
+    _ask_to_give_way(spool)
+    try:
+        lock.acquire(timeout=timeout_s)
+    except Timeout:
+        msg = (
+            f"another process has been storing from {spool} for {timeout_s:g} s: stop it, or try "
+            "again when it is idle (`autotrace doctor` says which it is)"
+        )
+        raise StoreUnavailableError(msg) from None
+    try:
+        yield
+    finally:
+        lock.release()

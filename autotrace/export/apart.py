@@ -203,14 +203,13 @@ def _divided(
     groups: list[Group] = []
     refused: list[int] = []
     for places in bad:
-        # What is in the log already is read again with whichever record is stored next.
-        if len(places) == 1 or attempts:
+        if len(places) == 1:
             refused += places
             continue
         # A task first: what fails with it must not be stored before it, and it be refused.
         first = sorted(places, key=lambda place: _order(by_place[place]))
         middle = len(first) // 2
-        groups += [Group(first[middle:]), Group(first[:middle])]
+        groups += [Group(first[middle:], attempts), Group(first[:middle], attempts)]
     return groups, refused
 
 

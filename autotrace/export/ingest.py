@@ -34,7 +34,7 @@ from autotrace.export.claims import claim
 from autotrace.export.decision_index import DecisionIndex
 from autotrace.export.erase import finish, settle, unlist
 from autotrace.export.fields import conformed
-from autotrace.export.records import SpanRecord, is_lone_root
+from autotrace.export.records import SpanRecord, is_lone_root, record_key
 from autotrace.export.roles import (
     call_of,
     decision_id_of,
@@ -115,6 +115,8 @@ class Ingestor:
         self._counters: WriterCounters | None = None
         self._tuner = Tuner()
         self._attempts: Sequence[int] = ()
+        self._keys: Mapping[str, set[str]] = {}
+        """Names of the records that are being stored, by partition."""
         self.wrote = False
         """Whether the log may hold anything of the last batch."""
 
@@ -161,7 +163,9 @@ class Ingestor:
         """
         self._attempts = attempts
         sieve = Sieve()
-        by_partition = _partitions(records)
+        every = _partitions(records)
+        self._keys = {partition: set(map(record_key, of)) for partition, of in every.items()}
+        by_partition = {partition: without_superseded(of) for partition, of in every.items()}
         vectors = TextVectors(self._embedder, lambda: self._count("unembedded_tasks"))
         # Before the lock is taken: it takes longer than the write.
         vectors.add(_texts_in(by_partition, sieve))
@@ -348,7 +352,7 @@ class Ingestor:
                 finish(collections, trace, exclusive=self._connection.exclusive)
                 found[trace] = read_parts(collections.log, [trace])[trace]
             state = TraceState()
-            state.extend(found[trace], writer, {batch, *self._attempts})
+            state.extend(found[trace], writer, {batch, *self._attempts}, self._keys[trace])
             self._states[trace] = state
         for trace in wanted:
             self._states.move_to_end(trace)
@@ -447,7 +451,7 @@ def _partitions(records: Iterable[SpanRecord]) -> dict[str, list[SpanRecord]]:
     by_partition: dict[str, list[SpanRecord]] = {}
     for record in map(conformed, records):
         by_partition.setdefault(partition_of(record), []).append(record)
-    return {partition: without_superseded(of) for partition, of in by_partition.items()}
+    return by_partition
 
 
 def _texts_in(by_partition: Mapping[str, list[SpanRecord]], sieve: Sieve) -> list[str]:

@@ -33,16 +33,16 @@ from typing import Final
 from opentelemetry import context as otel_context
 from typing_extensions import override
 
-from autotrace.export.counters import Counters
-from autotrace.export.cursor import START, Place, Stored
-from autotrace.export.decision_index import DecisionIndex
-from autotrace.export.drain import (
+from autotrace.export.collect import (
     LARGE_BATCHES,
     SMALL_BATCHES,
     STEP_BYTES,
     BatchLimits,
-    Drainer,
 )
+from autotrace.export.counters import Counters
+from autotrace.export.cursor import START, Place, Stored
+from autotrace.export.decision_index import DecisionIndex
+from autotrace.export.drain import Drainer
 from autotrace.export.ingest import Ingestor
 from autotrace.export.lanes import SpoolLanes, holds_lane
 from autotrace.export.records import SpanRecord

@@ -14,8 +14,8 @@ What keeps it safe:
 * Decisions come last. Their log, too, is only read; agents go on deciding meanwhile, but for the
   moment in which the new vectors are written.
 * Statistics are recounted for each writer apart, with the last batch counted, just as the writer
-  would have left them. A batch that was under way when its drainer died is left out: it is stored
-  again by the next drainer, which counts it.
+  would have left them. Of a batch that was under way when its drainer died, what is still to be
+  stored is left out: it is stored again by the next drainer, which counts it (pending.py).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from typing import Any, Final, NamedTuple
 from autotrace.errors import AutotraceError, StoreError
 from autotrace.export.assemble import Tree, summarize
 from autotrace.export.claims import claim
-from autotrace.export.cursor import load_cursor
 from autotrace.export.decision_index import DecisionIndex
 from autotrace.export.drain_lock import DRAIN_LOCK_TIMEOUT_S, no_drainer
 from autotrace.export.erase import skeletons_of, without_undo
 from autotrace.export.ingest import enter_completed
+from autotrace.export.pending import UnderWay
 from autotrace.export.records import record_key
 from autotrace.export.roles import call_of, trace_id_of
 from autotrace.export.vectors import TextVectors
@@ -140,8 +140,7 @@ class _Rebuild:
         self._exclusive = connection.exclusive
         self._embedder = embedder
         self._progress = progress
-        cursor = load_cursor(spool)
-        self._under_way = None if cursor.pending is None else (cursor.writer, cursor.batch + 1)
+        self._under_way = UnderWay(spool)
         self._pending = _Pending()
         self._traces = 0
         self._tool_calls = 0
@@ -187,7 +186,7 @@ class _Rebuild:
 
     def _count_translated(self, logged: Mapping[str, tuple[Part, Any]]) -> None:
         """Count calls as they can be told from what is stored, and not what is under way."""
-        counted = {k: pr for k, pr in logged.items() if _name_of(pr[0]) != self._under_way}
+        counted = {k: pr for k, pr in logged.items() if not self._under_way.has(*pr)}
         for call in Tree(record for _, record in counted.values()).calls():
             # A call without a span of its own counts for whoever stored the last record.
             part, _ = counted.get(call["id"]) or next(reversed(counted.values()))
@@ -195,9 +194,8 @@ class _Rebuild:
 
     def _count(self, part: Part, record: Any) -> None:
         self._tool_calls += 1
-        if _name_of(part) == self._under_way:
-            return
-        self._recount.add(part["writer"], part["batch"], call_of(record))
+        if not self._under_way.has(part, record):
+            self._recount.add(part["writer"], self._under_way.batch_of(part), call_of(record))
 
     def _write(self, collections: Collections) -> None:
         pending, self._pending = self._pending, _Pending()
@@ -213,10 +211,6 @@ class _Rebuild:
 
     def _count_refused(self) -> None:
         self._refused_texts += 1
-
-
-def _name_of(part: Part) -> tuple[str, int]:
-    return part["writer"], part["batch"]
 
 
 def _settled(collections: Collections, trace: str, parts: Sequence[Part]) -> Sequence[Part]:

@@ -23,8 +23,9 @@ from typing import Any, Final
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from typing_extensions import override
 
+from autotrace.export.collect import LARGE_BATCHES, BatchLimits
 from autotrace.export.counters import Counters
-from autotrace.export.drain import LARGE_BATCHES, BatchLimits, Drainer
+from autotrace.export.drain import Drainer
 from autotrace.export.drain_lock import asked_to_give_way_ns
 from autotrace.export.exporter import choose_embedding, open_connection, open_decision_index
 from autotrace.export.ingest import Ingestor

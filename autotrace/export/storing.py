@@ -13,8 +13,9 @@ from abc import ABC, abstractmethod
 from typing import Final
 
 from autotrace.errors import EmbeddingSpaceError, StoreVersionError
+from autotrace.export.collect import BatchLimits
 from autotrace.export.counters import Counters
-from autotrace.export.drain import BatchLimits, Drainer
+from autotrace.export.drain import Drainer
 from autotrace.export.set_aside import set_aside_fix
 
 POLL_S: Final = 0.2

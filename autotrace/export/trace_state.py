@@ -28,19 +28,20 @@ class TraceState:
     fresh: list[SpanRecord] = field(default_factory=list[SpanRecord])
     """Those of `records` that belong to the batch being stored."""
 
-    def extend(self, parts: Sequence[Part], writer: str, batches: Set[int]) -> None:
-        """Take in parts of the log; those that the batch being stored has written are fresh.
+    def extend(self, parts: Sequence[Part], writer: str, batches: Set[int], keys: Set[str]) -> None:
+        """Take in parts of the log; what the batch being stored has written of its own is fresh.
 
         Args:
             parts: The parts.
             writer: Who stores.
-            batches: The numbers of its attempts at the batch.
+            batches: The numbers of its attempts at the batch, which may have been larger.
+            keys: Name the records of the batch (`record_key`).
         """
         self.parts += len(parts)
         for part in parts:
             mine = part["writer"] == writer and part["batch"] in batches
             for record in part["records"]:
-                self.add(record, fresh=mine)
+                self.add(record, fresh=mine and record_key(record) in keys)
 
     def is_empty(self) -> bool:
         """Tell whether the log holds nothing of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotrace.errors import StoreUnavailableError
-from autotrace.export import apart, drain, ingest
+from autotrace.export import apart, drain, ingest, trace_state
 from autotrace.export.apart import Group, RefusedError
+from autotrace.export.cursor import save_cursor
 from autotrace.export.drain import Drainer
 from autotrace.export.ingest import Ingestor
+from autotrace.export.rebuild import rebuild
 from autotrace.export.records import SpanRecord
 from autotrace.export.set_aside import count_set_aside, set_aside_path
 from autotrace.export.shares import partition_of
 from autotrace.export.spool import SpoolWriter
 from autotrace.reader import Reader
+from autotrace.store import schema
 from autotrace.store.connection import connect
 from tests.embedders import HashEmbedder
 
@@ -232,14 +236,15 @@ def test_a_batch_that_chroma_refuses_is_divided_and_a_crash_on_the_way_changes_n
 
     place.drain()
 
-    assert set(refused_ids(place)) == {(r["trace"], r["id"]) for r in traces[2]}
+    (poison,) = (r for r in traces[2] if r["name"] == "span 1")
+    assert set(refused_ids(place)) == {(poison["trace"], poison["id"])}
     reader = place.reader()
     listed = {s.task: s.trace_id for s in reader.list_traces()}
     assert listed.keys() - {"poison"} == {f"task {n}" for n in (0, 1, 3, 4, 5)}
     for text in listed.keys() - {"poison"}:
         assert reader.recall(text, limit=1)[0].trace_id == listed[text]
         assert len(reader.get_trace(listed[text]).tool_calls) == 2
-    assert {s.tool_name: s.call_count for s in reader.tool_stats()} == {"tool0": 5, "tool1": 5}
+    assert {s.tool_name: s.call_count for s in reader.tool_stats()} == {"tool0": 6, "tool1": 6}
 
 
 def test_what_is_read_from_a_spool_and_is_no_record_is_damage(place: Place) -> None:
@@ -249,3 +254,66 @@ def test_what_is_read_from_a_spool_and_is_no_record_is_damage(place: Place) -> N
     assert place.counted == ["damaged_records"]
     assert count_set_aside(place.root / "spool") == 0
     assert [s.task for s in place.reader().list_traces()] == ["task 1"]
+
+
+def _die_after_save(place: Place, monkeypatch: pytest.MonkeyPatch, point: int) -> None:
+    """Store until the cursor was kept for the n-th time, or to the end."""
+    saves = 0
+
+    def dying(*arguments: Any) -> None:
+        nonlocal saves
+        save_cursor(*arguments)
+        saves += 1
+        if saves - 1 == point:
+            raise KeyboardInterrupt
+
+    drainer = place.drainer()
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(drain, "save_cursor", dying)
+        drainer.step()
+    drainer.release()
+
+
+@pytest.mark.parametrize("point", range(8))
+def test_a_rebuild_amid_a_divided_batch_counts_each_call_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, point: int
+) -> None:
+    traces = [a_trace(n, f"task {n}") for n in range(4)]
+    traces[2] = a_trace(2, "poison", calls=4)
+    place.record([record for trace in traces for record in trace])
+    _die_after_save(place, monkeypatch, point)
+
+    connection = connect(str(place.root / "store"), space=None)
+    rebuild(connection, HashEmbedder(), place.root / "spool")
+    place.drain()
+
+    counted = {s.tool_name: s.call_count for s in place.reader().tool_stats()}
+    assert counted == {"tool0": 5, "tool1": 5}
+
+
+@pytest.mark.parametrize("point", range(8))
+def test_a_rebuild_counts_once_what_an_attempt_had_stored_of_a_trace_in_part(
+    place: Place, monkeypatch: pytest.MonkeyPatch, point: int
+) -> None:
+    """The log takes what comes before a refused record; the division begins with what is newer."""
+    monkeypatch.setattr(trace_state, "MAX_PART_BYTES", 1)
+    late, refused, early = (tool_record(n, None, n, n + 1, "hammer") for n in (9, 5, 1))
+    refused["name"] = "poison"
+    place.record([late, refused, early])
+    add = schema.add
+
+    def add_until_refused(log: Any, records: dict[str, bytes], max_batch: int = 1_000) -> None:
+        for record_id, document in records.items():
+            if b"poison" in document:
+                raise ValueError("refused")
+            add(log, {record_id: document}, max_batch)
+
+    monkeypatch.setattr(schema, "add", add_until_refused)
+    _die_after_save(place, monkeypatch, point)
+
+    connection = connect(str(place.root / "store"), space=None)
+    rebuild(connection, HashEmbedder(), place.root / "spool")
+    place.drain()
+
+    assert set(refused_ids(place)) == {(refused["trace"], refused["id"])}
+    assert {s.tool_name: s.call_count for s in place.reader().tool_stats()} == {"hammer": 2}

@@ -10,8 +10,9 @@ from typing import Any, cast
 import pytest
 from filelock import FileLock
 
+from autotrace.export.collect import LARGE_BATCHES, TURN
 from autotrace.export.counters import Counters
-from autotrace.export.drain import LARGE_BATCHES, TURN, Drainer
+from autotrace.export.drain import Drainer
 from autotrace.export.exporter import choose_embedding
 from autotrace.export.ingest import Ingestor
 from autotrace.export.lanes import LOCAL_LANE, MAX_LANES, SpoolLanes, lane_of

@@ -11,8 +11,9 @@ import pytest
 
 from autotrace.access.principal import Principal
 from autotrace.errors import StoreUnavailableError, TraceNotFoundError
-from autotrace.export import drain, pipeline
-from autotrace.export.drain import LARGE_BATCHES, BatchLimits, Drainer
+from autotrace.export import collect, pipeline
+from autotrace.export.collect import LARGE_BATCHES, BatchLimits
+from autotrace.export.drain import Drainer
 from autotrace.export.ingest import Ingestor
 from autotrace.export.otlp_in import Batch
 from autotrace.memory import Memory
@@ -31,9 +32,9 @@ class Busy:
 
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         turn = BatchLimits(20, 4096, 10)
-        monkeypatch.setattr(drain, "TURN", turn)
-        monkeypatch.setattr(drain, "_TURNS", turn)
-        monkeypatch.setattr(drain, "_PIECE_BYTES", 2048)
+        monkeypatch.setattr(collect, "TURN", turn)
+        monkeypatch.setattr(collect, "_TURNS", turn)
+        monkeypatch.setattr(collect, "_PIECE_BYTES", 2048)
         monkeypatch.setattr(pipeline, "STEP_BYTES", 1024)
         self.memory: Memory
         self.service: TraceService

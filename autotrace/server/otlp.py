@@ -146,12 +146,11 @@ async def take_spans(request: Request) -> Response:
 def _take(served: Served, caller: Principal, kind: str, encoding: str, body: bytes) -> Batch:
     # Batches that were read while this one waited may have cost too much.
     served.rates.check(caller.key_id)
-    max_bytes = unpacked_bytes = served.server.max_batch_bytes
+    parts: list[bytes] = []
     try:
-        unpacked = _unpacked(body, encoding, max_bytes)
-        unpacked_bytes = len(unpacked)
+        unpacked = _unpacked(body, encoding, served.server.max_batch_bytes, parts)
     finally:
-        served.spend(caller, max(0, unpacked_bytes - len(body)))
+        served.spend(caller, max(0, sum(map(len, parts)) - len(body)))
     try:
         batch = read_protobuf(unpacked) if kind == PROTOBUF else read_json(unpacked)
     except MalformedBatchError as error:
@@ -162,8 +161,14 @@ def _take(served: Served, caller: Principal, kind: str, encoding: str, body: byt
     return batch
 
 
-def _unpacked(body: bytes, encoding: str, max_bytes: int) -> bytes:
+def _unpacked(body: bytes, encoding: str, max_bytes: int, parts: list[bytes]) -> bytes:
     """Return a body without its compression, and never more of it than allowed.
+
+    Args:
+        body: As it was sent.
+        encoding: Its `Content-Encoding`.
+        max_bytes: How much it may be.
+        parts: Takes what was unpacked, also of a body that is refused.
 
     Raises:
         _RefusedError: It is not what it says, or too large.
@@ -173,14 +178,15 @@ def _unpacked(body: bytes, encoding: str, max_bytes: int) -> bytes:
     if encoding not in _WINDOW_BITS:
         text = "the body must be compressed with gzip or deflate, or not at all"
         raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
-    parts: list[bytes] = []
-    room, start = max_bytes + 1, 0
+    window_bits = _WINDOW_BITS[encoding]
+    if encoding == "deflate" and not _begins_as_zlib(body):
+        window_bits = -window_bits  # without a header, as some clients send it
+    start = 0
     try:
         for _ in range(_MAX_MEMBERS):  # gzip may come in several
-            part, start = _member(body, start, _WINDOW_BITS[encoding], room)
-            parts.append(part)
-            room -= len(part)
-            if room <= 0:
+            room = max_bytes + 1 - sum(map(len, parts))
+            start = _unpack_member(body, start, window_bits, room, parts)
+            if sum(map(len, parts)) > max_bytes:
                 text = f"the body is larger than {max_bytes} bytes when it is unpacked"
                 raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
             if start == len(body):
@@ -197,8 +203,13 @@ def _unpacked(body: bytes, encoding: str, max_bytes: int) -> bytes:
     raise _RefusedError(HTTPStatus.BAD_REQUEST, text)
 
 
-def _member(body: bytes, start: int, window_bits: int, room: int) -> tuple[bytes, int]:
-    """Unpack one member of a body: at most so many bytes of it, and where the next one begins.
+def _begins_as_zlib(body: bytes) -> bool:
+    """Tell whether a body begins with a header of zlib (RFC 1950, section 2.2)."""
+    return body[:1] != b"" and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+
+
+def _unpack_member(body: bytes, start: int, window_bits: int, room: int, parts: list[bytes]) -> int:
+    """Unpack one member of a body: at most so many bytes of it. Return where the next one begins.
 
     It is fed in slices that double, as each call copies what its slice holds beyond the member.
 
@@ -206,7 +217,6 @@ def _member(body: bytes, start: int, window_bits: int, room: int) -> tuple[bytes
         EOFError: The body ends first.
     """
     unpacking = zlib.decompressobj(window_bits)
-    parts: list[bytes] = []
     size = _FIRST_SLICE_BYTES
     while not unpacking.eof and room > 0:
         piece = body[start : start + size]
@@ -217,7 +227,7 @@ def _member(body: bytes, start: int, window_bits: int, room: int) -> tuple[bytes
         room -= len(part)
         start += len(piece) - len(unpacking.unused_data) - len(unpacking.unconsumed_tail)
         size *= 2
-    return b"".join(parts), start
+    return start
 
 
 def _success(kind: str, batch: Batch) -> Response:

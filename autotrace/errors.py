@@ -156,13 +156,15 @@ class ApprovalRefused(AutotraceError):
 
     Args:
         decision_id: The decision; None when none could be opened.
-        reason: `rejected`, `expired`, `denied`, `used`, `claimed`, `changed`, `own` or `aborted`.
+        reason: `rejected`, `expired`, `denied`, `used`, `claimed`, `changed`, `own`, `unsigned` or
+            `aborted`.
         why: The reason in words.
     """
 
     def __init__(self, decision_id: str | None, reason: str, why: str) -> None:
         self.decision_id = decision_id
         self.reason = reason
+        self.why = why
         super().__init__(f"refused ({decision_id}): {why}" if decision_id else f"refused: {why}")
 
 
@@ -257,7 +259,7 @@ class DamagedDecisionError(StoreError):
 
 
 class SigningKeyError(StoreError):
-    """The key that signs receipts cannot be used as it is."""
+    """A key that signs receipts or votes cannot be used as it is."""
 
 
 class AutotraceWarning(UserWarning):

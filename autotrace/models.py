@@ -6,9 +6,11 @@ Times are timezone-aware UTC and serialise as ISO 8601; durations are millisecon
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -92,6 +94,8 @@ class Place(NamedTuple):
 NOWHERE: Final = Place()
 """Outside of any trace."""
 
+_PUBLIC_KEY_BYTES: Final = 32
+
 
 @dataclass(frozen=True)
 class ApprovalRequest:
@@ -104,6 +108,8 @@ class ApprovalRequest:
         require_rationale: Whether the answer must give a reason.
         approvals_needed: How many different approvers must agree.
         route: Name of who is to be notified; None: the default.
+        approver_keys: Public keys whose signed votes alone count; None: those of the setting
+            `approver_keys`, and any vote counts if there are none.
         arguments: What is to be run, as the approver is shown it.
         hidden: Paths of what is hidden in the arguments.
         arguments_sha256: What the approval is bound to.
@@ -118,6 +124,7 @@ class ApprovalRequest:
     require_rationale: bool = False
     approvals_needed: int = 1
     route: str | None = None
+    approver_keys: Sequence[str] | None = None
     arguments: Any = None
     hidden: tuple[str, ...] = ()
     arguments_sha256: str | None = None
@@ -129,6 +136,31 @@ class ApprovalRequest:
         needed: Any = self.approvals_needed
         if not isinstance(needed, int) or not _is_number(needed) or not 1 <= needed <= 100:
             raise InvalidArgumentError("approvals_needed", needed, "a whole number from 1 to 100")
+        if self.approver_keys is not None:
+            object.__setattr__(self, "approver_keys", _public_keys(self.approver_keys))
+
+
+def _public_keys(keys: Any) -> tuple[str, ...]:
+    """Return keys in their one spelling, each once.
+
+    Raises:
+        InvalidArgumentError: One is not a public key, or there is none.
+    """
+    allowed = "a list of one or more public keys, as `autotrace approver init` prints them"
+    if isinstance(keys, str) or not isinstance(keys, Iterable):
+        raise InvalidArgumentError("approver_keys", keys, allowed)
+    spelled: dict[str, None] = {}
+    for key in cast("Iterable[Any]", keys):
+        try:
+            raw = base64.b64decode(key, validate=True)
+        except (TypeError, ValueError):  # binascii.Error is a ValueError
+            raw = b""
+        if len(raw) != _PUBLIC_KEY_BYTES:
+            raise InvalidArgumentError("approver_keys", key, allowed)
+        spelled[base64.b64encode(raw).decode("ascii")] = None
+    if not spelled:
+        raise InvalidArgumentError("approver_keys", [], allowed)
+    return tuple(sorted(spelled))
 
 
 def _is_number(value: Any) -> bool:
@@ -148,6 +180,19 @@ class Vote(_Model):
     approver: str
     rationale: str | None = None
     at: datetime
+    public_key: str | None = None
+    """The key whose signature of this vote verifies; None: it is not signed, or does not verify."""
+
+
+class SignedVote(_Model):
+    """A signature of an answer to a request for approval, as REST takes it."""
+
+    head: str
+    """The head of the decision that was answered."""
+    signature: str
+    """Ed25519 over the canonical JSON (RFC 8785) of the vote: see docs/decisions.md; base64."""
+    public_key: str
+    """Base64 of the 32 bytes."""
 
 
 class ApprovedTool(_Model):
@@ -177,6 +222,8 @@ class Approval(_Model):
     require_rationale: bool = False
     approvals_needed: int = 1
     votes: list[Vote] = Field(default_factory=list[Vote])
+    approver_keys: list[str] = Field(default_factory=list[str])
+    """Public keys with which a vote must be signed; empty: any vote counts."""
     route: str | None = None
     delivery: Delivery | None = None
     """None when nobody was to be notified."""
@@ -330,6 +377,8 @@ class Verification(_Model):
     ok: bool
     events: int
     erased_events: int = 0
+    signed_votes: int = 0
+    """Votes whose signature verifies."""
     first_bad_event: str | None = None
     problem: str | None = None
     receipt: Literal["valid", "unknown_key", "invalid", "none"] = "none"

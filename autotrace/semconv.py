@@ -96,6 +96,7 @@ DECISION_ID_PREFIX: Final = "decision-"
 EVENT_ID_PREFIX: Final = "event-"
 APPROVAL_ID_PREFIX: Final = "approval-"
 CHECKPOINT_KIND: Final = "autotrace-checkpoint/1"
+VOTE_KIND: Final = "autotrace-vote/1"
 """What the signed data of a checkpoint says that it is, so that no receipt passes for one."""
 
 # --- notices of approvals that are wanted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from ipaddress import ip_address
 from pathlib import Path
@@ -31,10 +32,15 @@ WEBHOOK_SIGNED_WITH = "a text that is not empty; after whsec_ the base64 of 24 t
 _SECRETS = (
     "chroma_headers",
     "receipt_key",
+    "approver_key",
     "approval_webhook_url",
     "approval_webhook_secret",
     "approval_slack_url",
 )
+
+
+_KEY_TEXT = re.compile(r"PRIVATE KEY|^[A-Za-z0-9+/]{43}=$")
+"""What a private key looks like, as PEM or as base64."""
 
 
 def _file_name(text: str) -> str:
@@ -105,6 +111,12 @@ class Settings(BaseSettings):
     receipt_keys: list[str] = Field(default_factory=list[str])
     """Public keys, base64, of other machines whose receipts verify, beside the store's own; as JSON
     in the environment."""
+    approver_keys: list[str] | None = None
+    """Public keys, base64, with which votes must be signed to count at a gate that names no others;
+    as JSON in the environment. Default: any vote counts."""
+    approver_key: str | None = Field(default=None, repr=False)
+    """File with the private key that signs the answers of this user. Default: `approver.key` in
+    the user's configuration folder, if it is there."""
     agent: str | None = None
     """Agent of tasks that name none."""
     capture_arguments: bool = True
@@ -134,6 +146,13 @@ class Settings(BaseSettings):
     """Signs what is sent to approval_webhook_url."""
     approval_slack_url: str | None = Field(default=None, repr=False)
     """The same as approval_webhook_url, for a Slack-compatible webhook."""
+
+    @field_validator("approver_key")
+    @classmethod
+    def _is_a_file_name(cls, path: str | None) -> str | None:
+        if path is not None and ("\n" in path or _KEY_TEXT.search(path)):
+            raise ValueError("the name of the file that holds the key, and not the key itself")
+        return path
 
     @field_validator("approval_webhook_secret")
     @classmethod
@@ -181,6 +200,15 @@ class Settings(BaseSettings):
         """The file of the key that signs receipts, if none is given by setting."""
         place = self.store_path if self.is_embedded else self.spool_path
         return place / "receipt.key"
+
+    @property
+    def approver_key_path(self) -> Path:
+        """The file of the key that signs the answers of this user; it need not be there."""
+        if self.approver_key is not None:
+            return Path(self.approver_key).expanduser()
+        named = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME", "")
+        home = os.path.join(os.path.expanduser("~"), ".config")
+        return Path(named if os.path.isabs(named) else home, "autotrace", "approver.key")
 
     @property
     def grant_key_path(self) -> Path | None:
@@ -261,6 +289,10 @@ def load_settings(**arguments: Any) -> Settings:
     if settings.approval_webhook_url and settings.approval_slack_url:
         allowed = "left out beside approval_webhook_url: one of them is the default route"
         raise InvalidArgumentError("approval_slack_url", HIDDEN, allowed)
+    if settings.approver_keys is not None:
+        from autotrace.models import ApprovalRequest
+
+        ApprovalRequest(approver_keys=settings.approver_keys)
     _check_place(settings)
     if settings.spool is not None or not settings.is_embedded:
         _check_spool(settings)
@@ -289,7 +321,7 @@ def _load(kind: type[S], prefix: str, arguments: dict[str, Any]) -> S:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "settings"
         source = field if field in given else f"{prefix}{field.upper()}"
-        value = HIDDEN if field.startswith(_SECRETS) else first.get("input")
+        value = HIDDEN if field.partition(".")[0] in _SECRETS else first.get("input")
         raise InvalidArgumentError(source, value, _allowed(first, kind)) from None
 
 

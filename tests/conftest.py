@@ -45,6 +45,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("AUTOTRACE_", "OTEL_")):
             monkeypatch.delenv(name)
+    # Where the developer may have an approver's key.
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(Path(__file__).parent / "no-such-folder"))
 
 
 @pytest.fixture

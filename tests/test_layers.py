@@ -26,7 +26,7 @@ BASE = {
     *("plain", "visible", "fingerprint"),
 }
 ALLOWED: dict[str, set[str]] = {
-    "settings": {"errors", "folders", "places", "semconv"},
+    "settings": {"errors", "folders", "models", "places", "semconv"},
     "errors": set(),
     "models": {"errors"},
     "semconv": set(),

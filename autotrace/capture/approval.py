@@ -294,11 +294,15 @@ class Passage:
         if wait is not False:
             seconds = None if wait is None or wait is True else wait
             yield from service.until_answered(decision_id, seconds)
-        service.check_answer(decision_id, by=actor)
+        service.check_answer(decision_id, by=actor, request=gate.requirement.request)
         # Of the caller's objects as they are now: what the caller has changed was not approved.
         self._looked_at = self._live
         service.claim(
-            decision_id, tool_name=gate.tool_name, arguments_sha256=self._fingerprint(), by=actor
+            decision_id,
+            tool_name=gate.tool_name,
+            arguments_sha256=self._fingerprint(),
+            by=actor,
+            request=gate.requirement.request,
         )
         run = Run(service, decision_id, actor, self._secrets, used)
         self._check_unchanged(run)

@@ -133,7 +133,9 @@ class Service(Protocol):
         """Ask for approval."""
         ...
 
-    def check_answer(self, decision_id: str, *, by: str) -> Decision:
+    def check_answer(
+        self, decision_id: str, *, by: str, request: ApprovalRequest | None = None
+    ) -> Decision:
         """Return a decision that is approved, or open; raise if it is not."""
         ...
 
@@ -142,7 +144,13 @@ class Service(Protocol):
         ...
 
     def claim(
-        self, decision_id: str, *, tool_name: str, arguments_sha256: str, by: str
+        self,
+        decision_id: str,
+        *,
+        tool_name: str,
+        arguments_sha256: str,
+        by: str,
+        request: ApprovalRequest | None = None,
     ) -> Decision:
         """Use an approval up for one run."""
         ...
@@ -156,6 +164,7 @@ class Service(Protocol):
         summary: Mapping[str, Any] | None = None,
         reason: str | None = None,
         tool_calls: Sequence[Mapping[str, Any]] = (),
+        request: ApprovalRequest | None = None,
     ) -> Decision:
         """End a decision."""
         ...

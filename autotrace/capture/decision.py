@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -29,6 +29,7 @@ from autotrace.errors import (
 if TYPE_CHECKING:
     from autotrace.models import (
         Approval,
+        ApprovalRequest,
         AutomationMode,
         Decision,
         DecisionEvent,
@@ -105,6 +106,8 @@ class decision:
         self._envelope: Envelope | None = None
         self._decision_id = ""
         self._actor = ""
+        self._asked: ApprovalRequest | None = None
+        """What this block has asked of approvers."""
         self._ended = False
         """Whether `commit` or `abort` has ended it, or the caller was told that it was refused."""
 
@@ -172,6 +175,7 @@ class decision:
         require_rationale: bool = False,
         approvals_needed: int = 1,
         route: str | None = None,
+        approver_keys: Sequence[str] | None = None,
     ) -> Approval:
         """Ask for approval; `wait` waits for the answer.
 
@@ -185,6 +189,7 @@ class decision:
             require_rationale: Whether the answer must give a reason.
             approvals_needed: How many different approvers must agree.
             route: Name of who is to be notified; None: the default.
+            approver_keys: Public keys whose signed votes alone count; None: those of the setting.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
@@ -201,7 +206,9 @@ class decision:
             require_rationale=require_rationale,
             approvals_needed=approvals_needed,
             route=route,
+            approver_keys=approver_keys,
         )
+        self._asked = request  # whatever the store holds later
         try:
             return service.request_approval(self._decision_id, request, requester=self._actor)
         except DecisionStateError:
@@ -235,7 +242,7 @@ class decision:
         service = self._opened()
         yield from service.until_answered(self._decision_id, timeout_s)
         try:
-            return service.check_answer(self._decision_id, by=self._actor)
+            return service.check_answer(self._decision_id, by=self._actor, request=self._asked)
         except ApprovalRefused:
             self._ended = True
             raise
@@ -296,6 +303,7 @@ class decision:
 
     def _begin(self, opened: Decision) -> None:
         self._decision_id, self._actor, self._ended = opened.decision_id, opened.actor, False
+        self._asked = None
         self._envelope = Envelope(current.recorder, opened.decision_id, opened.actor)
         self._envelope.enter()
 
@@ -392,6 +400,7 @@ class decision:
             summary=summary,
             reason=reason,
             tool_calls=() if envelope is None else envelope.calls(),
+            request=self._asked,
         )
         self._ended = True
         return closed

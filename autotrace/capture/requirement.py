@@ -132,6 +132,12 @@ def _stricter(
         for request in (inner, outer)
         if request.expires_in_seconds is not None
     ]
+    keys = outer.approver_keys or inner.approver_keys
+    if outer.approver_keys is not None and inner.approver_keys is not None:
+        keys = [key for key in outer.approver_keys if key in inner.approver_keys]
+        if not keys:
+            allowed = "keys that both decorators of the function name: there is no such key"
+            raise InvalidArgumentError("approver_keys", outer.approver_keys, allowed)
     return ApprovalRequest(
         title=outer.title or inner.title,
         message=outer.message or inner.message,
@@ -139,6 +145,7 @@ def _stricter(
         require_rationale=outer.require_rationale or inner.require_rationale,
         approvals_needed=max(outer.approvals_needed, inner.approvals_needed),
         route=outer.route or inner.route,
+        approver_keys=keys,
     )
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 import autotrace
-from autotrace.cli import backups, decisions, mcp, serving, views
+from autotrace.cli import approver, backups, decisions, mcp, serving, views
 from autotrace.cli.command import (
     EmbedderOption,
     JsonOption,
@@ -53,6 +53,7 @@ app = typer.Typer(
 )
 
 
+app.add_typer(approver.app, name="approver")
 app.add_typer(decisions.app, name="decisions")
 app.add_typer(serving.keys_app, name="keys")
 _command = command_of(app)

@@ -217,11 +217,14 @@ def _show_approval(screen: Screen, approval: Approval, arguments: Any) -> None:
         f"asked by {t.one_line(approval.requester)} {t.local_time(approval.requested_at)}",
         None if expires_at is None else f"expires {t.local_time(expires_at)}",
         f"{needed} approvers needed" if needed > 1 else None,
+        "signed" if approval.approver_keys else None,
         "with a reason" if approval.require_rationale else None,
     ]
     screen.facts(asked)
     for vote in approval.votes:
         _show_answer(screen, "approved", vote.approver, vote.rationale)
+        if vote.public_key is not None:
+            screen.whole(f"signed with {vote.public_key}", indent=_INDENT, style="dim")
     if approval.status == "rejected":
         _show_answer(screen, "rejected", approval.approver or "", approval.rationale)
     delivery = approval.delivery
@@ -288,9 +291,11 @@ def show_verifications(screen: Screen, verifications: Sequence[Verification]) ->
     events = sum(verification.events for verification in good)
     erased = sum(verification.erased_events for verification in good)
     signed = sum(verification.receipt == "valid" for verification in good)
+    votes = sum(verification.signed_votes for verification in good)
     facts = [
         t.count(events, "event"),
         t.count(signed, "valid receipt"),
+        t.count(votes, "signed vote") if votes else None,
         f"{t.count(erased, 'event')} with erased content" if erased else None,
     ]
     head = Text.assemble(("ok", "green"), f"   {t.count(len(good), 'decision')}")

@@ -190,16 +190,14 @@ def _answer(
         shown = head
         if shown is None and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
             shown = _ask(deciding, full_id, granted=granted)
-        return deciding.service.resolve(
-            full_id, granted=granted, approver=by, rationale=why, head=shown
-        )
+        return deciding.answer(full_id, granted=granted, approver=by, rationale=why, head=shown)
 
     _change(store, decision_id, answer, as_json=as_json)
 
 
 def _ask(deciding: Deciding, decision_id: str, *, granted: bool) -> str | None:
     """Show a decision that waits, have the answer confirmed, and return the head shown."""
-    found = deciding.library.trace(decision_id)
+    found = deciding.library.trace(decision_id, whole=granted)
     if found.status != "needs_approval":
         return None  # nothing to ask about: the error says why
     views.show_decision(Screen(), found)

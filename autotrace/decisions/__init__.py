@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autotrace.decisions.current import deciding_or_raise
+from autotrace.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from autotrace.decisions.routes import add_route, remove_route
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         DecisionTrace,
         FoundDecision,
         Receipt,
+        SignedVote,
         Verification,
     )
 
@@ -49,6 +51,7 @@ __all__ = [
     "reject",
     "remove_route",
     "search",
+    "sign_vote",
     "trace",
     "verify",
     "verify_checkpoint",
@@ -126,7 +129,7 @@ def pending() -> builtins.list[Decision]:
 def approve(
     decision_id: str, approver: str, rationale: str | None = None, *, head: str | None = None
 ) -> Decision:
-    """Approve what a decision asks for.
+    """Approve what a decision asks for; signed, if this user has an approver's key.
 
     Args:
         decision_id: The decision.
@@ -144,12 +147,12 @@ def approve(
         DecisionStateError: No request waits: it was answered, has expired, or was never made; or
             the head has moved.
         ApprovalRefused: The approver is the requester, or has a name that looks like it.
-        InvalidArgumentError: The request wants a rationale, or no approver is named.
+        InvalidArgumentError: The request wants a rationale or a signature, or no approver is named.
         NotConfiguredError: `autotrace.configure()` was not called.
-        StoreError: The store does not take it.
+        StoreError: The store does not take it, or the approver's key cannot be read.
     """
-    service = deciding_or_raise("decisions.approve()").service
-    return service.resolve(
+    deciding = deciding_or_raise("decisions.approve()")
+    return deciding.answer(
         decision_id, granted=True, approver=approver, rationale=rationale, head=head
     )
 
@@ -157,7 +160,7 @@ def approve(
 def reject(
     decision_id: str, approver: str, rationale: str | None = None, *, head: str | None = None
 ) -> Decision:
-    """Reject what a decision asks for, which ends it.
+    """Reject what a decision asks for, which ends it; signed, if this user has an approver's key.
 
     Args:
         decision_id: The decision.
@@ -172,12 +175,51 @@ def reject(
         ApprovalRefused: The approver is the requester, or has a name that looks like it.
         InvalidArgumentError: The request wants a rationale, or no approver is named.
         NotConfiguredError: `autotrace.configure()` was not called.
-        StoreError: The store does not take it.
+        StoreError: The store does not take it, or the approver's key cannot be read.
     """
-    service = deciding_or_raise("decisions.reject()").service
-    return service.resolve(
+    deciding = deciding_or_raise("decisions.reject()")
+    return deciding.answer(
         decision_id, granted=False, approver=approver, rationale=rationale, head=head
     )
+
+
+def sign_vote(
+    decision: DecisionTrace, approver: str, *, granted: bool = True, key: str | None = None
+) -> SignedVote:
+    """Sign an answer to a decision that another tool has shown, such as one read over REST.
+
+    ```python
+    shown = DecisionTrace.model_validate_json(client.get(f"{url}/api/v1/decisions/{id}").content)
+    vote = autotrace.decisions.sign_vote(shown, "ada")
+    client.post(f"{url}/api/v1/decisions/{id}/approve", json=vote.model_dump())
+    ```
+
+    Needs no store. The arguments that were shown are hashed, so that another call is not signed.
+
+    Args:
+        decision: The decision as it was shown, with its history.
+        approver: Who answers: over a server, the agent of the key that sends the answer.
+        granted: Whether the answer is yes.
+        key: File of the private key. Default: that of the settings.
+
+    Raises:
+        InvalidArgumentError: No approver is named, or there is no key.
+        DecisionStateError: Nobody has asked for approval.
+        ApprovalRefused: The arguments that were shown are not those that an approval lets run.
+        StoreError: The key cannot be read.
+    """
+    from autotrace.decisions import votes
+    from autotrace.decisions.receipts import approver_of
+    from autotrace.settings import load_settings
+
+    settings = load_settings(approver_key=key)
+    signer = approver_of(settings)
+    if signer is None:
+        allowed = (
+            f"the file of your key: `autotrace approver init` makes {settings.approver_key_path}"
+        )
+        raise InvalidArgumentError("key", key, allowed)
+    return votes.sign(decision, signer, granted=granted, approver=approver)
 
 
 def close(

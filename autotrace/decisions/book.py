@@ -251,7 +251,8 @@ class DecisionBook:
             decision_id: The decision.
             by: Who does it.
             command: Returns the events that follow from a state, or raises.
-            whole: Whether the log must hold what the ledger names: for what lets a call run.
+            whole: Whether the chain must hold, with all that the ledger names: for what lets a call
+                run.
 
         Raises:
             DecisionNotFoundError: There is none with this id.
@@ -260,13 +261,11 @@ class DecisionBook:
             AutotraceError: What the command raises.
         """
         appended: list[tuple[Log, list[chain.StoredEvent]]] = []
+        read = self._read_whole if whole else self._read
         try:
             with self.connection.writing() as collections:
                 for _ in range(_MAX_ATTEMPTS):
-                    # Read before the log: so they name nothing that is appended between both reads.
-                    marks = self._marks(decision_id) if whole else []
-                    log = self._read(collections, decision_id)
-                    _check_whole(log, marks)
+                    log = read(collections, decision_id)
                     now_ns = self.now_ns()
                     ended = machine.expire(log.state, now_ns)
                     drafts = ended or command(log.state)
@@ -349,17 +348,22 @@ class DecisionBook:
 
     # --- reading
 
-    def read(self, decision_id: str) -> Log:
+    def read(self, decision_id: str, *, whole: bool = False) -> Log:
         """Return a decision as it stands; one whose time is over is ended by that.
+
+        Args:
+            decision_id: The decision.
+            whole: Whether the log must verify: see `change`.
 
         Raises:
             DecisionNotFoundError: There is none with this id.
+            DamagedDecisionError: It must be whole, and is not.
             StoreError: The store cannot be read.
         """
         with self.connection.reading() as collections:
-            log = self._read(collections, decision_id)
+            log = (self._read_whole if whole else self._read)(collections, decision_id)
         if machine.expire(log.state, self.now_ns()):
-            return self.change(decision_id, log.state.agent, lambda _: [])
+            return self.change(decision_id, log.state.agent, lambda _: [], whole=whole)
         return log
 
     def read_all(self, decision_ids: Sequence[str]) -> dict[str, Log]:
@@ -387,10 +391,19 @@ class DecisionBook:
             raise DecisionNotFoundError(decision_id, self.connection.name)
         return log
 
+    def _read_whole(self, collections: DecisionCollections, decision_id: str) -> Log:
+        # Read before the log: so they name nothing that is appended between both reads.
+        marks = self._marks(decision_id)
+        log = self._read(collections, decision_id)
+        _check_whole(log, marks)
+        return log
+
 
 def _check_whole(log: Log, marks: Sequence[Mark]) -> None:
-    """Raise DamagedDecisionError unless a log holds what the ledger names."""
-    problem = gap(marks, log.events, "the ledger")
+    """Raise DamagedDecisionError unless a chain holds, with all that the ledger names."""
+    bad = chain.check(log.decision_id, log.events)
+    lacks = gap(marks, log.events, "the ledger")
+    problem = lacks if bad is None else f"{bad.event_id}: {bad.problem}"
     if problem is not None:
         logger.error("%s: %s", log.decision_id, problem)
         raise DamagedDecisionError(log.decision_id)

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from autotrace.decisions.delivery import Deliveries
     from autotrace.decisions.library import DecisionLibrary
     from autotrace.decisions.proof import DecisionProof
+    from autotrace.decisions.receipts import Signer
     from autotrace.decisions.service import DecisionService
+    from autotrace.models import Decision
 
 
 class Deciding:
@@ -24,6 +26,7 @@ class Deciding:
         proof: DecisionProof,
         deliveries: Deliveries,
         actor: str,
+        signer: Callable[[], Signer | None],
     ) -> None:
         self.service = service
         self.library = library
@@ -31,6 +34,42 @@ class Deciding:
         self.actor = actor
         """Who asks where nobody is named."""
         self._deliveries = deliveries
+        self._signer = signer
+
+    def answer(
+        self,
+        decision_id: str,
+        *,
+        granted: bool,
+        approver: str,
+        rationale: str | None = None,
+        head: str | None = None,
+    ) -> Decision:
+        """Answer a request for approval, signed if the approver has a key.
+
+        See `DecisionService.resolve`.
+
+        Raises:
+            SigningKeyError: The approver's key cannot be used.
+            DamagedDecisionError: The history was changed: a yes to it is not signed.
+        """
+        # Not needed to import the library.
+        from autotrace.decisions import votes
+
+        signer, signed = self._signer(), {}
+        if signer is not None:
+            shown = self.library.trace(decision_id, whole=granted)
+            if head in (None, shown.head):  # to another head the answer is refused
+                vote = votes.sign(shown, signer, granted=granted, approver=approver)
+                signed = vote.model_dump(include={"signature", "public_key"})
+        return self.service.resolve(
+            decision_id,
+            granted=granted,
+            approver=approver,
+            rationale=rationale,
+            head=head,
+            **signed,
+        )
 
     def close(self, timeout_s: float) -> bool:
         """Finish what is being delivered, and let go of the store; a later use opens it again.

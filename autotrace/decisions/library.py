@@ -71,14 +71,19 @@ class DecisionLibrary:
         logs = self._book.read_all(decision_ids).values()
         return self._views(sorted(logs, key=lambda log: log.state.created.at_ns))
 
-    def trace(self, decision_id: str) -> DecisionTrace:
+    def trace(self, decision_id: str, *, whole: bool = False) -> DecisionTrace:
         """Return a decision with its history.
+
+        Args:
+            decision_id: The decision.
+            whole: Whether the history must verify: for an approver, who answers for it.
 
         Raises:
             DecisionNotFoundError: There is none with this id.
+            DamagedDecisionError: It must be whole, and is not.
             StoreError: The store cannot be read.
         """
-        log = self._book.read(decision_id)
+        log = self._book.read(decision_id, whole=whole)
         decision = self._views([log])[0]
         events = [views.to_event(event) for event in log.events]
         return DecisionTrace(**dict(decision), events=events)

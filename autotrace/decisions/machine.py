@@ -92,10 +92,12 @@ class Event:
 
 @dataclass
 class Vote:
-    """One approver's yes."""
+    """One approver's answer."""
 
     approver: str
     event: Event
+    head: str
+    """The head that the decision had when the vote was appended."""
 
 
 @dataclass
@@ -112,6 +114,11 @@ class Request:
     def needed(self) -> int:
         """How many approvers must agree."""
         return int(self.event.facts["approvals_needed"])
+
+    @property
+    def approver_keys(self) -> Sequence[str]:
+        """Return the public keys with which votes are to be signed; none: any vote counts."""
+        return self.event.facts.get("approver_keys") or ()
 
     @property
     def expires_at_ns(self) -> int | None:
@@ -136,6 +143,8 @@ class State:
     told: bool = False
     """Whether the refusal has been told to who asked."""
     evaluations: list[Event] = field(default_factory=list[Event])
+    answers: list[Vote] = field(default_factory=list[Vote])
+    """Every answer to a request, also those that count no longer."""
 
     @property
     def created(self) -> Event:
@@ -161,6 +170,11 @@ class State:
     def tool(self) -> Mapping[str, Any] | None:
         """The call that is to be approved: `name` and `arguments_sha256`; None for no call."""
         return self.created.facts.get("tool")
+
+    @property
+    def arguments_sha256(self) -> str | None:
+        """What the approval of the call is bound to; None for no call."""
+        return None if self.tool is None else self.tool["arguments_sha256"]
 
     @property
     def is_closed(self) -> bool:
@@ -194,12 +208,14 @@ def _move_head(state: State, event: Event) -> None:
 
 def _apply(state: State, event: Event) -> None:
     request = state.request
+    if event.type in (APPROVAL_GRANTED, APPROVAL_REJECTED) and request is not None:
+        state.answers.append(Vote(event.facts["approver"], event, state.head))
     if event.type == POLICY_EVALUATED:
         state.evaluations.append(event)
     elif event.type == APPROVAL_REQUESTED:
         state.request, state.status = Request(event), "needs_approval"
     elif event.type == APPROVAL_GRANTED and request is not None:
-        request.votes.append(Vote(event.facts["approver"], event))
+        request.votes.append(state.answers[-1])
         if len(request.votes) >= request.needed:
             request.status, request.resolved_by, state.status = "approved", event, "approved"
     elif event.type in (APPROVAL_REJECTED, APPROVAL_EXPIRED) and request is not None:
@@ -426,6 +442,13 @@ def check_not_refused(state: State) -> None:
         reason = (closed.content or {}).get("reason")
         why = "it was aborted" + (f": {reason}" if reason else "")
         raise ApprovalRefused(state.decision_id, "aborted", why)
+
+
+def refuse(state: State, reason: str) -> list[Draft]:
+    """Abort a decision whose approval is not accepted, so that the next call asks anew."""
+    if state.is_closed or state.claim is not None:
+        return []
+    return [Draft(REFUSAL_TOLD), Draft(CLOSED, {"action": "abort"}, {"reason": reason})]
 
 
 def check_not_pending(state: State) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
-from autotrace.decisions import chain, machine
+from autotrace.decisions import chain, machine, votes
 from autotrace.decisions.book import DecisionBook, Log
 from autotrace.decisions.ledger import Mark, gap
 from autotrace.decisions.machine import Draft, State
@@ -175,11 +175,15 @@ class DecisionProof:
         log = Log(decision_id, changes)
         claims = self._stored_receipt(log) if receipt is None else receipt.model_dump()
         problem, rating = self._rated(log, claims)
+        state = log.state
+        problem = problem or self._stray(log, receipts) or votes.problem(state)
+        keys = [votes.key_of(state, vote, state.arguments_sha256) for vote in state.answers]
         return Verification(
             decision_id=decision_id,
-            ok=problem is None and (problem := self._stray(log, receipts)) is None,
+            ok=problem is None,
             events=len(events),
-            erased_events=sum(event.erased for event in log.state.events),
+            erased_events=sum(event.erased for event in state.events),
+            signed_votes=sum(key is not None for key in keys),
             problem=problem,
             receipt=rating,
         )

@@ -1,4 +1,4 @@
-"""Signing receipts: Ed25519 over canonical JSON, with a key that only its owner can read."""
+"""Signing receipts and votes: Ed25519 over canonical JSON, with a key only its owner can read."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from autotrace.store.folder import private_directory
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from autotrace.settings import Settings
+
 _KEY_BYTES: Final = 32
 _MAX_FILE_BYTES: Final = 4096
 """Far more than a key has: what is larger is something else."""
@@ -27,7 +29,7 @@ _FORMS: Final = "an unencrypted Ed25519 private key: PEM (PKCS #8), or base64 of
 
 
 class Signer:
-    """Signs receipts. Make one with `load_or_create` or `from_setting`."""
+    """Signs receipts and votes. Make one with `load_or_create`, `load` or `from_setting`."""
 
     __slots__ = ("_key", "key_id", "public_key")
 
@@ -55,28 +57,53 @@ class Signer:
             SigningKeyError: Others may read the file, it holds no key, or it cannot be read or
                 made.
         """
+        if not path.exists():
+            cls.create(path)
+        return cls.load(path)
+
+    @staticmethod
+    def create(path: Path) -> bool:
+        """Make a file with a new key, open to its owner alone, if there is no such file.
+
+        Returns:
+            Whether this call has made it.
+
+        Raises:
+            SigningKeyError: It cannot be made.
+        """
         try:
-            if not path.exists():
-                _create(path)
+            return _create(path)
+        except OSError as error:
+            msg = f"the signing key {path} cannot be made: {error}"
+            raise SigningKeyError(msg) from error
+
+    @classmethod
+    def load(cls, path: Path) -> Signer:
+        """Take the key from a file.
+
+        Raises:
+            SigningKeyError: Others may read the file, it holds no key, or it cannot be read.
+        """
+        try:
             with path.open("rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 data = file.read(_MAX_FILE_BYTES + 1)
         except OSError as error:
-            msg = f"the key {path} that signs receipts cannot be read or made: {error}"
+            msg = f"the signing key {path} cannot be read: {error}"
             raise SigningKeyError(msg) from error
         if os.name == "posix" and mode & _OTHERS:
             msg = (
-                f"others may read the key {path} that signs receipts (mode "
-                f"{stat.S_IMODE(mode):04o}): `chmod 600 {path}`, and if somebody may have read "
-                "it, move it away, so that a new one is made"
+                f"others may read the signing key {path} (mode {stat.S_IMODE(mode):04o}): "
+                f"`chmod 600 {path}`, and if somebody may have read it, move it away and make a "
+                "new one"
             )
             raise SigningKeyError(msg)
         key = _read(data)
         if key is None:
             msg = (
                 f"{path} holds no key: it is to be {_FORMS}, or those bytes as they are. Bring it "
-                "back from a backup; if it is lost, move it away, so that a new one is made "
-                "(receipts signed with the old one still verify with its public key)"
+                "back from a backup; if it is lost, move it away and make a new one (what was "
+                "signed with the old one still verifies with its public key)"
             )
             raise SigningKeyError(msg)
         return cls(key)
@@ -98,7 +125,7 @@ class Signer:
         return cls(key)
 
     def sign(self, receipt_data: Mapping[str, Any]) -> str:
-        """Sign the canonical JSON (RFC 8785) of a receipt.
+        """Sign the canonical JSON (RFC 8785) of some data.
 
         Returns:
             The signature; base64 of 64 bytes.
@@ -114,6 +141,18 @@ class Signer:
     def __reduce__(self) -> Any:
         msg = "a signer is not pickled: it holds a private key"
         raise TypeError(msg)
+
+
+def approver_of(settings: Settings) -> Signer | None:
+    """Return what signs the answers of this user; None if there is no key.
+
+    Raises:
+        SigningKeyError: The key cannot be read, or the settings name one that is not there.
+    """
+    path = settings.approver_key_path
+    if settings.approver_key is None and not path.exists():
+        return None
+    return Signer.load(path)
 
 
 def verify_signature(public_key: str, data: Mapping[str, Any], signature: str) -> bool:
@@ -138,8 +177,8 @@ def verify_signature(public_key: str, data: Mapping[str, Any], signature: str) -
     return True
 
 
-def _create(path: Path) -> None:
-    """Make the file, whole at once, unless another process does.
+def _create(path: Path) -> bool:
+    """Make the file, whole at once, unless there is one; return whether this call has made it.
 
     Raises:
         OSError: It cannot be made.
@@ -155,8 +194,8 @@ def _create(path: Path) -> None:
     )
     private_directory(path.parent)
     with FileLock(path.with_name(f"{path.name}.lock"), mode=0o600):
-        if path.exists():
-            return
+        if os.path.lexists(path):  # a link to a volume that is not mounted is somebody's key, too
+            return False
         new = path.with_name(f"{path.name}.new")
         new.unlink(missing_ok=True)  # of a process that died here
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -165,6 +204,7 @@ def _create(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
+        return True
 
 
 def _read(data: bytes) -> Ed25519PrivateKey | None:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, get_args
 
-from autotrace.decisions import given, machine, views
+from autotrace.decisions import given, machine, views, votes
 from autotrace.decisions.book import DecisionBook, Log
 from autotrace.decisions.given import Given
 from autotrace.decisions.machine import Draft, State
 from autotrace.decisions.policies import Evaluated
 from autotrace.decisions.routes import approval_notice
 from autotrace.decisions.waiting import until_answered
-from autotrace.errors import InvalidArgumentError
+from autotrace.errors import ApprovalRefused, DecisionStateError, InvalidArgumentError
 from autotrace.models import (
     NOWHERE,
     Approval,
@@ -47,6 +48,8 @@ class DecisionService:
         evaluate: Asks a policy, by its id, about inputs, for the agent of a key or None.
         route: Returns what notifies approvers, by name; None for the default, which may be nobody.
         enforce_modes: Whether `propose` and `approve` need an approval before a commit.
+        approver_keys: Public keys whose signed votes alone count where a request names none; None:
+            any vote counts.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class DecisionService:
         evaluate: Callable[[str, Any, str | None], Evaluated],
         route: Callable[[str | None], Send | None],
         enforce_modes: bool = False,
+        approver_keys: Sequence[str] | None = None,
     ) -> None:
         self.book = book
         self._given = Given(book.recording)
         self._evaluate = evaluate
         self._route = route
         self._enforce_modes = enforce_modes
+        self._keys = ApprovalRequest(approver_keys=approver_keys).approver_keys
         self._hiding_key: bytes | None = None
 
     # --- opening
@@ -351,7 +356,7 @@ class DecisionService:
         """
         send = self._route(request.route)
         approval_id = APPROVAL_ID_PREFIX + secrets.token_hex(8)
-        facts = {
+        facts: dict[str, Any] = {
             "approval_id": approval_id,
             "requester": requester,
             "require_rationale": request.require_rationale,
@@ -361,6 +366,9 @@ class DecisionService:
             "notifies": send is not None,
             "arguments_sha256": request.arguments_sha256,
         }
+        terms = self._terms(request)
+        if terms is not None:
+            facts["approver_keys"] = terms.approver_keys
         content: dict[str, Any] = {
             name: self._given.text(name, text)
             for name, text in (("title", request.title), ("message", request.message))
@@ -378,7 +386,7 @@ class DecisionService:
             raise AssertionError(decision_id)
         if send is not None and asked.event.facts["approval_id"] == approval_id:
             self._notify(send, log)
-        return views.to_approval(asked, log.state.tool)
+        return views.to_approval(log.state, asked)
 
     def _notify(self, send: Send, log: Log) -> None:
         decision_id = log.decision_id
@@ -391,7 +399,7 @@ class DecisionService:
         asked = log.state.request
         if asked is not None:
             arguments = (asked.event.content or {}).get("arguments")
-            approval = views.to_approval(asked, log.state.tool)
+            approval = views.to_approval(log.state, asked)
             send(approval_notice(self._view(log), approval, arguments), report)
 
     def resolve(
@@ -402,6 +410,8 @@ class DecisionService:
         approver: str,
         rationale: str | None = None,
         head: str | None = None,
+        signature: str | None = None,
+        public_key: str | None = None,
     ) -> Decision:
         """Answer a request for approval.
 
@@ -412,9 +422,12 @@ class DecisionService:
             rationale: Why.
             head: The `head` of the decision as the approver was shown it. Default: of a yes, the
                 head of the request; of a no, the present one.
+            signature: The approver's signature of this answer: see `votes.statement`.
+            public_key: The key that verifies it.
 
         Raises:
-            InvalidArgumentError: No approver is named, or the request wants a rationale.
+            InvalidArgumentError: No approver is named, the request wants a rationale or a
+                signature, or the signature is not that of this answer.
             DecisionNotFoundError: There is no such decision.
             DecisionStateError: No request waits, or the head has moved.
             ApprovalRefused: The approver is who asks.
@@ -425,15 +438,14 @@ class DecisionService:
             if rationale is None
             else self._given.text("rationale", rationale, may_be_empty=True)
         )
-        log = self.book.change(
-            decision_id,
-            name,
-            lambda state: machine.resolve(
+
+        def command(state: State) -> list[Draft]:
+            drafts = machine.resolve(
                 state, granted=granted, approver=name, rationale=why, head=head
-            ),
-            whole=granted,
-        )
-        return self._view(log)
+            )
+            return votes.with_signature(state, drafts, public_key=public_key, signature=signature)
+
+        return self._view(self.book.change(decision_id, name, command, whole=granted))
 
     def check_call(self, decision_id: str, *, tool_name: str, arguments_sha256: str) -> None:
         """Pass the call of a tool for which a decision was opened, and no other.
@@ -449,34 +461,62 @@ class DecisionService:
         )
 
     def claim(
-        self, decision_id: str, *, tool_name: str, arguments_sha256: str, by: str
+        self,
+        decision_id: str,
+        *,
+        tool_name: str,
+        arguments_sha256: str,
+        by: str,
+        request: ApprovalRequest | None = None,
     ) -> Decision:
         """Use an approval up for one run, which is the caller's if this returns.
 
+        Args:
+            decision_id: The decision.
+            tool_name: Name of the tool that is to run.
+            arguments_sha256: The hash of its code and arguments.
+            by: Who runs it.
+            request: What the gate's own code asks of approvers.
+
         Raises:
             ApprovalPending: It has not been approved yet.
-            ApprovalRefused: It may not run: says why.
+            ApprovalRefused: It may not run: says why. If its votes do not count here, that has
+                ended it, and the next call asks anew.
             DecisionNotFoundError: There is no such decision.
         """
-        log = self.book.change(
-            decision_id,
-            by,
-            lambda state: machine.claim(
-                state, tool_name=tool_name, arguments_sha256=arguments_sha256
-            ),
-            whole=True,
-        )
-        return self._view(log)
+        terms = self._terms(request)
 
-    def check_answer(self, decision_id: str, *, by: str) -> Decision:
+        def command(state: State) -> list[Draft]:
+            drafts = machine.claim(state, tool_name=tool_name, arguments_sha256=arguments_sha256)
+            if terms is not None:
+                now_ns = self.book.now_ns()
+                votes.check(state, terms, arguments_sha256=arguments_sha256, now_ns=now_ns)
+            return drafts
+
+        try:
+            return self._view(self.book.change(decision_id, by, command, whole=True))
+        except ApprovalRefused as refused:
+            self._refuse(decision_id, by, refused)
+            raise
+
+    def check_answer(
+        self, decision_id: str, *, by: str, request: ApprovalRequest | None = None
+    ) -> Decision:
         """Return a decision that is approved, or open; a refusal of a tool call counts as told.
+
+        Args:
+            decision_id: The decision.
+            by: Who asks.
+            request: What the caller has asked of approvers, if it has; it is not open then.
 
         Raises:
             ApprovalPending: Nobody has answered yet.
-            ApprovalRefused: It was refused, or is used up: says why.
+            ApprovalRefused: It was refused, or is used up: says why. If its votes do not count
+                here, that has ended it.
             DecisionNotFoundError: There is no such decision.
         """
-        log = self.book.read(decision_id)
+        terms = self._terms(request)
+        log = self.book.read(decision_id, whole=terms is not None)
         try:
             machine.check_not_refused(log.state)
         except Exception:
@@ -485,7 +525,34 @@ class DecisionService:
                 self.book.change(decision_id, by, lambda s: [] if s.told else [told])
             raise
         machine.check_not_pending(log.state)
+        try:
+            self._check_votes(log.state, terms, is_asked=request is not None)
+        except ApprovalRefused as refused:
+            self._refuse(decision_id, by, refused)
+            raise
         return self._view(log)
+
+    def _terms(self, request: ApprovalRequest | None) -> ApprovalRequest | None:
+        """Return what a gate requires of signed votes; None if any vote counts."""
+        terms = request or ApprovalRequest()
+        if terms.approver_keys is not None or self._keys is None:
+            return None if terms.approver_keys is None else terms
+        return replace(terms, approver_keys=self._keys)
+
+    def _check_votes(self, state: State, terms: ApprovalRequest | None, *, is_asked: bool) -> None:
+        """Raise ApprovalRefused unless the votes count, if approval was asked for.
+
+        `is_asked`: the caller knows that it was, whatever the store holds. Only the claim of a call
+        needs no such knowledge.
+        """
+        is_asked = is_asked and state.tool is None
+        if terms is not None and (is_asked or state.request is not None):
+            sha256 = state.arguments_sha256
+            votes.check(state, terms, arguments_sha256=sha256, now_ns=self.book.now_ns())
+
+    def _refuse(self, decision_id: str, by: str, refused: ApprovalRefused) -> None:
+        if refused.reason in ("unsigned", "expired"):
+            self.book.change(decision_id, by, lambda s: machine.refuse(s, refused.why))
 
     # --- the end
 
@@ -498,6 +565,7 @@ class DecisionService:
         summary: Mapping[str, Any] | None = None,
         reason: str | None = None,
         tool_calls: Sequence[Mapping[str, Any]] = (),
+        request: ApprovalRequest | None = None,
     ) -> Decision:
         """End a decision.
 
@@ -508,6 +576,7 @@ class DecisionService:
             summary: What came of it.
             reason: Why.
             tool_calls: Calls made inside it: `tool_name`, `tool_call_id`, `status`, `duration_ms`.
+            request: What the caller has asked of approvers, if it has.
 
         Raises:
             InvalidArgumentError: The action is another.
@@ -522,9 +591,10 @@ class DecisionService:
             None if reason is None else self._given.text("reason", reason, may_be_empty=True)
         )
         calls = [Draft(machine.TOOL_CALLED, dict(call)) for call in tool_calls]
+        terms = self._terms(request) if action == "commit" else None
 
         def command(state: State) -> list[Draft]:
-            return machine.close(
+            drafts = machine.close(
                 state,
                 action,
                 summary=kept_summary,
@@ -532,8 +602,17 @@ class DecisionService:
                 enforce_modes=self._enforce_modes,
                 before=calls,
             )
+            if drafts and state.claim is None:  # what was claimed has passed its gate
+                try:
+                    self._check_votes(state, terms, is_asked=request is not None)
+                except ApprovalRefused as refused:
+                    raise DecisionStateError(
+                        decision_id, state.status, action, refused.why
+                    ) from None
+            return drafts
 
-        return self._view(self.book.change(decision_id, by, command))
+        whole = terms is not None
+        return self._view(self.book.change(decision_id, by, command, whole=whole))
 
     def _facts(self, intent: Any, mode: Any, actor: Any, agent: Any) -> dict[str, Any]:
         if mode not in get_args(AutomationMode):

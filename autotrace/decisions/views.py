@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from autotrace.decisions import machine
+from autotrace.decisions import machine, votes
 from autotrace.decisions.chain import StoredEvent
 from autotrace.decisions.machine import Event, Request, State
 from autotrace.models import (
@@ -40,7 +40,7 @@ def to_decision(state: State, superseded_by: str | None = None) -> Decision:
         created_at=utc(created.at_ns),
         approval_required=state.status == "needs_approval",
         closed_at=None if closed is None else utc(closed.at_ns),
-        approval=None if state.request is None else to_approval(state.request, state.tool),
+        approval=None if state.request is None else to_approval(state, state.request),
         trace_id=facts.get("trace_id"),
         head=state.head,
         actor=state.actor,
@@ -61,20 +61,17 @@ def to_decision(state: State, superseded_by: str | None = None) -> Decision:
     )
 
 
-def to_approval(request: Request, tool: Mapping[str, Any] | None = None) -> Approval:
-    """Make the model of a request for approval and its answer.
-
-    Args:
-        request: The request.
-        tool: The call that it is about, if it is about one.
-    """
+def to_approval(state: State, request: Request) -> Approval:
+    """Make the model of a decision's request for approval and its answer."""
+    tool = state.tool
     asked, facts, content = request.event, request.event.facts, request.event.content or {}
     answer = request.resolved_by
-    votes = [
+    given = [
         Vote(
             approver=vote.approver,
             rationale=_seen((vote.event.content or {}).get("rationale")),
             at=utc(vote.event.at_ns),
+            public_key=votes.key_of(state, vote, state.arguments_sha256),
         )
         for vote in request.votes
     ]
@@ -92,10 +89,11 @@ def to_approval(request: Request, tool: Mapping[str, Any] | None = None) -> Appr
         rationale=None if answer is None else _seen((answer.content or {}).get("rationale")),
         require_rationale=facts["require_rationale"],
         approvals_needed=request.needed,
-        votes=votes,
+        votes=given,
+        approver_keys=list(request.approver_keys),
         route=facts["route"],
         delivery=_delivery(request),
-        arguments_sha256=None if tool is None else tool["arguments_sha256"],
+        arguments_sha256=state.arguments_sha256,
         hidden=content.get("hidden", []),
         tool=None if tool is None else ApprovedTool.model_validate(dict(tool)),
     )

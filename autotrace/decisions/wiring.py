@@ -13,7 +13,7 @@ from autotrace.decisions.delivery import Deliveries
 from autotrace.decisions.ledger import Ledger
 from autotrace.decisions.library import DecisionLibrary
 from autotrace.decisions.proof import DecisionProof
-from autotrace.decisions.receipts import Signer, verify_signature
+from autotrace.decisions.receipts import Signer, approver_of, verify_signature
 from autotrace.decisions.routes import route_named
 from autotrace.decisions.service import DecisionService, Send
 from autotrace.semconv import DEFAULT_ACTOR
@@ -68,9 +68,20 @@ def make_deciding(
         book, signer=signer, is_signed=verify_signature, trusted=settings.receipt_keys
     )
     service = DecisionService(
-        book, evaluate=policies.evaluate, route=route, enforce_modes=settings.enforce_modes
+        book,
+        evaluate=policies.evaluate,
+        route=route,
+        enforce_modes=settings.enforce_modes,
+        approver_keys=settings.approver_keys,
     )
-    return Deciding(service, library, proof, deliveries, settings.agent or DEFAULT_ACTOR)
+    return Deciding(
+        service,
+        library,
+        proof,
+        deliveries,
+        settings.agent or DEFAULT_ACTOR,
+        lambda: approver_of(settings),
+    )
 
 
 def _signer(settings: Settings) -> Signer:

@@ -70,9 +70,7 @@ def approve(
 ) -> Decision:
     """Say yes, in the name of the key's agent; more approvers may be needed after this one."""
     with here.using(caller) as tenant:
-        return tenant.decisions.resolve(
-            decision_id, granted=True, rationale=body.rationale, head=body.head, by=caller
-        )
+        return tenant.decisions.resolve(decision_id, granted=True, by=caller, **body.model_dump())
 
 
 @router.post("/{decision_id}/reject", summary="Reject what a decision asks for", **_RESOLVING)
@@ -81,6 +79,4 @@ def reject(
 ) -> Decision:
     """Say no, in the name of the key's agent, which ends the decision."""
     with here.using(caller) as tenant:
-        return tenant.decisions.resolve(
-            decision_id, granted=False, rationale=body.rationale, head=body.head, by=caller
-        )
+        return tenant.decisions.resolve(decision_id, granted=False, by=caller, **body.model_dump())

@@ -186,6 +186,17 @@ class ResolveBody(_Body):
         "Left out: an approval refers to the decision as it was when approval was requested.",
         examples=[examples.HEAD],
     )
+    signature: str | None = Field(
+        default=None,
+        description="Your signature of this answer, by Ed25519; base64. Requests that name "
+        "`approver_keys` accept signed approvals alone.",
+        examples=[None],
+    )
+    public_key: str | None = Field(
+        default=None,
+        description="The public key that verifies the signature; base64 of its 32 bytes.",
+        examples=[None],
+    )
 
 
 NO_WORDS: Final = ResolveBody()

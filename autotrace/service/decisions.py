@@ -346,6 +346,8 @@ class DecisionDesk:
         granted: bool,
         rationale: str | None = None,
         head: str | None = None,
+        signature: str | None = None,
+        public_key: str | None = None,
         by: Principal,
     ) -> Decision:
         """Answer a request for approval.
@@ -355,10 +357,13 @@ class DecisionDesk:
             granted: Whether the answer is yes.
             rationale: Why.
             head: The `head` that the approver was shown. Default: see `DecisionService.resolve`.
+            signature: The approver's signature of this answer.
+            public_key: The key that verifies it.
             by: Who answers.
 
         Raises:
-            InvalidArgumentError: The request wants a rationale.
+            InvalidArgumentError: The request wants a rationale or a signature, or the signature is
+                not that of this answer.
             DecisionNotFoundError: There is no such decision.
             DecisionStateError: No request waits, or the head has moved.
             NotPermittedError: The key is neither an approver's nor an admin's, or its agent asks.
@@ -369,5 +374,11 @@ class DecisionDesk:
         asking = decision.agent if decision.approval is None else decision.approval.requester
         by.check_resolves(asking)
         return service.resolve(
-            decision_id, granted=granted, approver=by.agent, rationale=rationale, head=head
+            decision_id,
+            granted=granted,
+            approver=by.agent,
+            rationale=rationale,
+            head=head,
+            signature=signature,
+            public_key=public_key,
         )

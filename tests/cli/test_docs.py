@@ -14,7 +14,7 @@ from tests.embedders import HashEmbedder
 
 from .conftest import REPOSITORY, Recorded
 
-GROUPS = ("decisions", "keys")
+GROUPS = ("approver", "decisions", "keys")
 TEXT = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
 
 

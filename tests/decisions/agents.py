@@ -49,7 +49,7 @@ class WithTheRecorderInUse:
             self.asked(happened.decision_id)
 
 
-def open_store(folder: Any) -> tuple[Deciding, WithTheRecorderInUse]:
+def open_store(folder: Any, **options: Any) -> tuple[Deciding, WithTheRecorderInUse]:
     """Open the decisions of an embedded store."""
     embedder, told = HashEmbedder(), WithTheRecorderInUse()
 
@@ -57,7 +57,7 @@ def open_store(folder: Any) -> tuple[Deciding, WithTheRecorderInUse]:
         raise AssertionError(_)
 
     deciding = make_deciding(
-        load_settings(store=str(folder)),
+        load_settings(store=str(folder), **options),
         told,
         space=embedder.space,
         embed=lambda text: embedder.embed([text])[0],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from autotrace.decisions import chain
 from autotrace.decisions.current import Deciding
 from autotrace.decisions.receipts import Signer
 from autotrace.errors import DamagedDecisionError, DecisionStateError
@@ -18,13 +16,14 @@ from autotrace.models import ApprovalRequest
 from autotrace.store import decisions as store
 
 from .deciding import open_deciding
+from .store_writer import StoreWriter
 
 
-class Forger:
+class Forger(StoreWriter):
     """Changes what Chroma holds of a decision that was asked about, approved and committed."""
 
     def __init__(self, deciding: Deciding, place: Path) -> None:
-        self.deciding, self.place = deciding, place
+        super().__init__(deciding, place)
         service = deciding.service
         self.ids = [self._approved() for _ in "ab"]
         for each in self.ids:
@@ -37,31 +36,8 @@ class Forger:
         service.resolve(made, granted=True, approver="ada")
         return made
 
-    def forget_ledger(self) -> None:
-        """Leave a store as an earlier version wrote it."""
-        shutil.rmtree(self.place / "ledger")
-
-    def events(self, decision_id: str) -> list[chain.StoredEvent]:
-        return self.deciding.service.book.read(decision_id).events
-
-    def write(self, decision_id: str, events: list[chain.StoredEvent], *, anew: bool) -> None:
-        """Put these events, one a change, in place of those that there are."""
-        old, previous = len(self.events(decision_id)), ""
-        for event in events if anew else ():
-            event["previous"] = previous
-            event["hash"] = previous = chain._hash(decision_id, event)  # pyright: ignore[reportPrivateUsage]
-        with self.deciding.service.book.connection.writing() as collections:
-            store.replace(collections, decision_id, {n: [e] for n, e in enumerate(events)})
-            gone = [f"{decision_id}/{n}" for n in range(len(events), old)]
-            if gone:
-                collections.log.delete(gone)
-
     def receipt_id(self, decision_id: str) -> str:
         return store.receipt_id(decision_id, self.events(decision_id)[-1]["event_id"])
-
-    def delete(self, *record_ids: str) -> None:
-        with self.deciding.service.book.connection.writing() as collections:
-            collections.log.delete(list(record_ids))
 
     def put_receipt(self, decision_id: str, document: Any) -> None:
         with self.deciding.service.book.connection.writing() as collections:

@@ -120,6 +120,7 @@ def test_a_decision_is_read_back_whole(deciding: Deciding) -> None:
         },
         "arguments_sha256": None,
         "hidden": [],
+        "approver_keys": [],
         "tool": None,
     }
     assert [event.type for event in trace.events] == [

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from autotrace.decisions import cedar, policies
-from autotrace.models import ApprovalRequest
+from autotrace.decisions import cedar, policies, votes
+from autotrace.decisions.receipts import Signer
+from autotrace.models import ApprovalRequest, DecisionTrace
 
 from .serving import DECISIONS, App, Client, problem
 
@@ -104,6 +106,34 @@ def test_a_rationale_that_is_wanted_must_be_given(app: App) -> None:
     assert problem(refused)["loc"] == ["rationale"]
     given = ada.post(f"{DECISIONS}/{decision_id}/approve", {"rationale": "seen the contract"})
     assert given.status_code == 200
+
+
+def test_a_signed_answer_is_taken_and_one_that_does_not_fit_changes_nothing(app: App) -> None:
+    ada, bob = (Signer(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2))
+    client, keys = app.client("ada", "approver"), [ada.public_key]
+    decision_id = asked(app, "signed.one", approver_keys=keys)
+    where = f"{DECISIONS}/{decision_id}"
+    shown = client.get(where)
+    assert shown.json()["approval"]["approver_keys"] == keys
+    read = DecisionTrace.model_validate_json(shown.content)
+    yes, no, foreign, other = (
+        votes.sign(read, signer, granted=granted, approver=name).model_dump()
+        for signer, granted, name in (
+            *((ada, True, "ada"), (ada, False, "ada")),
+            *((bob, True, "ada"), (ada, True, "bob")),
+        )
+    )
+    wrong = [({}, "signature"), (yes | {"public_key": None}, "signature"), (no, "signature")]
+    for body, field in [*wrong, (foreign, "public_key"), (other, "signature")]:
+        refused = client.post(f"{where}/approve", body)
+        assert (refused.status_code, problem(refused)["loc"]) == (422, [field])
+    assert client.post(f"{where}/reject", yes).status_code == 422
+    assert client.get(where).json() == shown.json()
+
+    answer = client.post(f"{where}/approve", yes).json()
+
+    assert answer["status"] == "approved"
+    assert [vote["public_key"] for vote in answer["approval"]["votes"]] == keys
 
 
 @pytest.mark.parametrize("path", ["", "/approve", "/reject"])

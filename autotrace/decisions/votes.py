@@ -1,0 +1,210 @@
+"""Signed votes: what an approver signs, and which votes a gate counts.
+
+A gate with `approver_keys` does not trust the store: keys, quorum and expiry are those of its own
+code, and the arguments are hashed by itself. Its caller has checked the chain (`whole=True`), so
+that a head stands for all events before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autotrace.canonical import sha256_of
+from autotrace.decisions import given
+from autotrace.decisions.machine import APPROVAL_GRANTED, APPROVAL_REQUESTED, Draft, State, Vote
+from autotrace.decisions.receipts import Signer, verify_signature
+from autotrace.errors import ApprovalRefused, DecisionStateError, InvalidArgumentError
+from autotrace.models import ApprovalRequest, DecisionTrace, SignedVote
+from autotrace.names import same_person
+from autotrace.semconv import VOTE_KIND
+
+
+def statement(
+    decision_id: str, *, head: str, arguments_sha256: str | None, granted: bool, approver: str
+) -> dict[str, Any]:
+    """Return the JSON that an approver signs."""
+    return {
+        "kind": VOTE_KIND,
+        "decision_id": decision_id,
+        "head": head,
+        "arguments_sha256": arguments_sha256,
+        "answer": "approve" if granted else "reject",
+        "approver": approver,
+    }
+
+
+# --- by the approver
+
+
+def sign(decision: DecisionTrace, signer: Signer, *, granted: bool, approver: str) -> SignedVote:
+    """Sign an answer to a decision as the approver was shown it.
+
+    Raises:
+        InvalidArgumentError: No approver is named.
+        DecisionStateError: Nobody has asked for approval.
+        ApprovalRefused: The arguments shown are not those that the approval lets run.
+    """
+    approval = decision.approval
+    if approval is None:
+        what, why = "approve" if granted else "reject", "nobody has asked for approval"
+        raise DecisionStateError(decision.decision_id, decision.status, what, why)
+    if granted and approval.arguments_sha256 != _shown_sha256(decision):
+        why = (
+            "the arguments that are shown are not those that the approval lets run, or they were "
+            "erased; nothing was signed"
+        )
+        raise ApprovalRefused(decision.decision_id, "changed", why)
+    data = statement(
+        decision.decision_id,
+        head=decision.head,
+        arguments_sha256=approval.arguments_sha256,
+        granted=granted,
+        approver=given.name("approver", approver),
+    )
+    return SignedVote(head=decision.head, signature=signer.sign(data), public_key=signer.public_key)
+
+
+def _shown_sha256(decision: DecisionTrace) -> str | None:
+    """Return the hash of the call as it is shown; None if it is about no call."""
+    tool = None if decision.approval is None else decision.approval.tool
+    if tool is None:
+        return None
+    shown = [e.model_extra or {} for e in decision.events if e.type == APPROVAL_REQUESTED]
+    arguments = shown[-1].get("arguments") if shown else None
+    return sha256_of({"tool": tool.model_dump(), "arguments": arguments})
+
+
+# --- when it is cast
+
+
+def with_signature(
+    state: State, drafts: list[Draft], *, public_key: str | None, signature: str | None
+) -> list[Draft]:
+    """Return the event of an answer with its signature, if it has one.
+
+    Args:
+        state: The decision that is answered.
+        drafts: The answer, as the state machine returns it.
+        public_key: The approver's key; None: the answer is not signed.
+        signature: The signature.
+
+    Raises:
+        InvalidArgumentError: The signature is not that of this answer, or the key has approved the
+            request already; or the request wants signatures of certain keys, and this is none.
+    """
+    asked = state.request
+    if not drafts or asked is None:
+        return drafts
+    (draft,) = drafts
+    granted = draft.type == APPROVAL_GRANTED
+    wanted = asked.approver_keys if granted else ()  # whoever may answer may stop
+    if public_key is None or signature is None:
+        if wanted or public_key is not signature:
+            allowed = (
+                "given, and public_key with it: "
+                "`autotrace approver init` makes a key, with which the command line and the "
+                "library sign"
+            )
+            raise InvalidArgumentError("signature", signature, allowed)
+        return drafts
+    if wanted and public_key not in wanted:
+        allowed = f"one of the keys that the request names: {', '.join(wanted)}"
+        raise InvalidArgumentError("public_key", public_key, allowed)
+    data = statement(
+        state.decision_id,
+        head=state.head,
+        arguments_sha256=state.arguments_sha256,
+        granted=granted,
+        approver=draft.facts["approver"],
+    )
+    if not verify_signature(public_key, data, signature):
+        allowed = f"made with the key {public_key} over the canonical JSON (RFC 8785) of {data}"
+        raise InvalidArgumentError("signature", signature, allowed)
+    if granted and any(vote.event.facts.get("public_key") == public_key for vote in asked.votes):
+        allowed = "a key that has not approved this request: each vote needs a key of its own"
+        raise InvalidArgumentError("public_key", public_key, allowed)
+    facts = {**draft.facts, "public_key": public_key, "signature": signature}
+    return [Draft(draft.type, facts, draft.content)]
+
+
+# --- by those who read it
+
+
+def key_of(state: State, vote: Vote, arguments_sha256: str | None) -> str | None:
+    """Return the public key whose signature of a vote verifies; None if there is none."""
+    facts = vote.event.facts
+    public_key, signature = facts.get("public_key"), facts.get("signature")
+    if not isinstance(public_key, str) or not isinstance(signature, str):
+        return None
+    data = statement(
+        state.decision_id,
+        head=vote.head,
+        arguments_sha256=arguments_sha256,
+        granted=vote.event.type == APPROVAL_GRANTED,
+        approver=vote.approver,
+    )
+    return public_key if verify_signature(public_key, data, signature) else None
+
+
+def counted(state: State, keys: Sequence[str], arguments_sha256: str | None) -> list[Vote]:
+    """Return the votes that count at a gate: each of another key and of another person.
+
+    Args:
+        state: The decision.
+        keys: The public keys that the gate accepts.
+        arguments_sha256: The hash of the call that is to run; None: no call is.
+    """
+    asked = state.request
+    if asked is None:
+        return []
+    found: list[Vote] = []
+    unused = set(keys)
+    barred = [state.agent, asked.event.facts["requester"]]
+    for vote in asked.votes:
+        key = key_of(state, vote, arguments_sha256)
+        if key in unused and not any(same_person(vote.approver, name) for name in barred):
+            unused.remove(key)
+            barred.append(vote.approver)
+            found.append(vote)
+    return found
+
+
+def check(
+    state: State, terms: ApprovalRequest, *, arguments_sha256: str | None, now_ns: int
+) -> None:
+    """Raise ApprovalRefused unless enough signed votes approve this call at this head.
+
+    Args:
+        state: The decision.
+        terms: The gate's own request, which names `approver_keys`.
+        arguments_sha256: The hash of the call that is to run; None: no call is.
+        now_ns: The time.
+    """
+    asked, needed = state.request, terms.approvals_needed
+    if asked is None or state.status != "approved":
+        why = "the store holds no approval, and this gate accepts signed votes alone"
+        raise ApprovalRefused(state.decision_id, "unsigned", why)
+    # A request dated later than it could be expires, too: its time is the store's word.
+    age_ns, seconds = abs(now_ns - asked.event.at_ns), terms.expires_in_seconds
+    if arguments_sha256 is not None and seconds is not None and age_ns >= seconds * 1e9:
+        raise ApprovalRefused(state.decision_id, "expired", "the approval has expired")
+    number = len(counted(state, terms.approver_keys or (), arguments_sha256))
+    if number < needed:
+        why = (
+            f"{number} of {needed} votes needed are signed with a key of the gate's approver_keys, "
+            "for this decision, its head and its arguments; call again to ask again"
+        )
+        raise ApprovalRefused(state.decision_id, "unsigned", why)
+
+
+def problem(state: State) -> str | None:
+    """Return what is wrong with the signatures of a decision's answers; None if nothing is."""
+    wanted = () if state.request is None else state.request.approver_keys
+    for vote in state.answers:
+        event, key = vote.event, key_of(state, vote, state.arguments_sha256)
+        if key is None and ("signature" in event.facts or "public_key" in event.facts):
+            return f"the answer {event.event_id} carries a signature that is not of it"
+        if wanted and event.type == APPROVAL_GRANTED and key not in wanted:
+            return f"the vote {event.event_id} is not signed with a key that the request names"
+    return None

@@ -1,0 +1,40 @@
+"""An attacker who can write files of the store and its Chroma, and has no key."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from autotrace.decisions import chain
+from autotrace.decisions.current import Deciding
+from autotrace.store import decisions as store
+
+
+class StoreWriter:
+    """Changes what a store holds of decisions."""
+
+    def __init__(self, deciding: Deciding, place: Path) -> None:
+        self.deciding, self.place = deciding, place
+
+    def forget_ledger(self) -> None:
+        """Leave a store as an earlier version wrote it."""
+        shutil.rmtree(self.place / "ledger")
+
+    def events(self, decision_id: str) -> list[chain.StoredEvent]:
+        return self.deciding.service.book.read(decision_id).events
+
+    def write(self, decision_id: str, events: list[chain.StoredEvent], *, anew: bool) -> None:
+        """Put these events, one a change, in place of those that there are."""
+        old, previous = len(self.events(decision_id)), ""
+        for event in events if anew else ():
+            event["previous"] = previous
+            event["hash"] = previous = chain._hash(decision_id, event)  # pyright: ignore[reportPrivateUsage]
+        with self.deciding.service.book.connection.writing() as collections:
+            store.replace(collections, decision_id, {n: [e] for n, e in enumerate(events)})
+            gone = [f"{decision_id}/{n}" for n in range(len(events), old)]
+            if gone:
+                collections.log.delete(gone)
+
+    def delete(self, *record_ids: str) -> None:
+        with self.deciding.service.book.connection.writing() as collections:
+            collections.log.delete(list(record_ids))

@@ -25,8 +25,8 @@ import orjson
 from filelock import FileLock, Timeout
 
 from autotrace.errors import InvalidArgumentError, StoreError, StoreUnavailableError
-from autotrace.export.drain import DRAIN_LOCK_TIMEOUT_S, no_drainer
-from autotrace.export.drain import LOCK_FILE as DRAIN_LOCK_FILE
+from autotrace.export.drain_lock import DRAIN_LOCK_TIMEOUT_S, no_drainer
+from autotrace.export.drain_lock import LOCK_FILE as DRAIN_LOCK_FILE
 from autotrace.settings import Settings
 from autotrace.store.embedded import LOCK_FILE, LOCK_TIMEOUT_S
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -42,7 +43,7 @@ from autotrace.export.cursor import (
     load_cursor,
     save_cursor,
 )
-from autotrace.export.drain_lock import LOCK_FILE
+from autotrace.export.drain_lock import GIVE_WAY_S, LOCK_FILE, asked_to_give_way_ns
 from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord
 from autotrace.export.spool import (
@@ -72,6 +73,8 @@ class Drainer:
         self._ingestor = ingestor
         self._count = count
         self._lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
+        self._asked_ns = asked_to_give_way_ns(spool)
+        self._waits_until_s = 0.0
         self._cursor = Cursor()
         self._reader = BatchReader(spool, count)
         self.refused: list[tuple[int, Exception]] = []
@@ -88,9 +91,16 @@ class Drainer:
         return self._reader.has_more
 
     def acquire(self) -> bool:
-        """Become the process that drains; return False while another one is."""
+        """Become the process that drains; return False while another one is, or wants the lock."""
+        asked_ns = asked_to_give_way_ns(self._spool)
+        if asked_ns != self._asked_ns:
+            self._asked_ns = asked_ns
+            self._waits_until_s = time.monotonic() + GIVE_WAY_S
+            self.release()
         if self._lock.is_locked:
             return True
+        if time.monotonic() < self._waits_until_s:
+            return False
         if not self._spool.is_dir():
             return False
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,8 @@ from autotrace.errors import StoreUnavailableError
 
 LOCK_FILE: Final = "drain.lock"
 GIVE_WAY_FILE: Final = "give-way"
+GIVE_WAY_S: Final = 1.0
+"""How long a process that is asked to give way leaves the lock to others."""
 DRAIN_LOCK_TIMEOUT_S: Final = 30.0
 """How long to wait for the process that stores to give way; a large batch takes some seconds."""
 
@@ -46,15 +49,19 @@ def no_drainer(spool: Path, timeout_s: float) -> Generator[None]:
         yield
         return
     lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
-    _ask_to_give_way(spool)
-    try:
-        lock.acquire(timeout=timeout_s)
-    except Timeout:
-        msg = (
-            f"another process has been storing from {spool} for {timeout_s:g} s: stop it, or try "
-            "again when it is idle (`autotrace doctor` says which it is)"
-        )
-        raise StoreUnavailableError(msg) from None
+    deadline_s = time.monotonic() + timeout_s
+    while not lock.is_locked:
+        # Again and again, as another process may have begun to store since.
+        _ask_to_give_way(spool)
+        try:
+            lock.acquire(timeout=GIVE_WAY_S / 2)
+        except Timeout:
+            if time.monotonic() > deadline_s:
+                msg = (
+                    f"another process has been storing from {spool} for {timeout_s:g} s: stop it, "
+                    "or try again when it is idle (`autotrace doctor` says which it is)"
+                )
+                raise StoreUnavailableError(msg) from None
     try:
         yield
     finally:

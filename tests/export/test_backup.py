@@ -25,7 +25,9 @@ REPOSITORY = Path(__file__).parents[2]
 RECORDING = """
 import sys, autotrace
 
-autotrace.configure(sys.argv[1], embedder="tests.embedders:HashEmbedder", flush_interval_ms=0)
+autotrace.configure(
+    sys.argv[1], embedder="tests.embedders:HashEmbedder", storing=sys.argv[2], flush_interval_ms=0
+)
 number = 0
 while True:
     with autotrace.task(f"count to {number}") as t:
@@ -108,10 +110,13 @@ def test_a_restored_store_answers_as_the_one_that_was_backed_up(
     assert everything(store) == before
 
 
-def test_a_backup_of_a_program_that_records_holds_what_it_had_recorded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("storing", ["process", "thread"])
+def test_a_backup_of_a_program_that_records_holds_what_it_had_recorded(
+    tmp_path: Path, storing: str
+) -> None:
     store, archive, restored = tmp_path / "store", tmp_path / "b.tar.gz", tmp_path / "restored"
     program = subprocess.Popen(
-        [sys.executable, "-c", RECORDING, str(store)],
+        [sys.executable, "-c", RECORDING, str(store), storing],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
         text=True,
@@ -130,7 +135,11 @@ def test_a_backup_of_a_program_that_records_holds_what_it_had_recorded(tmp_path:
     restore(of(restored), archive)
     configure(restored)
     assert autotrace.flush(timeout=120)
-    found = {trace.task: trace.status for trace in autotrace.list_traces(limit=1000)}
+    found: dict[str, str] = {}
+    page = autotrace.list_traces(limit=1000)
+    while page:
+        found |= {trace.task: trace.status for trace in page}
+        page = autotrace.list_traces(limit=1000, after=page[-1].trace_id)
     autotrace.shutdown()
 
     assert after > before

@@ -115,7 +115,7 @@ def open_array(value: Any, kind: type[Any], take: Take) -> Items:
 
 
 def open_mapping(value: Any, kind: type[Any], take: Take) -> Members:
-    """Opens a mapping that is no dict: its own code runs, and may lie about its length."""
+    """Opens a mapping of a library that keeps it in memory: its own code runs."""
     head: list[Any] = list(islice(value.items(), take.whole + 1))
     length = max(len(value), len(head))
     return Members(head[: take.of(length)], length)
@@ -124,23 +124,3 @@ def open_mapping(value: Any, kind: type[Any], take: Take) -> Members:
 def open_data(value: Any, kind: type[Any], take: Take) -> Shape:
     """Opens a `UserDict`, `UserList` or `UserString`."""
     return Again(attribute(value, kind, "data"))
-
-
-def open_ndarray(ndarray: Any, value: Any, take: Take) -> Shape:
-    """Opens a numpy array, one axis at a time, so that only what is walked is ever copied.
-
-    Args:
-        ndarray: The class `numpy.ndarray`.
-        value: An instance of it or of a subclass.
-        take: How much of it is taken.
-    """
-    shape = ndarray.shape.__get__(value)
-    if not shape:
-        return Again(ndarray.item(value))
-    count = take.of(shape[0])
-    if len(shape) > 1:
-        return Items([ndarray.__getitem__(value, index) for index in range(count)], shape[0])
-    head = ndarray.__getitem__(value, slice(count))
-    if ndarray.dtype.__get__(head).kind in "mM":  # nanoseconds would come out as integers
-        head = ndarray.astype(head, str)
-    return Items(ndarray.tolist(head), shape[0])

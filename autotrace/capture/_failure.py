@@ -10,7 +10,16 @@ import traceback
 from types import TracebackType
 from typing import Any, Final, cast
 
-from autotrace.capture._introspect import attribute, own_text, type_name
+from autotrace.capture._introspect import (
+    MISSING,
+    attribute,
+    class_attribute,
+    class_name,
+    kind_of,
+    own_text,
+    root_of,
+    type_name,
+)
 from autotrace.signals import let_through
 
 _MAX_CHAIN: Final = 16
@@ -20,23 +29,76 @@ _MAX_MESSAGE_CHARS: Final = 16_384
 _MAX_GROUP: Final = 8
 _MAX_GROUP_DEPTH: Final = 3
 
+_MAX_NESTED: Final = 3
+_MAX_PARTS: Final = 1_000
+_BUILTIN: Final = frozenset(
+    ("builtins", "datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid")
+)
+_CONTAINERS: Final = (list, tuple, set, frozenset)
+_TEXTS: Final = (str, bytes, bytearray, range)
+_PLAIN_STR: Final = BaseException.__dict__["__str__"]
+_KEY_ERROR_STR: Final = KeyError.__dict__["__str__"]
 _CAUSED: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
 _DURING: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
 _cause: Any = BaseException.__dict__["__cause__"].__get__
 _context: Any = BaseException.__dict__["__context__"].__get__
 _suppressed: Any = BaseException.__dict__["__suppress_context__"].__get__
+_arguments: Any = BaseException.__dict__["args"].__get__
 _traceback: Any = BaseException.__dict__["__traceback__"].__get__
 _members: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 
 def message_of(error: BaseException) -> tuple[str, bool]:
-    """Returns the message of an exception, and whether its own code could be run for it."""
+    """Returns the message of an exception, and whether it could be read."""
     try:
-        return own_text(error, str), True
+        return read_message(error), True
     except Exception as inner:  # noqa: BLE001 user code: an exception may fail to say what it is
         let_through(inner)
         return f"<{type_name(type(inner))} raised when the message was read>", False
+
+
+def read_message(error: BaseException, depth: int = _MAX_NESTED) -> str:
+    """Reads the message of an exception.
+
+    A class's own `__str__` is run: it is what Python prints. Where a builtin class writes down what
+    the exception was raised with, only builtins are written: a lazy object stays one.
+
+    Raises:
+        Exception: Whatever the class's own code raised.
+    """
+    own = class_attribute(type(error), "__str__")
+    if own is not _PLAIN_STR and own is not _KEY_ERROR_STR:
+        return own_text(error, str)
+    arguments = cast("tuple[object, ...]", _arguments(error))
+    has_repr = len(arguments) > 1 or own is _KEY_ERROR_STR
+    written = [_written(item, has_repr, depth) for item in arguments]
+    return written[0] if len(written) == 1 else f"({', '.join(written)})" if written else ""
+
+
+def _written(value: Any, has_repr: bool, depth: int) -> str:
+    if _is_plain(value, depth):
+        return repr(value) if has_repr else str(value)
+    kind = kind_of(value)
+    if issubclass(kind, BaseException) and depth:
+        message = read_message(value, depth - 1)
+        return f"{class_name(kind)}({message!r})" if has_repr else message
+    return f"<{type_name(kind)}>"
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Returns whether builtins alone write a value, and not too much of it."""
+    kind = kind_of(value)
+    parts: Any = ()
+    if kind in _CONTAINERS:
+        parts = value
+    elif kind is dict:
+        parts = [part for pair in value.items() for part in pair]
+    elif root_of(kind) not in _BUILTIN or issubclass(kind, BaseException):
+        return False
+    else:
+        return kind in _TEXTS or class_attribute(kind, "__iter__") is MISSING
+    return depth > 0 and len(parts) <= _MAX_PARTS and all(_is_plain(p, depth - 1) for p in parts)
 
 
 def stack_of(error: BaseException) -> str:

@@ -15,6 +15,8 @@ _MAX_NAME_CHARS: Final = 200
 
 _mro: Any = type.__dict__["__mro__"].__get__
 _namespace: Any = type.__dict__["__dict__"].__get__
+_name: Any = type.__dict__["__name__"].__get__
+_module: Any = type.__dict__["__module__"].__get__
 _qualname: Any = type.__dict__["__qualname__"].__get__
 _dict: Any = dict
 _DESCRIPTORS: Final = (types.GetSetDescriptorType, types.MemberDescriptorType)
@@ -47,6 +49,20 @@ def class_attribute(kind: type[Any], name: str) -> object:
         if found is not MISSING:
             return found
     return MISSING
+
+
+def class_name(kind: type[Any]) -> str:
+    """Returns the name of a class without its module, whatever its metaclass says."""
+    return cast("str", _name(kind))
+
+
+def root_of(kind: type[Any]) -> str:
+    """Returns the first part of the name of a class's module; empty when it has none."""
+    try:
+        module = _module(kind)
+    except AttributeError:  # its namespace holds none
+        return ""
+    return module.partition(".")[0] if type(module) is str else ""
 
 
 def type_name(kind: type[Any]) -> str:

@@ -1,48 +1,59 @@
 """What is inside an object of a rarer type, without running its code where that can be avoided.
 
 `unfold` opens one object, one level deep, into one of a few shapes; the walk goes on from there.
-An object is opened by the nearest of its classes that is known here, or that carries the mark of
-a dataclass, an attrs class, a pydantic model or an enum. No third-party package is imported: numpy
-is asked only when the program has imported it.
+An object is opened by the nearest of its classes that is known here, by identity or by name, or
+that carries the mark of a dataclass, an attrs class, a pydantic model or an enum. No third-party
+package is imported. Of an object of another class its type alone is shown, unless it has no
+`__repr__` of its own, or one that is known to be cheap: see `_reprs.py`.
 """
 
 from __future__ import annotations
 
 import array
-import dataclasses
-import sys
+import functools
+import gc
+import re
 import types
 import uuid
-from collections import UserDict, UserList, UserString, deque
-from collections.abc import Iterable, Mapping
+from collections import ChainMap, UserDict, UserList, UserString, deque
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import PurePath
 from typing import Any, Final, cast
 
+from autotrace.capture import _libraries
 from autotrace.capture._containers import (
     open_array,
     open_data,
     open_deque,
     open_dict,
     open_mapping,
-    open_ndarray,
     open_sequence,
     open_set,
     open_view,
 )
+from autotrace.capture._failure import read_message
 from autotrace.capture._introspect import (
     MISSING,
     attribute,
     attributes,
     class_attribute,
+    class_name,
     instance_dict,
     kind_of,
     mro,
     namespace,
     own_text,
+    root_of,
     type_name,
 )
+from autotrace.capture._records import (
+    open_attrs,
+    open_dataclass,
+    open_pydantic,
+    open_pydantic_1,
+)
+from autotrace.capture._reprs import is_cheap
 from autotrace.capture._shapes import (
     Again,
     Binary,
@@ -55,6 +66,11 @@ from autotrace.capture._shapes import (
     Take,
 )
 
+_MOMENTS: Final[tuple[Any, ...]] = (datetime, date, time)
+_PARTS: Final = "year month day hour minute second microsecond"
+_ZONES: Final = frozenset(("datetime", "zoneinfo", "pytz", "dateutil", "pydantic_core", "pandas"))
+"""Libraries whose time zones compute an offset, and do nothing else."""
+_BUILTIN: Final = frozenset(("builtins", "re", "fractions", "zoneinfo", "ipaddress"))
 _NO_ITEMS: Final[dict[str, str]] = {}
 _PLAIN_REPR: Final = object.__dict__["__repr__"]
 
@@ -74,7 +90,7 @@ def unfold(value: Any, kind: type[Any], take: Take) -> Shape:
         Exception: Whatever the object's own code raised, where some had to run.
     """
     for klass in mro(kind):
-        opener = _OPENERS.get(klass)
+        opener = _BY_ID.get(id(klass)) or _named(klass)
         if opener is not None:
             return opener(value, kind, take)
         inside = namespace(klass)
@@ -83,7 +99,13 @@ def unfold(value: Any, kind: type[Any], take: Take) -> Shape:
                 return opener(value, kind, take)
     if class_attribute(kind, "__next__") is not MISSING:
         return Prose(f"<{type_name(kind)}>")  # an iterator: reading it would use it up
-    return _numpy(value, kind, take) or _foreign(value, kind, take)
+    return _foreign(value, kind, take)
+
+
+def _named(klass: type[Any]) -> Opener | None:
+    """Return what opens a class of a library that is not imported here."""
+    by_root = _BY_NAME.get(class_name(klass))
+    return None if by_root is None else by_root.get(root_of(klass))
 
 
 # --- numbers, texts, times
@@ -102,7 +124,15 @@ def _str(value: Any, kind: type[Any], take: Take) -> Shape:
 
 
 def _isoformat(value: Any, kind: type[Any], take: Take) -> Shape:
-    return Again(own_text(value, kind.isoformat))  # its own: the NaT of pandas says NaT
+    of_builtin: Any = next(base for base in _MOMENTS if any(base is klass for klass in mro(kind)))
+    # That of pandas knows nanoseconds, and its NaT says NaT.
+    isoformat = cast("Any", kind if root_of(kind) == "pandas" else of_builtin).isoformat
+    zone = None if of_builtin is date else of_builtin.tzinfo.__get__(value)
+    if zone is None or root_of(kind_of(zone)) in _ZONES:
+        return Again(own_text(value, isoformat))
+    parts = "hour minute second microsecond" if of_builtin is time else _PARTS
+    naive: Any = of_builtin(*(getattr(of_builtin, part).__get__(value) for part in parts.split()))
+    return Again(f"{naive.isoformat()}[{type_name(kind_of(zone))}]")
 
 
 def _timedelta(value: Any, kind: type[Any], take: Take) -> Shape:
@@ -159,42 +189,6 @@ def _memoryview(value: memoryview, kind: type[Any], take: Take) -> Shape:
 # --- objects with fields
 
 
-def _fields(value: Any, kind: type[Any], names: Iterable[Any]) -> Members:
-    head: list[tuple[Any, Any]] = []
-    inside = attributes(value, kind)
-    for name in names:
-        held = inside.get(name, MISSING)
-        if held is MISSING:
-            held = class_attribute(kind, name)
-            if class_attribute(type(held), "__get__") is not MISSING:
-                continue  # a slot or a property: what the class holds is no default
-        if held is not MISSING:
-            head.append((name, held))
-    return Members(head, len(head))
-
-
-def _dataclass(value: Any, kind: type[Any], take: Take) -> Shape:
-    return _fields(value, kind, [field.name for field in dataclasses.fields(kind)])
-
-
-def _attrs(value: Any, kind: type[Any], take: Take) -> Shape:
-    declared = cast("Iterable[Any]", class_attribute(kind, "__attrs_attrs__"))
-    return _fields(value, kind, [field.name for field in declared])
-
-
-def _pydantic(value: Any, kind: type[Any], take: Take) -> Shape:
-    held = dict(instance_dict(value, kind) or {})
-    if class_attribute(kind, "__pydantic_root_model__") is True and "root" in held:
-        return Again(held["root"])
-    declared = class_attribute(kind, "__pydantic_fields__")
-    if type(declared) is dict:  # else an older pydantic: everything it holds is a field
-        held = {name: held[name] for name in cast("dict[str, Any]", declared) if name in held}
-    extra = attribute(value, kind, "__pydantic_extra__")
-    if type(extra) is dict:
-        held.update(cast("dict[str, Any]", extra))
-    return open_dict(held, dict, take)
-
-
 def _in_dict(value: Any, kind: type[Any], take: Take) -> Shape:
     return open_dict(instance_dict(value, kind) or {}, dict, take)
 
@@ -204,7 +198,8 @@ def _enum(value: Any, kind: type[Any], take: Take) -> Shape:
 
 
 def _exception(value: Any, kind: type[Any], take: Take) -> Shape:
-    return Members([("type", type_name(kind)), ("message", Prose(own_text(value, str)))], 2)
+    message = read_message(value)
+    return Members([("type", type_name(kind)), ("message", Prose(message))], 2)
 
 
 # --- what is shown by its name
@@ -236,22 +231,35 @@ def _running(value: Any, kind: type[Any], take: Take) -> Shape:
     return Prose(f"<{type_name(kind)} {value.__qualname__}>")
 
 
-# --- numpy, and everything else
+# --- everything else
 
 
-def _numpy(value: Any, kind: type[Any], take: Take) -> Shape | None:
-    numpy: Any = sys.modules.get("numpy")
-    ndarray, generic = getattr(numpy, "ndarray", None), getattr(numpy, "generic", None)
-    if ndarray is None or generic is None:
-        return None
-    if issubclass(kind, ndarray):
-        return open_ndarray(ndarray, value, take)
-    if not issubclass(kind, generic):
-        return None
-    if value.dtype.kind in "mM":  # nanoseconds would come out as integers
-        return Again(str(value))
-    item = generic.item(value)
-    return Prose(repr(value)) if type(item) is kind else Again(item)
+def _type_alone(value: Any, kind: type[Any], take: Take) -> Shape:
+    return Prose(f"<{type_name(kind)}>")
+
+
+def _own_repr(value: Any, kind: type[Any], take: Take) -> Shape:
+    """Open an object of a builtin class by its repr, which is short and runs no other code."""
+    is_own = root_of(kind) in _BUILTIN
+    return Prose(own_text(value, repr)) if is_own else _type_alone(value, kind, take)
+
+
+def _partial(value: Any, kind: type[Any], take: Take) -> Shape:
+    return Again(functools.partial.func.__get__(value))  # type: ignore[attr-defined] - a slot
+
+
+def _proxied(value: Any, kind: type[Any], take: Take) -> Shape:
+    return Again(gc.get_referents(value)[0])  # all methods of a proxy ask what it stands for
+
+
+def _chained(value: Any, kind: type[Any], take: Take) -> Shape:
+    maps = attribute(value, kind, "maps")
+    merged: dict[Any, Any] = {}
+    for each in reversed(cast("list[Any]", maps) if type(maps) is list else []):
+        if not issubclass(kind_of(each), dict):
+            return _type_alone(value, kind, take)
+        merged.update(open_dict(each, dict, take).head)
+    return open_dict(merged, dict, take)
 
 
 def _foreign(value: Any, kind: type[Any], take: Take) -> Shape:
@@ -259,11 +267,11 @@ def _foreign(value: Any, kind: type[Any], take: Take) -> Shape:
         held = attribute(value, kind, "_secret_value")
         if held is not MISSING:
             return Hidden(held)
-    if issubclass(kind, Mapping):
-        return open_mapping(value, cast("type[Any]", kind), take)
-    if class_attribute(kind, "__repr__") is not _PLAIN_REPR:
+    if class_attribute(kind, "__repr__") is _PLAIN_REPR:
+        return Opaque(type_name(kind), attributes(value, kind))
+    if is_cheap(value, kind):
         return Prose(own_text(value, repr))
-    return Opaque(type_name(kind), attributes(value, kind))
+    return _type_alone(value, kind, take)
 
 
 _OPENERS: Final[dict[type[Any], Opener]] = {
@@ -277,7 +285,14 @@ _OPENERS: Final[dict[type[Any], Opener]] = {
     type(_NO_ITEMS.keys()): open_view,
     type(_NO_ITEMS.values()): open_view,
     type(_NO_ITEMS.items()): open_view,
-    types.MappingProxyType: open_mapping,
+    types.MappingProxyType: _proxied,
+    ChainMap: _chained,
+    functools.partial: _partial,
+    range: _own_repr,
+    complex: _own_repr,
+    type(Ellipsis): _own_repr,
+    type(NotImplemented): _own_repr,
+    re.Pattern: _own_repr,
     UserDict: open_data,
     UserList: open_data,
     UserString: open_data,
@@ -306,11 +321,43 @@ _OPENERS: Final[dict[type[Any], Opener]] = {
     types.AsyncGeneratorType: _running,
 }
 
+_BY_ID: Final = {id(klass): opener for klass, opener in _OPENERS.items()}
+"""By identity: to look a class up by itself runs the `__hash__` of its metaclass."""
+
+_BY_NAME: Final[dict[str, dict[str, Opener]]] = {
+    "ndarray": {"numpy": _libraries.ndarray},
+    "generic": {"numpy": _libraries.numpy_scalar},
+    "DataFrame": {"pandas": _libraries.data_frame, "polars": _libraries.polars_frame},
+    "Series": {"pandas": _libraries.series, "polars": _libraries.polars_series},
+    "Index": {"pandas": _libraries.index},
+    "Table": {"pyarrow": _libraries.arrow_table},
+    "RecordBatch": {"pyarrow": _libraries.arrow_table},
+    "Array": {"pyarrow": _libraries.arrow_array},
+    "ChunkedArray": {"pyarrow": _libraries.arrow_array},
+    "Tensor": {"torch": _libraries.tensor},
+    "Image": {"PIL": _libraries.image},
+    "_Environ": {"os": open_mapping},
+    "CaseInsensitiveDict": {"requests": open_mapping},
+    "Headers": dict.fromkeys(("httpx", "starlette", "werkzeug"), open_mapping),
+    "QueryParams": dict.fromkeys(("httpx", "starlette"), open_mapping),
+    "RowMapping": {"sqlalchemy": open_mapping},
+    "CompletedProcess": {"subprocess": _in_dict},
+    "Namespace": {"argparse": _in_dict},
+    "Fraction": {"fractions": _own_repr},
+    "ZoneInfo": {"zoneinfo": _own_repr},
+    **{
+        f"IPv{version}{part}": {"ipaddress": _own_repr}
+        for version in (4, 6)
+        for part in ("Address", "Network", "Interface")
+    },
+}
+"""Classes of libraries by their name and the first part of their module's, and what opens them."""
+
 _MARKS: Final[tuple[tuple[str, Opener], ...]] = (
     ("_member_map_", _enum),
-    ("__dataclass_fields__", _dataclass),
-    ("__attrs_attrs__", _attrs),
-    ("__pydantic_validator__", _pydantic),
-    ("__validators__", _in_dict),  # pydantic 1
+    ("__dataclass_fields__", open_dataclass),
+    ("__attrs_attrs__", open_attrs),
+    ("__pydantic_validator__", open_pydantic),
+    ("__validators__", open_pydantic_1),
 )
 """Names in the namespace of a class that tell how its instances are opened."""

@@ -8,11 +8,12 @@ that what is recorded is the value at this moment.
 from __future__ import annotations
 
 import math
+from time import thread_time_ns
 from typing import Any, Final
 
 from autotrace.capture._containers import open_dict, open_sequence
 from autotrace.capture._found import keep_texts, text_of
-from autotrace.capture._introspect import kind_of, own_text, type_name
+from autotrace.capture._introspect import class_name, kind_of, type_name
 from autotrace.capture._keys import KeyRule
 from autotrace.capture._leaves import CYCLE, Json, Leaf, Part, base64_text, encoded
 from autotrace.capture._shapes import (
@@ -23,6 +24,7 @@ from autotrace.capture._shapes import (
     Members,
     Opaque,
     Prose,
+    Shape,
     Take,
 )
 from autotrace.capture._tokens import may_hold_secret
@@ -35,16 +37,22 @@ _WORK: Final = 4
 """A container is reduced whole, for its digest, up to so many times `max_items`."""
 _WORK_TEXT: Final = 8
 """Text is reduced up to so many times `max_value_bytes`."""
+MAX_CPU_NS: Final = 250_000_000
+"""What comes after so much CPU time of the thread is left out. The bounds above keep nearly every
+value far below it; it is for what is made of objects that are slow to open, such as tables."""
+_OPENED_A_LOOK: Final = 16
+"""The clock is looked at once for so many objects."""
 SLACK_CHARS: Final = 512
 """How far behind the cut a text is searched for secrets: one across the cut is still known. What is
 searched beyond the cut is never shown."""
 _KEY_CHARS: Final = 256
+_KEY_ITEMS: Final = 16
+_SCALARS: Final = (str, int, float, bool, bytes, type(None))
 _MIN_INT: Final = -(1 << 63)
 _MAX_INT: Final = (1 << 64) - 1
 _DECIMAL_BITS: Final = 2048
 """Longer integers are written in hexadecimal: decimal takes quadratic time, and may be refused."""
 _HEX_BITS: Final = 1 << 20
-_OWN_SHAPES: Final = frozenset((Prose, Opaque))
 
 
 class Walk:
@@ -60,9 +68,9 @@ class Walk:
     """
 
     __slots__ = (
-        "_above", "_found", "_hooks", "_hops", "_in_opaque", "_items_left", "_max_bytes",
-        "_max_depth", "_max_items", "_redactor", "_rule", "_scans", "_text_left", "cut_keys",
-        "redacted", "unencodable",
+        "_above", "_found", "_hooks", "_hops", "_in_opaque", "_is_late", "_items_left",
+        "_max_bytes", "_max_depth", "_max_items", "_opened", "_redactor", "_rule", "_scans",
+        "_text_left", "_until_ns", "cut_keys", "redacted", "unencodable",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +95,9 @@ class Walk:
         self._text_left = _WORK_TEXT * max_value_bytes
         self._above: dict[int, int] = {}
         self._hops = 0
+        self._opened = 0
+        self._until_ns = thread_time_ns() + MAX_CPU_NS
+        self._is_late = False
         self._in_opaque = False
         self.redacted = 0
         """How many values were redacted by their key or type."""
@@ -132,7 +143,11 @@ class Walk:
             if kind is list or kind is tuple:
                 shape = open_sequence(value, kind, self._take())
             else:
-                shape = value if kind in _OWN_SHAPES else unfold(value, kind, self._take())
+                is_open = kind is Prose or kind is Opaque or kind is Hidden
+                shape = value if is_open else unfold(value, kind, self._take())
+                self._opened += 1
+                if self._opened % _OPENED_A_LOOK == 0 and thread_time_ns() > self._until_ns:
+                    self._items_left, self._is_late = 0, True
         except Exception as error:  # noqa: BLE001 user code: whatever it raises, the rest is recorded
             let_through(error)
             self.unencodable += 1
@@ -233,6 +248,7 @@ class Walk:
             return items
         if limit is None:
             limit = "max_value_bytes" if self._text_left <= 0 else "max_items"
+            limit = "time" if self._is_late else limit
         if taken <= self._max_items:
             return Part(items, length, limit)
         head = (
@@ -279,9 +295,7 @@ class Walk:
             try:
                 shape = unfold(key, kind, self._take())
                 if type(shape) is not Again:
-                    text = text_of(shape.head, whole=True) if type(shape) is Binary else None
-                    text = own_text(key, repr) if text is None else text
-                    return self._redactor.text(text[: self._max_bytes])
+                    return self._redactor.text(_key_text(shape, kind)[: self._max_bytes])
             except Exception as error:  # noqa: BLE001 user code: whatever it raises, the rest is recorded
                 let_through(error)
                 self.unencodable += 1
@@ -339,6 +353,22 @@ class Walk:
     def _collect(self, secret: Any) -> None:
         if self._found is not None:
             self.unencodable += keep_texts(self._found, secret)
+
+
+def _key_text(shape: Shape, kind: type[Any]) -> str:
+    """Returns the text of a key that is no scalar: of a tuple or a record of scalars, its repr."""
+    if isinstance(shape, Prose):
+        return shape.text
+    if isinstance(shape, Binary):
+        text = text_of(shape.head, whole=True)
+        return repr(shape.head) if text is None else text
+    if isinstance(shape, Items) and all(type(item) in _SCALARS for item in shape.head):
+        inside = ", ".join(map(repr, shape.head[:_KEY_ITEMS]))
+        return f"({inside})" if kind is tuple else f"{type_name(kind)}({inside})"
+    if isinstance(shape, Members) and all(type(item) in _SCALARS for _, item in shape.head):
+        inside = ", ".join(f"{name}={item!r}" for name, item in shape.head[:_KEY_ITEMS])
+        return f"{class_name(kind)}({inside})"
+    return f"<{type_name(kind)}>"
 
 
 def _long_int(value: int) -> str:

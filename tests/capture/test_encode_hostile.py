@@ -42,9 +42,9 @@ def record(value: Any, **options: Any) -> Any:
     return json.loads(Encoder(Redactor()).json(value, **options))
 
 
-class RaisingRepr:
-    def __repr__(self) -> str:
-        raise RuntimeError("no repr")
+class RaisingMessage(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no message")
 
 
 class RaisingAttributes:
@@ -116,12 +116,12 @@ def test_what_a_subclass_of_a_builtin_overrides_is_not_asked() -> None:
 
 
 def test_a_value_whose_code_raises_is_named_and_counted(make: Any, counts: Counter[str]) -> None:
-    shown = json.loads(make().json([RaisingRepr(), Hostile(), 1]))
+    shown = json.loads(make().json([RaisingMessage(), Hostile(), 1]))
 
-    assert shown[0] == f"<{__name__}.RaisingRepr: RuntimeError raised when it was read>"
-    assert shown[1] == f"<{__name__}.Hostile: RuntimeError raised when it was read>"
+    assert shown[0] == f"<{__name__}.RaisingMessage: RuntimeError raised when it was read>"
+    assert shown[1] == f"<{__name__}.Hostile>"
     assert shown[2] == 1
-    assert counts == {"unencodable": 2}
+    assert counts == {"unencodable": 1}
 
 
 def test_an_object_that_refuses_every_question_is_shown_without_asking() -> None:
@@ -143,25 +143,8 @@ def test_a_wrapper_of_itself_leaves_the_rest_readable() -> None:
     assert shown == {"endless": "<collections.UserList>", "n": 1}
 
 
-def test_a_mapping_without_end_is_cut() -> None:
-    shown = record(LyingMapping())
-
-    assert shown[MARKER]["limit"] == "max_items"
-    assert len(shown) == 10_001
-
-
-def test_a_dict_that_changes_while_it_is_read_is_recorded() -> None:
-    value: dict[Any, Any] = {}
-
-    class Growing:
-        def __repr__(self) -> str:
-            value[len(value)] = 1
-            value.pop("gone", None)
-            return "growing"
-
-    value.update(a=Growing(), gone=1, b=Growing())
-
-    assert record(value) == {"a": "growing", "gone": 1, "b": "growing"}
+def test_a_mapping_that_lies_is_shown_by_what_it_holds() -> None:
+    assert record(LyingMapping()) == f"<{__name__}.LyingMapping>"
 
 
 def test_dicts_that_other_threads_change_are_recorded() -> None:
@@ -187,11 +170,9 @@ def test_dicts_that_other_threads_change_are_recorded() -> None:
 
 
 def test_an_interrupt_passes_through() -> None:
-    class Interrupting:
-        def __repr__(self) -> str:
+    class Interrupting(Exception):
+        def __str__(self) -> str:
             raise KeyboardInterrupt
-
-        __str__ = __repr__
 
     encoder = Encoder(Redactor())
 

@@ -262,6 +262,18 @@ def _chained(value: Any, kind: type[Any], take: Take) -> Shape:
     return open_dict(merged, dict, take)
 
 
+def _row_of_sqlalchemy(value: Any, kind: type[Any], take: Take) -> Shape:
+    return (
+        Again(value._mapping) if root_of(kind) == "sqlalchemy" else _type_alone(value, kind, take)
+    )
+
+
+def _row_of_sqlite(value: Any, kind: type[Any], take: Take) -> Shape:
+    if root_of(kind) != "sqlite3":
+        return _type_alone(value, kind, take)
+    return Again(dict(zip(value.keys(), tuple(value), strict=False)))
+
+
 def _foreign(value: Any, kind: type[Any], take: Take) -> Shape:
     if class_attribute(kind, "get_secret_value") is not MISSING:
         held = attribute(value, kind, "_secret_value")
@@ -341,6 +353,8 @@ _BY_NAME: Final[dict[str, dict[str, Opener]]] = {
     "Headers": dict.fromkeys(("httpx", "starlette", "werkzeug"), open_mapping),
     "QueryParams": dict.fromkeys(("httpx", "starlette"), open_mapping),
     "RowMapping": {"sqlalchemy": open_mapping},
+    "Row": {"sqlalchemy": _row_of_sqlalchemy, "sqlite3": _row_of_sqlite},
+    "Record": {"asyncpg": open_mapping},
     "CompletedProcess": {"subprocess": _in_dict},
     "Namespace": {"argparse": _in_dict},
     "Fraction": {"fractions": _own_repr},

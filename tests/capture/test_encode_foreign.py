@@ -343,6 +343,17 @@ def test_a_tensor_shows_elements_only_if_they_are_in_memory(monkeypatch: Any) ->
     assert "head" not in away
 
 
+def test_a_row_of_a_database_is_shown_by_its_columns() -> None:
+    import sqlite3
+
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    row = connection.execute("select 1 as n, 'x' as password").fetchone()
+    connection.close()
+
+    assert record([row]) == [{"n": 1, "password": REDACTED}]
+
+
 def test_lazy_objects_of_well_known_libraries_are_shown_by_type() -> None:
     shown: dict[str, Any] = {}
     if "sqlalchemy" in sys.modules or _is_installed("sqlalchemy"):

@@ -206,7 +206,7 @@ def _of_another_kind(kept: Checkpoint) -> Checkpoint:
 REFUSED: list[tuple[Callable[[Checkpoint], Checkpoint], str]] = [
     (_edited, "it was changed, or forged"),
     (_foreign, "the setting receipt_keys names"),
-    (_foreign_under_our_id, "it was changed, or forged"),
+    (_foreign_under_our_id, "the setting receipt_keys names"),
     (_foreign_under_our_key, "it was changed, or forged"),
     (_of_another_kind, "of the kind 'autotrace-checkpoint/1'"),
 ]

@@ -12,7 +12,8 @@ count as new for step 2. A record found in any other part is a repeat, and chang
 
 Records that cannot be read are refused before anything of their batch is written (apart.py).
 
-Of what belongs to a trace that was deleted, the log takes skeletons (erase.py).
+Of what belongs to a trace that was deleted, the log takes skeletons (erase.py). What would make a
+trace larger than it may be is left out (trace_state.py).
 
 Where other writers are not kept out (a Chroma server), the log settles who comes first: parts are
 appended by compare-and-append, and a writer that has lost reads the log again and appends what is
@@ -43,7 +44,13 @@ from autotrace.export.roles import (
     trace_id_of,
 )
 from autotrace.export.shares import partition_of
-from autotrace.export.trace_state import TraceState, new_parts, without_superseded
+from autotrace.export.trace_state import (
+    MAX_BYTES,
+    MAX_RECORDS,
+    TraceState,
+    new_parts,
+    without_superseded,
+)
 from autotrace.export.translated import Changes, changes_of
 from autotrace.export.vectors import TextVectors
 from autotrace.store import schema, stats, texts, timeline, traces
@@ -57,8 +64,11 @@ from autotrace.store.stats import Call
 from autotrace.store.text_keys import TextKey
 from autotrace.store.tuning import Tuner
 
-MAX_CACHED_RECORDS: Final = 50_000
-"""How many span records of traces under way are kept in memory, to spare reading them back."""
+MAX_CACHED_RECORDS: Final = 2 * MAX_RECORDS
+"""How many span records of traces under way are kept in memory, to spare reading them back: those
+of a trace that is full, and as many of others."""
+MAX_CACHED_BYTES: Final = 2 * MAX_BYTES
+"""How many bytes of JSON they have."""
 _MAX_APPEND_ATTEMPTS: Final = 20
 _CHECK_ID: Final = "check"
 """Of the record by which it is seen whether the store takes a write."""
@@ -117,6 +127,8 @@ class Ingestor:
         self._attempts: Sequence[int] = ()
         self._keys: Mapping[str, set[str]] = {}
         """Names of the records that are being stored, by partition."""
+        self._left_out: dict[str, int] = {}
+        """How many records of the batch there is no room for, by partition."""
         self.wrote = False
         """Whether the log may hold anything of the last batch."""
 
@@ -162,6 +174,7 @@ class Ingestor:
             RefusedError: Records cannot be stored for what they hold.
         """
         self._attempts = attempts
+        self._left_out = {}
         sieve = Sieve()
         every = _partitions(records)
         self._keys = {partition: set(map(record_key, of)) for partition, of in every.items()}
@@ -198,6 +211,8 @@ class Ingestor:
         except BaseException:
             self.forget()
             raise
+        for _ in range(sum(self._left_out.values())):
+            self._count("dropped_trace_full")
         for trace, state in states.items():
             state.fresh = []
             if state.is_complete():
@@ -252,6 +267,7 @@ class Ingestor:
                         states[trace].parts += 1
                         written[record_id] = part
                         appended[record_id] = trace
+                    self._left_out[trace] = states[trace].left_out
                     if states[trace].fresh:
                         projected[trace] = _projected(states[trace])
             sieve.check()
@@ -403,10 +419,12 @@ class Ingestor:
         return self._counters
 
     def _trim(self) -> None:
-        total = sum(len(state.records) for state in self._states.values())
-        while total > MAX_CACHED_RECORDS and self._states:
+        records = sum(state.extent.records for state in self._states.values())
+        size_bytes = sum(state.extent.size_bytes for state in self._states.values())
+        while records > MAX_CACHED_RECORDS or size_bytes > MAX_CACHED_BYTES:
             _, state = self._states.popitem(last=False)
-            total -= len(state.records)
+            records -= state.extent.records
+            size_bytes -= state.extent.size_bytes
 
 
 def enter_completed(

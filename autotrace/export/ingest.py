@@ -215,7 +215,7 @@ class Ingestor:
             self._count("dropped_trace_full")
         for trace, state in states.items():
             state.fresh = []
-            if state.is_complete():
+            if state.is_complete() and not state.left_out:  # to what is full, more is being sent
                 self._states.pop(trace, None)
         self._trim()
 

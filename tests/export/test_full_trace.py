@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotrace import semconv
+import autotrace
+from autotrace import semconv, task, tool_call
 from autotrace.errors import TraceNotFoundError
-from autotrace.export import trace_state
+from autotrace.export import ingest, trace_state
 from autotrace.export.erase import erase_trace
 from autotrace.export.exporter import open_connection
 from autotrace.export.ingest import Ingestor
@@ -28,7 +29,8 @@ from autotrace.reader import Reader
 from autotrace.settings import load_settings
 from autotrace.store import stats
 from autotrace.store.connection import Connection
-from autotrace.store.log import read_records
+from autotrace.store.log import Part, read_records
+from autotrace.store.log import read_parts as log_parts
 from autotrace.store.schema import Collections
 from tests.embedders import HashEmbedder
 from tests.export.strategies import OTEL_TRACE, span_trees, step_record, task_record, tool_record
@@ -306,3 +308,42 @@ def test_a_trickle_into_a_full_trace_costs_the_same_for_every_span(remembered: b
     at_bound, beyond = max(islice(costs, BOUND)), costs[BOUND + 10 :]
     assert max(beyond) < at_bound
     assert max(beyond) < 1.1 * min(beyond)
+
+
+def test_a_trickle_into_a_full_trace_that_has_ended_reads_none_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store()
+    store.put(task_record(1, None, 1, 9), *calls(50))
+    read: list[str] = []
+
+    def read_parts(log: Any, traces: Sequence[str]) -> dict[str, list[Part]]:
+        read.extend(traces)
+        return log_parts(log, traces)
+
+    monkeypatch.setattr(ingest, "read_parts", read_parts)
+    for record in calls(50, first=200):
+        store.put(record)
+
+    assert read == []
+    store.put(task_record(1, None, 1, 9))  # nothing is left out
+    store.put(*calls(1))
+    assert read == [OTEL_TRACE]
+
+
+def test_a_program_is_told_by_its_health_that_its_trace_is_full(
+    counted: Callable[[], Counter[str]],
+) -> None:
+    with task("pay it") as t:
+        for number in range(BOUND * 2):
+            with tool_call("look", {"n": number}):
+                pass
+        t.complete("paid")
+    assert autotrace.flush()
+
+    trace = autotrace.get_trace(t.trace_id)
+    assert (trace.status, trace.outcome) == ("completed", "paid")
+    kept = len(trace.tool_calls)
+    assert kept in (BOUND - 1, BOUND)  # one less if the task was stored before it ended
+    assert counted()["dropped_trace_full"] == 2 * BOUND - kept
+    assert [tool.call_count for tool in autotrace.tool_stats()] == [kept]

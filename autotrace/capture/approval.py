@@ -109,6 +109,7 @@ class Passage:
         """Which of both is hashed next."""
         self._snapshot = snapshot
         self._must_ask = True
+        self._is_closed: bool | None = None
         self._secrets: list[str] = []
         self._service: Service | None = None
         self._shown: ShownCall | None = None
@@ -163,6 +164,11 @@ class Passage:
             InvalidArgumentError: A function did not say whether to ask.
             Exception: What such a function raises.
         """
+        if self._is_closed is None:
+            self._is_closed = self._closes()
+        return self._is_closed
+
+    def _closes(self) -> bool:
         requirement = self._gate.requirement
         if requirement.tests:
             from autotrace.capture.spelling import are_finite

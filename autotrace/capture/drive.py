@@ -17,20 +17,22 @@ What can go wrong, and the rule against it:
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import types
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from inspect import (
-    CO_ITERABLE_COROUTINE,
-    isasyncgenfunction,
-    iscoroutine,
-    iscoroutinefunction,
-    isgeneratorfunction,
-    unwrap,
-)
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from autotrace.capture.function import target_of, wrap
+from autotrace.capture.bodies import (
+    STREAMS,
+    Body,
+    covers_coroutine,
+    declared_body,
+    is_held_once,
+    returned_body,
+)
+from autotrace.capture.function import wrap
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder, current, is_suppressed
 
@@ -76,22 +78,12 @@ def traced(
     return wrap(function, tracing(function, make, not_configured), decorator)
 
 
-def stages_of(function: Any) -> tuple[bool, frozenset[type | None]]:
-    """Tell when the body of a function runs.
-
-    Returns:
-        Whether a call only makes what will run it; and what else a call may return that will.
-    """
-    target = target_of(function)
-    handed_out = frozenset({CoroutineType, _kind_of(_innermost(target))})
-    return _kind_of(target) is not None, handed_out
-
-
 def tracing(
     function: Any, make: MakeOperation, not_configured: Callable[[], None] | None = None
 ) -> Tracing:
     """Return what calls a function so that each call is an operation; see `traced`."""
-    starts_later, handed_out = stages_of(function)
+    starts_later = declared_body(function) is not None
+    is_for_await = covers_coroutine(function)
 
     def call(
         wrapped: Any,
@@ -121,85 +113,144 @@ def tracing(
         except BaseException as error:
             operation.fail(error)
             raise
-        if type(result) in handed_out:
-            # A plain function that hands out a coroutine, or a decorator's wrapper that hands out
-            # the generator of the function below it: what it stands for is still to run.
-            operation.detach()
-            if not iscoroutine(result):
-                operation.streams()
-            elif sys.getrefcount(result) <= 2:  # nobody else has it: ours to close if it is dropped
-                operation.unstarted = result
-            return driven_by(_DRIVERS, operation, result)
-        operation.succeed(result)
+        body = returned_body(result)
+        if body is None:
+            operation.succeed(result)
+            return result
+        held_once = is_held_once(result)
+        if can_be_driven(body, held_once):
+            return _handed_on(operation, body, result, held_once)
+        if body is Body.FUTURE and is_for_await:
+            _follow(operation, result)
+        else:
+            operation.succeed(result)
         return result
 
     return call
 
 
-def _innermost(function: Any) -> Any:
-    """Return the function below decorators that tell what they wrap."""
-    try:
-        return target_of(unwrap(function))
-    except ValueError:  # they wrap each other
-        return function
-
-
-def _kind_of(function: Any) -> type | None:
-    """Return the type of what a call hands out when the body only runs later, or None."""
-    if iscoroutinefunction(function):
-        return CoroutineType
-    if isasyncgenfunction(function):
-        return AsyncGeneratorType
-    if isgeneratorfunction(function):
-        return GeneratorType
-    return None
-
-
 def _driven(
     operation: Operation, wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
+    """Drive what a call of a plain function hands out."""
+    operation.note_call()
     try:
-        body = wrapped(*args, **kwargs)
+        result = wrapped(*args, **kwargs)
     except BaseException as error:  # a wrong call: it has failed before it began
         operation.start()
         operation.fail(error)
         raise
-    if type(body) is CoroutineType:
-        operation.unstarted = body
-    return driven_by(_DRIVERS, operation, body)
+    body = returned_body(result)
+    if body is None:  # the function's code was replaced since it was decorated
+        operation.start()
+        operation.succeed(result)
+        return result
+    if body is Body.COROUTINE:
+        operation.unstarted = result
+    return driven_by(_DRIVERS, operation, body, result)
+
+
+def can_be_driven(body: Body, held_once: bool) -> bool:
+    """Tell whether something of ours may stand in for what a call has returned.
+
+    A generator that others have too is left alone: what stands in for it would close it.
+    """
+    if body in STREAMS:
+        return held_once
+    return body is not Body.FUTURE
+
+
+def _handed_on(operation: Operation, body: Body, result: Any, held_once: bool) -> Any:
+    """Drive what a function that has run has returned, so that its operation ends with that."""
+    operation.detach()
+    if body in STREAMS:
+        operation.streams()
+    elif held_once:  # nobody else has it: ours to close if it is dropped
+        operation.unstarted = result
+    return driven_by(_DRIVERS, operation, body, result)
+
+
+def _follow(operation: Operation, future: Any) -> None:
+    """End an operation when an asyncio future does; the caller gets the future itself."""
+    operation.detach()
+    try:
+        future.add_done_callback(partial(_settle, operation))
+    except Exception as error:  # noqa: BLE001 - the guard of this package
+        operation.recorder.failed(error)
+        operation.succeed()
+
+
+def _settle(operation: Operation, future: Any) -> None:
+    try:
+        if future.cancelled():
+            operation.fail(asyncio.CancelledError())
+            return
+        # `exception()` would keep asyncio from telling of one that nobody has asked for.
+        error = future._exception
+        result = None if error is not None else future.result()
+    except Exception as error_of_ours:  # noqa: BLE001 - the guard of this package
+        operation.recorder.failed(error_of_ours)
+        operation.succeed()
+        return
+    if error is not None:
+        operation.fail(error)
+    else:
+        operation.succeed(result)
 
 
 class Drivers(NamedTuple):
-    """What drives a body, given what it is driven for and the body: one for each kind."""
+    """What drives a body, given the body and what it is driven for: one for each kind.
+
+    In this order: what is dropped before it has begun loses its variables in order, and the
+    operations of a body are to end before the one around them.
+    """
 
     generator: Callable[[Any, Any], Any]
     async_generator: Callable[[Any, Any], Any]
     coroutine: Callable[[Any, Any], Any]
+    iterable_coroutine: Callable[[Any, Any], Any]
 
 
-def driven_by(drivers: Drivers, driven_for: Any, body: Any) -> Any:
+def driven_by(drivers: Drivers, driven_for: Any, body: Body, result: Any) -> Any:
     """Return the driver for what a call has returned, under the name of what it drives."""
-    kind = cast("Any", type(body))
-    if kind is GeneratorType and not body.gi_code.co_flags & CO_ITERABLE_COROUTINE:
-        driver = drivers.generator(driven_for, body)
-    elif kind is AsyncGeneratorType:
-        driver = drivers.async_generator(driven_for, body)
-    else:
-        driver = drivers.coroutine(driven_for, body)
-        if kind is not CoroutineType and kind is not GeneratorType:
-            return driver  # what a foreign compiler makes of a coroutine; it may have no name
-    driver.__name__, driver.__qualname__ = body.__name__, body.__qualname__
+    driver: Any
+    match body:
+        case Body.GENERATOR:
+            driver = drivers.generator(result, driven_for)
+        case Body.ASYNC_GENERATOR:
+            driver = drivers.async_generator(result, driven_for)
+        case Body.ITERABLE_COROUTINE:
+            driver = drivers.iterable_coroutine(result, driven_for)
+        case _:
+            driver = drivers.coroutine(result, driven_for)
+    for name in ("__name__", "__qualname__"):
+        given = getattr(result, name, None)
+        if type(given) is str:  # what a foreign compiler makes may have no name
+            setattr(driver, name, given)
     return driver
 
 
-async def _drive_coroutine(operation: Operation, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    operation.unstarted = None
-    if operation.span is None:
-        operation.enter()
-    else:  # it has started in the plain function that handed the coroutine out
-        operation.attach()
+async def _drive_coroutine(coroutine: Coroutine[Any, Any, Any], operation: Operation) -> Any:
+    operation.resume()
     try:
         result = await coroutine
+    except BaseException as error:
+        operation.fail(error)
+        raise
+    body = returned_body(result)
+    if body in STREAMS and is_held_once(result):
+        return _handed_on(operation, body, result, held_once=True)
+    operation.succeed(result)
+    return result
+
+
+@types.coroutine
+def _drive_iterable_coroutine(
+    body: Generator[Any, Any, Any], operation: Operation
+) -> Generator[Any, Any, Any]:
+    operation.resume()
+    try:
+        result = yield from body
     except BaseException as error:
         operation.fail(error)
         raise
@@ -208,7 +259,7 @@ async def _drive_coroutine(operation: Operation, coroutine: Coroutine[Any, Any, 
 
 
 def _drive_generator(
-    operation: Operation, generator: Generator[Any, Any, Any]
+    generator: Generator[Any, Any, Any], operation: Operation
 ) -> Generator[Any, Any, Any]:
     operation.start()
     operation.streams()
@@ -244,7 +295,7 @@ def _drive_generator(
 
 
 async def _drive_async_generator(
-    operation: Operation, generator: AsyncGenerator[Any, Any]
+    generator: AsyncGenerator[Any, Any], operation: Operation
 ) -> AsyncGenerator[Any, Any]:
     operation.start()
     operation.streams()
@@ -315,4 +366,6 @@ def _end_of_stream(operation: Operation, error: BaseException, *, closing: bool)
         operation.fail(error)
 
 
-_DRIVERS: Final = Drivers(_drive_generator, _drive_async_generator, _drive_coroutine)
+_DRIVERS: Final = Drivers(
+    _drive_generator, _drive_async_generator, _drive_coroutine, _drive_iterable_coroutine
+)

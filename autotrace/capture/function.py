@@ -65,7 +65,7 @@ class Traced:
         proxy: Any = self
         if _named(proxy.__wrapped__) is self:
             return proxy.__wrapped__.__qualname__
-        return proxy._self_decorator, (proxy.__wrapped__,)
+        return proxy._self_decorator, (proxy._self_function,)
 
     def __reduce__(self) -> Any:
         return self.__reduce_ex__(2)
@@ -82,8 +82,11 @@ class _TracedFunction(Traced, _wrapt.FunctionWrapper):
 
     __bound_function_wrapper__ = _TracedMethod
 
-    def __init__(self, function: Any, call: Call, decorator: Callable[[Any], Any]) -> None:
-        _wrapt.FunctionWrapper.__init__(self, function, call)
+    def __init__(
+        self, function: Any, call: Call, decorator: Callable[[Any], Any], shown: Any
+    ) -> None:
+        _wrapt.FunctionWrapper.__init__(self, shown, call)
+        self._self_function = function
         self._self_decorator = decorator
 
 
@@ -93,8 +96,11 @@ class _TracedObject(Traced, _wrapt.CallableObjectProxy):
     It must not have `__get__`, or `inspect` would take it for a builtin method.
     """
 
-    def __init__(self, function: Any, call: Call, decorator: Callable[[Any], Any]) -> None:
-        _wrapt.CallableObjectProxy.__init__(self, function)
+    def __init__(
+        self, function: Any, call: Call, decorator: Callable[[Any], Any], shown: Any
+    ) -> None:
+        _wrapt.CallableObjectProxy.__init__(self, shown)
+        self._self_function = function
         self._self_call = call
         self._self_decorator = decorator
 
@@ -110,25 +116,55 @@ class _TracedObject(Traced, _wrapt.CallableObjectProxy):
         return self._self_call(proxy.__wrapped__, None, args, kwargs)
 
 
-def wrap(function: Any, call: Call, decorator: Callable[[Any], Any]) -> Any:
+def wrap(function: Any, call: Call, decorator: Callable[[Any], Any], shown: Any = None) -> Any:
     """Put a function behind one that is called instead and looks the same.
 
     Args:
         function: Any callable, or a classmethod or staticmethod object.
         call: Called as `call(wrapped, instance, args, kwargs)` for each call.
         decorator: Decorates the function again in the process that unpickles it.
+        shown: What it looks like, and `wrapped` is made of. Default: the function.
 
     Returns:
         A `Traced`.
     """
-    binds = hasattr(cast("Any", type(function)), "__get__")
-    return (_TracedFunction if binds else _TracedObject)(function, call, decorator)
+    shown = function if shown is None else shown
+    binds = hasattr(cast("Any", type(shown)), "__get__")
+    return (_TracedFunction if binds else _TracedObject)(function, call, decorator, shown)
 
 
 def decorator_of(function: Traced) -> Callable[[Any], Any]:
     """Return what a function was decorated with."""
     proxy: Any = function
     return proxy._self_decorator
+
+
+def original_of(function: Traced) -> Any:
+    """Return what was decorated."""
+    proxy: Any = function
+    return proxy._self_function
+
+
+def bound_to(function: Any, instance: Any) -> Any:
+    """Return a function as it is called on an instance, or on a class if it is of a class.
+
+    Args:
+        function: Any callable, or a classmethod or staticmethod object.
+        instance: What a `Call` is given as that.
+    """
+    kind = cast("Any", type(function))
+    if instance is None:
+        is_static = issubclass(kind, staticmethod) or _is_class_method(function)
+        return function.__get__(None, object) if is_static else function
+    if _is_class_method(function):
+        return function.__get__(None, instance)
+    return function.__get__(instance, type(instance)) if hasattr(kind, "__get__") else function
+
+
+def _is_class_method(function: Any) -> bool:
+    while issubclass(cast("Any", type(function)), _wrapt.FunctionWrapper):
+        function = function.__wrapped__
+    return isinstance(function, classmethod)
 
 
 def _named(function: Any) -> Any:

@@ -6,12 +6,23 @@ duration. A body that runs later than the call meets the gate when it would begi
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
-from typing import Any, Final, NoReturn
+import asyncio
+import types
+from collections.abc import AsyncGenerator, Callable, Generator
+from inspect import isawaitable
+from typing import Any, Final, NoReturn, cast
 
 from autotrace.capture.approval import Gate, Passage
-from autotrace.capture.drive import Drivers, Tracing, driven_by, first_step, stages_of
-from autotrace.capture.function import Call
+from autotrace.capture.bodies import (
+    STREAMS,
+    Body,
+    claims_coroutine,
+    declared_body,
+    is_held_once,
+    returned_body,
+)
+from autotrace.capture.drive import Drivers, Tracing, can_be_driven, driven_by, first_step
+from autotrace.capture.function import Call, bound_to, name_of
 from autotrace.capture.offload import in_thread, run_through, run_through_async
 from autotrace.capture.run import Run
 
@@ -26,7 +37,7 @@ def gated(function: Any, gate: Gate, call: Tracing) -> Call:
         gate: What each call has to pass.
         call: Calls the function.
     """
-    starts_later, handed_out = stages_of(function)
+    is_to_be_awaited = claims_coroutine(function)
 
     def gated_call(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -36,10 +47,18 @@ def gated(function: Any, gate: Gate, call: Tracing) -> Call:
         except TypeError as error:
             return call(_raising(error), instance, args, kwargs)
         args, kwargs = passage.args, passage.kwargs
-        if starts_later:
-            body = call(wrapped, instance, args, kwargs, passage.make)
-            return driven_by(_DRIVERS, passage, body)
-        run = run_through(passage.steps()) if passage.is_closed() else None
+        wrapped = bound_to(function, instance)  # what was given only looks like it
+        # Looked up at each call: that the body waits for the gate must not rest on what was.
+        body = declared_body(function)
+        if body is not None:
+            made = call(wrapped, instance, args, kwargs, passage.make)
+            return driven_by(_DRIVERS, passage, body, made)
+        is_closed = passage.is_closed()
+        if is_closed and is_to_be_awaited and _is_in_loop():
+            # Passing the gate at once would block the event loop.
+            later = _Uncalled(function, lambda: call(wrapped, instance, args, kwargs, passage.make))
+            return driven_by(_DRIVERS, passage, Body.COROUTINE, later)
+        run = run_through(passage.steps()) if is_closed else None
         make = () if run is None else (passage.make,)
         try:
             result = call(wrapped, instance, args, kwargs, *make)
@@ -48,15 +67,24 @@ def gated(function: Any, gate: Gate, call: Tracing) -> Call:
             if run is not None:
                 run.fail(error)
             raise
-        # What a coroutine or a generator stands for is still to run: see drive.py
-        if type(result) in handed_out and (run is not None or passage.has_copies):
-            return driven_by(_DRIVERS, _Passed(passage, run), result)
+        if run is not None or passage.has_copies:
+            body = returned_body(result)
+            # What a coroutine or a generator stands for is still to run: see drive.py
+            if body is not None and can_be_driven(body, is_held_once(result)):
+                return driven_by(_DRIVERS, _Passed(passage, run), body, result)
         passage.leave()
         if run is not None:
             run.succeed()
         return passage.result_of(result)
 
     return gated_call
+
+
+def _is_in_loop() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
 
 
 def _raising(error: TypeError) -> Any:
@@ -71,7 +99,7 @@ def _raising(error: TypeError) -> Any:
 class _Passed:
     """A passage that was gone through before its body could begin."""
 
-    def __init__(self, passage: Passage, run: Run | None) -> None:
+    def __init__(self, passage: Passage | _Passed, run: Run | None) -> None:
         self._run = run
         self.leave = passage.leave
         self.result_of = passage.result_of
@@ -93,7 +121,7 @@ def _give_up(run: Run) -> None:
     run.give_up(_CANCELLED)
 
 
-def _drive_generator(way: _Way, body: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def _drive_generator(body: Generator[Any, Any, Any], way: _Way) -> Generator[Any, Any, Any]:
     run = run_through(way.steps()) if way.is_closed() else None
     try:
         result = yield from body
@@ -113,6 +141,26 @@ def _drive_generator(way: _Way, body: Generator[Any, Any, Any]) -> Generator[Any
     return way.result_of(result)
 
 
+class _Uncalled:
+    """Stands for the coroutine of a function that must not be called before its gate is passed."""
+
+    def __init__(self, function: Any, call: Callable[[], Any]) -> None:
+        self.__name__ = name_of(function)
+        self.__qualname__ = getattr(function, "__qualname__", self.__name__)
+        self._call = call
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        result = self._call()
+        return (yield from _awaited(result).__await__()) if isawaitable(result) else result
+
+    def close(self) -> None:
+        """Do nothing: there is no coroutine that was not awaited."""
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
+
+
 class _Unstarted:
     """Closes a coroutine that is not awaited, so that Python warns of the one around it only."""
 
@@ -125,18 +173,25 @@ class _Unstarted:
         coroutine, self.coroutine = self.coroutine, None
         return coroutine
 
-    def __del__(self) -> None:
-        close = getattr(self.coroutine, "close", None)
+    def close(self) -> None:
+        """Close the coroutine, if it was not taken."""
+        close = getattr(self.take(), "close", None)
         if close is not None:
             close()
 
+    __del__ = close
 
-def _drive_coroutine(way: _Way, body: Any) -> Any:
+
+def _drive_coroutine(body: Any, way: _Way) -> Any:
     return _await(way, _Unstarted(body))
 
 
 async def _await(way: _Way, unstarted: _Unstarted) -> Any:
-    run = await run_through_async(way.steps(), undo=_give_up) if way.is_closed() else None
+    try:
+        run = await run_through_async(way.steps(), undo=_give_up) if way.is_closed() else None
+    except BaseException:
+        unstarted.close()  # a cycle with the exception would be collected in any order
+        raise
     try:
         result = await unstarted.take()
     except GeneratorExit as error:  # what is being closed cannot await
@@ -149,6 +204,9 @@ async def _await(way: _Way, unstarted: _Unstarted) -> Any:
         if run is not None:
             await in_thread(run.fail, error)
         raise
+    body = returned_body(result)
+    if body in STREAMS and is_held_once(result):
+        return driven_by(_DRIVERS, _Passed(way, run), body, result)
     way.leave()
     if run is not None:
         await in_thread(run.succeed)
@@ -156,7 +214,7 @@ async def _await(way: _Way, unstarted: _Unstarted) -> Any:
 
 
 async def _drive_async_generator(
-    way: _Way, body: AsyncGenerator[Any, Any]
+    body: AsyncGenerator[Any, Any], way: _Way
 ) -> AsyncGenerator[Any, Any]:
     run = await run_through_async(way.steps(), undo=_give_up) if way.is_closed() else None
     step: Any = first_step(body)
@@ -190,4 +248,11 @@ async def _drive_async_generator(
         raise
 
 
-_DRIVERS: Final = Drivers(_drive_generator, _drive_async_generator, _drive_coroutine)
+@types.coroutine
+def _drive_iterable_coroutine(body: Any, way: _Way) -> Generator[Any, Any, Any]:
+    return (yield from cast("Generator[Any, Any, Any]", _await(way, _Unstarted(body))))
+
+
+_DRIVERS: Final = Drivers(
+    _drive_generator, _drive_async_generator, _drive_coroutine, _drive_iterable_coroutine
+)

@@ -22,6 +22,7 @@ from autotrace.capture import _known as known
 from autotrace.capture._faithful import TYPE, Speller
 from autotrace.capture._introspect import attributes, kind_of
 from autotrace.capture._known import UnshowableError
+from autotrace.capture.function import Traced, original_of
 from autotrace.fingerprint import fingerprint, noted
 
 _MAX_LAYERS: Final = 20
@@ -70,7 +71,9 @@ def _layers(function: Any) -> Iterator[Any]:
     for _ in range(_MAX_LAYERS):
         yield function
         kind = kind_of(function)  # proxies answer for what they wrap when they are asked
-        if issubclass(kind, functools.partial):
+        if issubclass(kind, Traced):
+            function = original_of(function)
+        elif issubclass(kind, functools.partial):
             function = function.func
         elif issubclass(kind, classmethod | staticmethod | MethodType):
             function = function.__func__

@@ -76,6 +76,7 @@ class Operation:
 
     __slots__ = (
         "attributes",
+        "called_in",
         "clock_ns",
         "ended",
         "is_stream",
@@ -99,16 +100,34 @@ class Operation:
         self.attributes = attributes
         self.span: Span | None = None
         self.ended = False
+        self.called_in: Context | None = None
+        """What was current when a body was made that runs later; None if it runs at once."""
         self.token: Token[Context] | None = None
         """Of what was current before, while this is attached; and for ever, if it could not be put
         back."""
+
+    def note_call(self) -> None:
+        """Take note of the call of a function whose body runs later, maybe elsewhere."""
+        try:
+            self.called_in = surroundings()
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            self.recorder.failed(error)
+
+    def _outside(self) -> Context:
+        """Return what encloses the body: where it runs, or, outside of everything, its call.
+
+        A web framework, say, runs a stream after the block that made it was left.
+        """
+        here = surroundings()
+        called_in = self.called_in
+        return here if called_in is None or OPERATION_KEY in here else called_in
 
     def start(self) -> None:
         """Start the span, as a child of the current one."""
         if self.span is not None:
             return
         try:
-            self._start(surroundings())
+            self._start(self._outside())
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
 
@@ -133,10 +152,18 @@ class Operation:
     def enter(self) -> None:
         """Start the span and make it the current one."""
         try:
-            outside = surroundings()
+            outside = self._outside()
             self.token = otel_context.attach(self.context(self._start(outside), outside))
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
+
+    def resume(self) -> None:
+        """Make the span of a coroutine the current one, which runs from now on."""
+        self.unstarted = None
+        if self.span is None:
+            self.enter()
+        else:  # it has started in the plain function that handed the coroutine out
+            self.attach()
 
     def context(self, span: Span, outside: Context) -> Context:
         """Return the context in which user code runs."""
@@ -159,7 +186,7 @@ class Operation:
         if span is None:
             return None
         try:
-            inside = self.context(span, surroundings()) if body is None else body
+            inside = self.context(span, self._outside()) if body is None else body
             self.token = otel_context.attach(inside)
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
@@ -307,6 +334,7 @@ class Operation:
         if self.span is None or self.ended:
             return
         self.ended = True
+        self.called_in = None  # a chain of contexts would keep operations alive
         try:
             self.span.end(self.now_ns() if end_ns is None else end_ns)
         except Exception as error:  # noqa: BLE001 - the guard of this package

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from autotrace import semconv
 from autotrace.capture.arguments import ArgumentNames
 from autotrace.capture.attributes import MAX_NAME_CHARS
 from autotrace.capture.drive import traced, tracing
-from autotrace.capture.function import F, Traced, check_is_function, decorator_of, name_of, wrap
+from autotrace.capture.function import (
+    F,
+    Traced,
+    check_is_function,
+    decorator_of,
+    name_of,
+    original_of,
+    wrap,
+)
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
 from autotrace.capture.requirement import (
@@ -40,7 +48,7 @@ class ToolDecorator:
         """Record each call of a function as a tool call.
 
         Raises:
-            InvalidArgumentError: It is no function.
+            InvalidArgumentError: It is not a function, or cannot be gated.
         """
         check_is_function(function, "tool")
         inner = _decorator_of(function)
@@ -48,14 +56,17 @@ class ToolDecorator:
             # Twice on one function is still one call: the outer decorator says, where it says
             # anything; what either one keeps secret stays secret, and what either one requires
             # stays required.
-            return self._over(inner)(function.__wrapped__)  # type: ignore[union-attr]
+            return self._over(inner)(original_of(cast("Traced", function)))
         make = self._maker(function)
         if not self.requirement.asks:
             return traced(function, make, self)
         # Imported here: most tools ask nobody.
         from autotrace.capture.approval import Gate
+        from autotrace.capture.gateable import check_can_be_gated
         from autotrace.capture.gated import gated
+        from autotrace.capture.stand_in import stand_in_for
 
+        check_can_be_gated(function)
         gate = Gate(
             function,
             self.name or name_of(function),
@@ -64,7 +75,8 @@ class ToolDecorator:
             capture_arguments=self.capture_arguments,
             make=make,
         )
-        return wrap(function, gated(function, gate, tracing(function, make)), self)
+        call = gated(function, gate, tracing(function, make))
+        return wrap(function, call, self, stand_in_for(function))
 
     def _over(self, inner: ToolDecorator) -> ToolDecorator:
         return ToolDecorator(
@@ -159,7 +171,8 @@ def tool(
     (nobody has answered yet: call again with the same arguments), NotConfiguredError,
     InvalidArgumentError (an argument whose content cannot be told, such as an open file),
     PolicyNotFoundError, PolicyError or StoreError. An async function waits without blocking its
-    event loop; a generator asks when its body would begin.
+    event loop; a generator asks when its body would begin. Put it directly on the function, below
+    every other decorator: what runs in other ways than by a call cannot be gated.
 
     ```python
     @tool(requires_approval=lambda arguments: arguments["amount"] > 100, wait=False)
@@ -185,8 +198,8 @@ def tool(
         The function, recording; or a decorator, when used with arguments.
 
     Raises:
-        InvalidArgumentError: `name` is empty, `redact` is a single string, what is decorated is no
-            function, or what is said of approval is not allowed.
+        InvalidArgumentError: `name` is empty, `redact` is a single string, what is decorated is not
+            a function or cannot be gated, or what is said of approval is not allowed.
     """
     if isinstance(redact, str):
         raise InvalidArgumentError("redact", redact, "a list of names, such as ['card_number']")

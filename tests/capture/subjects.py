@@ -10,7 +10,10 @@ import functools
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Final
 
+import wrapt
 from opentelemetry.trace import get_current_span
+
+from tests.capture.foreign_bodies import compiled
 
 KINDS: Final = ("sync", "async", "generator", "async generator")
 HOSTS: Final = (
@@ -23,6 +26,8 @@ HOSTS: Final = (
     "callable object",
     "bound method",
 )
+OPAQUE_HOSTS: Final = ("adapted function", "adapted method", "compiled function")
+"""Where only what a call returns can show its kind."""
 WAIT: Final = "wait"
 STOP: Final = "stop"
 
@@ -242,18 +247,30 @@ def foreign(function: Any) -> Any:
     return wrapper
 
 
+@wrapt.decorator
+def adapted(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """Decorate as instrumentation does: to `inspect`, the same function as the one below."""
+    return wrapped(*args, **kwargs)
+
+
 def hosted(kind: str, host: str, wrap: Wrap, wrap_descriptor: Wrap = plain) -> Callable[..., Any]:
     """Return a subject as users reach it: by its name, on an instance, on a class.
 
     Args:
         kind: One of `KINDS`.
-        host: One of `HOSTS`.
+        host: One of `HOSTS` or `OPAQUE_HOSTS`.
         wrap: Decorates the function.
         wrap_descriptor: Decorates what `classmethod` and `staticmethod` make of it.
     """
     function, method, class_method = FUNCTIONS[kind]
     if host == "function":
         return wrap(function)
+    if host == "adapted function":
+        return wrap(adapted(function))
+    if host == "adapted method":
+        return type("Host", (), {"subject": wrap(adapted(method))})().subject
+    if host == "compiled function":
+        return wrap(compiled(kind, function))
     if host == "partial":
         return wrap(functools.partial(function, c=30))
     if host == "callable object":

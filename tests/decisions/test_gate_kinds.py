@@ -212,6 +212,7 @@ def test_methods_of_every_kind_are_gated_without_their_receiver(agent: Agent) ->
         def static_above(x: int) -> str:
             return f"static {x}"
 
+    class Called:
         def __call__(self, x: int) -> str:
             return f"called {x}"
 
@@ -223,7 +224,7 @@ def test_methods_of_every_kind_are_gated_without_their_receiver(agent: Agent) ->
         shop.class_above: "Shop 1",
         Shop.static_below: "static 1",
         shop.static_above: "static 1",
-        gate(shop): "called 1",
+        gate(Called()): "called 1",
     }
     for call, result in calls.items():
         decision_id = pending(functools.partial(call, 1))

@@ -145,10 +145,14 @@ def test_another_function_of_the_same_tool_name_uses_no_approval(agent: Agent) -
         def __init__(self, what: str) -> None:
             self.what = what
 
-        def __call__(self, path: str) -> str:
+        def delete(self, path: str) -> str:
             return self.what
 
-        def delete(self, path: str) -> str:
+    class Called:
+        def __init__(self, what: str) -> None:
+            self.what = what
+
+        def __call__(self, path: str) -> str:
             return self.what
 
     def wrapped(function: Any) -> Any:
@@ -186,7 +190,7 @@ def test_another_function_of_the_same_tool_name_uses_no_approval(agent: Agent) -
         *(Path("/safe").joinpath, Path("/prod").joinpath, str.upper, str.lower, wrapped_by(0)),
         *("a".join, "b".join, wrapped_by(1)),
         *(first, second, removing("one"), removing("all"), wrapped(first), wrapped(second)),
-        *(lambda path: 1, lambda path: 2, Deleter("one"), Deleter("all")),
+        *(lambda path: 1, lambda path: 2, Called("one"), Called("all")),
         *(Deleter("one").delete, Deleter("all").delete),
         functools.partial(removing("none")),
     ]  # fmt: skip

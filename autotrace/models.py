@@ -7,12 +7,20 @@ Times are timezone-aware UTC and serialise as ISO 8601; durations are millisecon
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    computed_field,
+    field_serializer,
+    model_serializer,
+)
 
 from autotrace.errors import InvalidArgumentError
 
@@ -20,6 +28,21 @@ TraceStatus = Literal["active", "completed", "interrupted"]
 """`interrupted`: the recording process died before the task ended."""
 
 ToolStatus = Literal["success", "error", "timeout"]
+"""The contract's: what is told of a call, and what is sent of one."""
+
+CallStatus = Literal["success", "error", "timeout", "cancelled", "paused"]
+"""`cancelled`: what awaited the call gave it up, and it has not failed. `paused`: it waits for a
+person, or will be tried again."""
+
+SENT_AS: Final[Mapping[CallStatus, ToolStatus]] = {
+    "success": "success",
+    "error": "error",
+    "timeout": "timeout",
+    "cancelled": "error",
+    "paused": "success",
+}
+"""How each status is sent in JSON, where the contract has three: a cancelled call gave no result,
+and a paused one did what it should."""
 
 DecisionStatus = Literal["open", "needs_approval", "approved", "committed", "aborted"]
 
@@ -58,12 +81,25 @@ class ToolCall(_Model):
     error: str | None = None
     error_type: str | None = None
     duration_ms: int
-    status: ToolStatus
+    status: CallStatus
+    """How it ended; in JSON one of the contract's `success`, `error` and `timeout`."""
+    ended_by: str | None = None
+    """The exception by which it was cancelled or paused: no failure of the tool."""
     memory_id: str | None = None
     parent_tool_call_id: str | None = None
     """The tool call inside which this one was made."""
     started_at: datetime
     ended_at: datetime
+
+    @computed_field
+    @property
+    def ended_as(self) -> CallStatus:
+        """How it ended, in JSON too: the contract has no `cancelled` and no `paused`."""
+        return self.status
+
+    @field_serializer("status", when_used="json")
+    def _contract_status(self, status: CallStatus) -> ToolStatus:
+        return SENT_AS[status]
 
 
 class Step(_Model):
@@ -511,7 +547,8 @@ class ToolStats(_Model):
     tool_name: str
     call_count: int
     success_rate: float
-    """Calls with status `success` divided by all calls, 0 to 1."""
+    """Calls with status `success` divided by all that were neither cancelled nor paused, 0 to 1;
+    1 if there are none."""
     avg_duration_ms: float
     min_duration_ms: int
     max_duration_ms: int
@@ -520,6 +557,9 @@ class ToolStats(_Model):
     p99_duration_ms: int
     error_count: int
     timeout_count: int
+    cancelled_count: int = 0
+    paused_count: int = 0
+    """Calls that wait for a person, or for another try."""
     error_types: dict[str, int]
     """How often each exception class (or error type given) ended a call."""
     last_used_at: datetime

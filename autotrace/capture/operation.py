@@ -26,6 +26,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
 from autotrace import semconv
+from autotrace.capture.endings import ending_of, text_of
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -286,8 +287,16 @@ class Operation:
         """Set what the span of a generator says that was closed early."""
 
     def describe_error(self, error: BaseException) -> None:
-        """Set what the span says about an exception."""
+        """Set what the span says about an exception; a pause is no error."""
+        if ending_of(error) == "paused":
+            self.describe_end(error)
+            return
         self.set_error(*self.recorder.encoder.error(error, self.secrets()))
+
+    def describe_end(self, error: BaseException) -> None:
+        """Say which exception ended this, where it is no failure."""
+        text = self.recorder.encoder.text(text_of(error), path="error.message")
+        self.set({semconv.ENDED_BY: text})
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         """Add attributes."""

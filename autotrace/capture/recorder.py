@@ -106,9 +106,12 @@ def make_recorder(
         redact: The user's hook.
     """
     # Not needed to decorate, so not loaded before something records.
+    from autotrace.capture._cancelling import note_timeouts
     from autotrace.capture.encode import Encoder
     from autotrace.capture.redact import Redactor
     from autotrace.grants import Granting, signer_of
+
+    note_timeouts()
 
     redactor = Redactor(
         enabled=settings.redaction, extra_keys=settings.redact_keys, hook=redact, count=count

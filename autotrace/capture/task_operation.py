@@ -9,6 +9,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import Status, StatusCode
 
 from autotrace import semconv
+from autotrace.capture.endings import ending_of
 from autotrace.capture.operation import Operation, surroundings
 
 if TYPE_CHECKING:
@@ -98,8 +99,11 @@ class TaskOperation(Operation):
         self.describe_result(None)
 
     def describe_error(self, error: BaseException) -> None:
-        """Complete as failed, with the error as outcome."""
+        """Complete as failed, with the error as outcome; a pause is none, and no success."""
         kind, message, stacktrace = self.recorder.encoder.error(error)
         text = f"{kind}: {message}" if message else kind
         self.set({semconv.OUTCOME: text, semconv.SUCCESS: False})
+        if ending_of(error) == "paused":
+            self.describe_end(error)
+            return
         self.set_error(kind, message, stacktrace)

@@ -9,12 +9,13 @@ import orjson
 
 from autotrace import semconv
 from autotrace.capture._leaves import container_marker
+from autotrace.capture.endings import ending_of
 from autotrace.capture.envelope import Envelope
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
 
 if TYPE_CHECKING:
-    from autotrace.models import ToolStatus
+    from autotrace.models import CallStatus
 
 _MAX_ITEMS: Final = 1000
 """How many items of a generator are kept as its result."""
@@ -53,7 +54,7 @@ class ToolOperation(Operation):
         self.secret_keys = secret_keys
         self.redacted = redacted
         self.items: _Items | None = None
-        self.status: ToolStatus = "success"
+        self.status: CallStatus = "success"
         self.envelope: Envelope | None = None
 
     def enclosed(self, envelope: Envelope) -> None:
@@ -78,8 +79,8 @@ class ToolOperation(Operation):
             }
         )
 
-    def set_status(self, status: ToolStatus) -> None:
-        """Say that the call has failed."""
+    def set_status(self, status: CallStatus) -> None:
+        """Say how the call has ended, if it has not succeeded."""
         self.status = status
         self.set({semconv.TOOL_STATUS: status})
 
@@ -127,9 +128,13 @@ class ToolOperation(Operation):
             self.describe_result(None)
 
     def describe_error(self, error: BaseException) -> None:
-        """Say error or timeout, what went wrong, and what a generator had yielded until then."""
-        self.set_status("timeout" if is_timeout(error) else "error")
-        super().describe_error(error)
+        """Say how the call ended, by what, and what a generator had yielded until then."""
+        ending = ending_of(error)
+        self.set_status(ending)
+        if ending in ("error", "timeout"):
+            super().describe_error(error)
+        else:
+            self.describe_end(error)
         if self.items is not None:
             self.describe_result(None)
 
@@ -166,11 +171,3 @@ class _Items:
             marker = container_marker(list, self.total, self.limit, None)
             texts = [*texts, orjson.dumps({semconv.TRUNCATED: marker}).decode()]
         return "[" + ",".join(texts) + "]"
-
-
-def is_timeout(error: BaseException) -> bool:
-    """Tell whether an exception says that time ran out, whichever library raised it."""
-    return any(
-        cls is TimeoutError or "Timeout" in cls.__name__ or cls.__name__ == "DeadlineExceeded"
-        for cls in type(error).__mro__
-    )

@@ -32,6 +32,8 @@ _STYLES: Final = {
     "success": "green",
     "error": "red",
     "timeout": "yellow",
+    "cancelled": "yellow",
+    "paused": "cyan",
     "ok": "green",
     "warning": "yellow",
 }
@@ -147,7 +149,7 @@ def _calls(calls: Sequence[ToolCall]) -> list[Node]:
         node = Node(Text.assemble((name, "bold"), arguments, (took, "dim")))
         if call.status != "success":
             node.text.append(f"  {call.status}", _STYLES[call.status])
-            error = ": ".join(part for part in (call.error_type, call.error) if part)
+            error = ": ".join(part for part in (call.error_type, call.error, call.ended_by) if part)
             if error:
                 node.children.append(Node(Text(t.one_line(error), _STYLES[call.status])))
         if call.result is not None:

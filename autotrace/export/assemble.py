@@ -395,6 +395,7 @@ def _tool_call(tree: Tree, record: SpanRecord) -> ToolCall:
         error_type=fields.text(record, semconv.ERROR_TYPE),
         duration_ms=duration_ms_of(record),
         status=status,
+        ended_by=fields.text(record, semconv.ENDED_BY),
         memory_id=fields.text(record, semconv.TOOL_MEMORY_ID),
         parent_tool_call_id=(
             _call_id(outer) if outer is not None and tree.roles[outer["id"]] == "tool" else None

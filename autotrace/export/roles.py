@@ -12,7 +12,7 @@ from autotrace import semconv
 from autotrace.export import fields
 from autotrace.export.records import STATUS_ERROR, SpanRecord
 from autotrace.export.shares import partition_of, trace_id_in
-from autotrace.models import ToolStatus
+from autotrace.models import CallStatus
 from autotrace.store.stats import Call
 from autotrace.store.tool_names import bounded_name
 
@@ -73,11 +73,11 @@ def step_id_of(record: SpanRecord) -> str:
     return f"{semconv.STEP_ID_PREFIX}{record['trace']}-{record['id']}"
 
 
-def tool_status_of(record: SpanRecord) -> ToolStatus:
+def tool_status_of(record: SpanRecord) -> CallStatus:
     """Return how a tool call ended."""
     status = fields.value(record, semconv.TOOL_STATUS)
-    if status == "timeout":
-        return "timeout"
+    if status in ("timeout", "cancelled", "paused"):
+        return cast("CallStatus", status)
     if (
         status == "error"
         or record.get("status") == STATUS_ERROR

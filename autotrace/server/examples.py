@@ -57,6 +57,7 @@ TRACE: Final[Example] = {
                     "result": {"results": ["Trattoria Milano", "Perbacco", "Coqueta"]},
                     "duration_ms": 420,
                     "status": "success",
+                    "ended_as": "success",
                     "started_at": _STEPPED_AT,
                     "ended_at": _CALLED_AT,
                 }
@@ -97,6 +98,8 @@ TOOL_STATS: Final[Example] = {
             "p99_duration_ms": 1800,
             "error_count": 3,
             "timeout_count": 1,
+            "cancelled_count": 0,
+            "paused_count": 0,
             "error_types": {"ConnectionError": 3, "timeout": 1},
             "last_used_at": _CALLED_AT,
         }

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
 from autotrace.errors import ToolNotFoundError
-from autotrace.models import ToolStats, ToolStatsPage, ToolStatus
+from autotrace.models import CallStatus, ToolStats, ToolStatsPage
 from autotrace.store.schema import Collection, add, document_of, documents, upsert
 from autotrace.store.times import utc
 from autotrace.store.tool_names import OTHER_TOOLS, bounded_name
@@ -36,13 +36,15 @@ MAX_ERROR_TYPES: Final = 50
 MAX_SHOWN_ERROR_TYPES: Final = 20
 """Error types of one tool in an answer, the most frequent; the rest is added up as `other`."""
 OTHER: Final = "other"
+_LATER_FIELDS: Final = ("since", "sender", "cancelled", "paused")
+"""What earlier versions do not know."""
 
 
 class Call(NamedTuple):
     """What the statistics need of one tool call."""
 
     tool_name: str
-    status: ToolStatus
+    status: CallStatus
     duration_ms: int
     ended_ns: int
     error_type: str | None
@@ -70,6 +72,8 @@ class Counters:
     """How many calls took how many milliseconds (rounded as said above); keys are JSON's."""
     since: int = 0
     """The writer's batch from which on the tool is counted under its name."""
+    cancelled: int = 0
+    paused: int = 0
     sender: str = ""
     """Who recorded the call by which the tool got its name; empty: the store's owner."""
 
@@ -80,9 +84,11 @@ class Counters:
         self.calls += 1
         self.errors += call.status == "error"
         self.timeouts += call.status == "timeout"
+        self.cancelled += call.status == "cancelled"
+        self.paused += call.status == "paused"
         self.total_ms += call.duration_ms
         self.last_ns = max(self.last_ns, call.ended_ns)
-        if call.status != "success":
+        if call.status in ("error", "timeout"):
             _count_type(self.error_types, call.error_type or call.status, 1)
         key = str(rounded_ms(call.duration_ms))
         self.durations[key] = self.durations.get(key, 0) + 1
@@ -96,6 +102,8 @@ class Counters:
         self.calls += other.calls
         self.errors += other.errors
         self.timeouts += other.timeouts
+        self.cancelled += other.cancelled
+        self.paused += other.paused
         self.total_ms += other.total_ms
         self.last_ns = max(self.last_ns, other.last_ns)
         for name, number in other.error_types.items():
@@ -111,6 +119,8 @@ class Counters:
             calls=self.calls - less.calls,
             errors=self.errors - less.errors,
             timeouts=self.timeouts - less.timeouts,
+            cancelled=self.cancelled - less.cancelled,
+            paused=self.paused - less.paused,
             total_ms=self.total_ms - less.total_ms,
             last_ns=self.last_ns if self.last_ns > taken.up_to_ns else taken.last_ns,
             error_types=_less(self.error_types, _named_as(self.error_types, less.error_types)),
@@ -128,10 +138,12 @@ class Counters:
             min(max(value, self.min_ms), self.max_ms)  # rounding must not leave the range
             for value in percentiles_ms(self.durations, (0.50, 0.95, 0.99))
         )
+        judged = self.calls - self.cancelled - self.paused
+        failed = self.errors + self.timeouts
         return ToolStats(
             tool_name=self.tool,
             call_count=self.calls,
-            success_rate=(self.calls - self.errors - self.timeouts) / self.calls,
+            success_rate=(judged - failed) / judged if judged else 1.0,
             avg_duration_ms=round(self.total_ms / self.calls, 3),
             min_duration_ms=self.min_ms,
             max_duration_ms=self.max_ms,
@@ -140,6 +152,8 @@ class Counters:
             p99_duration_ms=p99,
             error_count=self.errors,
             timeout_count=self.timeouts,
+            cancelled_count=self.cancelled,
+            paused_count=self.paused,
             error_types=_most_frequent(self.error_types),
             last_used_at=utc(self.last_ns),
         )
@@ -381,7 +395,7 @@ def write_counters(state: Collection, writer: str, changed: Iterable[Counters]) 
 
 def _document_of(counters: Counters) -> dict[str, Any]:
     # Without what says nothing, so that an older version reads it as long as it can.
-    return {k: v for k, v in asdict(counters).items() if v or k not in ("since", "sender")}
+    return {k: v for k, v in asdict(counters).items() if v or k not in _LATER_FIELDS}
 
 
 def _read(state: Collection) -> Iterable[tuple[str, Any]]:

@@ -351,7 +351,7 @@ SCRIPTS: Final[dict[str, dict[Callable[[Subject], Any], Recorded | None]]] = {
         ),
         raises: Recorded(..., None, "error", "ValueError"),
         times_out: Recorded(..., None, "timeout", "TimeoutError"),
-        is_interrupted: Recorded(..., None, "error", "KeyboardInterrupt"),
+        is_interrupted: Recorded(..., None, "cancelled"),
         is_called_wrongly: Recorded({"b": 1, "c": 3}, None, "error", "TypeError"),
     },
     "async": {
@@ -359,10 +359,10 @@ SCRIPTS: Final[dict[str, dict[Callable[[Subject], Any], Recorded | None]]] = {
         raises_async: Recorded(..., None, "error", "ValueError"),
         times_out_async: Recorded(..., None, "timeout", "TimeoutError"),
         is_called_wrongly_async: Recorded({"b": 1, "c": 3}, None, "error", "TypeError"),
-        is_cancelled: Recorded(..., None, "error", "asyncio.exceptions.CancelledError"),
-        is_given_up: Recorded(..., None, "error", "asyncio.exceptions.CancelledError"),
-        is_closed_by_hand: Recorded(..., None, "error", "GeneratorExit"),
-        is_dropped_halfway: Recorded(..., None, "error", "GeneratorExit"),
+        is_cancelled: Recorded(..., None, "cancelled"),
+        is_given_up: Recorded(..., None, "timeout", "asyncio.exceptions.CancelledError"),
+        is_closed_by_hand: Recorded(..., None, "cancelled"),
+        is_dropped_halfway: Recorded(..., None, "cancelled"),
         is_never_awaited: None,
     },
     "generator": {
@@ -382,9 +382,7 @@ SCRIPTS: Final[dict[str, dict[Callable[[Subject], Any], Recorded | None]]] = {
         times_out_halfway_async: Recorded(ARGUMENTS, ITEMS, "timeout", "TimeoutError"),
         is_thrown_into_async: Recorded(ARGUMENTS, ITEMS, "error", "OSError"),
         is_called_wrongly_async: Recorded({"b": 1, "c": 3}, None, "error", "TypeError"),
-        is_cancelled_halfway: Recorded(
-            ARGUMENTS, ITEMS, "error", "asyncio.exceptions.CancelledError"
-        ),
+        is_cancelled_halfway: Recorded(ARGUMENTS, ITEMS, "cancelled"),
         is_closed_early_async: Recorded(ARGUMENTS, ITEMS, exhausted=False),
         is_dropped_async: Recorded(ARGUMENTS, ITEMS, exhausted=False),
         is_left_to_the_loop: Recorded(ARGUMENTS, ITEMS, exhausted=False),

@@ -224,7 +224,7 @@ def check_call(call: ReadableSpan, recorded: Recorded, host: str) -> None:
     assert attribute(call, semconv.TOOL_STATUS) == recorded.status
     assert attribute(call, semconv.ERROR_TYPE) == recorded.error_type
     assert attribute(call, semconv.TOOL_EXHAUSTED) is (None if recorded.exhausted else False)
-    failed = recorded.status is not None
+    failed = recorded.status in ("error", "timeout")
     assert (call.status.status_code is StatusCode.ERROR) == failed
 
 

@@ -129,6 +129,9 @@ class Settings(BaseSettings):
     """Whether values under secret keys, and secrets in error text, are redacted."""
     redact_keys: list[str] = Field(default_factory=list[str])
     """Further secret keys; as JSON in the environment."""
+    injected_types: list[str] = Field(default_factory=list[str])
+    """Names of further classes, bare or with their module, of what frameworks hand to tools: their
+    instances are recorded by the name of their type; as JSON in the environment."""
     propagate_threads: bool = True
     """Whether threads and executors inherit the current task, step and tool."""
     storing: Literal["process", "thread"] = "process"

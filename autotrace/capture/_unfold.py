@@ -33,6 +33,7 @@ from autotrace.capture._containers import (
     open_view,
 )
 from autotrace.capture._failure import read_message
+from autotrace.capture._injected import ROOTS
 from autotrace.capture._introspect import (
     MISSING,
     attribute,
@@ -366,6 +367,9 @@ _BY_NAME: Final[dict[str, dict[str, Opener]]] = {
     },
 }
 """Classes of libraries by their name and the first part of their module's, and what opens them."""
+
+for _name, _roots in ROOTS.items():
+    _BY_NAME.setdefault(_name, {}).update(dict.fromkeys(_roots, _type_alone))
 
 _MARKS: Final[tuple[tuple[str, Opener], ...]] = (
     ("_member_map_", _enum),

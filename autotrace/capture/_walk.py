@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from autotrace.capture._containers import open_dict, open_sequence
 from autotrace.capture._found import keep_texts, text_of
+from autotrace.capture._injected import is_injected
 from autotrace.capture._introspect import class_name, kind_of, type_name
 from autotrace.capture._keys import KeyRule
 from autotrace.capture._leaves import CYCLE, Json, Leaf, Part, base64_text, encoded
@@ -65,10 +66,11 @@ class Walk:
         max_depth: How deep containers are followed.
         max_items: How many items of one container are kept.
         found: Where redacted values are collected.
+        injected: Names of classes whose instances are shown by their type alone.
     """
 
     __slots__ = (
-        "_above", "_found", "_hooks", "_hops", "_in_opaque", "_is_late", "_items_left",
+        "_above", "_found", "_hooks", "_hops", "_in_opaque", "_injected", "_is_late", "_items_left",
         "_max_bytes", "_max_depth", "_max_items", "_opened", "_redactor", "_rule", "_scans",
         "_text_left", "_until_ns", "cut_keys", "redacted", "unencodable",
     )  # fmt: skip
@@ -82,6 +84,7 @@ class Walk:
         max_depth: int,
         max_items: int,
         found: list[str] | None,
+        injected: frozenset[str] = frozenset(),
     ) -> None:
         self._redactor = redactor
         self._rule = rule
@@ -91,6 +94,7 @@ class Walk:
         self._max_depth = max_depth
         self._max_items = max_items
         self._found = found
+        self._injected = injected
         self._items_left = _WORK * max_items
         self._text_left = _WORK_TEXT * max_value_bytes
         self._above: dict[int, int] = {}
@@ -144,6 +148,8 @@ class Walk:
                 shape = open_sequence(value, kind, self._take())
             else:
                 is_open = kind is Prose or kind is Opaque or kind is Hidden
+                if self._injected and not is_open and is_injected(kind, self._injected):
+                    return f"<{type_name(kind)}>"
                 shape = value if is_open else unfold(value, kind, self._take())
                 self._opened += 1
                 if self._opened % _OPENED_A_LOOK == 0 and thread_time_ns() > self._until_ns:

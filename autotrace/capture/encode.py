@@ -6,7 +6,7 @@ long. `docs/capture.md` says what becomes of which type, and what the limits are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -36,6 +36,8 @@ class Encoder:
         max_value_bytes: The most that one value or text takes, in bytes of UTF-8; at least 256.
         max_depth: How many containers inside each other are followed; 1 to 64.
         max_items: How many items of one container are kept; at least 1.
+        injected: Class names, bare or with their module, of what frameworks hand to tools, beside
+            those known: their instances are recorded by the name of their type.
         count: Called with `truncated` for every cut, `redacted` for every value redacted by its
             key or type, and `unencodable` for every value whose own code raised. It must not
             raise. What the redactor takes out of text, it counts itself.
@@ -46,7 +48,7 @@ class Encoder:
 
     __slots__ = (
         "_count", "_hooks", "_max_depth", "_max_items", "_rule", "_scans",
-        "max_value_bytes", "redactor",
+        "injected", "max_value_bytes", "redactor",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +58,7 @@ class Encoder:
         max_value_bytes: int = 262_144,
         max_depth: int = 32,
         max_items: int = 10_000,
+        injected: Iterable[str] = (),
         count: Callable[[str], None] | None = None,
     ) -> None:
         if max_value_bytes < FLOOR_BYTES:
@@ -65,6 +68,7 @@ class Encoder:
         if max_items < 1:
             raise ValueError(f"max_items={max_items}: at least 1")
         self.redactor = redactor
+        self.injected = frozenset(injected)
         self.max_value_bytes = max_value_bytes
         self._max_depth = max_depth
         self._max_items = max_items
@@ -115,6 +119,7 @@ class Encoder:
                 max_depth=self._max_depth,
                 max_items=self._max_items,
                 found=found,
+                injected=self.injected,
             )
             fit = Fit(self.max_value_bytes)
             text = fit.render(walk.reduce(value, path)).decode()

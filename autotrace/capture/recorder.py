@@ -118,7 +118,12 @@ def make_recorder(
     )
     return Recorder(
         tracer,
-        Encoder(redactor, max_value_bytes=settings.max_value_bytes, count=count),
+        Encoder(
+            redactor,
+            max_value_bytes=settings.max_value_bytes,
+            injected=settings.injected_types,
+            count=count,
+        ),
         count=count,
         note=note,
         capture_arguments=settings.capture_arguments,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from autotrace import semconv
+from autotrace.capture._injected import InjectedParameters
 from autotrace.capture.arguments import ArgumentNames
 from autotrace.capture.attributes import MAX_NAME_CHARS
 from autotrace.capture.drive import traced, tracing
@@ -93,6 +94,7 @@ class ToolDecorator:
         is_cut = len(full_name) > MAX_NAME_CHARS
         span_name = f"{semconv.EXECUTE_TOOL} {tool_name}"
         names = ArgumentNames(function)
+        injected = InjectedParameters(function)
         secret_keys = self.secret_keys
         capture_arguments, capture_result = self.capture_arguments, self.capture_result
 
@@ -107,8 +109,12 @@ class ToolDecorator:
                 recorder.count("truncated")
             redacted: list[str] = []
             if recorder.capture_arguments if capture_arguments is None else capture_arguments:
+                arguments = names.bind(instance, args, kwargs)
+                for parameter, shown in injected.shown(recorder.encoder.injected):
+                    if arguments.get(parameter) is not None:
+                        arguments[parameter] = shown
                 attributes[semconv.GEN_AI_TOOL_CALL_ARGUMENTS] = recorder.encoder.json(
-                    names.bind(instance, args, kwargs),
+                    arguments,
                     secret_keys=secret_keys,
                     found=redacted,
                     path="arguments",

@@ -1,0 +1,216 @@
+"""Arguments that a framework hands to a tool: contexts, requests, states, configurations.
+
+They are not what the model asked for, they hold whole conversations and credentials, and they are
+the same at each call. So they are recorded by the name of their type: by annotation, decided once
+when the tool is decorated, for some of them are plain dicts; and by the type of the value.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, ForwardRef, NamedTuple, cast
+
+from autotrace.capture._introspect import class_name, kind_of, mro, root_of, type_name
+from autotrace.capture.function import target_of
+
+_FROM: Final = {
+    "agents": "RunContextWrapper ToolContext AgentHookContext",
+    "pydantic_ai": "RunContext",
+    "langchain_core": (
+        "RunnableConfig InjectedToolArg InjectedToolCallId CallbackManagerForToolRun"
+        " AsyncCallbackManagerForToolRun"
+    ),
+    "langchain": "ToolRuntime InjectedState InjectedStore",
+    "langgraph": "ToolRuntime Runtime InjectedState InjectedStore BaseStore",
+    "mcp": "Context RequestContext ServerRequestContext ServerSession",
+    "fastmcp": "Context Dependency",
+    "fastapi": "Depends Security SecurityScopes BackgroundTasks",
+    "starlette": "Request Response WebSocket HTTPConnection BackgroundTasks BackgroundTask",
+    "google": "ToolContext CallbackContext InvocationContext ReadonlyContext",
+    "strands": "ToolContext",
+    "llama_index": "Context",
+    "workflows": "Context",
+    "autogen_core": "CancellationToken MessageContext",
+    "semantic_kernel": "Kernel KernelArguments FunctionInvocationContext",
+    "agno": "RunContext",
+    "django": "HttpRequest",
+    "flask": "Request",
+    "aiohttp": "Request",
+    "litestar": "Request WebSocket",
+    "sanic": "Request",
+    "celery": "Task",
+    "click": "Context",
+    "telegram": "Update CallbackContext",
+}
+"""Class names by the first part of the module that defines them."""
+ROOTS: Final[Mapping[str, frozenset[str]]] = {
+    name: frozenset(root for root, names in _FROM.items() if name in names.split())
+    for names in _FROM.values()
+    for name in names.split()
+}
+"""The same by class name."""
+_COMMON: Final = frozenset(
+    (
+        *("Context", "Request", "Response", "Runtime", "Task", "Kernel", "WebSocket", "Update"),
+        *("Depends", "Security", "Dependency"),
+    )
+)
+"""Names that say nothing without their module."""
+_MAX_ANNOTATION_CHARS: Final = 1_000
+
+
+class _Named(NamedTuple):
+    """A class that an annotation names."""
+
+    root: str
+    """First part of its module; empty if the name could not be looked up."""
+    name: str
+    full_name: str
+
+
+def is_injected(kind: type[Any], names: frozenset[str]) -> bool:
+    """Return whether a class, or a base of it, is one of further names.
+
+    Args:
+        kind: The class.
+        names: Class names, bare or with their module.
+    """
+    return any(class_name(base) in names or type_name(base) in names for base in mro(kind))
+
+
+class InjectedParameters:
+    """Which parameters of a function take what a framework hands in.
+
+    Args:
+        function: Any callable, or a classmethod or staticmethod object.
+    """
+
+    __slots__ = ("_by_names", "_named")
+
+    def __init__(self, function: Any) -> None:
+        self._named: dict[str, tuple[_Named, ...]] = {}
+        self._by_names: dict[frozenset[str], tuple[tuple[str, str], ...]] = {}
+        is_method = isinstance(function, classmethod | staticmethod)
+        target = target_of(function)
+        try:
+            signature = inspect.signature(target if is_method else function)
+        except (TypeError, ValueError):
+            return  # a builtin that does not tell
+        scope = getattr(target, "__globals__", {})
+        for parameter in signature.parameters.values():
+            found = [*_classes_in(parameter.annotation, scope), *_marks_in(parameter.default)]
+            if found:
+                self._named[parameter.name] = tuple(found)
+
+    def shown(self, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
+        """Return the parameters, and what is recorded in place of their arguments.
+
+        Args:
+            names: Further class names, bare or with their module.
+        """
+        if not self._named:
+            return ()
+        found = self._by_names.get(names)
+        if found is None:
+            found = self._by_names[names] = tuple(self._decide(names))
+        return found
+
+    def _decide(self, names: frozenset[str]) -> Iterator[tuple[str, str]]:
+        for parameter, classes in self._named.items():
+            for each in classes:
+                if _is_known(each) or each.name in names or each.full_name in names:
+                    yield parameter, f"<{each.full_name}>"
+                    break
+
+
+def _is_known(each: _Named) -> bool:
+    roots = ROOTS.get(each.name)
+    if roots is None:
+        return False
+    return each.root in roots if each.root else each.name not in _COMMON
+
+
+def _of_class(kind: type[Any]) -> Iterator[_Named]:
+    for base in mro(kind):
+        root = root_of(base)
+        if root not in {"builtins", "typing", "abc"}:
+            yield _Named(root, class_name(base), type_name(base))
+
+
+def _marks_in(default: Any) -> Iterator[_Named]:
+    """Yield the classes of a default that stands for what is handed in, such as `Depends(…)`."""
+    if default is not inspect.Parameter.empty:
+        yield from _of_class(kind_of(default))
+
+
+def _classes_in(annotation: Any, scope: Mapping[str, Any]) -> Iterator[_Named]:
+    """Yield the classes that an annotation names, alone or in a union; none of its code is run."""
+    if isinstance(annotation, ForwardRef):
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        yield from _classes_in_text(annotation, scope)
+        return
+    origin: Any = typing.get_origin(annotation)
+    metadata: tuple[Any, ...] = getattr(annotation, "__metadata__", ())
+    for mark in metadata:  # before the type: it says more
+        yield from _of_class(mark if isinstance(mark, type) else type(mark))
+    if metadata:
+        yield from _classes_in(annotation.__origin__, scope)
+    elif origin is typing.Union or origin is types.UnionType:
+        for inner in typing.get_args(annotation):
+            yield from _classes_in(inner, scope)
+    else:
+        kind: Any = origin or annotation
+        if isinstance(kind, type) and kind is not inspect.Parameter.empty:
+            yield from _of_class(cast("type[Any]", kind))
+
+
+def _classes_in_text(text: str, scope: Mapping[str, Any]) -> Iterator[_Named]:
+    try:
+        tree = ast.parse(text[:_MAX_ANNOTATION_CHARS].strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the framework's to refuse
+        return
+    yield from _classes_at(tree.body, scope)
+
+
+def _classes_at(node: ast.expr, scope: Mapping[str, Any]) -> Iterator[_Named]:
+    match node:
+        case ast.Constant(value=str(text)):
+            yield from _classes_in_text(text, scope)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            yield from _classes_at(left, scope)
+            yield from _classes_at(right, scope)
+        case ast.Subscript(value=value, slice=inside):
+            parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+            if ast.unparse(value).rpartition(".")[2] == "Annotated":
+                parts = [*parts[1:], parts[0]]  # the type last: a mark says more
+            elif ast.unparse(value).rpartition(".")[2] not in {"Optional", "Union"}:
+                parts = [value]
+            for part in parts:
+                yield from _classes_at(part, scope)
+        case ast.Call(func=function):
+            yield from _classes_at(function, scope)
+        case ast.Name() | ast.Attribute():
+            dotted = ast.unparse(node)
+            found = _looked_up(dotted, scope)
+            if found is None:
+                yield _Named("", dotted.rpartition(".")[2], dotted)
+            elif not isinstance(found, str):
+                yield from _classes_in(found, scope)
+        case _:
+            pass
+
+
+def _looked_up(dotted: str, scope: Mapping[str, Any]) -> Any:
+    """Return what a name leads to, through modules alone; None if it leads nowhere."""
+    first, *rest = dotted.split(".")
+    found: Any = scope.get(first)
+    for part in rest:
+        if type(found) is not types.ModuleType:
+            return None
+        found = vars(found).get(part)
+    return found

@@ -185,7 +185,7 @@ class NotAuthenticatedError(AutotraceError):
     def __init__(self) -> None:
         super().__init__(
             "no valid key: send the header `Authorization: Bearer <key>`; "
-            "`autotrace keys create --agent NAME` makes one"
+            "`autotrace keys create --agent NAME`, with the store of this server, makes one"
         )
 
 

@@ -182,6 +182,11 @@ class Settings(BaseSettings):
         return Path(self.store).expanduser().resolve()
 
     @property
+    def shown_store(self) -> str:
+        """The store as messages name it: the whole path of a folder, or the URL."""
+        return str(self.store_path) if self.is_embedded else without_user(self.store)
+
+    @property
     def spool_path(self) -> Path:
         """The spool directory."""
         if self.spool is not None:

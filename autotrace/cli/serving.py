@@ -16,7 +16,7 @@ from rich.text import Text
 
 from autotrace.cli.command import JsonOption, StoreOption, command_of, print_list
 from autotrace.cli.opening import chosen_embedding, load_policies
-from autotrace.cli.terminal import Screen, print_json
+from autotrace.cli.terminal import Screen, complain, print_json
 from autotrace.cli.text import local_time, one_line
 from autotrace.errors import (
     AutotraceError,
@@ -86,15 +86,22 @@ def create(
     """Make a key; it is shown only now."""
     from autotrace.access.keys import KeyRing
     from autotrace.service.tenants import prepare
+    from autotrace.store.keys import exist
 
     expires_in_s = None if expires is None else _seconds(expires)
     settings = load_settings(store=store)
+    is_first = not exist(settings.store)
     ring = KeyRing.of(settings)
     try:
         prepare(settings, tenant)
         made = ring.create(agent, tenant, role.value, expires_in_s=expires_in_s)
     finally:
         ring.close()
+    if is_first:
+        # In another folder than the server's, a key is made that the server does not know.
+        complain(
+            "note", f"this is the first key of {settings.shown_store}; it opens no other store"
+        )
     if as_json:
         print_json(made._asdict())
         return
@@ -130,7 +137,7 @@ def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_list("keys", found)
     else:
-        _show_keys(Screen(), found, settings.store)
+        _show_keys(Screen(), found, settings.shown_store)
 
 
 def _show_keys(screen: Screen, keys: Sequence[KeyInfo], store: str) -> None:

@@ -48,7 +48,7 @@ def diagnose(settings: Settings, embedder: Any = None) -> Iterator[Check]:
         yield Check(
             name="store",
             status="error",
-            detail=f"no store at {settings.store}",
+            detail=f"no store at {settings.shown_store}",
             fix="record something first, or name the store with --store",
         )
         return

@@ -32,7 +32,6 @@ from autotrace.errors import (
     TraceNotFoundError,
     TraceStateError,
 )
-from autotrace.server.parameters import UNKNOWN, unknown_field
 
 _log = logging.getLogger("autotrace.server")
 
@@ -41,6 +40,8 @@ _CHALLENGE: Final = 'Bearer realm="autotrace", Agent realm="autotrace"'
 _RETRY_STORE_S: Final = 1
 _FAILURE: Final = ("internal_error", "the server failed; its log says why")
 BODY_TIMEOUT: Final = 408
+UNKNOWN: Final = "extra_forbidden"
+"""The type of the problem with a field that there is not, as pydantic names it."""
 
 
 class Problem(BaseModel):
@@ -161,6 +162,11 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     return _response(HTTPStatus.UNPROCESSABLE_ENTITY, problems, None)
 
 
+def unknown_field(known: Sequence[str]) -> str:
+    """Return the message about a field that is not one of those that there are."""
+    return f"this is not known here: there are {', '.join(known)}"
+
+
 def _text_of(problem: Mapping[str, Any], request: Request) -> str:
     """Return what is wrong, where the words of pydantic would not say it to a client."""
     if problem["type"] == UNKNOWN and problem["loc"][0] == "body":
@@ -180,11 +186,12 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     headers = dict(error.headers or {})
     message = str(error.detail)
-    is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-    if is_method and (allowed := _methods_of(request.app, request.scope["path"])):
-        # A route names its own methods alone, and a path may have several routes.
-        headers["Allow"] = ", ".join(allowed)
-        message = f"not with {request.method}: this path takes {headers['Allow']}"
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # A route names its own methods alone, and a path may have several routes. MCP is in no
+        # OpenAPI document.
+        if allowed := _methods_of(request.app, request.scope["path"]):
+            headers["Allow"] = ", ".join(allowed)
+        message = f"not with {request.method}: this path takes {headers.get('Allow', 'others')}"
     elif error.status_code == HTTPStatus.NOT_FOUND:
         message = (
             "nothing is at this path: /openapi.json lists what there is;"

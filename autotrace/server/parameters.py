@@ -12,8 +12,12 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
+from autotrace.server.auth import Caller
+from autotrace.server.errors import UNKNOWN, unknown_field
 
-def _check_known(request: Request) -> None:
+
+def _check_known(request: Request, caller: Caller) -> None:
+    del caller  # who has no valid key learns nothing of the route
     route = request.scope["route"]
     assert isinstance(route, APIRoute)  # noqa: S101 - it is a dependency of such routes
     known = [parameter.alias for parameter in route.dependant.query_params]
@@ -23,12 +27,5 @@ def _check_known(request: Request) -> None:
         raise RequestValidationError([problem])
 
 
-def unknown_field(known: list[str]) -> str:
-    """Return what to say of a field that is not one of those that there are."""
-    return f"this is not known here: there are {', '.join(known)}"
-
-
-UNKNOWN: Final = "extra_forbidden"
-"""The type of the problem, as pydantic names it."""
 KNOWN_PARAMETERS: Final = Depends(_check_known)
 """The dependency of a route that refuses query parameters which it does not have."""

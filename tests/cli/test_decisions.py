@@ -513,5 +513,5 @@ def test_without_a_store_there_is_nothing_to_answer_and_none_is_made(tmp_path: P
     result = process("decisions", "--pending", cwd=tmp_path)
 
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("error: no store at ./.autotrace ")
+    assert result.stderr.startswith(f"error: no store at {tmp_path / '.autotrace'} ")
     assert list(tmp_path.iterdir()) == []

@@ -68,6 +68,13 @@ def test_a_person_gets_the_key_alone_on_its_line(store: Path) -> None:
     assert "is revoked" in keys(store, "revoke", key.split("_")[1]).stdout
 
 
+def test_the_first_key_of_a_store_names_it_as_another_store_may_be_meant(store: Path) -> None:
+    first, second = (keys(store, "create", "--agent", name) for name in ("ada", "bob"))
+
+    note = f"note: this is the first key of {store}; it opens no other store\n"
+    assert (first.stderr, second.stderr) == (note, "")
+
+
 def test_a_key_that_expires_says_so_in_the_list(store: Path) -> None:
     answer(store, "create", "--agent", "ada", "--role", "approver", "--expires", "90d")
     answer(store, "create", "--agent", "bot")

@@ -94,7 +94,7 @@ def test_the_store_is_the_setting_s_unless_an_option_says_otherwise(
 
     assert json.loads(named.stdout)["count"] == 4
     assert other.stderr.startswith(f"error: no store at {tmp_path / 'other'} ")
-    assert default.stderr.startswith("error: no store at ./.autotrace ")
+    assert default.stderr.startswith(f"error: no store at {tmp_path / '.autotrace'} ")
 
 
 @pytest.mark.parametrize(

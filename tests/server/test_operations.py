@@ -136,12 +136,14 @@ def test_pages_of_other_origins_may_not_call_unless_they_are_named(
     assert "Access-Control-Allow-Origin" not in other.headers
 
 
-def test_what_a_path_allows_is_named_whole(app: App) -> None:
-    answer = app.http.options(f"{TRACES}/trace-1")
+@pytest.mark.parametrize(
+    ("path", "allowed"), [(f"{TRACES}/trace-1", "GET, DELETE"), ("/", "POST"), ("/mcp", "POST")]
+)
+def test_what_a_path_allows_is_named_whole(app: App, path: str, allowed: str) -> None:
+    answer = app.http.put(path)
 
-    assert answer.status_code == 405
-    assert set(answer.headers["Allow"].split(", ")) == {"GET", "DELETE"}
-    assert answer.headers["Allow"] in problem(answer)["msg"]
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+    assert problem(answer)["msg"] == f"not with PUT: this path takes {allowed}"
 
 
 def test_a_path_that_is_none_says_where_to_look(app: App) -> None:

@@ -92,11 +92,16 @@ def test_without_a_valid_key_nothing_is_answered_or_changed(
     headers = {} if header is None else {"Authorization": header}
 
     for operation in all_operations:
-        if operation.needs_key:
+        # A wrong parameter or body does not come before the key.
+        body = operation.body()
+        wrong_body = None if body is None else {"unknown": 1}
+        requests: list[tuple[dict[str, str], Any]] = [({}, body), ({"unknown": "1"}, wrong_body)]
+        for query, sent in requests if operation.needs_key else []:
             answer = app.http.request(
                 operation.method,
                 operation.path.format(**things),
-                json=operation.body(),
+                params=query,
+                json=sent,
                 headers=headers,
             )
             assert answer.status_code == 401, f"{operation}: {answer.text}"

@@ -10,7 +10,6 @@ from typing import Any, cast
 from autotrace.export.otlp_span import (
     CUT,
     MAX_DEPTH,
-    MAX_NAME_CHARS,
     SPAN_BYTES,
     TRACE_BYTES,
     Allowance,
@@ -36,7 +35,7 @@ def json_span(span: Mapping[str, Any], allowance: Allowance) -> OtlpSpan:
         trace=_id(span.get("traceId"), TRACE_BYTES, "trace id"),
         span=_id(span.get("spanId"), SPAN_BYTES, "span id"),
         parent=_parent(span.get("parentSpanId")),
-        name=_text(span.get("name"))[:MAX_NAME_CHARS],
+        name=reading.name(_text(span.get("name"))),
         start_ns=_int(span.get("startTimeUnixNano"), "start time"),
         end_ns=_int(span.get("endTimeUnixNano"), "end time"),
         flags=_int(span.get("flags"), "flags"),
@@ -45,7 +44,7 @@ def json_span(span: Mapping[str, Any], allowance: Allowance) -> OtlpSpan:
         attributes=_attributes(reading.attributes(_list(span.get("attributes"))), reading, 0),
         events=[
             {
-                "name": _text(event.get("name"))[:MAX_NAME_CHARS],
+                "name": reading.name(_text(event.get("name"))),
                 "time_ns": clamped(_int(event.get("timeUnixNano"), "event time")),
                 "attributes": _attributes(
                     reading.attributes(_list(event.get("attributes"))), reading, 0

@@ -15,7 +15,6 @@ from typing import Any, Final
 from autotrace.export.otlp_span import (
     CUT,
     MAX_DEPTH,
-    MAX_NAME_CHARS,
     SPAN_BYTES,
     TRACE_BYTES,
     Allowance,
@@ -146,7 +145,7 @@ def _span(body: bytes, reading: Reading) -> OtlpSpan:
         trace=id_of(span.trace_id, TRACE_BYTES, "trace id"),
         span=id_of(span.span_id, SPAN_BYTES, "span id"),
         parent=id_of(parent, SPAN_BYTES, "parent span id") if any(parent) else "",
-        name=reading.decoded(span.name)[:MAX_NAME_CHARS],
+        name=reading.name(reading.decoded(span.name)),
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
         flags=span.flags,
@@ -155,7 +154,7 @@ def _span(body: bytes, reading: Reading) -> OtlpSpan:
         attributes=_attributes(reading.attributes(span.attributes), reading, 0),
         events=[
             {
-                "name": reading.decoded(event.name)[:MAX_NAME_CHARS],
+                "name": reading.name(reading.decoded(event.name)),
                 "time_ns": clamped(event.time_unix_nano),
                 "attributes": _attributes(reading.attributes(event.attributes), reading, 0),
             }

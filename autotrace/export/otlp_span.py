@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from autotrace.export.records import EventRecord
+from autotrace.grants import KEY
 from autotrace.json_text import decode_text
+from autotrace.semconv import REDACTED
 
 MAX_SPANS: Final = 10_000
 """How many spans of one request are read."""
@@ -44,6 +46,8 @@ _ITEMS: Final = f"items left out beyond {MAX_ITEMS} of an array"
 _TEXTS: Final = f"texts cut at {MAX_TEXT_CHARS} characters"
 REPLACED: Final = "characters replaced that are not Unicode"
 """Bytes that are not UTF-8, and halves of characters without the other half."""
+
+HIDDEN: Final = "keys of autotrace redacted"
 
 T = TypeVar("T")
 
@@ -112,12 +116,19 @@ class Reading:
     cut: Counter[str] = field(default_factory=Counter[str])
 
     def text(self, text: str) -> str:
-        """Return a text, cut if it is too long."""
+        """Return a text without keys of ours, cut if it is too long."""
+        text, hidden = KEY.subn(rf"atk_\1_{REDACTED}", text) if "atk_" in text else (text, 0)
+        if hidden:
+            self.cut[HIDDEN] += hidden
         if len(text) > MAX_TEXT_CHARS:
             self.cut[_TEXTS] += 1
             text = text[:MAX_TEXT_CHARS] + CUT
         self.chars += len(text)
         return text
+
+    def name(self, text: str) -> str:
+        """Return the name of a span or event without keys of ours, cut if it is too long."""
+        return self.text(text)[:MAX_NAME_CHARS]
 
     def decoded(self, data: bytes) -> str:
         """Return a text that protobuf has as bytes."""

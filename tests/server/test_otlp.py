@@ -202,6 +202,38 @@ def test_both_encodings_of_a_batch_give_the_same_records() -> None:
     assert (root["parent"], root["name"]) == (None, "execute_tool search")
 
 
+def test_a_key_of_autotrace_is_in_no_record_and_its_redaction_is_said() -> None:
+    secret = "x" * 43 + "1jtqe0"
+    key = f"atk_0123456789ab_{secret}"
+    within = [attribute("k", stringValue=f"Bearer {key}"), attribute(key, stringValue="v")]
+    request = batch(
+        span(
+            name=f"call {key}",
+            status={"code": 2, "message": f"401 for {key}"},
+            events=[{"name": key, "timeUnixNano": "1700000000000000001", "attributes": within}],
+            attributes=[
+                attribute("gen_ai.prompt", stringValue=f"use {key}, or {key}"),
+                attribute("gen_ai.list", arrayValue={"values": [{"stringValue": key}]}),
+                attribute("gen_ai.map", kvlistValue={"values": within}),
+                attribute("url.full", stringValue=f"https://x/?key={key}&a=1"),
+                attribute(f"gen_ai.{key}", stringValue="v"),
+                attribute("gen_ai.long", stringValue="x" * (MAX_TEXT_CHARS - 30) + key),
+            ],
+        )
+    )
+
+    read = read_json(json.dumps(request).encode())
+
+    assert read == read_protobuf(in_protobuf(request))
+    (record,) = read.records
+    assert "xxxxx" not in str(record).replace("x" * (MAX_TEXT_CHARS - 30), "")
+    assert record["attributes"]["gen_ai.prompt"] == (
+        "use atk_0123456789ab_[REDACTED], or atk_0123456789ab_[REDACTED]"
+    )
+    assert record["attributes"]["url.full"] == "https://x/?key=atk_0123456789ab_[REDACTED]&a=1"
+    assert (read.rejected, read.message()) == (0, "keys of autotrace redacted: 13")
+
+
 # --- text that is not Unicode
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from autotrace.capture.propagation import attach, inject
+from autotrace.capture.propagation import attach, detached, inject
 from autotrace.capture.step import Step as StepHandle
 from autotrace.capture.step import step
 from autotrace.capture.task import Task as TaskHandle
@@ -123,6 +123,7 @@ __all__ = [
     "decision",
     "decisions",
     "delete_trace",
+    "detached",
     "flush",
     "get_trace",
     "health",

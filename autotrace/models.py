@@ -78,6 +78,9 @@ class ToolCall(_Model):
     arguments: Any = None
     """The arguments by parameter name; None when capture was off."""
     result: Any = None
+    """What it returned; of a generator that returned nothing, the list of what it yielded."""
+    yielded: Any = None
+    """The list of what a generator yielded that returned a result of its own."""
     error: str | None = None
     error_type: str | None = None
     duration_ms: int

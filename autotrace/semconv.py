@@ -65,6 +65,8 @@ ENDED_BY: Final = "autotrace.ended_by"
 """What ended a call without failing: class and message of the exception that cancelled or paused
 it. Such a span has no error status and no `error.type`."""
 TOOL_MEMORY_ID: Final = "autotrace.tool.memory_id"
+TOOL_YIELDED: Final = "autotrace.tool.yielded"
+"""JSON as a string: what a generator has yielded that returned a result of its own."""
 TOOL_EXHAUSTED: Final = "autotrace.tool.exhausted"
 """False on the span of a generator that was closed or abandoned before its end."""
 TOLD_NS: Final = "autotrace.told_ns"

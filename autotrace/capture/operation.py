@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import Status, StatusCode, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Status, StatusCode, set_span_in_context
 
 from autotrace import semconv
+from autotrace.capture._consuming import is_consumer
 from autotrace.capture.endings import ending_of, text_of
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 OPERATION_KEY: Final = otel_context.create_key("autotrace-operation")
 """Context key of the innermost operation."""
+FRAME_KEY: Final = otel_context.create_key("autotrace-frame")
+"""Context key of the `Frame` of the innermost task."""
 DECISION_KEY: Final = otel_context.create_key("autotrace-decision")
 """Context key of the `Envelope` of the innermost open decision."""
 
@@ -44,8 +47,23 @@ _set_item = dict[str, object].__setitem__
 
 
 def surroundings() -> Context:
-    """Return the current context, without the blocks that were left but could not put it back."""
-    return _living(otel_context.get_current())
+    """Return the current context, without the blocks that were left but could not put it back.
+
+    A task that has ended gets no more of a worker that was started in it; see _consuming.py.
+    """
+    context = _living(otel_context.get_current())
+    frame: Any = context.get(FRAME_KEY)
+    if frame is not None and frame.operation.ended and is_consumer():
+        return without_task(context)
+    return context
+
+
+def without_task(context: Context) -> Context:
+    """Return a context without the task, the decision and the span that it is inside of."""
+    kept: Any = dict(context)
+    for key in (OPERATION_KEY, FRAME_KEY, DECISION_KEY):
+        kept.pop(key, None)
+    return set_span_in_context(INVALID_SPAN, Context(kept))
 
 
 def _living(context: Context) -> Context:

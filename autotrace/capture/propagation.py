@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping, MutableMapping
+from collections.abc import Callable, Generator, Mapping, MutableMapping
 from contextvars import Token
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,8 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from autotrace.capture.operation import surroundings
+from autotrace.capture.operation import FRAME_KEY, surroundings, without_task
 from autotrace.capture.recorder import current, failed
-from autotrace.capture.task_operation import FRAME_KEY
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -60,10 +59,34 @@ def attach(carrier: Mapping[str, str]) -> Generator[None]:
     Args:
         carrier: Headers as `inject` made them; upper and lower case are the same.
     """
+    with _entered(lambda outside: _extracted(carrier, outside)):
+        yield
+
+
+@contextlib.contextmanager
+def detached() -> Generator[None]:
+    """Let what is recorded or started inside the block belong to no task that is open now.
+
+    For workers that live longer than the task in which they happen to be started:
+
+    ```python
+    with autotrace.detached():
+        worker = asyncio.create_task(work_through(queue))
+    ```
+
+    A worker that records for the task that has put something into its queue takes the headers of
+    `inject` along in the queue, and works inside `attach`.
+    """
+    with _entered(without_task):
+        yield
+
+
+@contextlib.contextmanager
+def _entered(change: Callable[[Context], Context]) -> Generator[None]:
     attached: tuple[Context, Token[Context]] | None = None
     try:
         outside = otel_context.get_current()
-        inside = _extracted(carrier, outside)
+        inside = change(outside)
         if inside is not outside:
             attached = inside, otel_context.attach(inside)
     except Exception as error:  # noqa: BLE001 - the guard of this package

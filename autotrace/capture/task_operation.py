@@ -10,7 +10,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from autotrace import semconv
 from autotrace.capture.endings import ending_of
-from autotrace.capture.operation import Operation, surroundings
+from autotrace.capture.operation import FRAME_KEY, Operation, surroundings
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from autotrace.capture.recorder import Recorder
 
-FRAME_KEY: Final = otel_context.create_key("autotrace-frame")
-"""Context key of the `Frame` of the innermost task."""
 _MAX_STREAMED_CHARS: Final = 65_536
 """How much of what a streaming task yields is kept as its outcome."""
 
@@ -84,7 +82,7 @@ class TaskOperation(Operation):
     def describe_result(self, result: Any) -> None:
         """Complete: with what `complete` was told, or else with the result."""
         if self.completion is None:
-            outcome = "".join(self.streamed) if self.streamed else result
+            outcome = "".join(self.streamed) if self.streamed and result is None else result
             self.completion = (self._text(outcome), True)
         text, success = self.completion
         attributes: dict[str, Any] = {semconv.SUCCESS: success}

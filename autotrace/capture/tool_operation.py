@@ -108,7 +108,7 @@ class ToolOperation(Operation):
             self.recorder.failed(error)
 
     def describe_result(self, result: Any) -> None:
-        """Record the result; of a generator that is what it yielded."""
+        """Record the result; of a generator that returns nothing that is what it yielded."""
         if not self.capture_result or self.span is None:
             return
         if self.items is None:
@@ -119,6 +119,11 @@ class ToolOperation(Operation):
             text = self.items.json()
             if self.items.limit is not None:
                 self.recorder.count("truncated")
+            if result is not None:
+                self.span.set_attribute(semconv.TOOL_YIELDED, text)
+                self.items = None
+                self.describe_result(result)
+                return
         self.span.set_attribute(semconv.GEN_AI_TOOL_CALL_RESULT, text)
 
     def describe_early_close(self, _: None) -> None:

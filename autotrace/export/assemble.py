@@ -391,6 +391,7 @@ def _tool_call(tree: Tree, record: SpanRecord) -> ToolCall:
         tool_name=tool_name_of(record),
         arguments=fields.json_value(record, semconv.GEN_AI_TOOL_CALL_ARGUMENTS),
         result=fields.json_value(record, semconv.GEN_AI_TOOL_CALL_RESULT),
+        yielded=fields.json_value(record, semconv.TOOL_YIELDED),
         error=None if status == "success" else _error_text(record),
         error_type=fields.text(record, semconv.ERROR_TYPE),
         duration_ms=duration_ms_of(record),

@@ -57,6 +57,7 @@ class Recorded:
     status: str | None = None
     error_type: str | None = None
     exhausted: bool = True
+    yielded: Any = None
 
 
 ARGUMENTS: Final = {"a": 1, "b": 2, "c": 3}
@@ -366,7 +367,9 @@ SCRIPTS: Final[dict[str, dict[Callable[[Subject], Any], Recorded | None]]] = {
         is_never_awaited: None,
     },
     "generator": {
-        is_exhausted: Recorded(ARGUMENTS, [VALUE, ["echo", "hello"], ["caught", "k"]]),
+        is_exhausted: Recorded(
+            ARGUMENTS, "returned", yielded=[VALUE, ["echo", "hello"], ["caught", "k"]]
+        ),
         raises_halfway: Recorded(ARGUMENTS, ITEMS, "error", "ValueError"),
         times_out_halfway: Recorded(ARGUMENTS, ITEMS, "timeout", "TimeoutError"),
         is_thrown_into: Recorded(ARGUMENTS, ITEMS, "error", "OSError"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -221,6 +222,8 @@ def check_call(call: ReadableSpan, recorded: Recorded, host: str) -> None:
     if expected_arguments is not ...:
         assert arguments_of(call) == expected_arguments
     assert result_of(call) == _with_partial(recorded.result, host)
+    yielded = json.loads(str(attribute(call, semconv.TOOL_YIELDED) or "null"))
+    assert yielded == _with_partial(recorded.yielded, host)
     assert attribute(call, semconv.TOOL_STATUS) == recorded.status
     assert attribute(call, semconv.ERROR_TYPE) == recorded.error_type
     assert attribute(call, semconv.TOOL_EXHAUSTED) is (None if recorded.exhausted else False)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotrace import InvalidArgumentError, semconv, tool, tool_call
+from autotrace import InvalidArgumentError, semconv, task, tool, tool_call
 from autotrace.capture.arguments import ArgumentNames
 from autotrace.testing import Recording, recording
 from tests.capture.spans import Spans, arguments_of, attribute, exception_of, result_of
@@ -567,3 +567,23 @@ def test_a_tool_call_outside_of_a_block_or_unrecorded_does_nothing(recorded: Rec
     call.__exit__(None, None, None)
     assert call.tool_call_id == ""
     assert recorded.records == []
+
+
+def test_the_result_of_a_generator_is_what_it_returns_and_what_it_yields_is_kept(
+    recorded: Recording,
+) -> None:
+    @tool
+    def search() -> Generator[str, None, dict[str, int]]:
+        yield "50 %"
+        return {"found": 42}
+
+    @task("stream")
+    def agent() -> Generator[str, None, str]:
+        yield "part"
+        yield from search()
+        return "final answer"
+
+    assert list(agent()) == ["part", "50 %"]
+    (call,) = recorded.trace.tool_calls
+    assert (call.result, call.yielded) == ({"found": 42}, ["50 %"])
+    assert recorded.trace.outcome == "final answer"

@@ -18,7 +18,16 @@ from autotrace.models import (
     PolicyOutcome,
     Receipt,
 )
-from autotrace.server.mcp_tool import Answer, Arguments, Desk, MissingParameterError, Tool
+from autotrace.server.mcp_fit import DEFAULT_MAX_BYTES, bounded
+from autotrace.server.mcp_tool import (
+    Answer,
+    Arguments,
+    Desk,
+    InvalidParameterError,
+    MaxBytes,
+    MissingParameterError,
+    Tool,
+)
 
 # --- what they take
 
@@ -26,8 +35,7 @@ from autotrace.server.mcp_tool import Answer, Arguments, Desk, MissingParameterE
 TraceOfIt = Annotated[
     str | None,
     Field(
-        description="The trace of the task during which this is decided, as trace_start returned "
-        "it: it lists the decision, and who recalls it learns of a rejection."
+        description="The trace of the task in which this is decided, as trace_start returned it."
     ),
 ]
 DecisionId = Annotated[str, Field(description="The decision, as decision_create returned it.")]
@@ -37,18 +45,26 @@ class _OneDecision(Arguments):
     decision_id: DecisionId
 
 
+class _History(Arguments):
+    decision_id: DecisionId
+    after: str | None = Field(
+        default=None,
+        description="The last event_id of the answer before, to get the events that follow.",
+    )
+    max_bytes: MaxBytes = DEFAULT_MAX_BYTES
+
+
 class _Create(Arguments):
     intent: str = Field(
         description="What is to be decided, as a dot-separated label: customer.order.create."
     )
     automation_mode: AutomationMode = Field(
-        description="How much is done unasked: propose (suggest, a person may be asked), approve "
-        "(a person is asked), override (a person may let it pass against a policy), autonomous "
-        "(nobody is asked)."
+        description="propose: a person may be asked. approve: a person is asked. override: a "
+        "person may let it pass against a policy. autonomous: nobody is asked."
     )
     actor: str | None = Field(
         default=None,
-        description="A label, kept as actor_label. Who asks is always the agent of the API key.",
+        description="A label. Who asks is the agent of the API key.",
     )
     instance: str | None = Field(default=None, description="Which run of the actor this is.")
     version: str | None = Field(default=None, description="Which version of the actor this is.")
@@ -232,8 +248,24 @@ def _close(desk: Desk, given: _Close, by: Principal) -> _Closed:
     return _Closed.model_validate(decision, from_attributes=True)
 
 
-def _trace(desk: Desk, given: _OneDecision, by: Principal) -> DecisionTrace:
+def _trace(desk: Desk, given: _History, by: Principal) -> DecisionTrace:
     return desk.decisions.trace(given.decision_id, by=by)
+
+
+def _fit_history(answer: dict[str, Any], given: _History) -> dict[str, Any]:
+    events: list[dict[str, Any]] = answer["events"]
+    if given.after is not None:
+        places = {event["event_id"]: place for place, event in enumerate(events)}
+        if given.after not in places:
+            allowed = "it must be an event_id of this decision"
+            raise InvalidParameterError("after", given.after, allowed)
+        events = events[places[given.after] + 1 :]
+
+    def rest(shown: int) -> str:
+        last = events[shown - 1]["event_id"] if shown else given.after
+        return f"call decision_trace with after={last!r}"
+
+    return bounded(answer | {"events": events}, "events", given.max_bytes, rest)
 
 
 def _receipt(desk: Desk, given: _OneDecision, by: Principal) -> Receipt:
@@ -244,10 +276,10 @@ DECISION_TOOLS: Final[tuple[Tool[Any], ...]] = (
     Tool(
         name="decision_create",
         title="Open a decision",
-        description="Open a decision envelope before doing something that should be accountable "
-        "or may need a person's approval. Returns the decision_id that the other decision_* tools "
-        "take. Then add what you know (decision_add_context), ask policies (decision_evaluate) or "
-        "a person (decision_request_approval), and end it with decision_close.",
+        description="Open a decision before doing something that should be accountable or may need "
+        "a person's approval. Returns the decision_id for decision_add_context (what you know), "
+        "decision_evaluate (ask a policy), decision_request_approval (ask a person) and "
+        "decision_close.",
         arguments=_Create,
         answer=Opened,
         run=_create,
@@ -309,9 +341,10 @@ DECISION_TOOLS: Final[tuple[Tool[Any], ...]] = (
         title="Read a decision's history",
         description="Return the whole decision with its events, oldest first: context, policy "
         "outcomes, requests and answers, each chained to the one before it by its hash.",
-        arguments=_OneDecision,
+        arguments=_History,
         answer=DecisionTrace,
         run=_trace,
+        fit=_fit_history,
         changes=False,
     ),
     Tool(

@@ -9,7 +9,8 @@ from pydantic import Field
 from autotrace.access.principal import Principal
 from autotrace.models import Decision, DecisionCategory, DecisionStatus
 from autotrace.server.mcp_decision_tools import Opened, TraceOfIt
-from autotrace.server.mcp_tool import Answer, Arguments, Desk, Filters, Tool
+from autotrace.server.mcp_fit import DEFAULT_MAX_BYTES, bounded
+from autotrace.server.mcp_tool import Answer, Arguments, Desk, Filters, MaxBytes, Tool
 
 # --- what they take
 
@@ -51,6 +52,7 @@ class _Search(Filters):
     )
     status: DecisionStatus | None = Field(default=None, description="Only this status.")
     limit: int = Field(default=20, ge=1, le=100, description="How many at most.")
+    max_bytes: MaxBytes = DEFAULT_MAX_BYTES
 
 
 # --- what they answer with
@@ -92,6 +94,11 @@ def _search(desk: Desk, given: _Search, by: Principal) -> _FoundDecisions:
     return _FoundDecisions(decisions=decisions, count=len(decisions))
 
 
+def _fit_search(answer: dict[str, Any], given: _Search) -> dict[str, Any]:
+    rest = "ask with a larger max_bytes, or for something narrower"
+    return bounded(answer, "decisions", given.max_bytes, lambda _: rest)
+
+
 RECORD_TOOLS: Final[tuple[Tool[Any], ...]] = (
     Tool(
         name="decision_record",
@@ -112,6 +119,7 @@ RECORD_TOOLS: Final[tuple[Tool[Any], ...]] = (
         arguments=_Search,
         answer=_FoundDecisions,
         run=_search,
+        fit=_fit_search,
         changes=False,
     ),
 )

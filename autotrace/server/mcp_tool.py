@@ -10,11 +10,12 @@ import json
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -22,6 +23,12 @@ from pydantic import (
 
 from autotrace.access.principal import Principal
 from autotrace.errors import AutotraceError
+from autotrace.server.mcp_fit import (
+    LARGEST_BYTES,
+    SMALLEST_BYTES,
+    bounded_whole,
+)
+from autotrace.server.mcp_schema import schema_of
 
 if TYPE_CHECKING:
     from autotrace.service.decisions import DecisionDesk
@@ -51,6 +58,17 @@ class Filters(Arguments):
     model_config = ConfigDict(extra="forbid")
 
 
+MaxBytes = Annotated[
+    int,
+    Field(
+        ge=SMALLEST_BYTES,
+        le=LARGEST_BYTES,
+        description="Size of the answer at most. `more` says how to ask for the rest.",
+    ),
+]
+"""What a tool takes as `max_bytes` whose answer may be large."""
+
+
 class Answer(BaseModel):
     """What a tool answers, without what there is not."""
 
@@ -63,6 +81,11 @@ class Answer(BaseModel):
 
 
 A = TypeVar("A", bound=Arguments)
+Fit = Callable[[dict[str, Any], A], dict[str, Any]]
+
+
+def _fit_whole(answer: dict[str, Any], _given: Arguments) -> dict[str, Any]:
+    return bounded_whole(answer)
 
 
 class UnknownToolError(AutotraceError):
@@ -86,6 +109,10 @@ class InvalidParameterError(AutotraceError):
         super().__init__(f"{name}={_short.repr(value)} is not allowed: {problem}")
 
 
+_REST: Final[Mapping[str, Any]] = {
+    "left_out": {"type": "integer", "description": "How many items are left out."},
+    "more": {"type": "string", "description": "How to ask for what is left out or cut."},
+}
 _short: Final = reprlib.Repr()
 _short.maxstring = _short.maxother = 100
 
@@ -101,6 +128,7 @@ class Tool(Generic[A]):
         arguments: What it takes.
         answer: What it returns.
         run: Does it; any thread may call it.
+        fit: Makes an answer as large as it may be.
         changes: Whether it changes anything.
         destroys: Whether what it changes cannot be taken back.
         repeatable: Whether the same call again changes nothing more.
@@ -112,6 +140,7 @@ class Tool(Generic[A]):
     arguments: type[A]
     answer: type[BaseModel]
     run: Callable[[Desk, A, Principal], BaseModel]
+    fit: Fit[A] = _fit_whole
     changes: bool = True
     destroys: bool = False
     repeatable: bool = False
@@ -119,12 +148,15 @@ class Tool(Generic[A]):
     @property
     def input_schema(self) -> dict[str, Any]:
         """JSON Schema of what it takes."""
-        return plain_schema(self.arguments)
+        return schema_of(self.arguments)
 
     @property
     def output_schema(self) -> dict[str, Any]:
         """JSON Schema of what it returns."""
-        return plain_schema(self.answer, nulls=True)
+        schema = schema_of(self.answer, is_answer=True)
+        if "max_bytes" in self.arguments.model_fields:
+            schema["properties"] |= _REST
+        return schema
 
     def call(self, desk: Desk, arguments: Mapping[str, Any], by: Principal) -> dict[str, Any]:
         """Run it.
@@ -142,8 +174,9 @@ class Tool(Generic[A]):
             InvalidParameterError: One has a value that is not allowed.
             AutotraceError: What the tool raises.
         """
-        answer = self.run(desk, self._parsed(arguments), by)
-        return answer.model_dump(mode="json")
+        given = self._parsed(arguments)
+        answer = self.run(desk, given, by)
+        return self.fit(answer.model_dump(mode="json"), given)
 
     def _parsed(self, arguments: Mapping[str, Any]) -> A:
         fields = self.arguments.model_fields
@@ -169,49 +202,6 @@ def _parameter_error(error: ValidationError, known: list[str]) -> AutotraceError
         return InvalidParameterError(name, first["input"], f"there are {', '.join(known)}")
     problem = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
     return InvalidParameterError(name, first["input"], problem)
-
-
-def plain_schema(model: type[BaseModel], *, nulls: bool = False) -> dict[str, Any]:
-    """Return the JSON Schema of a model, as simple as clients and language models like it.
-
-    Args:
-        model: The model.
-        nulls: Whether to say what may be null. What a tool takes may be left out instead.
-    """
-    schema = model.model_json_schema()
-    definitions = schema.pop("$defs", {})
-    plain = cast("dict[str, Any]", _plain(schema, definitions, nulls))
-    plain.setdefault("properties", {})
-    plain.pop("description", None)  # of the class: for programmers
-    return plain
-
-
-def _plain(node: Any, definitions: Mapping[str, Any], nulls: bool) -> Any:
-    if isinstance(node, list):
-        return [_plain(item, definitions, nulls) for item in cast("list[Any]", node)]
-    if not isinstance(node, dict):
-        return node
-    node = dict(cast("dict[str, Any]", node))
-    if (reference := node.pop("$ref", None)) is not None:
-        found = dict(definitions[reference.rpartition("/")[2]])
-        found.pop("description", None)
-        node = found | node
-    if "properties" in node:
-        node["properties"] = {
-            name: _plain(field, definitions, nulls) for name, field in node["properties"].items()
-        }
-    for keyword in ("items", "anyOf", "additionalProperties"):
-        if keyword in node:
-            node[keyword] = _plain(node[keyword], definitions, nulls)
-    node.pop("title", None)
-    if not nulls and "anyOf" in node:
-        kinds = [kind for kind in node["anyOf"] if kind != {"type": "null"}]
-        if len(kinds) == 1 and len(kinds) < len(node["anyOf"]):
-            del node["anyOf"]
-            node = kinds[0] | node
-            if node.get("default", ...) is None:
-                del node["default"]
-    return node
 
 
 def text_of(answer: Mapping[str, Any]) -> str:

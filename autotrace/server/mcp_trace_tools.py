@@ -16,7 +16,15 @@ from autotrace.models import (
     Trace,
 )
 from autotrace.reader import MAX_AGENTS, MAX_PAGE, MAX_RECALL
-from autotrace.server.mcp_tool import Arguments, Desk, Filters, Tool
+from autotrace.server.mcp_fit import DEFAULT_MAX_BYTES, bounded, bounded_trace, size_bytes
+from autotrace.server.mcp_tool import (
+    Arguments,
+    Desk,
+    Filters,
+    InvalidParameterError,
+    MaxBytes,
+    Tool,
+)
 from autotrace.server.rest_models import RecallAnswer, ToolStatsAnswer
 
 _DEFAULT_TOOLS: Final = 50
@@ -28,8 +36,13 @@ _DEFAULT_TOOLS: Final = 50
 TraceId = Annotated[str, Field(description="The trace, as trace_start returned it.")]
 
 
-class _OneTrace(Arguments):
+class _Get(Arguments):
     trace_id: TraceId
+    after: str | None = Field(
+        default=None,
+        description="The last step_id or tool_call_id of the answer before, to get what follows.",
+    )
+    max_bytes: MaxBytes = DEFAULT_MAX_BYTES
 
 
 class _Start(Arguments):
@@ -81,6 +94,7 @@ class _Recall(Filters):
         min_length=1,
         max_length=MAX_AGENTS,
     )
+    max_bytes: MaxBytes = DEFAULT_MAX_BYTES
 
 
 class _ToolStats(Filters):
@@ -126,8 +140,16 @@ def _complete(desk: Desk, given: _Complete, by: Principal) -> CompletedTrace:
     return desk.traces.complete(given.trace_id, given.outcome, given.success, by=by)
 
 
-def _get(desk: Desk, given: _OneTrace, by: Principal) -> Trace:
+def _get(desk: Desk, given: _Get, by: Principal) -> Trace:
     return desk.traces.get(given.trace_id, by=by)
+
+
+def _fit_trace(answer: dict[str, Any], given: _Get) -> dict[str, Any]:
+    try:
+        return bounded_trace(answer, given.after, given.max_bytes)
+    except KeyError:
+        allowed = "it must be a step_id or a tool_call_id of this trace"
+        raise InvalidParameterError("after", given.after, allowed) from None
 
 
 def _recall(desk: Desk, given: _Recall, by: Principal) -> RecallAnswer:
@@ -137,8 +159,20 @@ def _recall(desk: Desk, given: _Recall, by: Principal) -> RecallAnswer:
     return RecallAnswer(results=list(found), count=len(found))
 
 
+def _fit_recall(answer: dict[str, Any], given: _Recall) -> dict[str, Any]:
+    rest = "ask with a larger max_bytes; trace_get shows one of them whole"
+    return bounded(answer, "results", given.max_bytes, lambda _: rest)
+
+
 def _tool_stats(desk: Desk, given: _ToolStats, by: Principal) -> ToolStatsAnswer:
-    return ToolStatsAnswer.of(desk.traces.tool_stats(limit=given.limit, after=given.after, by=by))
+    limit = given.limit
+    while True:
+        page = ToolStatsAnswer.of(desk.traces.tool_stats(limit=limit, after=given.after, by=by))
+        size = size_bytes(page.model_dump(mode="json"))
+        if size <= DEFAULT_MAX_BYTES or page.count <= 1:
+            return page
+        # `others` and `left_out` are of what follows, so that a shorter page is another one.
+        limit = max(1, page.count * DEFAULT_MAX_BYTES // size - 1)
 
 
 TRACE_TOOLS: Final[tuple[Tool[Any], ...]] = (
@@ -183,11 +217,13 @@ TRACE_TOOLS: Final[tuple[Tool[Any], ...]] = (
     Tool(
         name="trace_get",
         title="Read a trace",
-        description="Return a whole trace: its steps, their tool calls, the outcome, and the "
-        "decisions made meanwhile.",
-        arguments=_OneTrace,
+        description="Return a trace: its steps, their tool calls, the outcome, and the decisions "
+        "made meanwhile. A large one comes in pages, with long values cut: `more` says how to ask "
+        "for the rest.",
+        arguments=_Get,
         answer=Trace,
         run=_get,
+        fit=_fit_trace,
         changes=False,
     ),
     Tool(
@@ -201,6 +237,7 @@ TRACE_TOOLS: Final[tuple[Tool[Any], ...]] = (
         arguments=_Recall,
         answer=RecallAnswer,
         run=_recall,
+        fit=_fit_recall,
         changes=False,
     ),
     Tool(

@@ -30,7 +30,7 @@ CONTRACT = {
         {"title", "message", "approval_route_id", "require_rationale", "expires_in_seconds"},
     ),
     "decision_close": ({"decision_id", "action"}, {"summary", "reason"}),
-    "decision_trace": ({"decision_id"}, set[str]()),
+    "decision_trace": ({"decision_id"}, {"after", "max_bytes"}),
     "decision_receipt": ({"decision_id"}, set[str]()),
     "decision_record": (
         {"title", "category", "context", "decision", "rationale"},
@@ -43,7 +43,10 @@ CONTRACT = {
             "trace_id",
         },
     ),
-    "decision_search": (set[str](), {"query", "category", "tags", "status", "limit"}),
+    "decision_search": (
+        set[str](),
+        {"query", "category", "tags", "status", "limit", "max_bytes"},
+    ),
     "trace_start": ({"task", "session_id"}, {"triggered_by_memory_id"}),
     "trace_step": ({"trace_id", "thought", "action"}, {"observations"}),
     "trace_tool_call": (
@@ -51,8 +54,8 @@ CONTRACT = {
         {"memory_id", "step_id"},
     ),
     "trace_complete": ({"trace_id", "outcome", "success"}, set[str]()),
-    "trace_get": ({"trace_id"}, set[str]()),
-    "trace_recall": ({"query"}, {"success_only", "limit", "agents"}),
+    "trace_get": ({"trace_id"}, {"after", "max_bytes"}),
+    "trace_recall": ({"query"}, {"success_only", "limit", "agents", "max_bytes"}),
     "tool_stats": (set[str](), {"limit", "after"}),
 }
 """What each tool requires, and what it takes beside that."""
@@ -85,6 +88,46 @@ def test_schemas_are_whole_and_hold_nothing_that_clients_stumble_over(name: str)
         assert "$ref" not in text
         assert "$defs" not in text
     assert "null" not in json.dumps(TOOLS[name].input_schema)
+
+
+def untyped(schema: Any, path: str) -> list[str]:
+    """Return the paths of properties, items and choices that have no type."""
+    found = [] if isinstance(schema, dict) and schema.keys() & {"type", "anyOf"} else [path]
+    if not isinstance(schema, dict):
+        return found
+    for name, each in schema.get("properties", {}).items():
+        found += untyped(each, f"{path}.{name}")
+    for number, each in enumerate(schema.get("anyOf", ())):
+        found += untyped(each, f"{path}|{number}")
+    if schema.get("type") == "array":
+        found += untyped(schema.get("items"), f"{path}[]")
+    if isinstance(schema.get("additionalProperties"), dict):
+        found += untyped(schema["additionalProperties"], f"{path}.*")
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(TOOLS))
+def test_everything_that_a_tool_takes_and_returns_has_a_type(name: str) -> None:
+    tool = TOOLS[name]
+    assert untyped(tool.input_schema, "takes") == []
+    assert untyped(tool.output_schema, "returns") == []
+    # Of what is taken one type at a time: lists of types make some hosts refuse every request.
+    assert '"type": [' not in json.dumps(tool.input_schema)
+
+
+def test_any_json_value_may_be_a_result() -> None:
+    schema = TOOLS["trace_tool_call"].input_schema["properties"]["result"]
+    for value in (1, 0.5, "x", True, {"a": {"b": None}}, [], [[1, "x"], [2, {}]], [{"a": [1]}]):
+        Draft202012Validator(schema).validate(value)
+
+
+def test_the_table_of_tools_is_small_enough_for_a_prompt() -> None:
+    listed = [tool.model_dump(by_alias=True, exclude_none=True) for tool in _listed()]
+    for tool in listed:
+        tool.pop("outputSchema")
+    assert len(json.dumps(listed, separators=(",", ":"))) < 16_500
+    whole = [tool.model_dump(by_alias=True, exclude_none=True) for tool in _listed()]
+    assert len(json.dumps(whole, separators=(",", ":"))) < 32_000
 
 
 def test_other_tools_that_a_description_names_exist() -> None:

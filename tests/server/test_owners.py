@@ -288,7 +288,7 @@ def test_recall_refuses_a_field_that_it_does_not_know(app: App, field: str) -> N
     assert problem["msg"] == f"this is not known here: there are {known}"
     error = mcp(ann, "trace_recall", query="pay", **{field: ["ann"]})["error"]
     assert error["code"] == -32602
-    assert error["data"] == f"{field}=['ann'] is not allowed: there are {known}"
+    assert error["data"] == f"{field}=['ann'] is not allowed: there are {known}, max_bytes"
     error = mcp(ann, "decision_search", **{field: ["ann"]})["error"]
     assert error["code"] == -32602
 

@@ -16,7 +16,6 @@ The context is where leaks come from, so these are the rules:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +27,7 @@ from opentelemetry.trace import INVALID_SPAN, Status, StatusCode, set_span_in_co
 from autotrace import semconv
 from autotrace.capture._consuming import is_consumer
 from autotrace.capture.endings import ending_of, text_of
+from autotrace.clock import elapsed_ns, wall_ns
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -107,7 +107,7 @@ class Operation:
     )
 
     clock_ns: int
-    """What to add to `time.perf_counter_ns` to know the time; set with the span."""
+    """What to add to `elapsed_ns` to know the time; set with the span."""
     is_stream: bool
     """Whether it is a generator that runs; set only if it is."""
     unstarted: Any
@@ -153,8 +153,15 @@ class Operation:
     def _start(self, outside: Context) -> Span:
         # Both clocks at once, and not the span's own look at one of them: what samplers and
         # processors take would be between, and a span could end before its own children do.
-        started_ns = time.time_ns()
-        self.clock_ns = started_ns - time.perf_counter_ns()
+        # Inside another operation it is that one's clock, so that one that is set meanwhile puts
+        # nothing outside of what it is in.
+        outer: Any = outside.get(OPERATION_KEY)
+        if outer is not None and not outer.ended:
+            self.clock_ns = outer.clock_ns
+            started_ns = self.clock_ns + elapsed_ns()
+        else:
+            started_ns = wall_ns()
+            self.clock_ns = started_ns - elapsed_ns()
         envelope = outside.get(DECISION_KEY)
         if envelope is not None:
             self.enclosed(envelope)
@@ -351,7 +358,7 @@ class Operation:
         It is counted from the start, so that a clock that is set meanwhile disturbs no duration.
         """
         try:
-            return self.clock_ns + time.perf_counter_ns()
+            return self.clock_ns + elapsed_ns()
         except Exception as error:  # noqa: BLE001 - tests of users replace clocks
             self.recorder.failed(error)
             return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from autotrace.capture.deciding import Service, left_open, reason_of
 from autotrace.capture.use import Use
+from autotrace.clock import elapsed_ns
 
 
 class Run:
@@ -37,13 +37,13 @@ class Run:
         self._actor = actor
         self._secrets = secrets
         self._used = used
-        self._started_ns = time.perf_counter_ns()
+        self._started_ns = elapsed_ns()
         if used is not None:
             used.runs = True
 
     def succeed(self) -> None:
         """Commit: the body has returned."""
-        duration_ms = (time.perf_counter_ns() - self._started_ns) // 1_000_000
+        duration_ms = (elapsed_ns() - self._started_ns) // 1_000_000
         self._close("commit", summary={"status": "success", "duration_ms": duration_ms})
 
     def fail(self, error: BaseException) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -13,6 +12,7 @@ from autotrace.capture.endings import ending_of
 from autotrace.capture.envelope import Envelope
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
+from autotrace.clock import elapsed_ns
 
 if TYPE_CHECKING:
     from autotrace.models import CallStatus
@@ -37,7 +37,7 @@ class ToolOperation(Operation):
     )
 
     enclosed_ns: int
-    """When it started, by `time.perf_counter_ns`; set with the envelope."""
+    """When it started, by `elapsed_ns`; set with the envelope."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ToolOperation(Operation):
     def enclosed(self, envelope: Envelope) -> None:
         """Belong to an open decision; a call that a decision of its own allows names that one."""
         if not envelope.ended:
-            self.envelope, self.enclosed_ns = envelope, time.perf_counter_ns()
+            self.envelope, self.enclosed_ns = envelope, elapsed_ns()
             self.attributes.setdefault(semconv.DECISION_ID, envelope.decision_id)
 
     def end(self, end_ns: int | None = None) -> None:
@@ -75,7 +75,7 @@ class ToolOperation(Operation):
                 "tool_name": self.attributes[semconv.GEN_AI_TOOL_NAME],
                 "tool_call_id": None if ids is None else semconv.TOOL_CALL_ID_PREFIX + ids[1],
                 "status": self.status,
-                "duration_ms": (time.perf_counter_ns() - self.enclosed_ns) // 1_000_000,
+                "duration_ms": (elapsed_ns() - self.enclosed_ns) // 1_000_000,
             }
         )
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import time
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -24,6 +23,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from typing_extensions import override
 
 from autotrace import semconv
+from autotrace.clock import wall_ns
 from autotrace.export.records import EventRecord, SpanRecord, is_agent_span
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class LocalSpan(otel_trace.Span):
         self._events: list[EventRecord] | None = None
         self.status: Status | None = None
         self.end_time: int | None = None
-        self.start_time: int = time.time_ns() if start_time is None else start_time
+        self.start_time: int = wall_ns() if start_time is None else start_time
         if attributes:
             for key, value in attributes.items():
                 self.attributes[key] = value if type(value) in _SCALARS else _clean(value)
@@ -231,7 +231,7 @@ class LocalSpan(otel_trace.Span):
         self._events.append(
             {
                 "name": name,
-                "time_ns": time.time_ns() if timestamp is None else timestamp,
+                "time_ns": wall_ns() if timestamp is None else timestamp,
                 "attributes": {key: _clean(value) for key, value in (attributes or {}).items()},
             }
         )
@@ -271,7 +271,7 @@ class LocalSpan(otel_trace.Span):
     def end(self, end_time: int | None = None) -> None:
         if self.end_time is not None:
             return
-        self.end_time = time.time_ns() if end_time is None else end_time
+        self.end_time = wall_ns() if end_time is None else end_time
         tracer = self._tracer
         if tracer.scope == semconv.SCOPE or is_agent_span(self.attributes):
             record = self._record()

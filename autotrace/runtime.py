@@ -94,6 +94,7 @@ class Runtime:
                 _attached[provider] = processor
                 add_processor(provider, processor)
             processor.pipeline = self.memory.pipeline
+            processor.redact = self.memory.recorder.encoder.redactor.of_span
         if not sends_itself and (exporting := self.memory.collector.open()) is not None:
             add_processor(provider, exporting)
 

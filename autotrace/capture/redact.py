@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, cast
 
 from autotrace.capture._keys import KeyRule
 from autotrace.capture._scrub import mask, scrub_basic, scrub_pairs
-from autotrace.capture._tokens import scrub_formats, scrub_keys
+from autotrace.capture._tokens import may_hold_secret, scrub_formats, scrub_keys
 from autotrace.semconv import REDACTED
 from autotrace.signals import let_through
 
 _NO_NAMES: frozenset[str] = frozenset()
+_SAID_BY_SPANS: Final = frozenset(("name", "message", "attributes", "events"))
+"""Fields of a span record that hold what its sender says."""
 _MAX_RULES = 256
 """Sets of per-call names that are kept; a tool has one set for its whole life."""
 
@@ -116,6 +118,29 @@ class Redactor:
         text, count = scrub_formats(text)
         self.counted("redacted", count)
         return text
+
+    def of_span(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Returns the record of another program's or library's span, without known formats.
+
+        Args:
+            record: A span record, of JSON. It is not changed.
+        """
+        if not self.enabled:
+            return record
+        return {
+            key: self._in_json(value) if key in _SAID_BY_SPANS else value
+            for key, value in record.items()
+        }
+
+    def _in_json(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.formats(value) if may_hold_secret(value) else value
+        if isinstance(value, Mapping):
+            items = cast("Mapping[Any, Any]", value).items()
+            return {key: self._in_json(item) for key, item in items}
+        if isinstance(value, list | tuple):
+            return [self._in_json(item) for item in cast("list[Any]", value)]
+        return value
 
     def hooked(self, path: str, value: Any) -> Any:
         """Passes a value through the user's hook, if there is one.

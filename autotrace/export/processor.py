@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -51,9 +51,16 @@ class SpoolSpanProcessor(SpanProcessor):
         pipeline: Where spans go that start from now on. Each ends where it started, even if that
             has been closed meanwhile.
         counters: Where a span is counted that was not recorded.
+        redact: Takes secrets out of the records of spans that other libraries made.
     """
 
-    def __init__(self, pipeline: Pipeline, counters: Counters) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        counters: Counters,
+        redact: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        self.redact = redact
         self.pipeline: Pipeline | None = pipeline
         """None: spans that start now are not recorded."""
         self._counters = counters
@@ -87,7 +94,10 @@ class SpoolSpanProcessor(SpanProcessor):
             pipeline = begun or self.pipeline
             if pipeline is None:
                 return
-            pipeline.append(record_of(span))
+            record = record_of(span)
+            if self.redact is not None and "scope" in record:
+                record = cast("SpanRecord", self.redact(cast("dict[str, Any]", record)))
+            pipeline.append(record)
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
             _count_dropped(self._counters, error)
 

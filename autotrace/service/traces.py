@@ -19,7 +19,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, cast, get_args
 
 from autotrace import grants, semconv
 from autotrace.access.principal import LOCAL_KEY_ID, Principal
@@ -315,6 +315,11 @@ class TraceService(TraceReading):
         """
         bound_times(batch, time.time_ns())
         admit(batch, self._open, functools.partial(self._grantor, by.tenant), by)
+        redactor = self.memory.recorder.encoder.redactor
+        batch.records = [
+            cast("SpanRecord", redactor.of_span(cast("dict[str, Any]", record)))
+            for record in batch.records
+        ]
         self.memory.append(batch.records, forward=False, sender=sender_for(by))
 
     def _grantor(self, tenant: str, grant: str, trace: str) -> Grantor | None:

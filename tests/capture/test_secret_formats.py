@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Status, StatusCode
 
 import autotrace
 from autotrace.capture._formats import SIGNED, TOKENS, URLS
@@ -290,3 +292,45 @@ def test_no_text_of_a_trace_holds_a_token_or_a_signed_url(configure: Configure) 
         shown = autotrace.get_trace(task.trace_id).model_dump_json()
         assert SIGNATURE not in shown
         assert token not in shown
+
+
+# --- spans of others
+
+
+def test_no_span_of_another_library_brings_a_token_to_the_disk(
+    configure: Configure, provider: TracerProvider
+) -> None:
+    configure(tracer_provider=provider)
+    token = "hf_" + "aB3d" * 9
+    tracer = provider.get_tracer("some.framework")
+    with tracer.start_as_current_span("invoke_agent x") as span:
+        span.set_attribute("gen_ai.operation.name", "invoke_agent")
+        span.set_attribute("gen_ai.input.messages", json.dumps([{"content": f"use {token}"}]))
+        span.set_attribute("gen_ai.tags", ["a", token])
+        span.add_event("exception", {"exception.message": f"401 for {token}"})
+        span.set_status(Status(StatusCode.ERROR, f"401 for {token}"))
+
+    spool = Path(autotrace.health().spool or "")
+    written = b"".join(path.read_bytes() for path in spool.rglob("*") if path.is_file())
+    assert b"invoke_agent x" in written
+    assert token.encode() not in written
+
+
+def test_what_arrives_over_otlp_is_redacted_by_format_and_the_record_given_is_not_changed() -> None:
+    token = "hf_" + "aB3d" * 9
+    given = {
+        "trace": "0a" * 16,
+        "id": "0b" * 8,
+        "start_ns": 1,
+        "name": f"call {token}",
+        "message": token,
+        "attributes": {"a": {"b": [token, 1, None]}, "gen_ai.tool.name": "x"},
+        "events": [{"name": "e", "time_ns": 1, "attributes": {"m": token}}],
+    }
+    before = json.dumps(given)
+
+    shown = Redactor().of_span(given)
+
+    assert json.dumps(shown) == before.replace(token, REDACTED)
+    assert json.dumps(given) == before
+    assert Redactor(enabled=False).of_span(given) is given

@@ -105,6 +105,34 @@ def calls(client: Client) -> dict[str, int]:
     return {tool["tool_name"]: tool["call_count"] for tool in found}
 
 
+# --- secrets
+
+
+def test_a_token_in_a_span_of_any_program_is_not_stored(client: Client) -> None:
+    token = "hf_" + "aB3d" * 9
+    agent = span(
+        spanId="0d" * 8,
+        name="invoke_agent x",
+        attributes=[attribute("gen_ai.operation.name", stringValue="invoke_agent")],
+    )
+    sent = span(
+        parentSpanId="0d" * 8,
+        status={"code": 2, "message": f"401 for {token}"},
+        attributes=[
+            attribute("gen_ai.operation.name", stringValue="execute_tool"),
+            attribute("gen_ai.tool.name", stringValue="fetch"),
+            attribute("gen_ai.tool.call.arguments", stringValue=json.dumps({"url": token})),
+            attribute("gen_ai.tool.call.result", stringValue=f"saw {token}"),
+        ],
+    )
+    assert client.post(PATH, batch(agent, sent)).status_code == 200
+
+    listed = client.get(f"{TRACES}?limit=10").json()["traces"]
+    stored = json.dumps([client.get(f"{TRACES}/{each['trace_id']}").json() for each in listed])
+    assert "[REDACTED]" in stored
+    assert token not in stored
+
+
 # --- the same as in the process itself
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
+from autotrace.event_loops import off_loop
+
 ENTRY: Final = "autotrace"
 """The key of the entry in `tracestate`."""
 LIFETIME_S: Final = 24 * 60 * 60
@@ -134,7 +136,7 @@ class Granting:
         its spans are in the other's share. One that records into a store on its machine does not.
         """
         if self._found is None:
-            self._found = (self._find_signer(),)
+            self._found = (off_loop(self._find_signer),)
         (signer,) = self._found
         if signer is None or (signer.name != LOCAL and grant_in(tracestate) is not None):
             return tracestate

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from autotrace import semconv
 from autotrace.capture.recorder import make_recorder
 from autotrace.errors import StoreUnavailableError
+from autotrace.event_loops import do_apart, off_loop
 from autotrace.export.claims import Located
 from autotrace.export.collector import Collector
 from autotrace.export.counters import Counters
@@ -79,6 +80,10 @@ class Memory:
             note=counters.note,
             redact=redact,
         )
+        self.switched_off: str | None = None
+        """What keeps the application's provider from recording, in words; None while it records."""
+        self._flushed_dropped = self._problem_dropped = counters.dropped()
+        """How many spans had been dropped at the last flush, and at the one before."""
         self._deciding: Deciding | None = None
         self._deciding_lock = threading.Lock()
 
@@ -182,14 +187,20 @@ class Memory:
             timeout_s: How long to wait at most, in seconds.
 
         Returns:
-            Whether everything is there.
+            Whether everything is there: False also if a span was dropped since the flush before.
         """
         deadline = time.monotonic() + timeout_s
+        dropped = self.counters.dropped()
+        before, self._flushed_dropped = self._flushed_dropped, dropped
+        self._problem_dropped = before
         stored = self.pipeline.flush(timeout_s)
-        return self.collector.flush(_ms_until(deadline)) and stored
+        return self.collector.flush(_ms_until(deadline)) and stored and dropped == before
 
     def health(self) -> Health:
         """Return how recording does: what waits, what was dropped or cut, what failed last."""
+        return off_loop(self._health, do_apart)
+
+    def _health(self) -> Health:
         store, spool = self.connection.name, self.settings.spool_path
         problems: list[str] = []
 
@@ -202,6 +213,11 @@ class Memory:
 
         backlog_bytes = counted("what waits to be stored", self.pipeline.backlog_bytes)
         set_aside = counted("what was set aside", lambda: count_set_aside(spool))
+        if self.switched_off is not None:
+            problems.append(self.switched_off)
+        if dropped := self.counters.dropped() - self._problem_dropped:
+            reason = self.counters.last_error or "see the counters"
+            problems.append(f"{dropped} spans were dropped, and are lost: {reason}")
         if set_aside:
             problems.append(set_aside_problem(set_aside, store))
         return Health(

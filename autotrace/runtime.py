@@ -18,6 +18,7 @@ from autotrace.capture import deciding as capture_deciding
 from autotrace.capture.recorder import current
 from autotrace.decisions.current import current as current_decisions
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
+from autotrace.event_loops import do_apart, off_loop
 from autotrace.export.collector import add_processor, exports_otlp
 from autotrace.export.counters import Counters
 from autotrace.export.exporter import choose_embedding
@@ -27,6 +28,7 @@ from autotrace.export.storekeeper import is_storekeeper
 from autotrace.export.threads import instrument_threads, leave_threads_alone
 from autotrace.memory import Memory
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
+from autotrace.offload import asynchronous
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
 from autotrace.store.embedding import Embedding
@@ -74,6 +76,7 @@ class Runtime:
         """Begin to record, and store what dead processes have left."""
         if self.settings.propagate_threads:
             self._instrumented_threads = instrument_threads(self.memory.counters)
+        self.memory.pipeline.prepare()
         current.recorder = self.memory.recorder
         current_decisions.open = self.memory.deciding
         capture_deciding.current.open = lambda: self.memory.deciding().service
@@ -82,7 +85,10 @@ class Runtime:
     def _move_to(self, provider: TracerProvider) -> None:
         self._attach(provider)
         self.provider = provider
-        self.memory.recorder.tracer = tracer_of(provider)
+        self.memory.recorder.tracer = tracer = tracer_of(provider)
+        self.memory.switched_off = why = why_switched_off(provider, tracer)
+        if why is not None:
+            self.memory.counters.note("switched off", why)
 
     def _attach(self, provider: TracerProvider) -> None:
         # What the environment names, a provider that exports over OTLP sends there by itself.
@@ -155,6 +161,25 @@ def tracer_of(provider: otel_trace.TracerProvider) -> otel_trace.Tracer:
     return tracer
 
 
+def why_switched_off(provider: otel_trace.TracerProvider, tracer: otel_trace.Tracer) -> str | None:
+    """Return why an application's provider records nothing; None if it records."""
+    if isinstance(tracer, otel_trace.NoOpTracer):
+        return (
+            "nothing is recorded: OTEL_SDK_DISABLED=true switches the application's tracer "
+            "provider off; unset it before the provider is made"
+        )
+    sampler: Any = getattr(provider, "sampler", None)
+    described = "" if sampler is None else str(sampler.get_description())
+    if described.removeprefix("ParentBased{root:").startswith(_SAMPLES_NOTHING):
+        return (
+            "nothing is recorded: the sampler of the application's tracer provider leaves every "
+            "span out; give it another, or set OTEL_TRACES_SAMPLER=parentbased_always_on"
+        )
+    return None
+
+
+_SAMPLES_NOTHING: Final = ("AlwaysOff", "TraceIdRatioBased{0}", "TraceIdRatioBased{0.0}")
+"""How samplers describe themselves that leave every span out."""
 _STORE_FIRST_TIMEOUT_S: Final = 30.0
 _counters = Counters()
 """Of the process, so that no count is lost when it is configured anew."""
@@ -199,7 +224,6 @@ def configure(
     Raises:
         InvalidArgumentError: A setting has a value that is not allowed; nothing is changed.
     """
-    global _runtime, _at_exit
     if tracer_provider is not None and not hasattr(tracer_provider, "add_span_processor"):
         raise InvalidArgumentError(
             "tracer_provider", tracer_provider, "an OpenTelemetry SDK TracerProvider"
@@ -208,10 +232,19 @@ def configure(
         raise InvalidArgumentError("redact", redact, "a function of (path, value)")
     if is_storekeeper():
         return  # the program's module, imported there for its embedder, must not record again
+    settings |= {"store": None if store is None else str(store), "otlp_endpoint": otlp_endpoint}
+    off_loop(lambda: _configure(embedder, tracer_provider, redact, settings), do_apart)
+
+
+def _configure(
+    embedder: Any,
+    tracer_provider: TracerProvider | None,
+    redact: Callable[[str, Any], Any] | None,
+    settings: dict[str, Any],
+) -> None:
+    global _runtime, _at_exit
     with _lock:
-        loaded = load_settings(
-            store=None if store is None else str(store), otlp_endpoint=otlp_endpoint, **settings
-        )
+        loaded = load_settings(**settings)
         embedding = choose_embedding(loaded, embedder)
         asked = Configuration(loaded.resolved(), embedding, tracer_provider, redact)
         if _runtime is not None and _runtime.configuration == asked:
@@ -266,7 +299,8 @@ def flush(timeout: float = 30.0) -> bool:
 
     Returns:
         Whether everything is stored. What is not stays on disk and is stored later; but what the
-        store refused since the flush before is set aside: `health().problems` says so.
+        store refused since the flush before is set aside, and what was dropped is lost:
+        `health().problems` says so.
     """
     return True if _runtime is None else _runtime.memory.flush(timeout)
 
@@ -337,3 +371,14 @@ def tool_stats(*, limit: int = 100, after: str | None = None) -> list[ToolStats]
 
 def _reader(what: str) -> Reader:
     return runtime_or_raise(what).memory.reader
+
+
+aconfigure = asynchronous(configure)
+adelete_trace = asynchronous(delete_trace)
+aflush = asynchronous(flush)
+aget_trace = asynchronous(get_trace)
+ahealth = asynchronous(health)
+alist_traces = asynchronous(list_traces)
+arecall = asynchronous(recall)
+ashutdown = asynchronous(shutdown)
+atool_stats = asynchronous(tool_stats)

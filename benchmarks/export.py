@@ -22,7 +22,7 @@ import autotrace
 from autotrace.export.drain import Drainer
 from autotrace.export.ingest import Ingestor
 from autotrace.export.roles import role_of
-from autotrace.export.spool import processes_in, read_chunk, segments_of
+from autotrace.export.spool_files import processes_in, read_chunk, segments_of
 from autotrace.export.storekeeper_main import spare_the_collector
 from autotrace.semconv import TASK
 from autotrace.store.connection import Connection, connect

@@ -19,7 +19,8 @@ from autotrace.decisions.current import Deciding
 from autotrace.doctor import Check, contents, diagnose, diagnosis
 from autotrace.export.exporter import open_connection, open_decision_index
 from autotrace.export.rebuild import rebuild
-from autotrace.export.spool import SPOOL_VERSION, SpoolWriter, encode_line
+from autotrace.export.spool import SpoolWriter
+from autotrace.export.spool_files import SPOOL_VERSION, encode_line
 from autotrace.models import ApprovalRequest
 from autotrace.settings import Settings, load_settings
 from autotrace.store import decisions, schema

@@ -23,7 +23,7 @@ BASE = {
         "folders",
         "places",
     ),
-    "grants",
+    *("event_loops", "offload", "grants"),
     *("plain", "visible", "fingerprint"),
 }
 ALLOWED: dict[str, set[str]] = {
@@ -38,7 +38,9 @@ ALLOWED: dict[str, set[str]] = {
     "names": set(),
     "folders": set(),
     "places": set(),
-    "grants": set(),
+    "event_loops": set(),
+    "offload": {"event_loops"},
+    "grants": {"event_loops"},
     "plain": set(),
     "visible": set(),
     "fingerprint": {"canonical", "plain"},

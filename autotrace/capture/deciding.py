@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from autotrace.capture.envelope import current_envelope
 from autotrace.capture.recorder import current as recording
 from autotrace.capture.task_operation import current_frame
-from autotrace.errors import NotConfiguredError
+from autotrace.errors import InvalidArgumentError, NotConfiguredError
 from autotrace.semconv import DEFAULT_ACTOR
 
 if TYPE_CHECKING:
@@ -203,6 +203,13 @@ def actor_here() -> str:
         return frame.agent
     recorder = recording.recorder
     return (recorder.agent if recorder is not None else None) or DEFAULT_ACTOR
+
+
+def check_timeout(timeout_s: Any) -> None:
+    """Raise InvalidArgumentError unless it is a number of seconds, or None."""
+    is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+    if timeout_s is not None and not (is_number and timeout_s >= 0):
+        raise InvalidArgumentError("timeout", timeout_s, "a number of seconds, or None")
 
 
 def reason_of(error: BaseException, secrets: Sequence[str] = ()) -> str:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from autotrace import offload
 from autotrace.capture.deciding import (
     Service,
     actor_here,
+    check_timeout,
     left_open,
     reason_of,
     service_or_raise,
 )
 from autotrace.capture.decision_span import place
 from autotrace.capture.envelope import Envelope
-from autotrace.capture.offload import in_thread, run_through, run_through_async
 from autotrace.capture.recorder import current
-from autotrace.errors import (
-    ApprovalPending,
-    ApprovalRefused,
-    AutotraceError,
-    DecisionStateError,
-    InvalidArgumentError,
-)
+from autotrace.errors import ApprovalPending, ApprovalRefused, AutotraceError, DecisionStateError
 
 if TYPE_CHECKING:
     from autotrace.models import (
@@ -37,8 +31,6 @@ if TYPE_CHECKING:
         PolicyOutcome,
     )
 
-_PAUSES: Final = (KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit)
-"""What leaves a block because the agent stops, and not because the matter is settled."""
 _ENDED: Final = ("committed", "aborted")
 
 
@@ -231,14 +223,14 @@ class decision:
             ApprovalPending: Nobody has answered in time; the request stays.
             StoreError: The store cannot be read.
         """
-        return run_through(self._waiting(timeout))
+        return offload.run_through(self._waiting(timeout))
 
     async def wait_async(self, timeout: float | None = None) -> Decision:
         """Wait until approval is given, without blocking the event loop; see `wait`."""
-        return await run_through_async(self._waiting(timeout))
+        return await offload.run_through_async(self._waiting(timeout))
 
     def _waiting(self, timeout_s: float | None) -> Generator[float, None, Decision]:
-        _check_timeout(timeout_s)
+        check_timeout(timeout_s)
         service = self._opened()
         yield from service.until_answered(self._decision_id, timeout_s)
         try:
@@ -271,6 +263,12 @@ class decision:
         """
         return self._close("abort", reason=reason)
 
+    add_context_async = offload.asynchronous(add_context, "add_context_async")
+    evaluate_async = offload.asynchronous(evaluate, "evaluate_async")
+    request_approval_async = offload.asynchronous(request_approval, "request_approval_async")
+    commit_async = offload.asynchronous(commit, "commit_async")
+    abort_async = offload.asynchronous(abort, "abort_async")
+
     # --- entering
 
     def __enter__(self) -> Self:
@@ -278,7 +276,7 @@ class decision:
         return self
 
     async def __aenter__(self) -> Self:
-        self._begin(await in_thread(self._open, undo=self._undo_open))
+        self._begin(await offload.in_thread(self._open, undo=self._undo_open))
         return self
 
     def _open(self) -> Decision:
@@ -338,9 +336,9 @@ class decision:
         if self._leave():
             return
         if isinstance(error, GeneratorExit):  # what is being closed cannot await
-            self._end(error)
+            offload.call_unawaited(self._end, error)
         else:
-            await in_thread(self._end, error)
+            await offload.in_thread(self._end, error)
 
     def _leave(self) -> bool:
         """Leave the context; return whether the decision has ended already."""
@@ -379,7 +377,8 @@ class decision:
     def _stays(self, error: BaseException) -> bool:
         if isinstance(error, ApprovalPending):  # its own, or that of a tool inside
             return True
-        return isinstance(error, _PAUSES) and self.status == "needs_approval"
+        # No Exception is an interrupt, and a cancelled task of whatever event loop.
+        return not isinstance(error, Exception) and self.status == "needs_approval"
 
     def _give_up(self, reason: str) -> None:
         try:
@@ -404,9 +403,3 @@ class decision:
         )
         self._ended = True
         return closed
-
-
-def _check_timeout(timeout_s: Any) -> None:
-    is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
-    if timeout_s is not None and not (is_number and timeout_s >= 0):
-        raise InvalidArgumentError("timeout", timeout_s, "a number of seconds, or None")

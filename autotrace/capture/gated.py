@@ -23,8 +23,8 @@ from autotrace.capture.bodies import (
 )
 from autotrace.capture.drive import Drivers, Tracing, can_be_driven, driven_by, first_step
 from autotrace.capture.function import Call, bound_to, name_of
-from autotrace.capture.offload import in_thread, run_through, run_through_async
 from autotrace.capture.run import Run
+from autotrace.offload import call_unawaited, in_thread, run_through, run_through_async
 
 _CANCELLED: Final = "cancelled before it ran"
 
@@ -197,7 +197,7 @@ async def _await(way: _Way, unstarted: _Unstarted) -> Any:
     except GeneratorExit as error:  # what is being closed cannot await
         way.leave()
         if run is not None:
-            run.fail(error)
+            call_unawaited(run.fail, error)
         raise
     except BaseException as error:
         way.leave()
@@ -239,7 +239,7 @@ async def _drive_async_generator(
     except GeneratorExit as error:
         way.leave()
         if run is not None:
-            run.succeed() if closing else run.fail(error)
+            await (in_thread(run.succeed) if closing else in_thread(run.fail, error))
         raise
     except BaseException as error:
         way.leave()

@@ -22,7 +22,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    Status,
+    StatusCode,
+    set_span_in_context,
+)
 
 from autotrace import semconv
 from autotrace.capture._consuming import is_consumer
@@ -392,8 +398,8 @@ class Operation:
             self.fail(GeneratorExit("dropped before it had ended"))
 
     def ids(self) -> tuple[str, str] | None:
-        """Return the OpenTelemetry trace and span id as hex; None without a span."""
-        if self.span is None:
+        """Return the OpenTelemetry trace and span id as hex; None if no span is recorded."""
+        if self.span is None or isinstance(self.span, NonRecordingSpan):
             return None
         try:
             context = self.span.get_span_context()

@@ -6,7 +6,8 @@ for waiting in autotrace.decisions.pending():
 autotrace.decisions.approve("decision-…", approver="ada", rationale="within budget")
 ```
 
-An agent opens them with `autotrace.decision(...)` and `@tool(requires_approval=...)`.
+An agent opens them with `autotrace.decision(...)` and `@tool(requires_approval=...)`. In a
+coroutine, `await autotrace.decisions.apending()`: each function has an async form, with an `a`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from autotrace.decisions.current import deciding_or_raise
 from autotrace.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from autotrace.decisions.asynchronous import *  # noqa: F403 - its __all__ says what
     from autotrace.decisions.routes import add_route, remove_route
     from autotrace.decisions.webhooks import SlackWebhook, Webhook, verify_webhook
     from autotrace.models import (
@@ -64,6 +66,10 @@ _LAZY = {
     "add_route": "routes",
     "remove_route": "routes",
     "verify_webhook": "webhooks",
+    **dict.fromkeys(("aapprove", "acheck", "acheck_all", "acheckpoint", "aclose"), "asynchronous"),
+    **dict.fromkeys(("aerase", "aget", "alist", "apending", "areceipt", "arecord"), "asynchronous"),
+    **dict.fromkeys(("areject", "asearch", "asign_vote", "atrace", "averify"), "asynchronous"),
+    "averify_checkpoint": "asynchronous",
 }
 
 

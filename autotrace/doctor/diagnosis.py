@@ -16,7 +16,7 @@ from autotrace.doctor.purging import purge_erased
 from autotrace.errors import StoreVersionError
 from autotrace.export.counters import Counters
 from autotrace.export.exporter import open_connection
-from autotrace.export.spool import processes_in
+from autotrace.export.spool_files import processes_in
 from autotrace.settings import Settings
 from autotrace.store.embedded import CHROMA_DIRECTORY, LOCK_FILE
 from autotrace.store.embedder import Embedder

@@ -21,7 +21,7 @@ from autotrace.export.drain_lock import LOCK_FILE
 from autotrace.export.exporter import choose_embedding, open_connection, open_pipeline
 from autotrace.export.lanes import process_in
 from autotrace.export.set_aside import count_set_aside, set_aside_fix
-from autotrace.export.spool import (
+from autotrace.export.spool_files import (
     BAD_DIRECTORY,
     owner_is_alive,
     processes_in,

@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from autotrace.errors import InvalidArgumentError, StoreError, StoreUnavailableError
 from autotrace.export.drain_lock import DRAIN_LOCK_TIMEOUT_S, no_drainer
 from autotrace.export.drain_lock import LOCK_FILE as DRAIN_LOCK_FILE
+from autotrace.export.spool_files import SEGMENT_SUFFIX, written_bytes
 from autotrace.settings import Settings
 from autotrace.store.embedded import LOCK_FILE, LOCK_TIMEOUT_S
 
@@ -137,7 +138,10 @@ def _write(folder: Path, to: IO[bytes]) -> None:
             # What a program appends meanwhile is left out; what is gone meanwhile is not needed.
             with contextlib.suppress(FileNotFoundError), path.open("rb") as content:
                 name = path.relative_to(folder).as_posix()
-                _add(archive, name, content, os.fstat(content.fileno()).st_size)
+                size_bytes = os.fstat(content.fileno()).st_size
+                if path.suffix == SEGMENT_SUFFIX:  # what is allocated behind may be cut off
+                    size_bytes = written_bytes(path)
+                _add(archive, name, content, size_bytes)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -20,7 +20,13 @@ from autotrace.export.fields import conformed
 from autotrace.export.lanes import lane_in
 from autotrace.export.records import SpanRecord
 from autotrace.export.roles import role_of
-from autotrace.export.spool import owner_is_alive, processes_in, read_chunk, segments_of
+from autotrace.export.spool_files import (
+    begun_segments_of,
+    owner_is_alive,
+    processes_in,
+    read_chunk,
+    segments_of,
+)
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,9 @@ class BatchReader:
         counts_tasks = turn.tasks < sys.maxsize
         exhausted = False
         while not exhausted and (limit is None or at < limit.to):
-            segments = {int(path.stem): path for path in segments_of(directory)}
+            # Of the dead all: a power cut may have taken the beginning of one.
+            listed = begun_segments_of(directory) if alive else segments_of(directory)
+            segments = {int(path.stem): path for path in listed}
             following = min((number for number in segments if number > at[0]), default=None)
             if limit is not None:  # all of it, however much is taken at once today
                 room = limit.to[1] - at[1] if limit.to[0] == at[0] else LARGE_BATCHES.bytes
@@ -152,7 +160,10 @@ class BatchReader:
             end_offset = at[1]
             if at[0] in segments:
                 complete = following is not None or not alive
-                chunk = read_chunk(segments[at[0]], at[1], max_bytes=room, complete=complete)
+                left = None if limit is not None else turn.records - len(records)
+                chunk = read_chunk(
+                    segments[at[0]], at[1], max_bytes=room, complete=complete, max_records=left
+                )
                 if chunk.newer_version:
                     self._newer.add(process)
                     self._count("newer_spools", 1)

@@ -6,9 +6,14 @@ import logging
 import threading
 import time
 from collections import Counter
+from typing import Final
 
 logger = logging.getLogger("autotrace")
 
+DROPPED_SPANS: Final = frozenset(
+    {"dropped_spans", "dropped_spool_error", "dropped_spool_full", "dropped_too_large"}
+)
+"""Counters of spans that are in no spool, and so never get into the store."""
 _SAY_AGAIN_S = 600.0
 """A kind of failure that lasts is logged again after this time."""
 
@@ -44,6 +49,11 @@ class Counters:
         """Return all counts by name."""
         with self._lock:
             return dict(self._counts)
+
+    def dropped(self) -> int:
+        """Return how many spans were not recorded, for whatever reason."""
+        with self._lock:
+            return sum(n for name, n in self._counts.items() if name in DROPPED_SPANS)
 
     @property
     def last_error(self) -> str | None:

@@ -46,11 +46,13 @@ from autotrace.export.cursor import (
 from autotrace.export.drain_lock import GIVE_WAY_S, LOCK_FILE, asked_to_give_way_ns
 from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord
-from autotrace.export.spool import (
+from autotrace.export.spool_files import (
     BAD_DIRECTORY,
+    begun_segments_of,
     is_of_newer_version,
     processes_in,
     segments_of,
+    written_bytes,
 )
 
 UNSTORED: Final = "unstored"
@@ -123,9 +125,9 @@ class Drainer:
         """Return how far each process has recorded."""
         places: dict[str, Place] = {}
         for process in processes_in(self._spool):
-            segments = segments_of(self._spool / process)
+            segments = begun_segments_of(self._spool / process)
             with contextlib.suppress(FileNotFoundError, IndexError):  # it has just been stored
-                places[process] = (int(segments[-1].stem), segments[-1].stat().st_size)
+                places[process] = (int(segments[-1].stem), written_bytes(segments[-1]))
         return places
 
     def is_left_alone(self, process: str) -> bool:
@@ -142,7 +144,7 @@ class Drainer:
                 number = int(path.stem)
                 with contextlib.suppress(FileNotFoundError):
                     if number >= segment:
-                        total += path.stat().st_size - (offset if number == segment else 0)
+                        total += written_bytes(path) - (offset if number == segment else 0)
         return total
 
     def step(self, limits: BatchLimits = LARGE_BATCHES) -> int:

@@ -16,7 +16,8 @@ from typing import Final
 from autotrace.export.cursor import START, Place
 from autotrace.export.records import SpanRecord
 from autotrace.export.shares import owner_of
-from autotrace.export.spool import MAX_SEGMENT_BYTES, SpoolWriter, segments_of
+from autotrace.export.spool import MAX_SEGMENT_BYTES, SpoolWriter
+from autotrace.export.spool_files import size_bytes_of
 
 LOCAL_LANE: Final = ""
 """Of the programs on this machine."""
@@ -117,14 +118,13 @@ class SpoolLanes:
             return writer
 
     def _writers(self) -> Iterator[SpoolWriter]:
+        # Without the lock: asked by the thread that makes a segment, for which `close` waits.
         yield self._local
-        with self._lock:
-            others = list(self._by_lane.values())
-        yield from others
+        yield from list(self._by_lane.values())
 
     def _has_room(self, more_bytes: int) -> bool:
-        held = (path for each in self._writers() for path in segments_of(each.directory))
-        return sum(_size_bytes(path) for path in held) + more_bytes <= self._max_total_bytes
+        held_bytes = sum(size_bytes_of(each.directory) for each in self._writers())
+        return held_bytes + more_bytes <= self._max_total_bytes
 
     def places(self, lane: str | None = None) -> dict[str, Place]:
         """Return how far each spool was written that has begun; of one lane, or of all."""
@@ -134,6 +134,19 @@ class SpoolLanes:
             if (place := writer.position()) != START
             and (lane is None or holds_lane(writer.process, lane))
         }
+
+    @property
+    def process(self) -> str:
+        """Name of this process's own spool, with which those of senders begin."""
+        return self._local.process
+
+    def prepare(self) -> None:
+        """Make the spool of this program ready, so that its first record waits for no disk."""
+        self._local.prepare()
+
+    def discard_unused(self) -> None:
+        """Remove what `prepare` has made if nothing was recorded."""
+        self._local.discard_unused()
 
     def is_deleted(self) -> bool:
         """Tell whether somebody has deleted what is being written to."""
@@ -151,10 +164,3 @@ class SpoolLanes:
         self._lock = threading.RLock()
         for writer in self._writers():
             writer.abandon_after_fork()
-
-
-def _size_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0  # it has just been stored

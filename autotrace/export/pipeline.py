@@ -46,7 +46,7 @@ from autotrace.export.drain import Drainer
 from autotrace.export.ingest import Ingestor
 from autotrace.export.lanes import SpoolLanes, holds_lane
 from autotrace.export.records import SpanRecord
-from autotrace.export.spool import is_of_newer_version, owner_is_alive, processes_in
+from autotrace.export.spool_files import is_of_newer_version, owner_is_alive, processes_in
 from autotrace.export.storekeeper import Storekeeper
 from autotrace.export.storing import FIRST_BACKOFF_S, POLL_S, StoreLoop
 from autotrace.store.connection import Connection
@@ -192,12 +192,19 @@ class Pipeline:
             self._wake_up()
         return written
 
+    def prepare(self) -> None:
+        """Make the spool ready, so that the first record waits for no disk."""
+        self._lanes.prepare()
+
     def recover(self) -> None:
         """Store what dead processes have left, in the background."""
-        if processes_in(self._spool):
-            with self._stored:
-                self._recovering = True
-            self._wake_up()
+        if any(process != self._lanes.process for process in processes_in(self._spool)):
+            self._begin_to_recover()
+
+    def _begin_to_recover(self) -> None:
+        with self._stored:
+            self._recovering = True
+        self._wake_up()
 
     @property
     def is_warm(self) -> bool:
@@ -354,7 +361,9 @@ class Pipeline:
         # see it end.
         done = self.flush(0.8 * timeout_s) if flush else self._all_stored()
         _open_pipelines.discard(self)
-        if not at_exit:
+        if at_exit:
+            self._lanes.discard_unused()
+        else:
             self._lanes.close()
         with self._stored:
             self._closing = True
@@ -388,7 +397,7 @@ class Pipeline:
         if self._closing:
             for pipeline in list(_open_pipelines):
                 if pipeline._spool == self._spool:
-                    pipeline.recover()
+                    pipeline._begin_to_recover()
             return
         if self._asleep:
             self._progressed_at_s = time.monotonic()

@@ -29,7 +29,7 @@ from autotrace.export.drain import DAMAGED
 from autotrace.export.records import SpanRecord
 from autotrace.export.set_aside import set_aside_path
 from autotrace.export.shares import partition_of
-from autotrace.export.spool import (
+from autotrace.export.spool_files import (
     BAD_DIRECTORY,
     SEGMENT_SUFFIX,
     decode_line,

@@ -23,7 +23,7 @@ from autotrace.export.drain_lock import DRAIN_LOCK_TIMEOUT_S, no_drainer
 from autotrace.export.fields import conformed
 from autotrace.export.ingest import Ingestor
 from autotrace.export.records import SpanRecord
-from autotrace.export.spool import BAD_DIRECTORY
+from autotrace.export.spool_files import BAD_DIRECTORY
 
 _READ_BYTES: Final = 1024 * 1024
 

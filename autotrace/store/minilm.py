@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from autotrace.event_loops import is_refusal
 from autotrace.store.rows import RowCache, as_texts, import_whole, no_rows, normalised, well_formed
 from autotrace.store.weights import (
     DEFAULT_SPACE,
@@ -167,7 +168,9 @@ class MiniLmEmbedder:
         for place, find in places:
             try:
                 model = _MiniLm(find())
-            except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exceptions
+            except Exception as error:
+                if is_refusal(error):  # it says nothing about the place
+                    raise
                 tried.append((place, error))
                 continue
             for skipped, error in tried:

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import pytest
 
-from autotrace import step, task, tool
-from autotrace.capture import deciding, offload
+from autotrace import offload, step, task, tool
+from autotrace.capture import deciding
 from autotrace.capture.approval import Passage
 from tests.capture.scripts import SCRIPTS, is_thrown_into_unstarted
 from tests.capture.spans import Spans
@@ -61,7 +61,7 @@ class Approved:
 def approved(monkeypatch: pytest.MonkeyPatch) -> Approved:
     # In place, so that a script that counts the turns of its event loop counts the same; and of
     # any arguments, as scripts pass exceptions to be raised.
-    monkeypatch.setattr(offload, "_in_asyncio", lambda: False)
+    monkeypatch.setattr(offload, "running_library", lambda: None)
     monkeypatch.setattr(Passage, "_fingerprint", lambda self: "00")
     monkeypatch.setattr(Passage, "_check_apart", lambda self: None)
     made = Approved()

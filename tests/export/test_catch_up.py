@@ -14,7 +14,8 @@ from filelock import FileLock
 
 from autotrace.export.counters import Counters
 from autotrace.export.exporter import choose_embedding
-from autotrace.export.spool import SpoolWriter, processes_in
+from autotrace.export.spool import SpoolWriter
+from autotrace.export.spool_files import processes_in
 from autotrace.memory import Memory
 from autotrace.settings import load_settings
 from tests.export.strategies import task_record
@@ -110,7 +111,7 @@ def test_what_is_recorded_after_the_question_is_not_waited_for(opened: Open) -> 
     stopped = threading.Event()
 
     def record() -> None:
-        while not stopped.is_set():
+        while not stopped.wait(0.001):
             writer.append(task_record(next(span), None, 10, 20))
 
     writer.append(task_record(next(span), None, 10, 20))
@@ -148,7 +149,7 @@ def test_what_is_of_a_newer_autotrace_is_not_waited_for(opened: Open) -> None:
     writer = writer_of(memory)
     writer.append(task_record(1, None, 10, 20))
     (segment,) = writer.directory.glob("*.log")
-    from autotrace.export.spool import encode_line
+    from autotrace.export.spool_files import encode_line
 
     segment.write_bytes(encode_line({"autotrace_spool": 99}))  # type: ignore[typeddict-item, typeddict-unknown-key] # a header
 

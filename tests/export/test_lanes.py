@@ -17,7 +17,8 @@ from autotrace.export.exporter import choose_embedding
 from autotrace.export.ingest import Ingestor
 from autotrace.export.lanes import LOCAL_LANE, MAX_LANES, SpoolLanes, lane_of
 from autotrace.export.records import SpanRecord
-from autotrace.export.spool import processes_in
+from autotrace.export.spool import MAX_SEGMENT_BYTES
+from autotrace.export.spool_files import processes_in
 from autotrace.memory import Memory
 from autotrace.settings import load_settings
 from tests.export.strategies import decision_record, task_record, tool_record
@@ -174,11 +175,14 @@ def test_an_event_of_a_decision_waits_in_the_lane_of_the_trace_s_owner(tmp_path:
 
 def test_all_spools_of_a_process_together_hold_no_more_than_they_may(tmp_path: Path) -> None:
     counters = Counters()
-    segment = 16 * 1024 * 1024
+    segment = MAX_SEGMENT_BYTES
     lanes = SpoolLanes(
-        tmp_path, count=counters.add, max_total_bytes=2 * segment, on_error=lambda error: None
+        tmp_path,
+        count=counters.add,
+        max_total_bytes=2 * (segment - 10_000),
+        on_error=lambda error: None,
     )
-    large = task_record(1, None, 1, 2, padding="x" * (segment + 1))
+    large = task_record(1, None, 1, 2, padding="x" * (segment - 10_000))
 
     assert [lanes.append(of(agent, large)) for agent in ("a", "a", "b")] == [True, False, False]
     assert counters.snapshot() == {"dropped_spool_full": 2}

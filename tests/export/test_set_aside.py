@@ -94,7 +94,7 @@ def test_what_is_refused_again_is_kept_and_does_not_keep_the_rest(tmp_path: Path
     (trace_id,) = record(tmp_path, "clean water")
     autotrace.flush()
     segment = next((tmp_path / "spool").rglob("*.log"))
-    good = [line[9:] for line in segment.read_bytes().splitlines(keepends=True)[1:]]
+    good = [line[9:] for line in segment.read_bytes().rstrip(b"\0").splitlines(keepends=True)[1:]]
     autotrace.shutdown()
     unstored = tmp_path / "elsewhere" / "spool" / "bad" / "unstored.log"
     unstored.parent.mkdir(parents=True)

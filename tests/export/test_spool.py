@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import shutil
 import signal
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autotrace.export import segment
 from autotrace.export import spool as spool_module
 from autotrace.export.records import SpanRecord
-from autotrace.export.spool import (
-    SpoolWriter,
+from autotrace.export.spool import SpoolWriter
+from autotrace.export.spool_files import (
+    begun_segments_of,
     decode_line,
     encode_line,
     is_of_newer_version,
@@ -24,6 +29,7 @@ from autotrace.export.spool import (
     processes_in,
     read_chunk,
     segments_of,
+    written_bytes,
 )
 
 
@@ -52,8 +58,18 @@ def dropped() -> list[str]:
     return []
 
 
+@pytest.fixture(params=["mapped", "plain"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How segments are written; the second is for file systems that cannot be trusted with maps."""
+    if request.param == "plain":
+        monkeypatch.setattr(segment, "is_mappable", lambda _: False)
+    elif not segment.is_mappable(Path(tempfile.gettempdir())):
+        pytest.skip("the temporary folder is on a file system whose files are not mapped")
+    return request.param
+
+
 @pytest.fixture
-def writer(tmp_path: Path, dropped: list[str]) -> SpoolWriter:
+def writer(tmp_path: Path, dropped: list[str], way: str) -> SpoolWriter:
     return SpoolWriter(tmp_path / "spool", count=dropped.append)
 
 
@@ -159,8 +175,9 @@ def test_a_file_cut_anywhere_yields_the_whole_records_before_the_cut(
 def test_an_unfinished_last_line_is_left_while_its_process_lives(writer: SpoolWriter) -> None:
     writer.append(record(1))
     path = segments_of(writer.directory)[0]
-    whole = path.stat().st_size
-    with path.open("ab") as file:
+    whole = written_bytes(path)
+    with path.open("r+b") as file:
+        file.seek(whole)
         file.write(encode_line(record(2))[:-5])
 
     chunk = read_chunk(path, 0, max_bytes=1 << 20, complete=False)
@@ -194,6 +211,7 @@ def test_a_file_that_is_stored_and_removed_while_it_is_looked_at_is_of_no_versio
     assert is_of_newer_version(tmp_path) is False
 
 
+@pytest.mark.parametrize("way", ["plain"], indirect=True)
 def test_a_write_cut_short_by_a_full_disk_costs_one_record(
     writer: SpoolWriter, dropped: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +330,7 @@ def test_an_owner_killed_by_force_is_dead(tmp_path: Path) -> None:
     assert read_all(writer) == ([record(1)], 0)
 
 
+@pytest.mark.parametrize("way", ["plain"], indirect=True)
 def test_a_signal_handler_or_finaliser_may_record_while_the_thread_is_writing(
     writer: SpoolWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,3 +349,220 @@ def test_a_signal_handler_or_finaliser_may_record_while_the_thread_is_writing(
     monkeypatch.setattr(os, "write", real_write)
 
     assert read_all(writer) == ([record(0), record(1), record(2)], 0)
+
+
+def test_a_signal_handler_or_finaliser_may_record_while_a_segment_is_made(
+    writer: SpoolWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_open = segment.open_segment
+    nested = iter([record(1), record(2)])
+
+    def interrupted_open(path: Path, number: int, size_bytes: int) -> segment.Segment:
+        made = real_open(path, number, size_bytes)
+        assert all(writer.append(inner) for inner in nested)
+        return made
+
+    monkeypatch.setattr(spool_module, "open_segment", interrupted_open)
+    writer.append(record(0))
+
+    assert read_all(writer) == ([record(0), record(1), record(2)], 0)
+
+
+def test_a_live_segment_is_read_up_to_what_is_written_however_far_it_is_allocated(
+    writer: SpoolWriter,
+) -> None:
+    lines = [encode_line(record(n)) for n in range(3)]
+    for n in range(3):
+        writer.append(record(n))
+    (path,) = segments_of(writer.directory)
+    header_bytes = writer.position()[1] - len(b"".join(lines))
+    content = path.read_bytes()
+
+    for cut in range(len(lines[2])):  # as another process sees it while the last one is copied
+        seen = content[: written_bytes(path) - cut].ljust(len(content), b"\0")
+        path.with_name("seen").write_bytes(seen)
+        chunk = read_chunk(path.with_name("seen"), 0, max_bytes=1 << 20, complete=False)
+        whole = 3 if cut == 0 else 2
+        assert chunk.records == [record(n) for n in range(whole)]
+        assert chunk.end_offset == header_bytes + len(b"".join(lines[:whole]))
+        assert chunk.bad_lines == []
+
+
+@settings(max_examples=60)
+@given(hole=st.tuples(st.integers(0, 400), st.integers(1, 400)), chunk_bytes=st.integers(10, 500))
+def test_a_hole_left_by_a_power_cut_costs_the_records_it_lies_in(
+    tmp_path_factory: pytest.TempPathFactory, hole: tuple[int, int], chunk_bytes: int
+) -> None:
+    path = tmp_path_factory.mktemp("hole") / "00000001.log"
+    lines = [encode_line(record(n, name="x" * n)) for n in range(5)]
+    start, size = hole
+    content = bytearray(b"".join(lines))
+    content[start : start + size] = bytes(len(content[start : start + size]))
+    path.write_bytes(content.ljust(2000, b"\0"))
+
+    records: list[SpanRecord] = []
+    offset = 0
+    while (
+        chunk := read_chunk(path, offset, max_bytes=chunk_bytes, complete=True)
+    ).end_offset != offset:
+        records += chunk.records
+        offset = chunk.end_offset
+
+    ends = [len(b"".join(lines[: n + 1])) for n in range(5)]
+    untouched = [
+        record(n, name="x" * n)
+        for n in range(5)
+        if ends[n] <= start or ends[n] - len(lines[n]) >= start + size
+    ]
+    assert [r for r in untouched if r not in records] == []
+    assert [r for r in records if r not in [record(n, name="x" * n) for n in range(5)]] == []
+
+
+@given(size=st.integers(0, 300), written=st.integers(0, 300))
+def test_how_far_a_segment_is_written_is_found(
+    tmp_path_factory: pytest.TempPathFactory, size: int, written: int
+) -> None:
+    path = tmp_path_factory.mktemp("written") / "00000001.log"
+    path.write_bytes((b"x" * min(written, size)).ljust(size, b"\0"))
+
+    assert written_bytes(path) == min(written, size)
+
+
+def test_a_segment_that_is_only_prepared_does_not_end_the_one_before(
+    tmp_path: Path, dropped: list[str], way: str
+) -> None:
+    writer = SpoolWriter(tmp_path / "spool", count=dropped.append, max_segment_bytes=2000)
+
+    async def fill() -> None:
+        while writer.position()[0] < 2:
+            writer.append(record(1, name="x" * 100))
+
+    asyncio.run(fill())
+    writer._take_ahead()  # the third has been made by now
+
+    assert [path.name for path in segments_of(writer.directory)] == [
+        *("00000001.log", "00000002.log", "00000003.log"),
+    ]
+    assert [path.name for path in begun_segments_of(writer.directory)] == [
+        *("00000001.log", "00000002.log"),
+    ]
+
+
+def test_what_is_prepared_and_not_used_is_removed_and_made_again_when_it_is_needed(
+    writer: SpoolWriter,
+) -> None:
+    writer.prepare()
+    assert processes_in(writer.directory.parent) == [writer.process]
+    assert writer.position() == (0, 0)
+
+    writer.discard_unused()
+    assert processes_in(writer.directory.parent) == []
+
+    writer.append(record(1))
+    assert read_all(writer) == ([record(1)], 0)
+    writer.discard_unused()  # it is in use now
+    assert read_all(writer) == ([record(1)], 0)
+
+
+def test_a_spool_that_was_deleted_before_its_first_record_is_made_again(
+    writer: SpoolWriter, dropped: list[str]
+) -> None:
+    writer.prepare()
+    shutil.rmtree(writer.directory.parent)
+
+    assert writer.append(record(1)) is True
+
+    assert (read_all(writer), dropped) == (([record(1)], 0), [])
+    assert owner_is_alive(writer.directory) is True
+
+
+def test_a_closed_segment_takes_no_more_room_than_its_records(writer: SpoolWriter) -> None:
+    writer.append(record(1))
+    written = writer.position()[1]
+
+    writer.close()
+
+    (path,) = segments_of(writer.directory)
+    assert path.stat().st_size == written
+
+
+def test_a_record_larger_than_a_segment_gets_one_of_its_size(
+    tmp_path: Path, dropped: list[str], way: str
+) -> None:
+    writer = SpoolWriter(tmp_path / "spool", count=dropped.append, max_segment_bytes=2000)
+    expected = [record(1), record(2, name="x" * 100_000), record(3)]
+
+    assert all(writer.append(r) for r in expected)
+
+    assert (read_all(writer), dropped) == ((expected, 0), [])
+
+
+def test_a_disk_without_room_for_a_whole_segment_takes_a_small_one(
+    tmp_path: Path, dropped: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_allocate = os.posix_fallocate
+
+    def nearly_full(fd: int, offset: int, length: int) -> None:
+        if length > 64 * 1024:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real_allocate(fd, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", nearly_full)
+    writer = SpoolWriter(tmp_path / "spool", count=dropped.append)
+    expected = [record(n, name="x" * 1000) for n in range(200)]
+
+    assert all(writer.append(r) for r in expected)
+
+    assert (read_all(writer), dropped) == ((expected, 0), [])
+    sizes = {path.stat().st_size for path in segments_of(writer.directory)[:-1]}
+    assert max(sizes) <= 64 * 1024
+    assert expected[0]["name"] in segments_of(writer.directory)[0].read_text()
+
+
+def test_a_spool_of_the_version_before_is_read_while_it_grows_and_when_it_is_complete(
+    tmp_path: Path,
+) -> None:
+    header: Any = {"autotrace_spool": 1}
+    path = tmp_path / "00000001.log"
+    path.write_bytes(encode_line(header) + encode_line(record(1)) + encode_line(record(2))[:-3])
+
+    growing = read_chunk(path, 0, max_bytes=1 << 20, complete=False)
+    left = growing.end_offset
+    at_the_end = read_chunk(path, left, max_bytes=1 << 20, complete=True)
+
+    assert (growing.records, growing.bad_lines) == ([record(1)], [])
+    assert (at_the_end.records, len(at_the_end.bad_lines)) == ([], 1)
+    assert written_bytes(path) == path.stat().st_size
+
+
+def test_no_more_records_are_read_at_once_than_asked_for(writer: SpoolWriter) -> None:
+    for n in range(10):
+        writer.append(record(n))
+    (path,) = segments_of(writer.directory)
+
+    first = read_chunk(path, 0, max_bytes=1 << 20, complete=False, max_records=4)
+    rest = read_chunk(path, first.end_offset, max_bytes=1 << 20, complete=False, max_records=100)
+
+    assert first.records == [record(n) for n in range(4)]
+    assert rest.records == [record(n) for n in range(4, 10)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("ext4", True), ("tmpfs", True), ("btrfs", False), ("nfs4", False), ("fuse.sshfs", False)],
+)
+def test_files_are_mapped_where_allocated_room_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, expected: bool
+) -> None:
+    device = tmp_path.stat().st_dev
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 0:21 / /proc rw shared:12 - proc proc rw\n"
+        f"36 22 {os.major(device)}:{os.minor(device)} / /a\\040-\\040b rw - {kind} x rw\n"
+    )
+    monkeypatch.setattr(segment, "_MOUNTS", mounts)
+    segment.file_system_of.cache_clear()
+    try:
+        assert segment.is_mappable(tmp_path) is expected
+    finally:
+        segment.file_system_of.cache_clear()

@@ -40,11 +40,15 @@ os._exit(0)
 
 
 def left_by_a_dead_process(store: Path, tasks: int = 20, size: int = 1) -> Path:
-    """Return the spool file of a process that has died with everything in it."""
+    """Return the spool file of a process that has died, with everything it wrote."""
     done = run(DIES, store, tasks, size)
     assert done.returncode == 0, done.stderr
-    (segment,) = (store / "spool").glob("*/*.log")
-    return segment
+    segments = sorted((store / "spool").glob("*/*.log"))
+    written = [path.read_bytes().rstrip(b"\0") for path in segments]
+    for path in segments[1:]:
+        path.unlink()
+    segments[0].write_bytes(b"".join(written))
+    return segments[0]
 
 
 def cut_in_the_middle(data: bytes, chance: random.Random) -> bytes:

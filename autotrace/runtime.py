@@ -25,7 +25,7 @@ from autotrace.export.exporter import choose_embedding
 from autotrace.export.local import id_generator
 from autotrace.export.processor import SpoolSpanProcessor
 from autotrace.export.storekeeper import is_storekeeper
-from autotrace.export.threads import instrument_threads, leave_threads_alone
+from autotrace.export.threads import InheritedContext
 from autotrace.memory import Memory
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
 from autotrace.offload import asynchronous
@@ -54,7 +54,7 @@ class Runtime:
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
         self.settings = configuration.settings
-        self._instrumented_threads = False
+        self._inherited: InheritedContext | None = None
         self._adopt_lock = threading.Lock()
         provider = configuration.tracer_provider or _sdk_provider()
         self.memory = Memory(
@@ -75,7 +75,7 @@ class Runtime:
     def start(self) -> None:
         """Begin to record, and store what dead processes have left."""
         if self.settings.propagate_threads:
-            self._instrumented_threads = instrument_threads(self.memory.counters)
+            self._inherited = InheritedContext(self.memory.counters)
         self.memory.pipeline.prepare()
         current.recorder = self.memory.recorder
         current_decisions.open = self.memory.deciding
@@ -134,9 +134,8 @@ class Runtime:
                     processor.pipeline = None
         if current.recorder is self.memory.recorder:
             current.recorder = None
-        if self._instrumented_threads:
-            self._instrumented_threads = False
-            leave_threads_alone(self.memory.counters)
+        if self._inherited is not None:
+            self._inherited.stop()
         return self.memory.stop(max(0.0, deadline - time.monotonic()))
 
     def stop_at_exit(self) -> None:

@@ -24,6 +24,7 @@ from autotrace.export.assemble import assemble
 from autotrace.export.counters import Counters
 from autotrace.export.local import LocalTracerProvider
 from autotrace.export.shares import partition_of
+from autotrace.export.threads import InheritedContext
 from autotrace.settings import load_settings
 
 if TYPE_CHECKING:
@@ -94,16 +95,20 @@ def recording(
     counters = Counters()
     recorded = Recording(counters)
     provider = tracer_provider or LocalTracerProvider(recorded.records.append)
+    loaded = load_settings(**settings)
     recorder = make_recorder(
-        load_settings(**settings),
+        loaded,
         provider.get_tracer(semconv.SCOPE),
         count=counters.add,
         note=counters.note,
         redact=redact,
     )
     recorder.granting = None  # there is no store whose secret could sign
+    inherited = InheritedContext(counters) if loaded.propagate_threads else None
     before, current.recorder = current.recorder, recorder
     try:
         yield recorded
     finally:
         current.recorder = before
+        if inherited is not None:
+            inherited.stop()

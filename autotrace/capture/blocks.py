@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 from autotrace import semconv
 from autotrace.capture.arguments import ArgumentNames
 from autotrace.capture.drive import traced
-from autotrace.capture.function import F, check_is_function, described
+from autotrace.capture.function import F, as_in_class, check_is_function, described
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder, current, is_suppressed
 from autotrace.signals import let_through
@@ -62,6 +62,7 @@ class Block(Generic[H]):
             InvalidArgumentError: It is no function.
         """
         check_is_function(function, self._word)
+        function = as_in_class(function)
         names = ArgumentNames(function)
         description = described(function)
 

@@ -6,8 +6,9 @@ import functools
 import importlib
 import inspect
 import sys
+import types
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import wrapt
 
@@ -202,6 +203,27 @@ def check_is_function(function: Any, decorator: str) -> None:
         raise InvalidArgumentError(
             decorator, function, f"used on a function: @{decorator} or @{decorator}(...)"
         )
+
+
+def as_in_class(function: Any) -> Any:
+    """Return a special method as the class makes it that has it in its body.
+
+    A class makes a class method of `__init_subclass__` and `__class_getitem__`, and a static method
+    of `__new__`, but of plain functions only, and not of what a decorator has made.
+    """
+    if type(function) is not types.FunctionType:
+        return function
+    where = function.__qualname__.rpartition(".")[0]
+    make = _MADE_BY_CLASSES.get(function.__name__)
+    is_in_class = bool(where) and not where.endswith("<locals>")
+    return make(function) if make is not None and is_in_class else function
+
+
+_MADE_BY_CLASSES: Final[dict[str, Callable[[Any], Any]]] = {
+    "__init_subclass__": classmethod,
+    "__class_getitem__": classmethod,
+    "__new__": staticmethod,
+}
 
 
 def target_of(function: Any) -> Any:

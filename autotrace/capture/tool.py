@@ -14,6 +14,7 @@ from autotrace.capture.drive import traced, tracing
 from autotrace.capture.function import (
     F,
     Traced,
+    as_in_class,
     check_is_function,
     decorator_of,
     name_of,
@@ -52,6 +53,7 @@ class ToolDecorator:
             InvalidArgumentError: It is not a function, or cannot be gated.
         """
         check_is_function(function, "tool")
+        function = as_in_class(function)
         inner = _decorator_of(function)
         if inner is not None:
             # Twice on one function is still one call: the outer decorator says, where it says

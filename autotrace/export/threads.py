@@ -1,8 +1,32 @@
-"""Context in threads: what OpenTelemetry's instrumentation of threads does for us."""
+"""Context in work that a task starts elsewhere: threads, executors, green threads, and the like."""
 
 from __future__ import annotations
 
+from autotrace.export.carriers import start_carrying, stop_carrying
 from autotrace.export.counters import Counters
+
+
+class InheritedContext:
+    """Lets work that is started elsewhere inherit the current task, until `stop` is called.
+
+    Args:
+        counters: Where failures are counted.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._instrumented = instrument_threads(counters)
+        self._carries = True
+        start_carrying(counters)
+
+    def stop(self) -> None:
+        """Undo what this has begun; a second call does nothing."""
+        if self._carries:
+            self._carries = False
+            stop_carrying()
+        if self._instrumented:
+            self._instrumented = False
+            leave_threads_alone(self._counters)
 
 
 def instrument_threads(counters: Counters) -> bool:

@@ -333,3 +333,62 @@ def test_a_class_that_python_cannot_hash_is_a_result_like_any_other() -> None:
 
 def _results(recorded: Recording) -> list[Any]:
     return [call.result for call in recorded.trace.tool_calls]
+
+
+# --- bodies that run after the block that called them
+
+
+def _stream(count: int) -> Iterator[int]:
+    for number in range(count):
+        _part(number)
+        yield number
+
+
+async def _astream(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        _part(number)
+        yield number
+
+
+@tool(name="part")
+def _part(number: int) -> int:
+    return number
+
+
+async def _all(items: AsyncIterator[int]) -> list[int]:
+    return [item async for item in items]
+
+
+@pytest.mark.parametrize(
+    ("function", "use"),
+    [
+        (_stream, list),
+        (_astream, lambda items: asyncio.run(_all(items))),
+        (fetch, lambda coroutine: asyncio.run(_awaited(coroutine))),
+    ],
+)
+def test_a_body_that_runs_after_its_task_was_left_belongs_to_the_task_that_called_it(
+    function: Callable[..., Any], use: Callable[[Any], Any]
+) -> None:
+    with recording() as recorded:
+        with task("request"):
+            pending = tool(name="subject")(function)(2)
+        expected = use(pending)
+        with task("other"):
+            elsewhere = use(tool(name="subject")(function)(2))
+    assert expected == elsewhere
+    for trace in recorded.traces:
+        subject, *parts = trace.tool_calls
+        assert (subject.tool_name, subject.result) == ("subject", expected)
+        assert {part.parent_tool_call_id for part in parts} <= {subject.tool_call_id}
+        assert len(parts) == (0 if function is fetch else 2)
+
+
+def test_a_body_that_runs_in_another_task_belongs_to_that_one() -> None:
+    with recording() as recorded:
+        with task("request"):
+            pending = tool(_stream)(1)
+        with task("other"):
+            assert list(pending) == [0]
+    calls = {trace.task: len(trace.tool_calls) for trace in recorded.traces}
+    assert calls == {"request": 0, "other": 2}

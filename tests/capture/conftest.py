@@ -40,7 +40,7 @@ def spans(spans_of_the_session: tuple[TracerProvider, Spans]) -> Iterator[Spans]
     """The spans of an application's own provider; each must have ended once when the test has."""
     provider, found = spans_of_the_session
     found.clear()
-    with recording(tracer_provider=provider) as recorded:
+    with recording(tracer_provider=provider, propagate_threads=False) as recorded:
         yield found
     assert not found.open_or_ended_twice()
     assert recorded.counters.get("capture_errors", 0) == 0, recorded.last_error

@@ -59,8 +59,11 @@ def surroundings() -> Context:
     """
     context = _living(otel_context.get_current())
     frame: Any = context.get(FRAME_KEY)
-    if frame is not None and frame.operation.ended and is_consumer():
-        return without_task(context)
+    if frame is not None and frame.operation.ended:
+        # What an open call does (a stream that outlives its task, say) is the call's.
+        innermost: Any = context.get(OPERATION_KEY)
+        if (innermost is None or innermost.ended) and is_consumer():
+            return without_task(context)
     return context
 
 

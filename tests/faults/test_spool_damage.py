@@ -88,7 +88,7 @@ def test_damaged_lines_are_counted_and_set_aside_and_the_others_are_stored(
     segment.write_bytes(data)
     intact = {line for line in data.split(b"\n") if line in whole.split(b"\n")[1:] and line}
     records = [json.loads(line[9:]) for line in intact]
-    bad = len([line for line in data.split(b"\n")[1:] if line and line not in intact])
+    bad = len([line for line in data.split(b"\n")[1:] if line.strip(b"\0") and line not in intact])
     open_store(store)
 
     calls = {r["id"] for r in records if r["name"] == "execute_tool work"}

@@ -14,5 +14,8 @@ from autotrace.export.roles import role_of
 def opens_trace(record: SpanRecord) -> bool:
     """Tell whether a span opens a trace, as far as it shows by itself."""
     if "scope" in record:
-        return not record.get("parent") or kind_of(record) in ("agent", "workflow")
+        kind = kind_of(record)
+        # A tool call without a span above it is counted, and is not a trace; nor is a skeleton.
+        may_be_task = not record.get("parent") and kind != "tool" and "skeleton" not in record
+        return may_be_task or kind in ("agent", "workflow")
     return role_of(record) == "task"

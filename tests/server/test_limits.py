@@ -474,3 +474,27 @@ def test_a_connection_too_many_is_told_so(impatient: ServerProcess) -> None:
             if refused.status_code == 503:
                 break
     assert refused.status_code == 503
+
+
+def test_of_spans_without_a_parent_tasks_alone_cost_what_a_trace_does(tmp_path: Path) -> None:
+    settings = {"requests_per_second": 0.001, "request_burst": 1000, "spans_per_request": 50}
+
+    def spans(number: int, **attributes: str) -> dict[str, Any]:
+        said = [{"key": k, "value": {"stringValue": v}} for k, v in attributes.items()]
+        made = [
+            {"traceId": f"{n:032x}", "spanId": f"{n:016x}", "name": "x", "attributes": said}
+            | {"startTimeUnixNano": "1", "endTimeUnixNano": "2"}
+            for n in range(1, number + 1)
+        ]
+        return {"resourceSpans": [{"scopeSpans": [{"scope": {"name": "s"}, "spans": made}]}]}
+
+    with application(tmp_path / "store", **settings) as app:
+
+        def cost(agent: str, batch: dict[str, Any]) -> int:
+            client = app.client(agent)
+            assert client.post(BATCH_PATH, batch).status_code == 200
+            return round(1000 - app.served.rates._tokens(client.key.split("_")[1]))
+
+        assert cost("ann", spans(100, **{"gen_ai.operation.name": "execute_tool"})) == 1 + 2
+        assert cost("bob", spans(100)) == 1 + 2
+        assert cost("cid", spans(100, **{"gen_ai.operation.name": "invoke_agent"})) == 1 + 2 + 100

@@ -240,7 +240,7 @@ def test_bytes_sent_unpacked_and_answered_and_spans_count_as_requests(tmp_path: 
         assert cost("cid", f"{TRACES}/start", json={"task": "t", "session_id": "s"}) == 1
         bomb = gzip.compress(b"0" * 40_000_000)
         assert cost("dan", BATCH_PATH, content=bomb, headers=headers) > 30_000  # which is refused
-        for agent, encoding in (("eve", "zstd"), ("fay", "gzip, gzip"), ("gil", "gzip")):
+        for agent, encoding in (("kim", "zstd"), ("lea", "gzip, gzip"), ("mia", "gzip")):
             unread = headers | {"Content-Encoding": encoding}
             assert cost(agent, BATCH_PATH, content=b"not packed so", headers=unread) == 1
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry import context as otel_context
 
-from autotrace.capture.operation import DECISION_KEY, OPERATION_KEY, Operation, surroundings
+from autotrace.capture.operation import (
+    DECISION_KEY,
+    OPERATION_KEY,
+    Operation,
+    clock_in,
+    surroundings,
+)
 
 if TYPE_CHECKING:
     from autotrace.capture.recorder import Recorder
@@ -33,7 +39,9 @@ class Enclosure(Operation):
 
     def enter(self) -> None:
         """Be found by what runs from now on, until `leave`."""
-        inside = otel_context.set_value(self.key, self, surroundings())
+        outside = surroundings()
+        self.clock_ns = clock_in(outside)
+        inside = otel_context.set_value(self.key, self, outside)
         inside = otel_context.set_value(OPERATION_KEY, self, inside)
         self.token = otel_context.attach(inside)
 

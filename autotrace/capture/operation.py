@@ -89,6 +89,19 @@ def _before(token: Token[Context]) -> Context:
     return _NOTHING if old is Token.MISSING else old
 
 
+def clock_in(outside: Context) -> int:
+    """Return what to add to `elapsed_ns` to know the time, for an operation in this context.
+
+    Both clocks are read at once, and not the span's own look at one of them: what samplers and
+    processors take would be between, and a span could end before its own children do. Inside
+    another operation it is that one's clock, so that one that is set meanwhile puts nothing outside
+    of what it is in.
+    """
+    outer: Any = outside.get(OPERATION_KEY)
+    clock_ns = None if outer is None or outer.ended else getattr(outer, "clock_ns", None)
+    return wall_ns() - elapsed_ns() if clock_ns is None else clock_ns
+
+
 class Operation:
     """One span of capture.
 
@@ -160,17 +173,8 @@ class Operation:
             self.recorder.failed(error)
 
     def _start(self, outside: Context) -> Span:
-        # Both clocks at once, and not the span's own look at one of them: what samplers and
-        # processors take would be between, and a span could end before its own children do.
-        # Inside another operation it is that one's clock, so that one that is set meanwhile puts
-        # nothing outside of what it is in.
-        outer: Any = outside.get(OPERATION_KEY)
-        if outer is not None and not outer.ended:
-            self.clock_ns = outer.clock_ns
-            started_ns = self.clock_ns + elapsed_ns()
-        else:
-            started_ns = wall_ns()
-            self.clock_ns = started_ns - elapsed_ns()
+        self.clock_ns = clock_in(outside)
+        started_ns = self.clock_ns + elapsed_ns()
         envelope = outside.get(DECISION_KEY)
         if envelope is not None:
             self.enclosed(envelope)

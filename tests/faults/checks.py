@@ -66,7 +66,9 @@ def check_statistics(traces: dict[str, Trace]) -> None:
         timeouts = [call for call in calls[name] if call.status == "timeout"]
         assert stats.call_count == total
         assert (stats.error_count, stats.timeout_count) == (len(errors), len(timeouts))
-        assert stats.success_rate == (total - len(errors) - len(timeouts)) / total
+        judged = [call for call in calls[name] if call.status not in ("cancelled", "paused")]
+        failed = len(errors) + len(timeouts)
+        assert stats.success_rate == ((len(judged) - failed) / len(judged) if judged else 1.0)
         assert stats.avg_duration_ms == pytest.approx(sum(durations) / total, abs=0.001)
         assert (stats.min_duration_ms, stats.max_duration_ms) == (durations[0], durations[-1])
         for rank in (50, 95, 99):

@@ -7,10 +7,12 @@ end, the calls are not picked by hand: a run under a profiler finds them. Then e
 from __future__ import annotations
 
 import errno
+import gc
 import itertools
 import sys
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -158,6 +160,15 @@ ENDS_THE_THREAD: Final = {
 }
 """By caller, and by name alone: filelock has moved its methods between classes."""
 REACHES_WHO_ASKS: Final = "drain.Drainer.backlog_bytes"
+
+
+@pytest.fixture(autouse=True)
+def _without_files_that_failures_left_open() -> Iterator[None]:
+    """Let go of files whose `with` a failure came before, here and not amid another test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def by_name(site: Site) -> Site:

@@ -91,8 +91,8 @@ def run(program: str, *arguments: Any, env: dict[str, str] | None = None) -> Any
 def test_a_loop_that_refuses_blocking_calls_records_the_first_task_and_every_other(
     store: Path, way: str
 ) -> None:
-    before = autotrace.health().counters
     autotrace.configure(store, embedder=HashEmbedder())
+    before = autotrace.health().counters
 
     with blockbuster_ctx():
         asyncio.run(agent("cold"))
@@ -106,8 +106,8 @@ def test_a_loop_that_refuses_blocking_calls_records_the_first_task_and_every_oth
 def test_many_large_results_fill_segment_after_segment_without_a_blocking_call(
     store: Path, way: str
 ) -> None:
-    before = autotrace.health().counters
     autotrace.configure(store, embedder=HashEmbedder())
+    before = autotrace.health().counters
 
     async def agents() -> None:
         await asyncio.gather(*(agent(f"agent {n}", 20, 30_000) for n in range(20)))

@@ -126,6 +126,7 @@ def test_a_text_that_is_not_read_whole_has_a_key_of_its_words(one: str) -> None:
 
 
 def test_tasks_that_are_not_read_hide_no_others(store: Path) -> None:
+    before = autotrace.health().counters.get("unread_tasks", 0)
     for number in range(MANY):
         record(unread(number))
     for text in ENGLISH:
@@ -137,7 +138,7 @@ def test_tasks_that_are_not_read_hide_no_others(store: Path) -> None:
     found = {text: [r.task for r in autotrace.recall(q, limit=1)] for text, q in asked.items()}
 
     assert found == {text: [text] for text in ENGLISH}
-    assert autotrace.health().counters["unread_tasks"] == MANY
+    assert autotrace.health().counters["unread_tasks"] - before == MANY
     assert check_vectors(store).status == "ok"
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import orjson
 
+from autotrace.capture._tokens import without
 from autotrace.semconv import REDACTED
 
 MIN_SECRET_CHARS: Final = 4
@@ -128,21 +129,18 @@ def scrub_pairs(text: str, is_secret: Callable[[str], bool]) -> tuple[str, int]:
     """
     if ":" not in text and "=" not in text:
         return text, 0
-    kept: list[str] = []
-    end = count = 0
+    return without(text, _secret_values(text, is_secret))
+
+
+def _secret_values(text: str, is_secret: Callable[[str], bool]) -> Iterator[tuple[int, int]]:
+    end = 0
     for match in _PAIR.finditer(text):
         if match.start() < end or not is_secret(match["key"]):
             continue
         start, stop = _value_span(text, match)
-        if text[start:stop] in _HARMLESS:
-            continue
-        kept += text[end:start], REDACTED
-        end = stop
-        count += 1
-    if not count:
-        return text, 0
-    kept.append(text[end:])
-    return "".join(kept), count
+        if text[start:stop] not in _HARMLESS:
+            end = stop
+            yield start, stop
 
 
 def _value_span(text: str, pair: re.Match[str]) -> tuple[int, int]:

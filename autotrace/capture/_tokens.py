@@ -327,16 +327,16 @@ def scrub_formats(text: str) -> tuple[str, int]:
             total += count
     for character, mark in _MARKS:
         if character in text:
-            text, count = _without(text, _tokens_in(text, mark))
+            text, count = without(text, _tokens_in(text, mark))
             total += count
     if "=" in text or "%" in text:
         for pattern in (_PARAMETER, _PARAMETER_ENCODED):
-            text, count = _without(text, (found.span(2) for found in _secrets(text, pattern)))
+            text, count = without(text, (found.span(2) for found in _secrets(text, pattern)))
             total += count
     return text, total
 
 
-def _without(text: str, spans: Iterator[tuple[int, int]]) -> tuple[str, int]:
+def without(text: str, spans: Iterator[tuple[int, int]]) -> tuple[str, int]:
     """Return a text without some parts of it, which stand in their order, and their number."""
     kept: list[str] = []
     end = count = 0

@@ -6,7 +6,6 @@ duration. A body that runs later than the call meets the gate when it would begi
 
 from __future__ import annotations
 
-import asyncio
 import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from inspect import isawaitable
@@ -24,6 +23,7 @@ from autotrace.capture.bodies import (
 from autotrace.capture.drive import Drivers, Tracing, can_be_driven, driven_by, first_step
 from autotrace.capture.function import Call, bound_to, name_of
 from autotrace.capture.run import Run
+from autotrace.event_loops import running_library
 from autotrace.offload import call_unawaited, in_thread, run_through, run_through_async
 
 _CANCELLED: Final = "cancelled before it ran"
@@ -54,7 +54,7 @@ def gated(function: Any, gate: Gate, call: Tracing) -> Call:
             made = call(wrapped, instance, args, kwargs, passage.make)
             return driven_by(_DRIVERS, passage, body, made)
         is_closed = passage.is_closed()
-        if is_closed and is_to_be_awaited and _is_in_loop():
+        if is_closed and is_to_be_awaited and running_library() is not None:
             # Passing the gate at once would block the event loop.
             later = _Uncalled(function, lambda: call(wrapped, instance, args, kwargs, passage.make))
             return driven_by(_DRIVERS, passage, Body.COROUTINE, later)
@@ -78,13 +78,6 @@ def gated(function: Any, gate: Gate, call: Tracing) -> Call:
         return passage.result_of(result)
 
     return gated_call
-
-
-def _is_in_loop() -> bool:
-    try:
-        return asyncio.current_task() is not None
-    except RuntimeError:
-        return False
 
 
 def _raising(error: TypeError) -> Any:

@@ -82,6 +82,8 @@ class Memory:
         )
         self.switched_off: str | None = None
         """What keeps the application's provider from recording, in words; None while it records."""
+        self.notes: list[str] = []
+        """Which tracer provider gets the spans, and which one does not."""
         self._flushed_dropped = self._problem_dropped = counters.dropped()
         """How many spans had been dropped at the last flush, and at the one before."""
         self._deciding: Deciding | None = None
@@ -229,6 +231,7 @@ class Memory:
             last_error=self.counters.last_error,
             set_aside_records=set_aside,
             problems=problems,
+            notes=self.notes.copy(),
         )
 
     def stop(self, timeout_s: float, *, at_exit: bool = False) -> bool:

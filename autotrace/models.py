@@ -593,3 +593,5 @@ class Health(_Model):
     """What the store refused, of all processes of this machine."""
     problems: list[str] = Field(default_factory=list[str])
     """What a person should see to, each with its fix."""
+    notes: list[str] = Field(default_factory=list[str])
+    """Facts that are no faults: which tracer provider gets the spans, and which one does not."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace as otel_trace
@@ -19,8 +20,8 @@ from autotrace.capture.recorder import current
 from autotrace.decisions.current import current as current_decisions
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
 from autotrace.event_loops import do_apart, off_loop
-from autotrace.export.collector import add_processor, exports_otlp
-from autotrace.export.counters import Counters
+from autotrace.export.collector import add_processor, described_provider, exports_otlp
+from autotrace.export.counters import Counters, logger
 from autotrace.export.exporter import choose_embedding
 from autotrace.export.local import id_generator
 from autotrace.export.processor import SpoolSpanProcessor
@@ -44,7 +45,8 @@ class Configuration:
     settings: Settings
     """With places resolved: a relative one means the folder that was current then."""
     embedding: Embedding
-    tracer_provider: TracerProvider | None
+    tracer_provider: TracerProvider | Literal[False] | None
+    """The one that is used; False if none is wanted, None if there was none."""
     redact: Callable[[str, Any], Any] | None
 
 
@@ -55,8 +57,7 @@ class Runtime:
         self.configuration = configuration
         self.settings = configuration.settings
         self._inherited: InheritedContext | None = None
-        self._adopt_lock = threading.Lock()
-        provider = configuration.tracer_provider or _sdk_provider()
+        provider = configuration.tracer_provider or None
         self.memory = Memory(
             configuration.settings,
             configuration.embedding,
@@ -70,7 +71,7 @@ class Runtime:
         else:
             # Not made the global one: an application that sets its own later must find the place
             # free.
-            self.memory.provider.follow = self._follow_global_provider
+            self.memory.provider.notice = self._notice_global_provider
 
     def start(self) -> None:
         """Begin to record, and store what dead processes have left."""
@@ -84,6 +85,11 @@ class Runtime:
 
     def _move_to(self, provider: TracerProvider) -> None:
         self._attach(provider)
+        self._remark(
+            logging.INFO,
+            f"spans of autotrace also go to the {described_provider(provider)}; to keep them out "
+            "of it, pass tracer_provider=False to autotrace.configure()",
+        )
         self.provider = provider
         self.memory.recorder.tracer = tracer = tracer_of(provider)
         self.memory.switched_off = why = why_switched_off(provider, tracer)
@@ -104,20 +110,33 @@ class Runtime:
         if not sends_itself and (exporting := self.memory.collector.open()) is not None:
             add_processor(provider, exporting)
 
-    def _follow_global_provider(self) -> otel_trace.Tracer | None:
-        """Move to the provider that the application has set since, and keep to it."""
-        existing = _sdk_provider()
+    def _notice_global_provider(self) -> None:
+        """Record spans of a provider that was set since `configure()`; it gets none of ours.
+
+        A library may have set it, whose exporter sends to its vendor. Its spans are recorded as the
+        places that ours lie in.
+        """
         recorder = self.memory.recorder
-        if existing is None or current.recorder is not recorder:
-            return None
+        if current.recorder is not recorder:
+            return
+        self.memory.provider.notice = None
         try:
-            with self._adopt_lock:
-                if existing is not self.provider:
-                    self._move_to(existing)
+            provider = _sdk_provider()
+            if provider is None:
+                return
+            self._attach(provider)
+            self._remark(
+                logging.INFO if self.configuration.tracer_provider is False else logging.WARNING,
+                f"no spans of autotrace go to the {described_provider(provider)}, which was not "
+                "set when autotrace.configure() was called; to send them there, call "
+                "autotrace.configure(tracer_provider=opentelemetry.trace.get_tracer_provider())",
+            )
         except Exception as error:  # noqa: BLE001 - runs where user code's spans start
             recorder.failed(error)
-            return None
-        return recorder.tracer
+
+    def _remark(self, level: int, text: str) -> None:
+        self.memory.notes.append(text)
+        logger.log(level, "%s", text)
 
     def stop(self, timeout_s: float) -> bool:
         """Stop recording; store what is left, as far as time allows.
@@ -194,7 +213,7 @@ def configure(
     store: str | PathLike[str] | None = None,
     *,
     embedder: Any = None,
-    tracer_provider: TracerProvider | None = None,
+    tracer_provider: TracerProvider | Literal[False] | None = None,
     otlp_endpoint: str | None = None,
     redact: Callable[[str, Any], Any] | None = None,
     **settings: Any,
@@ -211,9 +230,9 @@ def configure(
         embedder: Makes the vectors by which traces are recalled: any Chroma embedding function, or
             a function from a list of texts to a list of vectors, or the import path of one as
             `package.module:attribute`. Default: all-MiniLM-L6-v2.
-        tracer_provider: The OpenTelemetry SDK provider to use. Default: the application's global
-            one, also if it is set later (what has begun by then ends where it began); without one,
-            a provider of our own.
+        tracer_provider: The OpenTelemetry SDK provider to use. Default: the global one, if it is
+            set before the first `configure()`; one that is set later gets no spans of autotrace,
+            unless it is given here. False: none, so that spans go into the store alone.
         otlp_endpoint: Base URL of an OTLP/HTTP collector that gets the same spans.
         redact: Called as `redact(path, value)` for everything that is captured; returns what to
             record in its place.
@@ -223,9 +242,9 @@ def configure(
     Raises:
         InvalidArgumentError: A setting has a value that is not allowed; nothing is changed.
     """
-    if tracer_provider is not None and not hasattr(tracer_provider, "add_span_processor"):
+    if tracer_provider and not hasattr(tracer_provider, "add_span_processor"):
         raise InvalidArgumentError(
-            "tracer_provider", tracer_provider, "an OpenTelemetry SDK TracerProvider"
+            "tracer_provider", tracer_provider, "an OpenTelemetry SDK TracerProvider, or False"
         )
     if redact is not None and not callable(redact):
         raise InvalidArgumentError("redact", redact, "a function of (path, value)")
@@ -237,7 +256,7 @@ def configure(
 
 def _configure(
     embedder: Any,
-    tracer_provider: TracerProvider | None,
+    tracer_provider: TracerProvider | Literal[False] | None,
     redact: Callable[[str, Any], Any] | None,
     settings: dict[str, Any],
 ) -> None:
@@ -245,6 +264,12 @@ def _configure(
     with _lock:
         loaded = load_settings(**settings)
         embedding = choose_embedding(loaded, embedder)
+        if tracer_provider is None:
+            # Once recording has begun, only the program itself can name another one.
+            begun = _runtime
+            tracer_provider = (
+                _sdk_provider() if begun is None else begun.configuration.tracer_provider
+            )
         asked = Configuration(loaded.resolved(), embedding, tracer_provider, redact)
         if _runtime is not None and _runtime.configuration == asked:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ ENDPOINT_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_
 PROTOCOL_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 """The stock variables that say how to speak to it; the first that is set counts."""
 _TRACES_PATH: Final = "/v1/traces"
+_HOST: Final = re.compile(r"(?:\w+://)?(?:[^/@]*@)?([^/@?#]+)")
 
 
 class AgentSpanProcessor(BatchSpanProcessor):
@@ -121,15 +123,36 @@ def exports_otlp(provider: TracerProvider) -> bool:
 
     Exporters are known by their bases, since others derive theirs from the stock ones.
     """
+    return any(
+        "otlp" in base.__module__
+        for exporter in _exporters(provider)
+        for base in type(exporter).__mro__
+    )
+
+
+def _exporters(provider: TracerProvider) -> list[Any]:
     processors: Any = getattr(
         getattr(provider, "_active_span_processor", None), "_span_processors", ()
     )
-    return any(
-        "otlp" in base.__module__
+    found = [
+        getattr(processor, "span_exporter", None)
         for processor in processors
         if not isinstance(processor, AgentSpanProcessor)  # ours, of an earlier configure()
-        for base in type(getattr(processor, "span_exporter", None)).__mro__
-    )
+    ]
+    return [exporter for exporter in found if exporter is not None]
+
+
+def described_provider(provider: TracerProvider) -> str:
+    """Describe a provider by its service, its exporters and the hosts that they send to."""
+    resource = getattr(provider, "resource", None)
+    service = getattr(resource, "attributes", {}).get("service.name")
+    exporters: list[str] = []
+    for exporter in _exporters(provider):
+        name, endpoint = type(exporter).__name__, getattr(exporter, "_endpoint", None)
+        # The host alone: the rest of a URL may hold a key.
+        host = _HOST.match(endpoint) if isinstance(endpoint, str) else None
+        exporters.append(name if host is None else f"{name} to {host[1]}")
+    return f"tracer provider of service {service!r} ({', '.join(exporters) or 'no exporter'})"
 
 
 def add_processor(provider: Any, processor: SpanProcessor) -> None:

@@ -4,7 +4,7 @@ They are OpenTelemetry spans as the API defines them: any code finds them with
 `trace.get_current_span()`, adds attributes, events and errors to them, and makes children of them.
 Between them and the spool stands nothing that this program did not ask for: no processors, limits,
 resource or sampler of the SDK, which together cost more than all else that capture does. With an
-application's SDK provider its own spans are used (see processor.py).
+provider that the application has set before, its own spans are used (see processor.py).
 
 Never sampled: a decision that is forgotten by chance cannot be recalled.
 """
@@ -71,19 +71,17 @@ class LocalTracerProvider(otel_trace.TracerProvider):
     Args:
         append: Takes the records of spans. Must not raise: it is called where spans end.
         forward: Is told of each ended span too. Must not raise.
-        follow: Asked where to go when there is a global provider: gives the tracer that makes the
-            span instead, or None to stay. Must not raise.
     """
 
     def __init__(
         self,
         append: Callable[[SpanRecord], None],
         forward: Callable[[LocalSpan], None] | None = None,
-        follow: Callable[[], otel_trace.Tracer | None] | None = None,
     ) -> None:
         self.append = append
         self.forward = forward
-        self.follow = follow
+        self.notice: Callable[[], None] | None = None
+        """Called before a span begins while a provider is global. Must not raise."""
 
     @override
     def get_tracer(
@@ -115,14 +113,10 @@ class LocalTracer(otel_trace.Tracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
     ) -> otel_trace.Span:
-        above = otel_trace.get_current_span(context)
-        # A span of ours keeps what is inside it.
-        if _api.get("_TRACER_PROVIDER") is not None and type(above) is not LocalSpan:
-            follow = self.provider.follow
-            tracer = None if follow is None else follow()
-            if tracer is not None:
-                return tracer.start_span(name, context, kind, attributes, links, start_time)
-        parent = above.get_span_context()
+        notice = self.provider.notice
+        if notice is not None and _api.get("_TRACER_PROVIDER") is not None:
+            notice()
+        parent = otel_trace.get_current_span(context).get_span_context()
         return LocalSpan(
             self, name, parent if parent.is_valid else None, kind, attributes, start_time
         )

@@ -1,4 +1,4 @@
-"""Whose spans are used: the application's tracer provider where it has one, and ours where not."""
+"""Which tracer provider makes the spans, and which ones they are sent to."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 from opentelemetry import trace as otel_trace
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider, sampling
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import autotrace
 from autotrace import step, task, tool
+from autotrace.export.collector import described_provider
 from autotrace.export.processor import SpoolSpanProcessor
 from tests.capture.spans import Spans
 from tests.conftest import Configure
@@ -84,13 +87,14 @@ PROGRAM = """
     import autotrace
     from autotrace import task, tool
     from opentelemetry import trace
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     exporter = InMemorySpanExporter()
     def set_provider():
-        provider = TracerProvider()
+        provider = TracerProvider(resource=Resource({"service.name": "vendor"}))
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         trace.set_tracer_provider(provider)
 
@@ -102,20 +106,31 @@ PROGRAM = """
             search(text)
         return t.trace_id
 
-    def configure():
-        autotrace.configure(sys.argv[1], embedder=lambda texts: [[1.0, 0.0]] * len(texts))
+    def configure(**settings):
+        embed = lambda texts: [[1.0, 0.0]] * len(texts)
+        autotrace.configure(sys.argv[1], embedder=embed, **settings)
+
+    def record_around_a_span_of_the_provider():
+        with task("outer") as t:
+            with trace.get_tracer("vendor").start_as_current_span("chain"):
+                search("inner")
+        return t.trace_id
 
     ids = []
     for action in sys.argv[2].split():
         if action == "set": set_provider()
         elif action == "tool": search("alone")
         elif action == "configure": configure()
+        elif action == "give": configure(tracer_provider=trace.get_tracer_provider())
+        elif action == "refuse": configure(tracer_provider=False)
+        elif action == "around": ids.append(record_around_a_span_of_the_provider())
         else: ids.append(record(action))
     assert autotrace.flush()
     print(json.dumps({
         "app": [span.name for span in exporter.get_finished_spans()],
         "store": [len(autotrace.get_trace(id).tool_calls) for id in ids],
         "global": type(trace.get_tracer_provider()).__name__,
+        "notes": autotrace.health().notes,
     }))
 """
 
@@ -130,38 +145,80 @@ def run(actions: str, folder: Path) -> dict[str, Any]:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(done.stdout) | {"log": done.stderr.splitlines()}
 
 
 BOTH = ["execute_tool search", "invoke_agent"]
 
 
-def test_the_applications_global_provider_is_kept_and_used(tmp_path: Path) -> None:
-    assert run("set configure first", tmp_path) == {
-        "app": BOTH,
-        "store": [1],
-        "global": "TracerProvider",
-    }
+SENT = "spans of autotrace also go to the tracer provider of service 'vendor' (InMemory"
+KEPT = "no spans of autotrace go to the tracer provider of service 'vendor' (InMemorySpanExporter)"
 
 
-def test_a_global_provider_that_is_set_later_is_followed(tmp_path: Path) -> None:
-    assert run("configure first set second third", tmp_path) == {
-        "app": BOTH * 2,
-        "store": [1, 1, 1],
-        "global": "TracerProvider",
-    }
+def test_a_provider_that_is_global_before_configure_is_used_and_noted(tmp_path: Path) -> None:
+    found = run("set configure first", tmp_path)
+
+    assert (found["app"], found["store"], found["global"]) == (BOTH, [1], "TracerProvider")
+    (note,) = found["notes"]
+    assert note.startswith(SENT)
+    assert "tracer_provider=False" in note
+    assert found["log"] == []  # at INFO
 
 
-def test_a_program_of_tools_alone_follows_a_provider_that_is_set_later(tmp_path: Path) -> None:
-    assert run("configure tool set tool tool", tmp_path)["app"] == ["execute_tool search"] * 2
+def test_a_provider_that_another_library_sets_later_gets_nothing_and_the_log_says_so_once(
+    tmp_path: Path,
+) -> None:
+    found = run("configure first tool set second tool configure third", tmp_path)
+
+    assert (found["app"], found["store"]) == ([], [1, 1, 1])
+    assert found["notes"] == found["log"]
+    (note,) = found["notes"]
+    assert note.startswith(KEPT)
+    assert "tracer_provider=opentelemetry.trace.get_tracer_provider()" in note
+
+
+def test_a_later_provider_gets_spans_once_it_is_given(tmp_path: Path) -> None:
+    found = run("configure first set second give third configure fourth", tmp_path)
+
+    assert (found["app"], found["store"]) == (BOTH * 2, [1] * 4)
+    assert found["notes"][0].startswith(SENT)
+
+
+@pytest.mark.parametrize("actions", ["refuse set first", "set refuse first"])
+def test_a_provider_that_is_refused_gets_nothing_and_no_warning(
+    tmp_path: Path, actions: str
+) -> None:
+    found = run(actions, tmp_path)
+
+    assert (found["app"], found["store"], found["log"]) == ([], [1], [])
+    assert found["notes"][0].startswith(KEPT)
+
+
+def test_spans_of_a_later_provider_lie_between_ours(tmp_path: Path) -> None:
+    found = run("configure set around around", tmp_path)
+
+    assert (found["app"], found["store"]) == (["chain"] * 2, [1, 1])
 
 
 def test_the_global_place_is_left_free_for_the_application(tmp_path: Path) -> None:
-    assert run("configure first", tmp_path) == {
-        "app": [],
-        "store": [1],
-        "global": "ProxyTracerProvider",
-    }
+    found = run("configure first", tmp_path)
+
+    assert (found["app"], found["store"]) == ([], [1])
+    assert (found["global"], found["notes"], found["log"]) == ("ProxyTracerProvider", [], [])
+
+
+def test_a_note_names_hosts_and_nothing_else_of_a_url(provider: TracerProvider) -> None:
+    for endpoint in (
+        "https://me:secret@otel.example:4318/v1/traces?key=secret",
+        "grpc.example:4317",
+    ):
+        exporter = InMemorySpanExporter()
+        exporter._endpoint = endpoint  # pyright: ignore[reportAttributeAccessIssue] - as the OTLP exporters have it
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+
+    text = described_provider(provider)
+    assert "to otel.example:4318, InMemorySpanExporter to grpc.example:4317)" in text
+    assert "secret" not in text
 
 
 # --- samplers and limits of the application

@@ -120,13 +120,18 @@ def own_provider(kind: str, endpoint: str | None) -> TracerProvider:
 def run_in_own_provider(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the agent in an application that sets OpenTelemetry up by itself."""
 
-    def configure() -> None:
-        autotrace.configure(store=arguments.store, otlp_endpoint=arguments.otlp_endpoint)
+    def configure(tracer_provider: TracerProvider | None = None) -> None:
+        autotrace.configure(
+            store=arguments.store,
+            otlp_endpoint=arguments.otlp_endpoint,
+            tracer_provider=tracer_provider,
+        )
 
     if arguments.configure_first:
         configure()
     provider = own_provider(arguments.own_exporter, arguments.own_endpoint)
-    configure()  # the second time where it was first: it must not export twice
+    # The second time where it was first: it must not export twice.
+    configure(tracer_provider=provider if arguments.configure_first else None)
     tracer = provider.get_tracer("dinner.web")
     with tracer.start_as_current_span("POST /dinner") as request:
         runs = [find_dinner(), cancel_dinner()]

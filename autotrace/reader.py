@@ -181,7 +181,7 @@ class Reader:
 
         Args:
             query: The task at hand, in words.
-            success_only: Whether to leave out traces that failed.
+            success_only: Whether to leave out traces that failed; see `nearer_failure`.
             limit: How many to return at most, 1 to 50.
             agent: Only traces of this agent, as programs called themselves.
             agents: Only traces that one of these agents, 1 to 100, recorded: with a key of its own,
@@ -193,15 +193,43 @@ class Reader:
             InvalidArgumentError: An argument has a value that is not allowed.
             StoreError: The store cannot be read.
         """
+        where = _filter(agent, agents, session_id, tools)
+        return self._recall(query, (True,) if success_only else (True, False), limit, where)
+
+    def nearer_failure(
+        self,
+        query: str,
+        found: Sequence[RecallResult],
+        *,
+        agent: str | None = None,
+        agents: Sequence[str] | None = None,
+        session_id: str | None = None,
+        tools: Sequence[str] | None = None,
+    ) -> RecallResult | None:
+        """Return a failed trace that is more similar than all that a recall of successes found.
+
+        Args:
+            query: The query of that recall.
+            found: Its results.
+            agent: Its filter, as the others that follow.
+            agents: See `recall`.
+            session_id: See `recall`.
+            tools: See `recall`.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        failed = self._recall(query, (False,), 1, _filter(agent, agents, session_id, tools))
+        best = found[0].similarity if found else -1.0
+        return failed[0] if failed and failed[0].similarity > best else None
+
+    def _recall(
+        self, query: str, outcomes: Sequence[bool], limit: int, where: search.Filter
+    ) -> list[RecallResult]:
         if not str(query or "").strip():
             raise InvalidArgumentError("query", query, "a text that is not empty")
-        if isinstance(tools, str):
-            raise InvalidArgumentError("tools", tools, "a list of tool names")
-        recorded_by = _checked_agents(agents)
         _check_limit(limit, MAX_RECALL)
         vector = self._embedder.embed([str(query)])[0]
-
-        where = search.Filter(agent, session_id, tuple(tools or ()), recorded_by)
 
         def find(collections: Collections) -> list[RecallResult]:
             found = search.find(
@@ -209,7 +237,7 @@ class Reader:
                 str(query),
                 vector,
                 TextKeys(self._embedder, collections.by_tokens),
-                success_only=success_only,
+                outcomes=outcomes,
                 limit=limit,
                 where=where,
             )
@@ -217,24 +245,6 @@ class Reader:
             return [search.to_model(shown[each.trace_id], each) for each in found]
 
         return self._connection.read(find, fresh=True)
-
-    def nearer_failure(
-        self, query: str, found: Sequence[RecallResult], **where: Any
-    ) -> RecallResult | None:
-        """Return a failed trace that is more similar than all that a recall of successes found.
-
-        Args:
-            query: What was recalled.
-            found: What was found.
-            where: The filters of that recall.
-
-        Raises:
-            StoreError: The store cannot be read.
-        """
-        nearest = self.recall(query, success_only=False, limit=1, **where)
-        if not nearest or nearest[0].success:
-            return None
-        return nearest[0] if not found or nearest[0].similarity > found[0].similarity else None
 
     def tool_stats(
         self, *, limit: int = DEFAULT_TOOLS, after: str | None = None
@@ -258,6 +268,17 @@ class Reader:
         """Return the same page, with the statistics of all calls that come after it together."""
         _check_limit(limit, MAX_PAGE)
         return self._connection.read(lambda c: stats.read_page(c.state, limit, after))
+
+
+def _filter(
+    agent: str | None,
+    agents: Sequence[str] | None,
+    session_id: str | None,
+    tools: Sequence[str] | None,
+) -> search.Filter:
+    if isinstance(tools, str):
+        raise InvalidArgumentError("tools", tools, "a list of tool names")
+    return search.Filter(agent, session_id, tuple(tools or ()), _checked_agents(agents))
 
 
 def _checked_agents(agents: Sequence[str] | None) -> tuple[str, ...]:

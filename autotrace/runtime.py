@@ -376,7 +376,10 @@ def recall(
     session_id: str | None = None,
     tools: Sequence[str] | None = None,
 ) -> list[RecallResult]:
-    """Return past completed traces whose tasks mean something similar; see `Reader.recall`."""
+    """Return past completed traces whose tasks mean something similar; see `Reader.recall`.
+
+    With only failed traces stored the list is empty: pass `success_only=False` to see them.
+    """
     return _reader("recall()").recall(
         query,
         success_only,

@@ -91,7 +91,7 @@ def find(
     vector: Any,
     keys: TextKeys,
     *,
-    success_only: bool,
+    outcomes: Sequence[bool],
     limit: int,
     where: Filter,
 ) -> list[Found]:
@@ -102,12 +102,12 @@ def find(
         query: What is asked for, in words.
         vector: Its embedding.
         keys: The keys under which the store keeps task texts.
-        success_only: Whether to leave out traces that failed.
+        outcomes: Whether to return traces that succeeded (True), that failed (False), or both.
         limit: How many to return at most.
         where: What the traces must be beside similar.
     """
     found: list[Found] = []
-    for success in (True,) if success_only else (True, False):
+    for success in outcomes:
         found += _Search(collections, query, vector, keys, success, limit, where).run()
     return page_of(varied(ranked(found, query), limit), query, limit)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -141,6 +142,22 @@ class RecallAnswer(BaseModel):
 
     results: list[RecallResult]
     count: int
+    note: str | None = Field(
+        default=None,
+        description="Says that a trace that failed is nearer than all results, and how to see it; "
+        "null: none is.",
+    )
+
+    @classmethod
+    def of(cls, found: Sequence[RecallResult], failure: RecallResult | None) -> Self:
+        """Make the answer of what was found, and of a nearer trace that failed, if there is one."""
+        note = (
+            None
+            if failure is None
+            else f"a trace that failed is nearer ({failure.similarity:.2f}): "
+            "ask with success_only=false"
+        )
+        return cls(results=list(found), count=len(found), note=note)
 
 
 class ToolStatsAnswer(BaseModel):

@@ -108,7 +108,12 @@ def recall(body: RecallBody, caller: Caller, here: Here) -> RecallAnswer:
         found = tenant.traces.recall(
             body.query, body.success_only, body.limit, agents=body.agents, by=caller
         )
-    return RecallAnswer(results=list(found), count=len(found))
+        failure = (
+            tenant.traces.nearer_failure(body.query, found, agents=body.agents)
+            if body.success_only
+            else None
+        )
+    return RecallAnswer.of(found, failure)
 
 
 # Before the route of one trace, which would take this for an id.

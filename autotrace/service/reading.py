@@ -121,6 +121,16 @@ class TraceReading:
         )
         return self._without_hidden(found, by)
 
+    def nearer_failure(
+        self,
+        query: str,
+        found: Sequence[RecallResult],
+        *,
+        agents: Sequence[str] | None = None,
+    ) -> RecallResult | None:
+        """Return a failed trace that is nearer than all results; see `Reader.nearer_failure`."""
+        return self.memory.reader.nearer_failure(query, found, agents=agents)
+
     def _without_hidden(self, found: Sequence[T], by: Principal) -> builtins.list[T]:
         """Return summaries without the ids of decisions that may not be seen."""
         named = {i: None for each in found for i in each.rejected_decisions}

@@ -93,6 +93,17 @@ def test_a_trace_lists_its_decisions_and_recall_names_those_that_were_rejected(a
     assert found["rejected_decisions"] == [asked]
 
 
+def test_recall_notes_a_failed_trace_that_is_nearer_and_how_to_see_it(api: Api) -> None:
+    query = "deploy the mobile application that was never signed"
+    trace_id = api.call("trace_start", task=query, session_id="s")["trace_id"]
+    api.call("trace_complete", trace_id=trace_id, outcome="signing key expired", success=False)
+
+    noted = api.call("trace_recall", query=query)["note"]
+    assert noted == "a trace that failed is nearer (1.00): ask with success_only=false"
+    [found] = api.call("trace_recall", query=query, success_only=False, limit=1)["results"]
+    assert found["trace_id"] == trace_id
+
+
 def test_a_decision_is_opened_only_in_a_trace_of_ones_own(api: Api) -> None:
     trace_id = api.call("trace_start", task="t", session_id="s")["trace_id"]
     create: dict[str, Any] = {"intent": "a.b", "automation_mode": "propose"}

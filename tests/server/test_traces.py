@@ -262,6 +262,24 @@ def test_recall_finds_what_succeeded_unless_asked_for_all(app: App) -> None:
     assert len(found(limit=1)) == 1
 
 
+def test_recall_notes_a_failed_trace_that_is_nearer_and_how_to_see_it(app: App) -> None:
+    ann = app.client("noter")
+    said = "a trace that failed is nearer (1.00): ask with success_only=false"
+    task = "Deploy the mobile application to the store of noter"
+    completed_trace(ann, task, success=False)
+
+    def recalled(**options: Any) -> Any:
+        return ann.post(f"{TRACES}/recall", {"query": task, "limit": 1} | options).json()
+
+    assert recalled()["note"] == said
+    only = recalled(agents=["noter"])
+    assert (only["results"], only["count"], only["note"]) == ([], 0, said)
+    assert recalled(success_only=False)["note"] is None
+    assert recalled(agents=["nobody"]) == {"results": [], "count": 0, "note": None}
+    completed_trace(ann, task)
+    assert recalled()["note"] is None
+
+
 def test_tool_stats_come_in_pages_and_the_rest_is_counted_together(app: App) -> None:
     ann = app.client()
     trace_id = ann.post(f"{TRACES}/start", {"task": "t", "session_id": "s"}).json()["trace_id"]

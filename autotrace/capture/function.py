@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import operator
 import sys
 import types
 from collections.abc import Callable
@@ -25,8 +26,32 @@ _wrapt: Any = wrapt  # version 1 has no types
 # those of the function that an instance stands for.
 
 
-class _TracedMethod(_wrapt.BoundFunctionWrapper):
+_TypeOfWrappers = cast("Any", type(_wrapt.BoundFunctionWrapper))
+
+
+class _MethodType(_TypeOfWrappers):
+    """Lets the type of a method be called with function and instance, as `types.MethodType` is.
+
+    `weakref.WeakMethod` does so, and with it the signals of Django.
+    """
+
+    def __call__(self, function: Any, instance: Any) -> Any:
+        if isinstance(function, Traced):
+            return cast("Any", function).__get__(instance, type(instance))
+        method = getattr(instance, function.__name__, None)  # a class method
+        is_same = getattr(method, "__func__", None) is function
+        return method if is_same else types.MethodType(function, instance)
+
+
+class _TracedMethod(_wrapt.BoundFunctionWrapper, metaclass=_MethodType):
     """A traced function as an attribute of an instance or class: a method, but for static ones."""
+
+    @property
+    def __func__(self) -> Any:
+        method: Any = self
+        function = method.__wrapped__.__func__
+        traced = method._self_parent
+        return traced if traced.__wrapped__ is function else function
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         method = self.__wrapped__
@@ -78,10 +103,14 @@ class Traced:
         return self
 
 
+_bind: Any = _wrapt.FunctionWrapper.__get__
+
+
 class _TracedFunction(Traced, _wrapt.FunctionWrapper):
     """A traced function; as a method it binds like the function, class and static ones too."""
 
-    __bound_function_wrapper__ = _TracedMethod
+    # `type.__call__`, since that of the metaclass is for others.
+    __bound_function_wrapper__ = staticmethod(functools.partial(type.__call__, _TracedMethod))
 
     def __init__(
         self, function: Any, call: Call, decorator: Callable[[Any], Any], shown: Any
@@ -89,6 +118,12 @@ class _TracedFunction(Traced, _wrapt.FunctionWrapper):
         _wrapt.FunctionWrapper.__init__(self, shown, call)
         self._self_function = function
         self._self_decorator = decorator
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        traced: Any = self
+        if instance is None and traced.__wrapped__.__get__(None, owner) is traced.__wrapped__:
+            return self  # a function is the same in its class: `Base.run is type(self).run`
+        return _bind(self, instance, owner)
 
 
 class _TracedObject(Traced, _wrapt.CallableObjectProxy):
@@ -102,8 +137,15 @@ class _TracedObject(Traced, _wrapt.CallableObjectProxy):
     ) -> None:
         _wrapt.CallableObjectProxy.__init__(self, shown)
         self._self_function = function
-        self._self_call = call
         self._self_decorator = decorator
+
+        def called(_: Any, __: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return call(shown, None, args, kwargs)
+
+        self._self_method = _wrapt.FunctionWrapper(shown.__call__, called)
+
+    __call__ = property(operator.attrgetter("_self_method"))
+    """Frameworks ask this method, and not the object, whether it is to be awaited."""
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -111,10 +153,6 @@ class _TracedObject(Traced, _wrapt.CallableObjectProxy):
             return inspect.signature(cast("Any", self).__wrapped__)
         except (TypeError, ValueError):
             raise AttributeError("__signature__") from None  # how `inspect` is told of none
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        proxy: Any = self
-        return self._self_call(proxy.__wrapped__, None, args, kwargs)
 
 
 def wrap(function: Any, call: Call, decorator: Callable[[Any], Any], shown: Any = None) -> Any:

@@ -309,17 +309,17 @@ def test_what_is_reached_through_a_gated_function_refuses_to_run(
     assert ran == []
 
 
-def test_the_function_of_a_gated_method_refuses_to_run() -> None:
+def test_the_function_of_a_gated_method_is_gated_and_its_body_refuses_to_run() -> None:
     class Host:
         @asks
         def run(self) -> None:
             ran.append(1)
 
-    for reach in (lambda: Host().run.__func__(Host()), lambda: Host.run.__wrapped__(Host())):
-        with pytest.raises(RuntimeError, match="requires an approval"):
-            reach()
-    with pytest.raises(ApprovalPending):
-        Host.run(Host())
+    with pytest.raises(RuntimeError, match="requires an approval"):
+        Host.run.__wrapped__(Host())
+    for reach in (Host.run, Host().run.__func__, types.MethodType(Host().run.__func__, Host())):
+        with pytest.raises(ApprovalPending):
+            reach(*(() if isinstance(reach, types.MethodType) else (Host(),)))
     partial: Any = asks(functools.partial(body, 1))
     with pytest.raises(RuntimeError, match="requires an approval"):
         partial.func(1)

@@ -130,6 +130,66 @@ def test_a_method_is_equal_to_itself_and_hashes_alike() -> None:
     assert host.subject != Host().subject
 
 
+class Handler:
+    @tool
+    def handle(self, event: str) -> str:
+        return f"{type(self).__name__} {event}"
+
+    @classmethod
+    @tool
+    def make(cls, event: str) -> str:
+        return f"{cls.__name__} {event}"
+
+    @tool
+    @classmethod
+    def build(cls, event: str) -> str:
+        return f"{cls.__name__} {event}"
+
+    preset = functools.partialmethod(handle, "preset")
+
+
+class Quiet(Handler):
+    pass
+
+
+def test_a_method_is_the_same_function_in_its_class_and_in_those_that_inherit_it() -> None:
+    assert Quiet.handle is Handler.handle is vars(Handler)["handle"]
+    assert Handler().handle.__func__ is Handler.handle
+    assert Handler.preset(Quiet()) == "Quiet preset"
+    assert inspect.signature(Handler.preset) == inspect.Signature(
+        [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)],
+        return_annotation="str",
+    )
+
+
+@pytest.mark.parametrize("name", ["handle", "make", "build"])
+def test_a_method_can_be_referenced_weakly_and_is_recorded(spans: Spans, name: str) -> None:
+    owner = Quiet()
+    method = weakref.WeakMethod(getattr(owner, name))()
+    assert method is not None
+    assert method("event") == "Quiet event"
+    assert [arguments_of(span) for span in spans.tools] == [{"event": "event"}]
+
+
+def test_a_method_can_be_made_of_a_recording_function_for_another_object(spans: Spans) -> None:
+    assert types.MethodType(Handler().handle.__func__, Quiet())("event") == "Quiet event"
+    assert Handler.handle(Quiet(), "class") == "Quiet class"
+    assert [arguments_of(span) for span in spans.tools] == [{"event": "event"}, {"event": "class"}]
+
+
+class Fetch:
+    async def __call__(self, url: str) -> str:
+        return url
+
+
+def test_the_call_method_of_an_object_says_whether_it_is_to_be_awaited(spans: Spans) -> None:
+    fetch = tool(Fetch())
+    assert inspect.iscoroutinefunction(fetch.__call__)
+    assert not inspect.iscoroutinefunction(tool(functools.partial(int)).__call__)
+    assert asyncio.run(fetch.__call__("u")) == "u"
+    assert [arguments_of(span) for span in spans.tools] == [{"url": "u"}]
+
+
 def test_an_abstract_method_stays_abstract() -> None:
     class Base(abc.ABC):
         @tool

@@ -41,6 +41,11 @@ def decode_text(data: bytes) -> tuple[str, int]:
     return text, text.count("\ufffd") - data.count("\ufffd".encode())
 
 
+def may_have_halves(body: bytes) -> bool:
+    """Return whether JSON may hold an escape of half a character."""
+    return _LONE_HALVES.search(body) is not None
+
+
 def repaired(body: bytes) -> tuple[bytes, int]:
     """Return JSON without a byte order mark, and with U+FFFD for text that is not Unicode.
 

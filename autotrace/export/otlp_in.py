@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
 import orjson
+from pydantic_core import from_json
 
 from autotrace import semconv
 from autotrace.export.otlp_json import json_span
@@ -27,7 +28,7 @@ from autotrace.export.otlp_span import (
     SpanError,
 )
 from autotrace.export.records import SpanRecord, as_root, is_agent_span
-from autotrace.json_text import has_more_values, loads
+from autotrace.json_text import has_more_values, loads, repaired
 
 MAX_JSON_VALUES: Final = 1_000_000
 """How many values, commas and openings of lists counted, a request in JSON may hold."""
@@ -133,16 +134,19 @@ def read_json(body: bytes) -> Batch:
     try:
         request, replaced = loads(body)
     except orjson.JSONDecodeError as error:
-        msg = f"the body is not JSON: {error}"
-        raise MalformedBatchError(msg) from None
+        body, replaced = repaired(body)
+        try:
+            request = from_json(body)  # takes NaN and the infinities, which Python's json writes
+        except ValueError:
+            msg = f"the body is not JSON: {error}"
+            raise MalformedBatchError(msg) from None
     batch, allowance = Batch(), Allowance()
     try:
         for resource in _objects(_object(request, "the body"), "resourceSpans", allowance):
             for scope in _objects(resource, "scopeSpans", allowance):
                 name = _object(scope.get("scope") or {}, "scope").get("name")
                 for span in batch.first(_list(scope, "spans"), allowance):
-                    held = _object(span, "an item of spans")
-                    _take(batch, name if isinstance(name, str) else "", json_span, held, allowance)
+                    _take(batch, name if isinstance(name, str) else "", json_span, span, allowance)
     except ValueError as error:
         raise MalformedBatchError(str(error)) from None
     if replaced:

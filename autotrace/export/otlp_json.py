@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final, cast
 
 from autotrace.export.otlp_span import (
     CUT,
@@ -22,13 +23,19 @@ from autotrace.export.otlp_span import (
 )
 from autotrace.grants import grant_in
 
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
+_NOT_FINITE: Final = ("NaN", "Infinity", "-Infinity")
+_STATUSES: Final = ("STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR")
+_STANDARD: Final = str.maketrans("-_", "+/")
 
-def json_span(span: Mapping[str, Any], allowance: Allowance) -> OtlpSpan:
+
+def json_span(item: Any, allowance: Allowance) -> OtlpSpan:
     """Read a span.
 
     Raises:
         SpanError: It cannot be kept.
     """
+    span = _object(item)
     reading = Reading(allowance)
     status = _object(span.get("status") or {})
     return OtlpSpan(
@@ -39,7 +46,7 @@ def json_span(span: Mapping[str, Any], allowance: Allowance) -> OtlpSpan:
         start_ns=_int(span.get("startTimeUnixNano"), "start time"),
         end_ns=_int(span.get("endTimeUnixNano"), "end time"),
         flags=_int(span.get("flags"), "flags"),
-        status=_int(status.get("code"), "status code"),
+        status=_status(status.get("code")),
         message=reading.text(_text(status.get("message"))),
         attributes=_attributes(reading.attributes(_list(span.get("attributes"))), reading, 0),
         events=[
@@ -64,7 +71,7 @@ def _id(value: Any, size: int, what: str) -> str:
     except ValueError as error:
         if isinstance(error, SpanError):
             raise
-        raise SpanError(f"with a {what} that is not hexadecimal") from None
+        raise SpanError(f"with a {what} that is not hexadecimal (base64 is not taken)") from None
 
 
 def _parent(value: Any) -> str:
@@ -84,23 +91,39 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _list(value: Any) -> list[Any]:
-    return cast("list[Any]", value) if isinstance(value, list) else []
+    if not isinstance(value, list | None):
+        raise SpanError("with a field that should be an array")
+    return cast("list[Any]", value) or []
 
 
 def _int(value: Any, what: str) -> int:
-    """Read an integer, which JSON has as a number, or as a string if it may be large."""
+    """Read an integer: a number or a string, also with an exponent."""
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise SpanError(f"with a {what} that is no whole number")
-    if isinstance(value, str) and not (value.isascii() and value.removeprefix("-").isdigit()):
-        raise SpanError(f"with a {what} that is no whole number")
-    if isinstance(value, str) and len(value) > len(str(2**64)):
-        raise SpanError(f"with a {what} of more than 64 bits")
-    number = int(value)
+    number = value if isinstance(value, int) else _whole(str(value), what)
     if not -(2**63) <= number < 2**64:
         raise SpanError(f"with a {what} of more than 64 bits")
     return number
+
+
+def _whole(text: str, what: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise SpanError(f"with a {what} that is no whole number")
+    number = Decimal(text)
+    if number.adjusted() >= len(str(2**64)):  # before an exponent makes an integer of any size
+        raise SpanError(f"with a {what} of more than 64 bits")
+    if number != int(number):
+        raise SpanError(f"with a {what} that is no whole number")
+    return int(number)
+
+
+def _status(value: Any) -> int:
+    # The specification has numbers alone; JSON that protobuf's own libraries write has names.
+    if isinstance(value, str) and value in _STATUSES:
+        return _STATUSES.index(value)
+    return _int(value, "status code")
 
 
 def _attributes(pairs: Sequence[Any], reading: Reading, depth: int) -> dict[str, Any]:
@@ -114,9 +137,9 @@ def _attributes(pairs: Sequence[Any], reading: Reading, depth: int) -> dict[str,
 
 
 def _value(value: Any, reading: Reading, depth: int) -> Any:
-    if not isinstance(value, dict) or not value:
+    if value is None or value == {}:
         return None
-    held = cast("dict[str, Any]", value)
+    held = _object(value)
     match held:
         case {"stringValue": str(text)}:
             return reading.text(text)
@@ -145,13 +168,15 @@ def _items(holder: Any, reading: Reading) -> Sequence[Any]:
 def _float(value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if value in ("NaN", "Infinity", "-Infinity"):
+    if isinstance(value, str) and (value in _NOT_FINITE or _NUMBER.fullmatch(value)):
         return float(value)
     raise SpanError("with a value of no known type")
 
 
 def _bytes(text: str) -> str:
     try:
-        return bytes_text(base64.b64decode(text, validate=True))
-    except binascii.Error:
+        # With or without padding, in either alphabet, as JSON of protobuf has it.
+        padded = text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4)
+        return bytes_text(base64.b64decode(padded.translate(_STANDARD), validate=True))
+    except ValueError:
         raise SpanError("with bytes that are not base64") from None

@@ -32,6 +32,7 @@ from autotrace.errors import (
     TraceNotFoundError,
     TraceStateError,
 )
+from autotrace.server.content import JSON, is_json
 
 _log = logging.getLogger("autotrace.server")
 
@@ -118,7 +119,7 @@ def _response(
 ) -> Response:
     # In ASCII: what is named may hold halves of characters, which no encoding has.
     body = json.dumps({"detail": problems}).encode("ascii")
-    return Response(body, status, headers, media_type="application/json")
+    return Response(body, status, headers, media_type=JSON)
 
 
 def response_of(error: AutotraceError) -> Response:
@@ -175,8 +176,7 @@ def _text_of(problem: Mapping[str, Any], request: Request) -> str:
     if tuple(problem["loc"]) != ("body",) or problem["type"] != "model_attributes_type":
         return str(problem["msg"])
     # FastAPI reads a body as JSON only if its type says so; else it is a text to pydantic.
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
+    if not is_json(request.headers.get("Content-Type", "")):
         return "the Content-Type must be application/json"
     return "the body must be a JSON object"
 
@@ -192,6 +192,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         if allowed := _methods_of(request.app, request.scope["path"]):
             headers["Allow"] = ", ".join(allowed)
         message = f"not with {request.method}: this path takes {headers.get('Allow', 'others')}"
+    elif error.status_code == HTTPStatus.BAD_REQUEST and isinstance(error.__cause__, ValueError):
+        # Of FastAPI, whose own words leave out the reason, such as an integer of 5,000 digits.
+        message = f"the body cannot be read as JSON: {error.__cause__}"[:_MAX_MESSAGE_CHARS]
     elif error.status_code == HTTPStatus.NOT_FOUND:
         message = (
             "nothing is at this path: /openapi.json lists what there is;"
@@ -227,5 +230,5 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what the OpenAPI document says of a route's errors; those of every route are in it."""
     return {
         status: {"model": Problems, "description": HTTPStatus(status).phrase}
-        for status in sorted({400, 401, BODY_TIMEOUT, 413, 422, 429, 500, 503, *statuses})
+        for status in sorted({400, 401, BODY_TIMEOUT, 413, 415, 422, 429, 500, 503, *statuses})
     }

@@ -12,15 +12,26 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import anyio
-from starlette.datastructures import Headers
+import anyio.to_thread
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 
 from autotrace.errors import AutotraceError, LimitExceededError
 from autotrace.json_text import is_too_deep
 from autotrace.server.auth import recognise
+from autotrace.server.content import (
+    IDENTITY,
+    ContentError,
+    checked_json,
+    checked_text,
+    encoding_of,
+    is_json,
+    unpacked,
+)
 from autotrace.server.context import served_by
 from autotrace.server.errors import BODY_TIMEOUT, problem_response, response_of
+from autotrace.server.mcp_refused import PATHS
 from autotrace.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -69,8 +80,43 @@ class BodyLimits:
             if isinstance(body, Response):
                 await body(scope, receive, send)
                 return
-            served_by(HTTPConnection(scope)).spend(caller, len(body))
+            served = served_by(HTTPConnection(scope))
+            served.spend(caller, len(body))
+            if scope["path"] != BATCH_PATH:  # batches take turns before they are unpacked
+                try:
+                    body = await self._content(scope, body, lambda more: served.spend(caller, more))
+                except ContentError as error:
+                    kind = error.status.phrase.lower().replace(" ", "_")
+                    refused = problem_response(
+                        error.status, kind, str(error), loc=["body"], headers=error.headers
+                    )
+                    await refused(scope, receive, send)
+                    return
+                if is_too_deep(body, self._settings.max_json_depth):
+                    text = f"the JSON is nested deeper than {self._settings.max_json_depth}"
+                    response = problem_response(422, "json_too_deep", text, loc=["body"])
+                    await response(scope, receive, send)
+                    return
             await self._app(scope, _again(body, receive), send)
+
+    async def _content(self, scope: Scope, body: bytes, spend: Callable[[int], None]) -> bytes:
+        """Return a body without its compression, and in UTF-8 if it is JSON.
+
+        Raises:
+            ContentError: It cannot be read.
+        """
+        headers = MutableHeaders(scope=scope)
+        encoding = encoding_of(headers.get("Content-Encoding", IDENTITY))
+        del headers["Content-Encoding"]
+        if encoding != IDENTITY:
+            max_bytes = self._settings.max_body_bytes
+            body = await anyio.to_thread.run_sync(unpacked, body, encoding, max_bytes, spend)
+        content_type = headers.get("Content-Type", "")
+        if not is_json(content_type):
+            return body
+        body = checked_json(body, content_type)
+        # A message of MCP is repaired where it is read: it is answered under its id.
+        return body if scope["path"] in PATHS else checked_text(body)
 
     async def _body(
         self, scope: Scope, receive: Receive, hold: Callable[[int], None]
@@ -98,9 +144,6 @@ class BodyLimits:
             text = f"the body is larger than {max_bytes} bytes"
             await _drain(receive)
             return problem_response(413, "body_too_large", text, loc=["body"], headers=_CLOSE)
-        if not is_batch and is_too_deep(body, settings.max_json_depth):
-            text = f"the JSON is nested deeper than {settings.max_json_depth}"
-            return problem_response(422, "json_too_deep", text, loc=["body"])
         return body
 
 

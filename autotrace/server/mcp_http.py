@@ -23,12 +23,13 @@ from starlette.types import Message, Receive, Scope, Send
 from autotrace.access.principal import Principal
 from autotrace.errors import NotPermittedError
 from autotrace.server.auth import recognise
+from autotrace.server.content import JSON, kind_of
 from autotrace.server.context import Served
 from autotrace.server.errors import problem_response
 from autotrace.server.limits import BATCH_PATH
 from autotrace.server.mcp_errors import Refusal
 from autotrace.server.mcp_message import Incoming, members_of, read_message
-from autotrace.server.mcp_refused import EVENTS, JSON, speaks_mcp
+from autotrace.server.mcp_refused import EVENTS, speaks_mcp
 from autotrace.server.mcp_server import Context, make_server
 from autotrace.server.mcp_tool import Desk
 from autotrace.server.otlp import PROTOBUF, problem
@@ -76,16 +77,12 @@ class McpEndpoint:
         request = Request(scope, receive)
         self._check_origin(request)
         principal = await recognise(request)
-        kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        kind = kind_of(request.headers.get("Content-Type", ""))
         if kind == PROTOBUF:
             await _not_here(PROTOBUF)(scope, receive, send)
             return
-        if kind != JSON or encoding not in ("identity", ""):
-            text = (
-                f"the Content-Type must be {JSON}, without a Content-Encoding;"
-                f" batches of spans are taken at {BATCH_PATH}"
-            )
+        if kind != JSON:
+            text = f"the Content-Type must be {JSON}; batches of spans are taken at {BATCH_PATH}"
             await problem_response(415, "unsupported_media_type", text)(scope, receive, send)
             return
         incoming = read_message(await request.body())

@@ -18,6 +18,7 @@ import orjson
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from autotrace.server.content import JSON
 from autotrace.server.mcp_errors import INTERNAL_ERROR, INVALID_REQUEST, Refusal
 from autotrace.server.mcp_message import (
     END_BYTES,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PATHS: Final = ("/mcp", "/mcp/", "/")
-JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
 _CODES: Final[Mapping[int, int]] = {
     408: INVALID_REQUEST,

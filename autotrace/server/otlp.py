@@ -7,7 +7,6 @@ A batch is answered when it is on disk. Spans that cannot be kept are counted in
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -22,17 +21,20 @@ from autotrace.errors import AutotraceError
 from autotrace.export.costs import opens_trace
 from autotrace.export.otlp_in import Batch, MalformedBatchError, read_json, read_protobuf
 from autotrace.server.auth import recognise
+from autotrace.server.content import (
+    IDENTITY,
+    JSON,
+    ContentError,
+    checked_json,
+    encoding_of,
+    kind_of,
+    unpacked,
+)
 from autotrace.server.context import Served, served_by
 from autotrace.server.errors import answer_of, headers_of, message_of, responses
 from autotrace.server.limits import BATCH_PATH
 
 PROTOBUF: Final = "application/x-protobuf"
-JSON: Final = "application/json"
-_WINDOW_BITS: Final[Mapping[str, int]] = {
-    "gzip": 16 + zlib.MAX_WBITS,
-    "x-gzip": 16 + zlib.MAX_WBITS,
-    "deflate": zlib.MAX_WBITS,
-}
 _GRPC_CODES: Final[Mapping[int, int]] = {
     400: 3,  # INVALID_ARGUMENT
     401: 16,  # UNAUTHENTICATED
@@ -44,8 +46,6 @@ _GRPC_CODES: Final[Mapping[int, int]] = {
     503: 14,  # UNAVAILABLE
 }
 _INTERNAL: Final = 13
-_MAX_MEMBERS: Final = 1_000
-_FIRST_SLICE_BYTES: Final = 1024
 
 router = APIRouter(tags=["otlp"])
 
@@ -86,14 +86,6 @@ _STATUS: Final[dict[str, Any]] = {
 }
 
 
-class _RefusedError(Exception):
-    """The request cannot be taken, and sending it again would not help."""
-
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 @router.post(
     BATCH_PATH,
     summary="Take in spans",
@@ -119,115 +111,50 @@ async def take_spans(request: Request) -> Response:
     Point any SDK here with `OTEL_EXPORTER_OTLP_ENDPOINT` and
     `OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20<key>`.
     """
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    content_type = request.headers.get("Content-Type", "")
+    kind = kind_of(content_type)
     try:
         caller = await recognise(request)
         if kind not in (PROTOBUF, JSON):
             text = f"the body must be {PROTOBUF} or {JSON}"
-            raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
+            raise ContentError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
+        encoding = encoding_of(request.headers.get("Content-Encoding", IDENTITY))
         body = await request.body()
-        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
         served = served_by(request)
         async with served.turns.turn(caller.tenant, caller.key_id):
             batch = await anyio.to_thread.run_sync(
-                _take, served, caller, kind, encoding, body, limiter=served.batch_threads
+                _take, served, caller, content_type, encoding, body, limiter=served.batch_threads
             )
     except AutotraceError as error:
         status, _ = answer_of(error)
         return problem(kind, status, message_of(error), headers_of(error))
-    except _RefusedError as error:
-        return problem(kind, error.status, str(error))
+    except ContentError as error:
+        return problem(kind, error.status, str(error), error.headers)
     except ClientDisconnect:
         return problem(kind, HTTPStatus.BAD_REQUEST, "the body did not arrive")
     served.metrics.took(len(batch.records), batch.rejected, batch.cut.total())
     return _success(kind, batch)
 
 
-def _take(served: Served, caller: Principal, kind: str, encoding: str, body: bytes) -> Batch:
+def _take(
+    served: Served, caller: Principal, content_type: str, encoding: str, body: bytes
+) -> Batch:
     # Batches that were read while this one waited may have cost too much.
     served.rates.check(caller.key_id)
-    parts: list[bytes] = []
+    body = unpacked(
+        body, encoding, served.server.max_batch_bytes, lambda more: served.spend(caller, more)
+    )
     try:
-        unpacked = _unpacked(body, encoding, served.server.max_batch_bytes, parts)
-    finally:
-        served.spend(caller, max(0, sum(map(len, parts)) - len(body)))
-    try:
-        batch = read_protobuf(unpacked) if kind == PROTOBUF else read_json(unpacked)
+        if kind_of(content_type) == PROTOBUF:
+            batch = read_protobuf(body)
+        else:
+            batch = read_json(checked_json(body, content_type))
     except MalformedBatchError as error:
-        raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
+        raise ContentError(HTTPStatus.BAD_REQUEST, str(error)) from None
     served.spend(caller, 0, batch.read, sum(map(opens_trace, batch.records)))
     with served.using(caller) as tenant:
         tenant.traces.take_spans(batch, by=caller)
     return batch
-
-
-def _unpacked(body: bytes, encoding: str, max_bytes: int, parts: list[bytes]) -> bytes:
-    """Return a body without its compression, and never more of it than allowed.
-
-    Args:
-        body: As it was sent.
-        encoding: Its `Content-Encoding`.
-        max_bytes: How much it may be.
-        parts: Takes what was unpacked, also of a body that is refused.
-
-    Raises:
-        _RefusedError: It is not what it says, or too large.
-    """
-    if encoding in ("identity", ""):
-        return body
-    if encoding not in _WINDOW_BITS:
-        text = "the body must be compressed with gzip or deflate, or not at all"
-        raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
-    window_bits = _WINDOW_BITS[encoding]
-    if encoding == "deflate" and not _begins_as_zlib(body):
-        window_bits = -window_bits  # without a header, as some clients send it
-    start = 0
-    try:
-        for _ in range(_MAX_MEMBERS):  # gzip may come in several
-            room = max_bytes + 1 - sum(map(len, parts))
-            start = _unpack_member(body, start, window_bits, room, parts)
-            if sum(map(len, parts)) > max_bytes:
-                text = f"the body is larger than {max_bytes} bytes when it is unpacked"
-                raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
-            if start == len(body):
-                return b"".join(parts)
-    except EOFError:
-        text = f"the body is {encoding} that is cut off"
-        raise _RefusedError(HTTPStatus.BAD_REQUEST, text) from None
-    except zlib.error:
-        raise _RefusedError(HTTPStatus.BAD_REQUEST, f"the body is no {encoding}") from None
-    text = (
-        f"the body is {encoding} of more than {_MAX_MEMBERS} members."
-        f" At most {_MAX_MEMBERS} are allowed. Compress it as one."
-    )
-    raise _RefusedError(HTTPStatus.BAD_REQUEST, text)
-
-
-def _begins_as_zlib(body: bytes) -> bool:
-    """Tell whether a body begins with a header of zlib (RFC 1950, section 2.2)."""
-    return body[:1] != b"" and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
-
-
-def _unpack_member(body: bytes, start: int, window_bits: int, room: int, parts: list[bytes]) -> int:
-    """Unpack one member of a body: at most so many bytes of it. Return where the next one begins.
-
-    It is fed in slices that double, as each call copies what its slice holds beyond the member.
-
-    Raises:
-        EOFError: The body ends first.
-    """
-    unpacking = zlib.decompressobj(window_bits)
-    size = _FIRST_SLICE_BYTES
-    while not unpacking.eof and room > 0:
-        piece = body[start : start + size]
-        if not piece:
-            raise EOFError
-        part = unpacking.decompress(piece, room)
-        parts.append(part)
-        room -= len(part)
-        start += len(piece) - len(unpacking.unused_data) - len(unpacking.unconsumed_tail)
-        size *= 2
-    return start
 
 
 def _success(kind: str, batch: Batch) -> Response:

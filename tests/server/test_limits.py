@@ -240,6 +240,8 @@ def test_bytes_sent_unpacked_and_answered_and_spans_count_as_requests(tmp_path: 
         assert cost("cid", f"{TRACES}/start", json={"task": "t", "session_id": "s"}) == 1
         bomb = gzip.compress(b"0" * 40_000_000)
         assert cost("dan", BATCH_PATH, content=bomb, headers=headers) > 30_000  # which is refused
+        # At most 1 MiB is unpacked of a body that is not a batch.
+        assert 1_000 < cost("eli", f"{TRACES}/start", content=bomb, headers=headers) < 1_200
         for agent, encoding in (("kim", "zstd"), ("lea", "gzip, gzip"), ("mia", "gzip")):
             unread = headers | {"Content-Encoding": encoding}
             assert cost(agent, BATCH_PATH, content=b"not packed so", headers=unread) == 1

@@ -386,6 +386,11 @@ class Operation:
             self.span.end(self.now_ns() if end_ns is None else end_ns)
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
+        self.forget()
+
+    def forget(self) -> None:
+        """Release what was recorded: contexts and handles may keep this operation for long."""
+        self.attributes = {}
 
     def __del__(self) -> None:
         # A coroutine or generator that was dropped where Python could not run its ending, or has

@@ -35,6 +35,11 @@ class StepOperation(Operation):
             self.set({semconv.OBSERVATIONS: self.observations.texts})
         super().end(end_ns)
 
+    def forget(self) -> None:
+        """Release the thought, the action and the observations."""
+        super().forget()
+        self.observations = Observations(self.recorder)
+
 
 class Step:
     """Handle of an open step."""

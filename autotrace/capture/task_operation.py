@@ -76,6 +76,12 @@ class TaskOperation(Operation):
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
 
+    def forget(self) -> None:
+        """Release the task's text and its outcome."""
+        super().forget()
+        self.completion = None
+        self.streamed = []
+
     def _text(self, outcome: Any) -> str | None:
         return None if outcome is None else self.recorder.encoder.text(outcome, path="outcome")
 

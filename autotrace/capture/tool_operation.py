@@ -66,18 +66,25 @@ class ToolOperation(Operation):
     def end(self, end_ns: int | None = None) -> None:
         """End the span, and tell the decision inside which the call was made."""
         is_over = self.ended
+        tool_name = self.attributes.get(semconv.GEN_AI_TOOL_NAME)
         super().end(end_ns)
         if self.envelope is None or is_over:
             return
         ids = self.ids()
         self.envelope.called(
             {
-                "tool_name": self.attributes[semconv.GEN_AI_TOOL_NAME],
+                "tool_name": tool_name,
                 "tool_call_id": None if ids is None else semconv.TOOL_CALL_ID_PREFIX + ids[1],
                 "status": self.status,
                 "duration_ms": (elapsed_ns() - self.enclosed_ns) // 1_000_000,
             }
         )
+
+    def forget(self) -> None:
+        """Release arguments, result and items."""
+        super().forget()
+        self.redacted = []
+        self.items = None
 
     def set_status(self, status: CallStatus) -> None:
         """Say how the call has ended, if it has not succeeded."""

@@ -266,6 +266,12 @@ class LocalSpan(otel_trace.Span):
         if self.end_time is not None:
             return
         self.end_time = wall_ns() if end_time is None else end_time
+        self._hand_over()
+        # Contexts that outlive the span keep it, and are not to keep arguments and results.
+        self.attributes = {}
+        self._events = self.status = None
+
+    def _hand_over(self) -> None:
         tracer = self._tracer
         if tracer.scope == semconv.SCOPE or is_agent_span(self.attributes):
             record = self._record()

@@ -125,7 +125,7 @@ PROGRAM = """
         elif action == "refuse": configure(tracer_provider=False)
         elif action == "around": ids.append(record_around_a_span_of_the_provider())
         else: ids.append(record(action))
-    assert autotrace.flush()
+    assert autotrace.flush(200)
     print(json.dumps({
         "app": [span.name for span in exporter.get_finished_spans()],
         "store": [len(autotrace.get_trace(id).tool_calls) for id in ids],
@@ -142,7 +142,7 @@ def run(actions: str, folder: Path) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout) | {"log": done.stderr.splitlines()}

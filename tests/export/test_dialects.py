@@ -37,13 +37,14 @@ from tests.export.dialect_runs import (
     J,
     Spans,
     call,
+    decorated,
     genai,
     layers,
     said,
     text,
 )
 
-each_dialect = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS.keys())
+each_dialect = pytest.mark.parametrize("run", [*RUNS.values(), decorated], ids=[*RUNS, "decorated"])
 
 
 @each_dialect

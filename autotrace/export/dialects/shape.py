@@ -5,7 +5,8 @@
 * An agent directly inside an agent or workflow is a part of that run, as after a handoff. An agent
   inside a tool call is a run of its own: a sub-agent.
 * One call of a tool may have up to four spans, one inside the other (framework, client, transport,
-  server). The outermost is the call. The same holds for calls of a model.
+  server). The outermost is the call. The same holds for calls of a model. Where one of them is a
+  call of our own, that one is the call: the program knows its id.
 * A task of our own is a run, too: agents in it are parts of it.
 
 All of it follows from a span and what is above it, so that it does not depend on the order in which
@@ -61,6 +62,8 @@ class Shape:
     """Tool calls in no run."""
     failed_inside: dict[str, SpanRecord]
     """Of tool calls of which an inner span failed, that span; by the id of the outermost."""
+    recorded: Set[str] = frozenset()
+    """Tool calls inside of which our own record of the same call lies, by span id."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class _Shaper:
                 self._own_tools[record["id"]] = str(attributes.get(semconv.GEN_AI_TOOL_NAME))
         self._tops: dict[str, SpanRecord] = {}
         self._places: dict[str, _Place] = {}
+        self._recorded: set[str] = set()
         by_depth = self._parents_first()
         self._by_hand = self._roots_by_hand()
         for record in by_depth:
@@ -157,7 +161,10 @@ class _Shaper:
         if span_id in self._own_tasks or span_id in self._by_hand:
             return _Place(run=span_id)
         if span_id in self._own_tools:
-            return _Place(above.run, in_tool=True, tool=(self._own_tools[span_id], span_id))
+            name = self._own_tools[span_id]
+            if above.tool is not None and above.tool[0] == name:
+                self._recorded.add(above.tool[1])
+            return _Place(above.run, in_tool=True, tool=(name, span_id))
         kind = self._kinds.get(span_id)
         if kind == "tool":
             name = tool_name(record)
@@ -185,7 +192,7 @@ class _Shaper:
             for record in self._ordered
             if self._places[record["id"]].run == record["id"]
         }
-        shape = Shape(list(runs.values()), [], {})
+        shape = Shape(list(runs.values()), [], {}, self._recorded)
         for record in self._ordered:
             place, kind = self._places[record["id"]], self._kinds.get(record["id"])
             run = runs.get(place.run or "")

@@ -21,7 +21,7 @@ from autotrace.export import fields
 from autotrace.export.dialects import keys
 from autotrace.export.dialects.kinds import is_handoff, kind_of, tool_name
 from autotrace.export.dialects.messages import Answer, Call, Message, inputs, outputs
-from autotrace.export.dialects.shape import Run, is_foreign, shape_of
+from autotrace.export.dialects.shape import Run, Shape, is_foreign, shape_of
 from autotrace.export.dialects.texts import (
     agent_of,
     failure_of,
@@ -59,9 +59,10 @@ def translate(
     shape = shape_of(spans, erased)
     said = {span_id: r if not is_foreign(r) else _silent(r) for span_id, r in spans.items()}
     for tool in shape.loose_tools:
-        said[tool["id"]] = _ToolSpan(tool, shape.failed_inside).translated()
+        if tool["id"] not in shape.recorded:
+            said[tool["id"]] = _ToolSpan(tool, shape.failed_inside).translated()
     for run in shape.runs:
-        for record in _Translator(run, shape.failed_inside).records():
+        for record in _Translator(run, shape).records():
             said[record["id"]] = record
     return said
 
@@ -182,15 +183,16 @@ def _tool_record(
 class _Translator:
     """Translates one run."""
 
-    def __init__(self, run: Run, failed_inside: Mapping[str, SpanRecord]) -> None:
+    def __init__(self, run: Run, shape: Shape) -> None:
         self._run = run
-        self._tools = [_ToolSpan(record, failed_inside) for record in run.tools]
+        self._recorded = shape.recorded
+        self._tools = [_ToolSpan(record, shape.failed_inside) for record in run.tools]
         self._turns = [] if run.own else _turns(run.models.values())
         self._failing = None if run.own else self._find_failing()
 
     def records(self) -> list[SpanRecord]:
         rebuilt = self._join_calls()
-        records = [tool.translated() for tool in self._tools]
+        records = [t.translated() for t in self._tools if t.record["id"] not in self._recorded]
         if self._run.own:
             return records
         if self._run.by_hand and not (records or rebuilt):

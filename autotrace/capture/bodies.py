@@ -16,6 +16,7 @@ from inspect import (
     CO_COROUTINE,
     CO_GENERATOR,
     CO_ITERABLE_COROUTINE,
+    isasyncgenfunction,
     iscoroutinefunction,
     unwrap,
 )
@@ -95,6 +96,13 @@ def declared_body(function: Any) -> Body | None:
 def claims_coroutine(function: Any) -> bool:
     """Tell whether callers take a function for one that is to be awaited."""
     return iscoroutinefunction(target_of(function))
+
+
+def claimed_body(function: Any) -> Body | None:
+    """Return what an event loop's callers take the result of a call for, by `inspect`."""
+    if claims_coroutine(function):
+        return Body.COROUTINE
+    return Body.ASYNC_GENERATOR if isasyncgenfunction(target_of(function)) else None
 
 
 def covers_coroutine(function: Any) -> bool:

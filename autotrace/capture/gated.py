@@ -14,8 +14,7 @@ from typing import Any, Final, NoReturn, cast
 from autotrace.capture.approval import Gate, Passage
 from autotrace.capture.bodies import (
     STREAMS,
-    Body,
-    claims_coroutine,
+    claimed_body,
     declared_body,
     is_held_once,
     returned_body,
@@ -37,7 +36,7 @@ def gated(function: Any, gate: Gate, call: Tracing) -> Call:
         gate: What each call has to pass.
         call: Calls the function.
     """
-    is_to_be_awaited = claims_coroutine(function)
+    claimed = claimed_body(function)
 
     def gated_call(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -54,10 +53,10 @@ def gated(function: Any, gate: Gate, call: Tracing) -> Call:
             made = call(wrapped, instance, args, kwargs, passage.make)
             return driven_by(_DRIVERS, passage, body, made)
         is_closed = passage.is_closed()
-        if is_closed and is_to_be_awaited and running_library() is not None:
+        if is_closed and claimed is not None and running_library() is not None:
             # Passing the gate at once would block the event loop.
             later = _Uncalled(function, lambda: call(wrapped, instance, args, kwargs, passage.make))
-            return driven_by(_DRIVERS, passage, Body.COROUTINE, later)
+            return driven_by(_DRIVERS, passage, claimed, later)
         run = run_through(passage.steps()) if is_closed else None
         make = () if run is None else (passage.make,)
         try:
@@ -135,12 +134,13 @@ def _drive_generator(body: Generator[Any, Any, Any], way: _Way) -> Generator[Any
 
 
 class _Uncalled:
-    """Stands for the coroutine of a function that must not be called before its gate is passed."""
+    """Stands for what a function hands out that must not be called before its gate is passed."""
 
     def __init__(self, function: Any, call: Callable[[], Any]) -> None:
         self.__name__ = name_of(function)
         self.__qualname__ = getattr(function, "__qualname__", self.__name__)
         self._call = call
+        self._generator: Any = None
 
     def __await__(self) -> Generator[Any, Any, Any]:
         result = self._call()
@@ -148,6 +148,24 @@ class _Uncalled:
 
     def close(self) -> None:
         """Do nothing: there is no coroutine that was not awaited."""
+
+    def asend(self, value: Any) -> Any:
+        """Go on, as an async generator does; the first step calls the function."""
+        if self._generator is None:
+            made = self._call()
+            if not hasattr(made, "asend"):
+                msg = (
+                    f"{self.__name__} returned a {name_of(type(made))} to its caller in an event "
+                    "loop, but inspect.isasyncgenfunction() is true for it; have it return an "
+                    "async generator"
+                )
+                raise TypeError(msg)
+            self._generator = made
+        return self._generator.asend(value)
+
+    def athrow(self, error: BaseException) -> Any:
+        """Raise in the async generator."""
+        return self._generator.athrow(error)
 
 
 async def _awaited(awaitable: Any) -> Any:
@@ -210,10 +228,11 @@ async def _drive_async_generator(
     body: AsyncGenerator[Any, Any], way: _Way
 ) -> AsyncGenerator[Any, Any]:
     run = await run_through_async(way.steps(), undo=_give_up) if way.is_closed() else None
-    step: Any = first_step(body)
+    step: Any = None
     closing = False
     passing: list[Any] = []
     try:
+        step = first_step(body)  # which calls the function, if that waited for the gate
         while True:
             try:
                 passing.append(await step)

@@ -384,9 +384,9 @@ class Operation:
         self.called_in = None  # a chain of contexts would keep operations alive
         try:
             self.span.end(self.now_ns() if end_ns is None else end_ns)
+            self.forget()
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
-        self.forget()
 
     def forget(self) -> None:
         """Release what was recorded: contexts and handles may keep this operation for long."""

@@ -20,6 +20,7 @@ from typing import Any
 import anyio
 import pytest
 import trio
+import wrapt
 from blockbuster import BlockingError, blockbuster_ctx
 
 import autotrace
@@ -367,6 +368,68 @@ def test_a_loop_goes_on_while_a_call_in_it_waits_for_approval(store: Path, libra
             assert [item async for item in stream(2)] == [2]
 
     anyio.run(program, backend=library)
+
+
+@wrapt.decorator
+def adapter(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    return wrapped(*args, **kwargs)
+
+
+@wrapt.decorator
+def as_list(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    return [*args]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_loop_goes_on_while_a_call_of_an_adapter_waits_for_approval(
+    store: Path, library: str
+) -> None:
+    autotrace.configure(store, embedder=HashEmbedder())
+    closed: list[int] = []
+
+    @tool(requires_approval=True, wait=60)
+    @adapter
+    async def guarded(number: int) -> int:
+        return number
+
+    @tool(requires_approval=True, wait=60)
+    @adapter
+    async def stream(number: int) -> Any:
+        try:
+            while True:
+                number += yield number
+        except ZeroDivisionError:
+            yield -1
+        finally:
+            closed.append(number)
+
+    @tool(requires_approval=True, wait=60)
+    @as_list
+    async def lists(number: int) -> Any:
+        yield number
+
+    async def approve() -> None:
+        while not (waiting := await decisions.apending()):
+            await anyio.sleep(0.01)
+        await decisions.aapprove(waiting[0].decision_id, "ada")
+
+    async def program() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(approve)  # nobody would, if the loop stood still
+            assert await guarded(1) == 1
+            group.start_soon(approve)
+            items = stream(2)
+            assert [await items.__anext__(), await items.asend(3)] == [2, 5]
+            assert await items.athrow(ZeroDivisionError()) == -1
+            await items.aclose()
+            group.start_soon(approve)
+            with pytest.raises(TypeError, match="lists returned a list to"):
+                await lists(3).__anext__()
+
+    anyio.run(program, backend=library)
+
+    assert closed == [5]
+    assert sorted(d.status for d in decisions.list()) == ["aborted", "committed", "committed"]
 
 
 def test_a_gated_call_is_refused_without_a_warning_of_its_coroutine(store: Path) -> None:

@@ -84,7 +84,9 @@ def cases() -> Iterator[Any]:
 
 def runs_at_once(kind: str, host: str, stack: str) -> bool:
     """Whether the gate is passed by the call, and not when what it returns begins to run."""
-    says_async = kind == "async" and host.startswith("adapted")  # it waits on the event loop
+    says_async = kind in ("async", "async generator") and host.startswith(
+        "adapted"
+    )  # it waits on the event loop
     return stack == "above a foreign decorator" or (host in OPAQUE_HOSTS and not says_async)
 
 

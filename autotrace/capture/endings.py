@@ -25,21 +25,30 @@ _MAX_MEMBERS: Final = 64
 _MAX_TEXT_CHARS: Final = 2_000
 
 _PAUSED: Final = {
-    "airflow": ("TaskDeferred",),
+    "airflow": ("AirflowRescheduleException", "TaskDeferred"),
+    "arq": ("Retry", "RetryJob"),
     "celery": ("Ignore", "Retry"),
+    "dagster": ("RetryRequested",),
     "dramatiq": ("Retry",),
     "huey": ("RetryTask",),
     "langgraph": ("GraphBubbleUp", "GraphInterrupt", "NodeInterrupt"),
     "mcp": ("UrlElicitationRequiredError",),
     "prefect": ("Pause", "PausedRun"),
+    "procrastinate": ("JobRetry",),
     "pydantic_ai": ("ApprovalRequired", "CallDeferred"),
+    "temporalio": ("_CompleteAsyncError",),
 }
 """By the package: what a call raises to go on later, once somebody or something has answered."""
 
 _TIMEOUTS: Final = {
-    "airflow": ("AirflowTaskTimeout",),
+    "agents": ("ToolTimeoutError",),
+    "aiokafka": ("KafkaTimeoutError", "RequestTimedOutError"),
+    "airflow": ("AirflowSensorTimeout", "AirflowTaskTimeout"),
     "anthropic": ("APITimeoutError",),
-    "asyncpg": ("LockNotAvailableError",),
+    "asyncpg": (
+        *("IdleInTransactionSessionTimeoutError", "IdleSessionTimeoutError"),
+        *("LockNotAvailableError", "TransactionTimeoutError"),
+    ),
     "azure": ("ServiceRequestTimeoutError", "ServiceResponseTimeoutError"),
     "billiard": ("SoftTimeLimitExceeded", "TimeLimitExceeded", "TimeoutError"),
     "botocore": ("ConnectTimeoutError", "ReadTimeoutError"),
@@ -48,30 +57,44 @@ _TIMEOUTS: Final = {
     "cerebras": ("APITimeoutError",),
     "curl_cffi": ("Timeout",),
     "ddgs": ("TimeoutException",),
+    "dns": ("Timeout",),
+    "dramatiq": ("ResultTimeout", "TimeLimitExceeded"),
     "duckduckgo_search": ("TimeoutException",),
+    "e2b": ("TimeoutException",),
     "elastic_transport": ("ConnectionTimeout",),
     "elasticsearch": ("ConnectionTimeout",),
     "eventlet": ("Timeout",),
     "func_timeout": ("FunctionTimedOut",),
     "gevent": ("Timeout",),
-    "google": ("DeadlineExceeded", "GatewayTimeout"),
+    "google": ("DeadlineExceeded", "GatewayTimeout", "RetryError"),
     "groq": ("APITimeoutError",),
     "grpc": ("FutureTimeoutError",),
     "httpcore": ("TimeoutException",),
     "httpcore2": ("TimeoutException",),
     "httpx": ("TimeoutException",),
     "httpx2": ("TimeoutException",),
-    "kafka": ("KafkaTimeoutError",),
+    "huey": ("ResultTimeout",),
+    "kafka": ("KafkaTimeoutError", "RequestTimedOutError"),
     "kazoo": ("OperationTimeoutError", "SessionExpiredError"),
+    "langgraph": ("NodeTimeoutError",),
     "litellm": ("Timeout",),
+    "llama_index": ("WorkflowTimeoutError",),
+    "modal": ("TimeoutError",),
     "multiprocessing": ("TimeoutError",),
     "mysql": ("ConnectionTimeoutError", "ReadTimeoutError", "WriteTimeoutError"),
     "openai": ("APITimeoutError",),
     "opensearchpy": ("ConnectionTimeout",),
     "pexpect": ("TIMEOUT",),
     "playwright": ("TimeoutError",),
-    "psycopg": ("ConnectionTimeout", "IdleInTransactionSessionTimeout", "LockNotAvailable"),
-    "psycopg2": ("IdleInTransactionSessionTimeout", "LockNotAvailable"),
+    "prefect": ("FlowPauseTimeout",),
+    "psycopg": (
+        *("ConnectionTimeout", "IdleInTransactionSessionTimeout", "IdleSessionTimeout"),
+        *("LockNotAvailable", "TransactionTimeout"),
+    ),
+    "psycopg2": (
+        *("IdleInTransactionSessionTimeout", "IdleSessionTimeout"),
+        *("LockNotAvailable", "TransactionTimeout"),
+    ),
     "psycopg_pool": ("PoolTimeout",),
     "pymongo": (
         *("ExecutionTimeout", "NetworkTimeout", "ServerSelectionTimeoutError"),
@@ -80,16 +103,23 @@ _TIMEOUTS: Final = {
     "pyppeteer": ("TimeoutError",),
     "redis": ("TimeoutError",),
     "requests": ("Timeout",),
+    "rq": ("BaseTimeoutException",),
     "selenium": ("TimeoutException",),
+    "serial": ("SerialTimeoutException",),
+    "smolagents": ("ExecutionTimeoutError",),
     "sqlalchemy": ("TimeoutError",),
     "stopit": ("TimeoutException",),
     "subprocess": ("TimeoutExpired",),
+    "taskiq": ("TaskiqResultTimeoutError",),
     "tavily": ("TimeoutError",),
+    "temporalio": ("TimeoutError",),
     "timeout_decorator": ("TimeoutError",),
     "together": ("APITimeoutError",),
-    "tornado": ("TimeoutError",),
+    "tornado": ("HTTPTimeoutError", "TimeoutError"),
     "trio": ("TooSlowError",),
+    "twisted": ("TCPTimedOutError", "TimeoutError"),
     "urllib3": ("ConnectTimeoutError", "ReadTimeoutError", "TimeoutError"),
+    "workflows": ("WorkflowTimeoutError",),
     "wrapt_timeout_decorator": ("TimeoutError",),
 }
 """By the package: what its classes of timeouts are called; those of Python are `TimeoutError`s."""
@@ -97,11 +127,19 @@ _NO_TIMEOUTS: Final = {"urllib3": ("NewConnectionError", "NameResolutionError")}
 """Classes that derive from one of these and say something else."""
 
 _CANCELLED: Final = {
+    "airflow": ("AirflowSkipException",),
     "curio": ("CancelledError",),
+    "dagster": ("DagsterExecutionInterruptedError",),
+    "dramatiq": ("Shutdown",),
     "greenlet": ("GreenletExit",),
+    "prefect": ("CancelledRun", "TerminationSignal"),
+    "procrastinate": ("JobAborted",),
+    "starlette": ("ClientDisconnect", "WebSocketDisconnect"),
     "temporalio": ("CancelledError",),
     "trio": ("Cancelled",),
+    "twisted": ("CancelledError",),
 }
+"""By the package: what ends a call that nobody wants any more, its client or worker gone."""
 _OWN_CANCELLED: Final = (
     asyncio.CancelledError,
     CancelledError,
@@ -109,6 +147,7 @@ _OWN_CANCELLED: Final = (
     KeyboardInterrupt,
 )
 
+_EXITS: Final = {"click": ("Exit",), "typer": ("Exit",)}
 _REASONS: Final = {"urllib": ("URLError",), "urllib3": ("MaxRetryError",)}
 """Classes that keep what went wrong in `reason`, instead of in the chain."""
 _GRPC: Final = {"grpc": ("RpcError",)}
@@ -134,6 +173,17 @@ def ending_of(error: BaseException) -> Ending:
     except Exception as inner:  # noqa: BLE001 - an exception is a foreign object, and may refuse
         let_through(inner)
         return "error"
+
+
+def is_clean_exit(error: BaseException) -> bool:
+    """Tell whether an exception ends the program with success: `sys.exit(0)`, `typer.Exit()`."""
+    try:
+        if isinstance(error, SystemExit):
+            return error.code is None or (type(error.code) is int and error.code == 0)
+        return _is_one(type(error), "exit") and getattr(error, "exit_code", None) == 0
+    except Exception as inner:  # noqa: BLE001 - an exception is a foreign object, and may refuse
+        let_through(inner)
+        return False
 
 
 def text_of(error: BaseException) -> str:
@@ -219,6 +269,7 @@ def _is_pause(kind: type[BaseException]) -> bool:
 
 _TABLES: Final = {
     "cancelled": _CANCELLED,
+    "exit": _EXITS,
     "grpc": _GRPC,
     "mcp": _MCP,
     "postgres": _POSTGRES,

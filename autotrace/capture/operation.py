@@ -32,7 +32,7 @@ from opentelemetry.trace import (
 
 from autotrace import semconv
 from autotrace.capture._consuming import is_consumer
-from autotrace.capture.endings import ending_of, text_of
+from autotrace.capture.endings import ending_of, is_clean_exit, text_of
 from autotrace.clock import elapsed_ns, wall_ns
 
 if TYPE_CHECKING:
@@ -300,8 +300,11 @@ class Operation:
         self.end(end_ns)
 
     def fail(self, error: BaseException) -> None:
-        """End after an exception."""
-        self._finish(self.describe_error, error)
+        """End after an exception; a program that exits with success has not failed."""
+        if is_clean_exit(error):
+            self.succeed()
+        else:
+            self._finish(self.describe_error, error)
 
     def close_early(self) -> None:
         """End a generator that was closed or abandoned before its end."""

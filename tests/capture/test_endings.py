@@ -97,6 +97,14 @@ TIMEOUTS = [
     named("psycopg_pool", "PoolTimeout")(),
     named("psycopg.errors", "QueryCanceled")("canceling statement due to statement timeout"),
     named("google.api_core.exceptions", "DeadlineExceeded")(),
+    named("google.api_core.exceptions", "RetryError")(),
+    named("rq.timeouts", "JobTimeoutException", named("rq.timeouts", "BaseTimeoutException"))(),
+    named("dramatiq.middleware.time_limit", "TimeLimitExceeded")(),
+    named("asyncpg.exceptions", "TransactionTimeoutError")(),
+    named("psycopg.errors", "TransactionTimeout")(),
+    named("temporalio.exceptions", "TimeoutError")(),
+    named("workflows.errors", "WorkflowTimeoutError")(),
+    named("dns.resolver", "LifetimeTimeout", named("dns.exception", "Timeout"))(),
     named("my_tools", "SlowBackend", named("httpx", "TimeoutException"))(),
     caused_by(TimeoutError(), RuntimeError("no answer")),
     while_handling(TimeoutError(), RuntimeError("no answer"), hidden=False),
@@ -107,6 +115,9 @@ TIMEOUTS = [
 ERRORS = [
     ValueError("timeout"),
     SystemExit(3),
+    SystemExit("usage: …"),
+    SystemExit(False),
+    named("my_cli", "Exit", SystemExit)(1),
     named("my_tools", "TimeoutSettingError")(),
     named("my_tools", "ReadTimeout")(),
     named("urllib3.exceptions", "NewConnectionError", urllib3.exceptions.ConnectTimeoutError)(),
@@ -123,6 +134,8 @@ PAUSES = [
     named("pydantic_ai.exceptions", "CallDeferred")(),
     named("pydantic_ai.exceptions", "ApprovalRequired")(),
     named("celery.exceptions", "Retry")(),
+    named("arq.worker", "Retry")(),
+    named("airflow.exceptions", "AirflowRescheduleException")(),
     ExceptionGroup("both", [ApprovalPending("decision-1"), ApprovalPending("decision-2")]),
 ]
 CANCELLED = [
@@ -130,6 +143,9 @@ CANCELLED = [
     concurrent.futures.CancelledError(),
     KeyboardInterrupt(),
     GeneratorExit(),
+    named("airflow.exceptions", "AirflowSkipException")(),
+    named("starlette.requests", "ClientDisconnect")(),
+    named("dramatiq.middleware.shutdown", "Shutdown", BaseException)(),
     _Rpc(grpc.StatusCode.CANCELLED),
 ]
 
@@ -325,3 +341,37 @@ def test_no_library_is_imported_to_know_its_exceptions() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+class _Exit(named("click.exceptions", "Exit")):
+    def __init__(self, code: int) -> None:
+        self.exit_code = code
+
+
+@pytest.mark.parametrize(
+    ("error", "succeeds"),
+    [
+        (SystemExit(), True),
+        (SystemExit(0), True),
+        (_Exit(0), True),
+        (SystemExit(2), False),
+        (_Exit(1), False),
+    ],
+    ids=repr,
+)
+def test_a_program_that_exits_with_success_fails_no_call_and_no_task(
+    error: BaseException, succeeds: bool, recorded: Recording
+) -> None:
+    @tool
+    def leave() -> None:
+        raise error
+
+    with pytest.raises(type(error)), task("clean up") as cleaning:
+        cleaning.complete("cleaned")
+        leave()
+    assert recorded.trace.success is succeeds
+    assert [call.status for call in recorded.trace.tool_calls] == [
+        "success" if succeeds else "error"
+    ]
+    if succeeds:
+        assert recorded.trace.outcome == "cleaned"

@@ -173,6 +173,8 @@ def _text_of(problem: Mapping[str, Any], request: Request) -> str:
     if problem["type"] == UNKNOWN and problem["loc"][0] == "body":
         body = request.scope["route"].body_field.field_info.annotation
         return unknown_field(list(body.model_fields))
+    if problem["type"] == "json_invalid":
+        return f"the body is not JSON: {problem['ctx']['error']}"
     if tuple(problem["loc"]) != ("body",) or problem["type"] != "model_attributes_type":
         return str(problem["msg"])
     # FastAPI reads a body as JSON only if its type says so; else it is a text to pydantic.

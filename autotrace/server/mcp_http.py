@@ -28,7 +28,7 @@ from autotrace.server.context import Served
 from autotrace.server.errors import problem_response
 from autotrace.server.limits import BATCH_PATH
 from autotrace.server.mcp_errors import Refusal
-from autotrace.server.mcp_message import Incoming, members_of, read_message
+from autotrace.server.mcp_message import Incoming, answerable_ids, members_of, read_message
 from autotrace.server.mcp_refused import EVENTS, speaks_mcp
 from autotrace.server.mcp_server import Context, make_server
 from autotrace.server.mcp_tool import Desk
@@ -87,7 +87,8 @@ class McpEndpoint:
             return
         incoming = read_message(await request.body())
         if incoming.refusal is not None:
-            await _refused(incoming, incoming.refusal)(scope, receive, send)
+            refused = _refused(incoming, incoming.refusal, speaks_mcp(request.headers))
+            await refused(scope, receive, send)
             return
         inner = _as_mcp_has_it(scope, incoming.message)
         inner[_PRINCIPAL] = principal
@@ -121,11 +122,14 @@ def _not_here(kind: str) -> Response:
     return problem(kind, HTTPStatus.NOT_FOUND, text)
 
 
-def _refused(incoming: Incoming, refusal: Refusal) -> Response:
+def _refused(incoming: Incoming, refusal: Refusal, is_mcp: bool) -> Response:
     if not _BATCHES.isdisjoint(members_of(incoming.message)):
         return _not_here(JSON)
-    answer = json.dumps(refusal.body(incoming.request_id)).encode("ascii")
-    return Response(answer, media_type=JSON)
+    answer: Any = refusal.body(incoming.request_id)
+    if is_mcp and isinstance(incoming.message, list):
+        # Clients of revision 2025-03-26 may send batches, and wait for an answer to each request.
+        answer = [refusal.body(each) for each in answerable_ids(incoming)] or answer
+    return Response(json.dumps(answer).encode("ascii"), media_type=JSON)
 
 
 def _as_mcp_has_it(scope: Scope, message: Mapping[str, Any]) -> dict[str, Any]:

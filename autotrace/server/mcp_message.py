@@ -6,6 +6,7 @@ found in a message that cannot be parsed, too.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeGuard, cast
@@ -24,7 +25,7 @@ _ID_BEHIND: Final = re.compile(rb"[,{]\s*+%b(?:,\s*+%b)*+\}\s*+\Z" % (_ID, _MEMB
 END_BYTES: Final = 4096
 """How much of each end of a message is searched for its id."""
 
-RequestId = str | int
+RequestId = str | int | float
 
 
 class Incoming(NamedTuple):
@@ -34,7 +35,7 @@ class Incoming(NamedTuple):
     """JSON that every parser takes, unless it is refused."""
     message: Any
     request_id: RequestId | None
-    """Of a request, if it has one that can be answered to."""
+    """Of a request, if it has one that an answer can name; of a refused one also a fraction."""
     refusal: Refusal | None
     """What is wrong, if anything is."""
 
@@ -55,13 +56,30 @@ def read_message(body: bytes) -> Incoming:
             refusal = Refusal(PARSE_ERROR, f"the message is not JSON: {error}")
             return Incoming(body, None, id_between(body[:END_BYTES], body[-END_BYTES:]), refusal)
     request_id = id_of(message)
-    return Incoming(body, message, request_id, _problem_of(message, request_id))
+    refusal = _problem_of(message, request_id)
+    return Incoming(body, message, _answerable_id(message) if refusal else request_id, refusal)
 
 
-def id_of(message: Any) -> RequestId | None:
+def id_of(message: Any) -> str | int | None:
     """Return the id of a request, if it has one that can be answered to."""
     request_id = members_of(message).get("id")
     return request_id if _is_id(request_id) else None
+
+
+def answerable_ids(incoming: Incoming) -> list[RequestId]:
+    """Return the ids under which a refused message is answered: each one's of a batch."""
+    ids = [incoming.request_id]
+    message: Any = incoming.message
+    if isinstance(message, list):
+        ids += map(_answerable_id, cast("list[Any]", message))
+    return [each for each in ids if each is not None]
+
+
+def _answerable_id(message: Any) -> RequestId | None:
+    """Return the id of a message, also one that is not allowed: its sender waits for it."""
+    request_id = members_of(message).get("id")
+    is_number = isinstance(request_id, float) and math.isfinite(request_id)
+    return request_id if is_number or _is_id(request_id) else None
 
 
 def members_of(message: Any) -> Mapping[str, Any]:
@@ -102,7 +120,7 @@ def is_response(message: Any) -> bool:
     )
 
 
-def _is_id(value: Any) -> TypeGuard[RequestId]:
+def _is_id(value: Any) -> TypeGuard[str | int]:
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from autotrace.access.principal import DEFAULT_TENANT, LOCAL_KEY_ID, Principal
 from autotrace.memory import Memory
 from autotrace.server.mcp_errors import INVALID_REQUEST, Refusal
-from autotrace.server.mcp_message import RequestId, id_of, members_of, read_message
+from autotrace.server.mcp_message import RequestId, answerable_ids, id_of, members_of, read_message
 from autotrace.server.mcp_server import make_server
 from autotrace.server.mcp_tool import Desk
 from autotrace.server.stdio_wire import Wire
@@ -143,8 +143,7 @@ class _Transport:
             else:
                 self._begun(incoming.message, incoming.request_id)
                 return SessionMessage(message)
-        ids = [incoming.request_id, *map(id_of, _items(incoming.message))]
-        answers = [refusal.body(each) for each in ids if each is not None]
+        answers = [refusal.body(each) for each in answerable_ids(incoming)]
         if not answers:
             _log.warning("a line that is not a message was ignored: %s", refusal.data)
         for answer in answers:
@@ -163,11 +162,6 @@ class _Transport:
             self._under_way.discard(request_id)
         if not self._under_way:
             self._is_idle.set()
-
-
-def _items(message: Any) -> Iterable[Any]:
-    """Return the messages of a batch, which early revisions had."""
-    return cast("list[Any]", message) if isinstance(message, list) else ()
 
 
 def _line_with(message: SessionMessage) -> bytes:

@@ -7,6 +7,7 @@ import contextlib
 import math
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -41,6 +42,8 @@ _KEEP_ALIVE_S: Final = 30
 """How long an idle connection stays open: agents think between two calls."""
 _MAX_HEAD_BYTES: Final = 64 * 1024
 """How long the head of a request may be, beside what arrives at once: httptools has no bound."""
+_HEAD_END: Final = b"\r\n\r\n"
+_UPGRADE: Final = re.compile(rb"\n(upgrade[ \t]*:)", re.IGNORECASE)
 _WORKER_ANSWERS_WITHIN_S: Final = 60
 """How long a worker may be silent before it is replaced: loading Chroma takes a while."""
 
@@ -94,8 +97,27 @@ class PatientProtocol(HttpProtocol):
         return self._giving_up.when() if self._giving_up else math.inf
 
     @override
+    def eof_received(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride] - asyncio's
+        """Keep the connection for the answer to a client that only reads from now on.
+
+        Returns:
+            Whether the transport stays open.
+        """
+        cycle: Any = self.cycle
+        if not self._is_answering or cycle.more_body:
+            return False
+        cycle.keep_alive = False
+        return True
+
+    @override
     def data_received(self, data: bytes) -> None:
         """Wait while a request has begun to arrive and its head is not complete."""
+        cycle: Any = self.cycle
+        if cycle is None or not cycle.more_body:
+            # httptools drops the body of a request that offers an upgrade, as Java's client does
+            # in its first one (h2c).
+            head, end, rest = data.partition(_HEAD_END)
+            data = _UPGRADE.sub(rb"\nX-\1", head) + end + rest
         before = self._head_bytes
         super().data_received(data)
         if before is not None and self._head_bytes == before:

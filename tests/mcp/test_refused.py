@@ -182,3 +182,25 @@ def test_a_response_of_the_client_is_acknowledged(api: Api) -> None:
     for response in (b'{"jsonrpc":"2.0","id":5,"result":{}}', b'{"jsonrpc":"2.0","method":"n"}'):
         answer = post(api, response, BOTH)
         assert (answer.status_code, answer.content) == (202, b"")
+
+
+@pytest.mark.parametrize("request_id", ["1.0", "1.5", "99999999999999999999"])
+def test_a_number_that_is_no_id_is_refused_under_itself(api: Api, request_id: str) -> None:
+    body = b'{"jsonrpc": "2.0", "id": %b, "method": "ping"}' % request_id.encode()
+
+    for headers in ({"Accept": "*/*"}, BOTH):
+        answer = post(api, body, headers).json()
+        assert answer["id"] == float(request_id)
+        assert answer["error"]["data"] == "id must be a string or a whole number"
+
+
+def test_each_request_of_a_batch_is_refused_under_its_id(api: Api) -> None:
+    ping = {"jsonrpc": "2.0", "method": "ping"}
+    batch = json.dumps([ping | {"id": 1}, ping, ping | {"id": "b"}]).encode()
+
+    answer = post(api, batch, BOTH)
+
+    assert answer.status_code == 200
+    assert [each["id"] for each in answer.json()] == [1, "b"]
+    assert {each["error"]["code"] for each in answer.json()} == {-32600}
+    assert post(api, batch, {"Accept": "*/*"}).json()["id"] is None

@@ -24,6 +24,7 @@ from autotrace.export.spool_files import SPOOL_VERSION, encode_line
 from autotrace.models import ApprovalRequest
 from autotrace.settings import Settings, load_settings
 from autotrace.store import decisions, schema
+from autotrace.store.texts import TextIndex
 from tests.decisions.deciding import open_deciding
 from tests.embedders import HashEmbedder
 
@@ -303,8 +304,8 @@ def test_a_vector_that_is_another_than_the_embedder_makes_is_an_error(
 def test_a_vector_that_the_index_has_lost_is_an_error(
     opened: schema.Collections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def blind(collections: schema.Collections, vector: Any, *, success: bool, limit: int) -> Any:
-        return [] if success else search(collections, vector, success=success, limit=limit)
+    def blind(index: TextIndex, vector: Any, *, limit: int) -> Any:
+        return [] if index.prefix == "s" else search(index, vector, limit=limit)
 
     search = contents.texts.nearest
     monkeypatch.setattr(contents.texts, "nearest", blind)

@@ -185,15 +185,15 @@ class DecisionLibrary:
         vector = self._embed(query)
         wanted = limit
         while True:
-            near = self._nearest(vector, wanted)
+            near, is_all = self._nearest(vector, wanted)
             logs = self._book.read_all([name for name, _ in near])
             found = [(log, s) for n, s in near if (log := logs.get(n)) and matches(log.state)]
-            if len(found) >= limit or len(near) < wanted or wanted >= _MAX_NEAREST:
+            if len(found) >= limit or is_all or wanted >= _MAX_NEAREST:
                 decisions = self._views([log for log, _ in found[:limit]])
                 return [_found(d, s) for d, (_, s) in zip(decisions, found, strict=False)]
             wanted *= _WIDENING
 
-    def _nearest(self, vector: Any, number: int) -> Sequence[tuple[str, float]]:
+    def _nearest(self, vector: Any, number: int) -> tuple[Sequence[tuple[str, float]], bool]:
         return self._book.connection.read(
             lambda collections: store.nearest(collections, vector, number), fresh=True
         )

@@ -30,7 +30,7 @@ _SAME_COSINE: Final = 0.95
 _COMPARED: Final = 50_000
 """How many vectors are compared; 50,000 take about 3 s."""
 _PAGE: Final = 1_000
-_MAX_EQUAL: Final = 500
+MAX_EQUAL: Final = 500
 """How many texts may have one vector. From about 1,000 on the index loses others."""
 _PROBE: Final = "find a restaurant near the venue"
 
@@ -100,7 +100,9 @@ def check_index(collections: Collections, embedder: Embedder | None, rebuild: st
     lost = 0
     foreign = 0
     for success, (key, stored) in sample:
-        nearest = texts.nearest(collections, stored, success=success, limit=_NEIGHBOURS)
+        nearest = texts.nearest(
+            texts.of_tasks(collections, success=success), stored, limit=_NEIGHBOURS
+        )
         # Different texts may have the same vector, so many that not all of them fit.
         crowded = len(nearest) == _NEIGHBOURS and nearest[-1].similarity > 1 - 1e-4
         mine = next((text for text in nearest if text.key == key), None)
@@ -122,20 +124,26 @@ def check_index(collections: Collections, embedder: Embedder | None, rebuild: st
 
 def check_vectors(collections: Collections, rebuild: str) -> Check:
     """Look for a vector that too many texts have, which makes the index lose other texts."""
-    compared = 0
-    equal: Counter[bytes] = Counter()
-    for letter, collection in ((b"s", collections.succeeded), (b"f", collections.failed)):
-        for vector in _vectors(collection, _COMPARED // 2):
-            equal[letter + hashlib.blake2b(_bytes(vector), digest_size=12).digest()] += 1
-            compared += 1
-    most = max(equal.values(), default=0)
-    if most <= _MAX_EQUAL:
+    counted = [
+        count_equal(collection, _COMPARED // 2)
+        for collection in (collections.succeeded, collections.failed)
+    ]
+    compared, most = sum(each for each, _ in counted), max(equal for _, equal in counted)
+    if most <= MAX_EQUAL:
         return Check(name="vectors", status="ok", detail=f"{compared:,} compared")
     detail = f"{most:,} task texts have one and the same vector: recall may not find other texts"
     fix = rebuild
     if collections.by_tokens:
         fix = "an embedder that tells them apart, or one with the method `tokens`; then " + rebuild
     return Check(name="vectors", status="error", detail=detail, fix=fix)
+
+
+def count_equal(collection: Any, limit: int = _COMPARED) -> tuple[int, int]:
+    """Return how many vectors were compared, and how many of them are one and the same."""
+    equal: Counter[bytes] = Counter()
+    for vector in _vectors(collection, limit):
+        equal[hashlib.blake2b(_bytes(vector), digest_size=12).digest()] += 1
+    return equal.total(), max(equal.values(), default=0)
 
 
 def _vectors(collection: Any, limit: int) -> Iterator[Any]:
@@ -168,7 +176,7 @@ def check_query(collections: Collections, embedder: Embedder) -> Check:
     """Recall something, whatever it finds."""
     started_s = time.perf_counter()
     vector = embedder.embed([_PROBE])[0]
-    found = texts.nearest(collections, vector, success=True, limit=1)
+    found = texts.nearest(texts.of_tasks(collections, success=True), vector, limit=1)
     elapsed_ms = (time.perf_counter() - started_s) * 1000
     what = f"{found[0].similarity:.2f} similar" if found else "none stored"
     detail = f"a query took {elapsed_ms:.0f} ms; nearest task of a successful trace: {what}"

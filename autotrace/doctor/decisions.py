@@ -8,6 +8,7 @@ from typing import Final
 from autotrace.decisions import chain
 from autotrace.decisions.book import Log
 from autotrace.doctor.check import Check
+from autotrace.doctor.contents import MAX_EQUAL, count_equal
 from autotrace.settings import Settings
 from autotrace.store import decisions as store
 from autotrace.store import timeline
@@ -29,6 +30,7 @@ def check_decisions(settings: Settings, embedder: Embedder | None, rebuild: str)
     try:
         with connection.reading(fresh=True) as collections:
             wrong = _check_schema(collections, embedder, rebuild)
+            wrong = wrong or _check_vectors(collections, rebuild)
             return wrong or _check_histories(collections, settings.store)
     finally:
         connection.close()
@@ -51,6 +53,15 @@ def _check_schema(
         fix = f"configure the embedder of the store, or embed it anew: {rebuild}"
         return Check(name=_NAME, status="error", detail=detail, fix=fix)
     return None
+
+
+def _check_vectors(collections: DecisionCollections, rebuild: str) -> Check | None:
+    """Look for a vector that too many decisions have, as they may in a store of schema 1."""
+    _, most = count_equal(collections.search)
+    if most <= MAX_EQUAL:
+        return None
+    detail = f"{most:,} have one and the same vector: a search may not find others"
+    return Check(name=_NAME, status="error", detail=detail, fix=rebuild)
 
 
 def _check_histories(collections: DecisionCollections, place: str) -> Check:

@@ -16,9 +16,10 @@ from autotrace.export.vectors import TextVectors
 from autotrace.store import decisions as store
 from autotrace.store import rebuild as repair
 from autotrace.store.connection import Connection
-from autotrace.store.decisions import DecisionCollections
+from autotrace.store.decisions import DecisionCollections, IndexedText
 from autotrace.store.embedder import Embedder
 from autotrace.store.schema import groups
+from autotrace.store.text_keys import TextKeys
 
 _AT_ONCE: Final = 512
 
@@ -49,12 +50,13 @@ class DecisionIndex:
             StoreError: Their store, or the embedder, does not answer; update them again.
         """
         for ids in groups(decision_ids, _AT_ONCE):
-            vectors, erased = self._vectors(ids)
-            if vectors:
+            found, erased = self._indexed(ids)
+            if found:
                 with self._connection.writing() as collections:
                     if erased:
                         self._connection.purge_later(vectors=True)
-                    store.put_search(collections, vectors)
+                    exclusive = self._connection.exclusive
+                    store.put_search(collections, found, exclusive=exclusive)
 
     def rebuild(self) -> int:
         """Embed every decision anew, in the embedding space of this embedder.
@@ -70,39 +72,52 @@ class DecisionIndex:
         self._connection.drop_broken_indexes()
         with self._connection.reading() as collections:
             logged = store.logged(collections.log)
-        vectors = {
-            i: v for ids in groups(logged, _AT_ONCE) for i, v in self._vectors(ids)[0].items()
+        found = {
+            i: text for ids in groups(logged, _AT_ONCE) for i, text in self._indexed(ids)[0].items()
         }
         with self._connection.writing() as collections:
             space = self._embedder.space
             emptied = repair.begin_decisions(collections, self._connection.name, space)
-            for ids in groups(vectors, _AT_ONCE):
-                store.put_search(emptied, {i: vectors[i] for i in ids})
+            exclusive = self._connection.exclusive
+            for ids in groups(found, _AT_ONCE):
+                store.put_search(emptied, {i: found[i] for i in ids}, exclusive=exclusive)
             repair.finish_decisions(emptied, space)
-        return len(vectors)
+        return len(found)
 
-    def _vectors(self, decision_ids: Sequence[str]) -> tuple[dict[str, Any], bool]:
-        """Return the vectors of decisions, and whether one of them was erased."""
+    def _indexed(self, decision_ids: Sequence[str]) -> tuple[dict[str, IndexedText], bool]:
+        """Return the texts of decisions as they stand, and whether one of them was erased."""
         # Not needed before anything is decided, so not loaded.
         from autotrace.decisions.machine import CONTENT_ERASED
         from autotrace.decisions.views import text_of
 
         texts: dict[str, str] = {}
+        created_ns: dict[str, int] = {}
         erased = False
         for decision_id, changes in self._read(decision_ids).items():
             events = [event for change in changes for event in change]
             try:
                 text = text_of(events)
-            except (KeyError, TypeError, AttributeError):  # damaged: `decisions verify` says how
+                at_ns = int(events[0]["at_ns"]) if text else 0
+            except (
+                KeyError,
+                TypeError,
+                ValueError,
+                AttributeError,
+            ):  # damaged: `decisions verify` says how
                 self._count("unindexed_decisions")
                 continue
             erased = erased or any(event["type"] == CONTENT_ERASED for event in events)
             if text:
-                texts[decision_id] = text
+                texts[decision_id], created_ns[decision_id] = text, at_ns
         vectors = TextVectors(self._embedder, lambda: self._count("unindexed_decisions"))
         vectors.add(texts.values())
-        found = {decision_id: vectors.of(text) for decision_id, text in texts.items()}
-        return {i: vector for i, vector in found.items() if vector is not None}, erased
+        keys = TextKeys(self._embedder)
+        found = {
+            i: IndexedText(keys.of(text).key, created_ns[i], vector)
+            for i, text in texts.items()
+            if (vector := vectors.of(text)) is not None
+        }
+        return found, erased
 
     def _read(self, decision_ids: Sequence[str]) -> dict[str, list[list[Any]]]:
         try:

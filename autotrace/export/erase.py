@@ -155,7 +155,9 @@ def unlist(collections: Collections, keys: Mapping[str, str | None], *, exclusiv
     traces.remove(collections, list(keys))
     for trace_id, key in keys.items():
         if key is not None:
-            texts.remove(collections, key, trace_id, exclusive=exclusive)
+            for success in (True, False):
+                index = texts.of_tasks(collections, success=success)
+                texts.remove(index, key, trace_id, exclusive=exclusive)
 
 
 def skeletons_of(parts: Sequence[Part]) -> dict[int, Part]:

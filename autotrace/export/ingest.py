@@ -450,14 +450,8 @@ def enter_completed(
                 key = text_keys[trace_id].key
                 keys[timeline.Entry(summary["created_ns"], trace_id)] = key
                 by_key[key] = vector
-        texts.enter(
-            collections,
-            keys,
-            by_key,
-            success=success,
-            appender=appender,
-            senders=senders,
-        )
+        index = texts.of_tasks(collections, success=success)
+        texts.enter(index, keys, by_key, appender=appender, senders=senders)
 
 
 def _decisions_in(records: Iterable[SpanRecord]) -> list[str]:

@@ -221,7 +221,8 @@ class _Search:
         self._matched_by: Counter[str] = Counter()
         """Those of each sender with a key."""
         key = self.keys.of(self.query)
-        self._exactly = texts.exactly(self.collections, key.key, success=self.success)
+        self._index = texts.of_tasks(self.collections, success=self.success)
+        self._exactly = texts.exactly(self._index, key.key)
         self._worded_so: dict[str, Summary] = {}
         """Traces in the very words of the query, which their text's key does not tell."""
         if key.words is not None and self._exactly is not None:
@@ -255,9 +256,7 @@ class _Search:
         return [each for each in found if each.similarity >= at_least]
 
     def _texts(self, limit: int, *, without: str | None) -> list[Text]:
-        return texts.nearest(
-            self.collections, self.vector, success=self.success, limit=limit, without=without
-        )
+        return texts.nearest(self._index, self.vector, limit=limit, without=without)
 
     def _nearest(self) -> list[Found]:
         wanted = self.limit * _WIDENING if self.where else self.limit
@@ -291,7 +290,7 @@ class _Search:
             similarity[trace_id] = 1.0
             candidates.append((0, *_rank(1.0, True, summary["created_ns"], trace_id)))
         at_least = max(repeats, _SUMMARIES_AT_ONCE) if self._exactly is not None else repeats
-        for text, entries in texts.traces_of(self.collections, near, at_least).items():
+        for text, entries in texts.traces_of(self._index, near, at_least).items():
             # Copies are read after what may take their places: see `varied`.
             turn = 2 if text.similarity < near[0].similarity * _RELATED else 0
             newest = {*entries[:_MAX_ALIKE], text.first, *text.of_others}
@@ -353,7 +352,7 @@ class _Search:
             if self._passes(summary)
         }
         keys = list({key for key, _ in passing.values()})
-        similarity = texts.compare(self.collections, self.vector, keys, success=self.success)
+        similarity = texts.compare(self._index, self.vector, keys)
         found = [
             Found(trace_id, summary, similarity[key])
             for trace_id, (key, summary) in passing.items()

@@ -9,12 +9,16 @@
 | state | `store` | none | schema version and embedding space |
 | lists | `t…` | none | the timeline: which decision was opened when (see timeline.py) |
 | waiting | decision id | none | whether a request may be waiting for its answer |
-| search | decision id | of its text | decisions by meaning |
+| search | key of a text | of the text | texts of decisions (see texts.py) |
+| texts | `of/{decision id}` | none | the key of its text, and those of former ones to remove |
+| texts | `x/…` | none | which decisions share a text |
 
 An event is written at once, by whoever makes it, and not by the process that stores traces. In an
 embedded store they have a folder of their own, with a lock of its own, so that a person's answer
 does not wait for a large batch of traces, and opening it after another process has written stays
 cheap; on a Chroma server they are collections beside those of traces.
+
+Schema 1 had a vector per decision in `search`, under its id. Its stores stay so until a rebuild.
 
 `waiting` is written before a request is appended, and taken back after it is answered, so that it
 names every decision that waits, and now and then one that does not; the log says which.
@@ -22,14 +26,15 @@ names every decision that waits, and now and then one that does not; the log say
 
 from __future__ import annotations
 
+import secrets
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, NamedTuple, cast
 
 from autotrace.semconv import DECISION_ID_PREFIX
-from autotrace.store import schema, timeline
+from autotrace.store import schema, texts, timeline
 from autotrace.store.connection import Connection, ServerOptions, connect_to
 from autotrace.store.embedded import CHROMA_DIRECTORY
 from autotrace.store.schema import (
@@ -42,11 +47,14 @@ from autotrace.store.schema import (
     open_collection,
 )
 from autotrace.store.slots import Appender
+from autotrace.store.texts import Text, TextIndex
 from autotrace.store.timeline import Entry
 
 FOLDER: Final = "decisions"
 """Of an embedded store."""
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+_OLDEST_VERSION: Final = 1
+"""The version that is kept as it is; see `DecisionCollections.by_texts`."""
 HIDING_KEY_ID: Final = "key/hidden"
 """Record id of the key of the digests that stand for hidden arguments."""
 _FIRST_LOOK: Final = 8
@@ -54,6 +62,9 @@ _PAGE: Final = 5_000
 _WAITING: Final = "waiting"
 _RECEIPT: Final = "receipt"
 _PREFIX: Final = "autotrace-decision-"
+_TEXTS_AT_ONCE: Final = 64
+_TIE: Final = 1e-6
+"""Two similarities closer than this are the same, computed in single precision."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +78,23 @@ class DecisionCollections:
     lists: Collection
     waiting: Collection
     search: Collection
+    texts: Collection
     max_batch: int
     """How many records Chroma takes in one call."""
     client: Any
     """Chroma's client, for the repair that makes collections anew."""
+    by_texts: bool = True
+    """Whether decisions of one text share a vector, as from schema 2 on."""
+
+
+class IndexedText(NamedTuple):
+    """The text by which a decision is found."""
+
+    key: str
+    """See `text_keys.TextKey`."""
+    created_ns: int
+    """When the decision was opened."""
+    vector: Any
 
 
 def exist(store: str) -> bool:
@@ -99,23 +123,26 @@ def open_decisions(client: Any, store: str, space: str | None) -> DecisionCollec
         EmbeddingSpaceError: They hold vectors of another space.
     """
     state = open_collection(client, f"{_PREFIX}state", schema.LOOKUP)
-    schema.check(state, store, space, SCHEMA_VERSION)
+    found = schema.check(state, store, space, SCHEMA_VERSION, oldest=_OLDEST_VERSION)
     return DecisionCollections(
         log=open_collection(client, f"{_PREFIX}log", schema.LOOKUP),
         state=state,
         lists=open_collection(client, f"{_PREFIX}lists", schema.LOOKUP),
         waiting=open_collection(client, f"{_PREFIX}waiting", schema.LOOKUP),
         search=open_collection(client, f"{_PREFIX}search", schema.SEARCH),
+        texts=open_collection(client, f"{_PREFIX}texts", schema.LOOKUP),
         max_batch=max_batch_of(client),
         client=client,
+        by_texts=found > _OLDEST_VERSION,
     )
 
 
 def delete_search(collections: DecisionCollections) -> None:
     """Delete what finds decisions by meaning, to make it anew: in another dimension, or whole."""
     client = collections.client
-    if f"{_PREFIX}search" in {collection.name for collection in client.list_collections()}:
-        client.delete_collection(f"{_PREFIX}search")
+    existing = {collection.name for collection in client.list_collections()}
+    for name in {f"{_PREFIX}search", f"{_PREFIX}texts"} & existing:
+        client.delete_collection(name)
 
 
 def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[list[Any]]]:
@@ -271,23 +298,124 @@ def get(log: Collection, record_ids: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def put_search(collections: DecisionCollections, vectors: Mapping[str, Any]) -> None:
-    """Have decisions found by meaning: a vector for each id."""
-    ids = list(vectors)
-    collections.search.upsert(
-        ids, embeddings=[vectors[i] for i in ids], metadatas=[{"indexed": True}] * len(ids)
-    )
+def text_index(collections: DecisionCollections) -> TextIndex:
+    """Return the texts of decisions."""
+
+    def alive(decision_ids: Sequence[str], key: str) -> set[str]:
+        states = _text_states(collections, decision_ids)
+        return {i for i, state in states.items() if state.key == key}
+
+    return TextIndex(collections.search, collections.texts, "x", alive)
 
 
-def nearest(collections: DecisionCollections, vector: Any, limit: int) -> list[tuple[str, float]]:
-    """Return the decisions nearest to a vector, with their cosine similarity, nearest first."""
-    result = collections.search.query(
-        query_embeddings=[vector], n_results=limit, include=["distances"]
-    )
-    return [
-        (decision_id, min(1.0, max(0.0, 1.0 - distance)))
-        for decision_id, distance in zip(result["ids"][0], result["distances"][0], strict=True)
-    ]
+class _TextState(NamedTuple):
+    """Under which text a decision is found."""
+
+    key: str | None
+    stale: frozenset[str]
+    """Keys under which it may be found, too, and is to be no more."""
+
+
+def _text_states(
+    collections: DecisionCollections, decision_ids: Iterable[str]
+) -> dict[str, _TextState]:
+    found = get(collections.texts, [f"of/{i}" for i in decision_ids])
+    return {
+        record_id.partition("/")[2]: _TextState(state["key"], frozenset(state["stale"]))
+        for record_id, state in found.items()
+    }
+
+
+def _put_text_states(collections: DecisionCollections, states: Mapping[str, _TextState]) -> None:
+    records = {f"of/{i}": {"key": s.key, "stale": sorted(s.stale)} for i, s in states.items()}
+    schema.upsert(collections.texts, records, collections.max_batch)
+
+
+def put_search(
+    collections: DecisionCollections, found: Mapping[str, IndexedText], *, exclusive: bool
+) -> None:
+    """Have decisions found by the meaning of their texts, and not by their former ones.
+
+    A writer that dies between the steps has the next one remove what it entered.
+
+    Args:
+        collections: The open store.
+        found: Their texts, by decision id.
+        exclusive: Whether every other writer is kept out.
+
+    Raises:
+        StoreUnavailableError: Other writers always came first.
+    """
+    if not collections.by_texts:
+        ids, vectors = list(found), [text.vector for text in found.values()]
+        collections.search.upsert(ids, embeddings=vectors, metadatas=[{"indexed": True}] * len(ids))
+        return
+    states = _text_states(collections, found)
+    begun: dict[str, _TextState] = {}
+    entered: dict[str, _TextState] = {}
+    for decision_id, text in found.items():
+        state = states.get(decision_id, _TextState(None, frozenset()))
+        if state.key == text.key and not state.stale:
+            continue
+        former = state.stale | ({state.key} if state.key is not None else set[str]())
+        begun[decision_id] = _TextState(state.key, former | {text.key})
+        entered[decision_id] = _TextState(text.key, former - {text.key})
+    if not begun:
+        return
+    _put_text_states(collections, begun)
+    index = text_index(collections)
+    entries = {Entry(found[i].created_ns, i): found[i].key for i in begun}
+    vectors = {found[i].key: found[i].vector for i in begun}
+    appender = Appender(secrets.token_hex(8), 0, exclusive, collections.max_batch)
+    texts.enter(index, entries, vectors, appender=appender)
+    _put_text_states(collections, entered)
+    changed = {i: state for i, state in entered.items() if state.stale}
+    for key in {key for state in changed.values() for key in state.stale}:
+        texts.remove_unused(index, key, exclusive=exclusive)
+    if changed:
+        none = frozenset[str]()
+        _put_text_states(collections, {i: _TextState(s.key, none) for i, s in changed.items()})
+
+
+def nearest(
+    collections: DecisionCollections, vector: Any, limit: int
+) -> tuple[list[tuple[str, float]], bool]:
+    """Return decisions nearest to a vector, with their cosine similarity, nearest first.
+
+    Of equally similar ones the newest come first.
+
+    Returns:
+        As many decisions as asked for, or fewer; and whether there are no more.
+    """
+    if not collections.by_texts:
+        result = collections.search.query(
+            query_embeddings=[vector], n_results=limit, include=["distances"]
+        )
+        found = [
+            (decision_id, min(1.0, max(0.0, 1.0 - distance)))
+            for decision_id, distance in zip(result["ids"][0], result["distances"][0], strict=True)
+        ]
+        return found, len(found) < limit
+    index = text_index(collections)
+    near = texts.nearest(index, vector, limit=limit)
+    ranked: list[tuple[int, int, str, float]] = []
+    for group in groups(near, _TEXTS_AT_ONCE):
+        for text, entries in texts.traces_of(index, group, limit).items():
+            ranked += _ranked(index, text, entries)
+        if len(ranked) >= limit:
+            break
+    ranked.sort()
+    found = [(decision_id, similarity) for _, _, decision_id, similarity in ranked]
+    return found[:limit], len(near) < limit and len(found) < limit
+
+
+def _ranked(
+    index: TextIndex, text: Text, entries: Iterable[Entry]
+) -> list[tuple[int, int, str, float]]:
+    """Return what to order the decisions by that have a text now."""
+    at = {entry.trace_id: entry.start_ns for entry in entries}
+    tie = -round(text.similarity / _TIE)
+    return [(tie, -at[i], i, text.similarity) for i in index.alive(list(at), text.key)]
 
 
 def _change_id(decision_id: str, number: int) -> str:

@@ -1,10 +1,10 @@
-"""The vectors: one for each distinct task text, with the traces that share it.
+"""The vectors: one for each distinct text, with the traces or decisions that share it.
 
 Agents run the same task again and again. Chroma's index cannot bear that: past a thousand or so
-equal vectors its graph has edges to nothing else, and other records are never found again. So the
-collections `succeeded` and `failed` hold one vector per text, under the text's key, whose metadata
-names the first trace of the text. Later traces of the text are entries (start, trace id) of a slot
-list named by the key, and the text is marked as repeated.
+equal vectors its graph has edges to nothing else, and other records are never found again. So an
+index holds one vector per text, under the text's key, whose metadata names the first trace of the
+text. Later traces of the text are entries (start, trace id) of a slot list named by the key, and
+the text is marked as repeated. For decisions read decision in place of trace.
 
 Who was first is settled by Chroma's `add`, which leaves an id that exists as it is; so a batch that
 is stored again decides the same.
@@ -13,7 +13,8 @@ is stored again decides the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -32,16 +33,42 @@ _NEWEST_OF: Final = "by_"
 however many, hide no trace of another."""
 _SHARED: Final = "shared"
 """Marks a text that several senders recorded."""
+_LOOKED_AT: Final = 8
 _VECTORS_PER_CALL: Final = 2000
 """Each call has a fixed cost; as JSON a vector takes 8 kB, and Chroma's server refuses 40 MB."""
 
 
+@dataclass(frozen=True)
+class TextIndex:
+    """Texts by meaning, one vector each, and the traces (or decisions) that share each."""
+
+    collection: Collection
+    """Of the vectors."""
+    lists: Collection
+    prefix: str
+    """Begins the names of its lists."""
+    alive: Callable[[Sequence[str], str], set[str]]
+    """Returns those of some ids that still have the text with a key."""
+
+    def list_of(self, key: str) -> str:
+        """Return the name of a text's list."""
+        return f"{self.prefix}/{key}"
+
+
+def of_tasks(collections: Collections, *, success: bool) -> TextIndex:
+    """Return the task texts of traces that succeeded, or of those that failed."""
+
+    def alive(trace_ids: Sequence[str], _: str) -> set[str]:
+        return set(get_summaries(collections, trace_ids))
+
+    collection = collections.succeeded if success else collections.failed
+    return TextIndex(collection, collections.lists, "s" if success else "f", alive)
+
+
 class Text(NamedTuple):
-    """A task text that traces have in common."""
+    """A text that traces have in common."""
 
     key: str
-    success: bool
-    """Whether it is that of traces that succeeded, or of those that failed."""
     similarity: float
     """Cosine similarity to what was asked for, 0 to 1; opposite vectors count as unrelated."""
     first: Entry
@@ -57,28 +84,26 @@ class Text(NamedTuple):
 
 
 def enter(
-    collections: Collections,
+    index: TextIndex,
     traces: Mapping[Entry, str],
     vectors: Mapping[str, Any],
     *,
-    success: bool,
     appender: Appender,
     senders: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Have completed traces found by the meaning of their task.
+    """Have traces found by the meaning of their text.
 
     Args:
-        collections: The open store.
+        index: Where.
         traces: The key of each trace's text.
         vectors: A vector per key.
-        success: Whether these traces succeeded.
         appender: Appends for the batch that is being stored.
         senders: The agent of the key with which a trace came, by trace id.
 
     Raises:
         StoreUnavailableError: Other writers always came first.
     """
-    collection = _collection(collections, success)
+    collection = index.collection
     firsts: dict[str, Entry] = {}
     for entry in sorted(traces):
         firsts.setdefault(traces[entry], entry)
@@ -95,9 +120,7 @@ def enter(
             repeats.setdefault(key, []).append(entry)
     if not repeats:
         return
-    appender.append(
-        collections.lists, {_list_of(key, success): sorted(e) for key, e in repeats.items()}
-    )
+    appender.append(index.lists, {index.list_of(key): sorted(e) for key, e in repeats.items()})
     if not appender.exclusive:
         # Who deletes the last trace of a text may not have seen the one that was just entered.
         known = _known(collection, list(repeats))
@@ -115,44 +138,61 @@ def enter(
         collection.update(keys, metadatas=[marks[key] for key in keys])
 
 
-def remove(collections: Collections, key: str, trace_id: str, *, exclusive: bool) -> None:
+def remove(index: TextIndex, key: str, trace_id: str, *, exclusive: bool) -> None:
     """Have a trace found no more by its text, and the text neither if no other trace has it.
 
     Args:
-        collections: The open store. The trace's summary must be removed already.
+        index: Where it is found. The trace must not be alive any more.
         key: The key of its text.
         trace_id: The trace.
         exclusive: Whether every writer is kept out.
     """
-    for success in (True, False):
-        collection = _collection(collections, success)
-        name = _list_of(key, success)
-        slots.remove(
-            collections.lists, name, trace_id, lambda ids: set(get_summaries(collections, ids))
+    name = index.list_of(key)
+    slots.remove(index.lists, name, trace_id, lambda ids: index.alive(ids, key))
+    remove_unused(index, key, exclusive=exclusive)
+
+
+def remove_unused(index: TextIndex, key: str, *, exclusive: bool) -> None:
+    """Have a text found no more unless a trace has it.
+
+    Args:
+        index: Where it is found.
+        key: The key of the text.
+        exclusive: Whether every writer is kept out.
+    """
+    got = index.collection.get([key], include=["metadatas", "embeddings"])
+    if not got["ids"]:
+        return
+    first = _entry(got["metadatas"][0]).trace_id
+    if index.alive([first], key) or _newest_alive(index, key) is not None:
+        return
+    index.collection.delete([key])
+    name = index.list_of(key)
+    if exclusive:
+        for ids in groups(range(slots.lengths(index.lists, [name])[name]), _VECTORS_PER_CALL):
+            index.lists.delete([slots.slot_id(name, number) for number in ids])
+    elif (entry := _newest_alive(index, key)) is not None:
+        # Another trace of this text was entered meanwhile.
+        index.collection.add(
+            [key],
+            embeddings=got["embeddings"],
+            metadatas=[{_FIRST: _format(entry), _REPEATED: True}],
         )
-        got = collection.get([key], include=["metadatas", "embeddings"])
-        if not got["ids"] or _is_in_use(collections, name, got["metadatas"][0]):
-            continue
-        collection.delete([key])
-        if not exclusive and (entry := _newest(collections, name)) is not None:
-            # Another trace of this text was entered meanwhile.
-            collection.add(
-                [key],
-                embeddings=got["embeddings"],
-                metadatas=[{_FIRST: _format(entry), _REPEATED: True}],
-            )
 
 
-def _is_in_use(collections: Collections, name: str, metadata: Mapping[str, Any]) -> bool:
-    """Tell whether a text has a trace, the first or one of its list."""
-    first = _entry(metadata).trace_id
-    return bool(get_summaries(collections, [first])) or _newest(collections, name) is not None
-
-
-def _newest(collections: Collections, name: str) -> Entry | None:
-    """Return the last entry of a text's list."""
-    entries = slots.read_newest(collections.lists, [name], 1)[name]
-    return Entry(*entries[-1]) if entries else None
+def _newest_alive(index: TextIndex, key: str) -> Entry | None:
+    """Return the last entry of a text's list that still has the text."""
+    name, wanted, seen = index.list_of(key), _LOOKED_AT, 0
+    while True:
+        entries = slots.read_newest(index.lists, [name], wanted)[name]
+        fresh = entries[: len(entries) - seen]
+        alive = index.alive([trace_id for _, trace_id in fresh], key) if fresh else set[str]()
+        for entry in reversed(fresh):
+            if entry[-1] in alive:
+                return Entry(*entry)
+        if len(entries) < wanted:
+            return None
+        wanted, seen = wanted * 8, len(entries)
 
 
 def _digest(agent: str | None) -> str | None:
@@ -190,29 +230,27 @@ def _known(collection: Collection, keys: Sequence[str]) -> dict[str, Mapping[str
 
 
 def nearest(
-    collections: Collections,
+    index: TextIndex,
     vector: Any,
     *,
-    success: bool,
     limit: int,
     without: str | None = None,
 ) -> list[Text]:
     """Return the texts nearest to a vector, nearest first.
 
     Args:
-        collections: The open store.
+        index: Where to look.
         vector: What they are to be near to.
-        success: Whether to return texts of traces that succeeded, or of those that failed.
         limit: How many to return at most.
         without: An agent; texts that came with its keys alone are left out, which takes time that
             grows with the number of texts.
     """
     where = None if without is None else _not_only_of(without)
-    result = _collection(collections, success).query(
+    result = index.collection.query(
         query_embeddings=[vector], n_results=limit, include=["metadatas", "distances"], where=where
     )
     return [
-        _text(key, success, 1.0 - distance, metadata)
+        _text(key, 1.0 - distance, metadata)
         for key, metadata, distance in zip(
             result["ids"][0], result["metadatas"][0], result["distances"][0], strict=True
         )
@@ -223,15 +261,13 @@ def _not_only_of(agent: str) -> dict[str, Any]:
     return {"$or": [{_SENDER: {"$ne": _digest(agent)}}, {_SHARED: True}]}
 
 
-def exactly(collections: Collections, key: str, *, success: bool) -> Text | None:
+def exactly(index: TextIndex, key: str) -> Text | None:
     """Return the text with a key, if there is one, as one that was asked for in its own words."""
-    metadata = _known(_collection(collections, success), [key]).get(key)
-    return None if metadata is None else _text(key, success, 1.0, metadata)
+    metadata = _known(index.collection, [key]).get(key)
+    return None if metadata is None else _text(key, 1.0, metadata)
 
 
-def compare(
-    collections: Collections, vector: Any, keys: Sequence[str], *, success: bool
-) -> dict[str, float]:
+def compare(index: TextIndex, vector: Any, keys: Sequence[str]) -> dict[str, float]:
     """Return the similarity to a vector of each of some texts, without the index.
 
     Source of the formula: cosine similarity, as Chroma's index computes it.
@@ -240,7 +276,7 @@ def compare(
 
     if not keys:
         return {}
-    got = _collection(collections, success).get(ids=list(keys), include=["embeddings"])
+    got = index.collection.get(ids=list(keys), include=["embeddings"])
     if not got["ids"]:
         return {}
     rows = np.asarray(got["embeddings"], dtype=np.float64)
@@ -250,12 +286,10 @@ def compare(
     return {k: _clipped(float(c)) for k, c in zip(got["ids"], cosines, strict=True)}
 
 
-def traces_of(
-    collections: Collections, texts: Sequence[Text], at_least: int
-) -> dict[Text, list[Entry]]:
+def traces_of(index: TextIndex, texts: Sequence[Text], at_least: int) -> dict[Text, list[Entry]]:
     """Return the newest traces of each text: as many as asked for, or all, and maybe more."""
-    lists = {text: _list_of(text.key, text.success) for text in texts if text.repeated}
-    newest = slots.read_newest(collections.lists, list(lists.values()), at_least)
+    lists = {text: index.list_of(text.key) for text in texts if text.repeated}
+    newest = slots.read_newest(index.lists, list(lists.values()), at_least)
     found: dict[Text, list[Entry]] = {}
     for text in texts:
         repeats = newest[lists[text]] if text in lists else []
@@ -268,21 +302,13 @@ def traces_of(
     return found
 
 
-def _collection(collections: Collections, success: bool) -> Collection:
-    return collections.succeeded if success else collections.failed
-
-
-def _list_of(key: str, success: bool) -> str:
-    return f"{'s' if success else 'f'}/{key}"
-
-
-def _text(key: str, success: bool, similarity: float, metadata: Mapping[str, Any]) -> Text:
+def _text(key: str, similarity: float, metadata: Mapping[str, Any]) -> Text:
     repeated = bool(metadata.get(_REPEATED))
     of_others = tuple(
         _parsed(entry) for name, entry in metadata.items() if name.startswith(_NEWEST_OF) and entry
     )
     first, sender = _entry(metadata), metadata.get(_SENDER)
-    return Text(key, success, _clipped(similarity), first, repeated, of_others, sender)
+    return Text(key, _clipped(similarity), first, repeated, of_others, sender)
 
 
 def _entry(metadata: Mapping[str, Any]) -> Entry:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from autotrace.doctor.decisions import check_decisions
 from autotrace.errors import EmbeddingSpaceError, StoreError, StoreUnavailableError
 from autotrace.export.counters import Counters
 from autotrace.export.exporter import open_connection, open_decision_index
@@ -19,7 +20,9 @@ from autotrace.export.records import SpanRecord
 from autotrace.models import ApprovalRequest
 from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
-from autotrace.store import decisions, embedded
+from autotrace.store import decisions, embedded, schema, texts
+from autotrace.store.schema import groups
+from autotrace.store.text_keys import key_of
 from tests.decisions.deciding import Kept, open_deciding
 from tests.embedders import HashEmbedder, SmallEmbedder
 from tests.export.strategies import decision_record, task_record, tool_record
@@ -190,7 +193,8 @@ def test_a_decision_that_is_gone_or_damaged_stops_nobody(agent: Agent) -> None:
     agent.store([*agent.events(), decision_record(90, 1, 9, 9, "decision-gone")])
 
     with agent.connection.reading(fresh=True) as collections:
-        assert collections.search.get(include=[])["ids"] == [sound]
+        assert collections.search.count() == 1
+    assert agent.found("Give money") == [sound]
     assert agent.counters.snapshot() == {"unindexed_decisions": 1}
 
 
@@ -283,7 +287,7 @@ def test_a_rebuild_finds_what_the_index_has_lost(agent: Agent) -> None:
     refund = agent.ask("refund.grant", "Give the money back for the broken kettle")
     agent.store()
     with agent.connection.writing() as collections:
-        collections.search.delete([refund])
+        collections.search.delete(collections.search.get(include=[])["ids"])
 
     assert rebuilt(agent, agent.embedder).decisions == 1
 
@@ -311,3 +315,119 @@ def test_a_rebuild_that_was_interrupted_is_said_and_run_again(
     agent.close()
 
     assert agent.found("a broken kettle") == [refund]
+
+
+def put_copies(agent: Agent, number: int, text: str = "may the door be opened") -> list[str]:
+    """Index decisions of one text without the events that the index does not read."""
+    vector = agent.embedder.embed([text])[0]
+    ids = [f"decision-copy-{n}" for n in range(number)]
+    key = key_of(text)
+    with agent.connection.writing() as collections:
+        for some in groups(ids, 500):
+            found = {i: decisions.IndexedText(key, 1, vector) for i in some}
+            decisions.put_search(collections, found, exclusive=agent.connection.exclusive)
+    return ids
+
+
+def names(agent: Agent, query: str, limit: int) -> list[str]:
+    vector = agent.embedder.embed([query])[0]
+    with agent.connection.reading(fresh=True) as collections:
+        return [name for name, _ in decisions.nearest(collections, vector, limit)[0]]
+
+
+def test_thousands_of_decisions_of_one_text_have_one_vector_and_hide_no_other(
+    agents: Agents,
+) -> None:
+    agent = agents()
+    copies = put_copies(agent, 1_500)
+    others = [agent.ask(f"order.item{n}", f"buy thing{n} for room{n}") for n in range(20)]
+    agent.store()
+
+    with agent.connection.reading(fresh=True) as collections:
+        assert collections.search.count() == 21
+    asked = [agent.found(f"buy thing{n} for room{n}") for n in range(20)]
+    assert asked == [[other] for other in others]
+    assert set(names(agent, "may the door be opened", 1_500)) == set(copies)
+
+
+def test_a_decision_is_not_found_by_a_text_that_it_had(agents: Agents) -> None:
+    agent = agents()
+    kept, changed = (
+        agent.ask("door.open", "Zebra crossing"),
+        agent.ask("door.open", "Zebra crossing"),
+    )
+    agent.store()
+
+    agent.service.resolve(changed, granted=False, approver="ada", rationale="elephants are grey")
+    agent.store()
+
+    assert names(agent, "door open Zebra crossing", 10)[0] == kept
+    assert sorted(names(agent, "Zebra crossing", 10)) == sorted([kept, changed])
+    agent.service.resolve(kept, granted=False, approver="ada", rationale="wolves are grey, too")
+    agent.store()
+    with agent.connection.reading(fresh=True) as collections:
+        assert collections.search.count() == 2
+        assert collections.texts.get(where=None, include=[])["ids"]
+    assert sorted(names(agent, "Zebra crossing", 10)) == sorted([kept, changed])
+
+
+def test_a_writer_that_dies_leaves_no_text_that_nobody_has(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = agent.ask("door.open", "Zebra crossing")
+    steps = ("enter", "remove_unused")
+    for step in steps:
+        done = getattr(texts, step)
+
+        def die(*args: Any, done: Any = done, **options: Any) -> None:
+            done(*args, **options)
+            raise StoreUnavailableError("after a step")
+
+        agent.service.add_context(asked, {"a": 1}, summary=f"before {step}", by="bot")
+        with monkeypatch.context() as patch:
+            patch.setattr(texts, step, die)
+            with pytest.raises(StoreUnavailableError):
+                agent.index.update([asked])
+        agent.service.add_context(asked, {"a": 2}, summary=f"after {step}", by="bot")
+        agent.index.update([asked])
+
+        with agent.connection.reading(fresh=True) as collections:
+            assert collections.search.count() == 1
+        assert names(agent, "door open", 10) == [asked]
+
+
+def test_a_store_of_schema_1_stays_as_it_is_until_a_rebuild(agents: Agents) -> None:
+    agent = agents()
+    with agent.connection.writing() as collections:
+        record = {"schema_version": 1, "space": agent.embedder.space}
+        schema.upsert(collections.state, {schema.STORE_RECORD_ID: record})
+    agent.close()
+    refund = agent.ask("refund.grant", "Give the money back")
+    again = agent.ask("refund.grant", "Give the money back")
+    agent.store()
+
+    with agent.connection.reading(fresh=True) as collections:
+        assert sorted(collections.search.get(include=[])["ids"]) == sorted([refund, again])
+    assert set(names(agent, "money back", 10)) == {refund, again}
+
+    assert rebuilt(agent, agent.embedder).decisions == 2
+    agent.close()
+
+    with agent.connection.reading(fresh=True) as collections:
+        assert collections.search.count() == 1
+    assert set(names(agent, "money back", 10)) == {refund, again}
+
+
+def test_the_doctor_reports_a_vector_that_too_many_decisions_have(agent: Agent) -> None:
+    agent.ask("refund.grant", "Give the money back")
+    agent.store()
+    vector = agent.embedder.embed(["one and the same"])[0]
+    with agent.connection.writing() as collections:
+        old = replace(collections, by_texts=False)
+        found = {f"decision-{n}": decisions.IndexedText("k", 1, vector) for n in range(1_200)}
+        decisions.put_search(old, found, exclusive=True)
+
+    check = check_decisions(agent.settings, agent.embedder, "rebuild")
+
+    assert (check.status, check.fix) == ("error", "rebuild")
+    assert check.detail.startswith("1,200 have one and the same vector")

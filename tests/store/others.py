@@ -94,7 +94,7 @@ def nearest(store: str, vector: Any, limit: int) -> list[tuple[str, float]]:
     """Ask a client that has just been opened; return keys and similarities."""
     connection = connect(store, space=SmallEmbedder.space)
     with connection.reading(fresh=True) as collections:
-        found = texts.nearest(collections, vector, success=True, limit=limit)
+        found = texts.nearest(texts.of_tasks(collections, success=True), vector, limit=limit)
     connection.close()
     return [(text.key, text.similarity) for text in found]
 

@@ -336,7 +336,7 @@ def test_an_answer_is_that_of_a_client_opened_now_whoever_has_stored_what_and_wh
         connection.catch_up()
         query = random.normal(size=16).tolist()
         with connection.reading(fresh=True) as collections:
-            found = texts.nearest(collections, query, success=True, limit=limit)
+            found = texts.nearest(texts.of_tasks(collections, success=True), query, limit=limit)
 
         keys_and_similarities = writer("nearest", query, limit)
         assert [t.key for t in found] == [key for key, _ in keys_and_similarities]

@@ -366,12 +366,15 @@ def test_a_program_that_exits_with_success_fails_no_call_and_no_task(
     def leave() -> None:
         raise error
 
-    with pytest.raises(type(error)), task("clean up") as cleaning:
-        cleaning.complete("cleaned")
-        leave()
+    def run() -> None:
+        with task("clean up") as cleaning:
+            cleaning.complete("cleaned")
+            leave()
+
+    with pytest.raises(type(error)):
+        run()
     assert recorded.trace.success is succeeds
-    assert [call.status for call in recorded.trace.tool_calls] == [
-        "success" if succeeds else "error"
-    ]
+    (call,) = recorded.trace.tool_calls
+    assert call.status == ("success" if succeeds else "error")
     if succeeds:
         assert recorded.trace.outcome == "cleaned"

@@ -46,7 +46,7 @@ class Configuration:
     """With places resolved: a relative one means the folder that was current then."""
     embedding: Embedding
     tracer_provider: TracerProvider | Literal[False] | None
-    """The one that is used; False if none is wanted, None if there was none."""
+    """None: not asked for; False: not wanted."""
     redact: Callable[[str, Any], Any] | None
 
 
@@ -57,16 +57,18 @@ class Runtime:
         self.configuration = configuration
         self.settings = configuration.settings
         self._inherited: InheritedContext | None = None
-        provider = configuration.tracer_provider or None
+        provider = configuration.tracer_provider
+        if provider is None:
+            provider = _switched_off_provider()
         self.memory = Memory(
             configuration.settings,
             configuration.embedding,
             _counters,
             redact=configuration.redact,
-            forwards=provider is None,
+            forwards=not provider,
         )
         self.provider: otel_trace.TracerProvider = self.memory.provider
-        if provider is not None:
+        if provider:
             self._move_to(provider)
         else:
             # Not made the global one: an application that sets its own later must find the place
@@ -82,13 +84,13 @@ class Runtime:
         current_decisions.open = self.memory.deciding
         capture_deciding.current.open = lambda: self.memory.deciding().service
         self.memory.start()
+        if self.memory.provider.notice is not None and _sdk_provider() is not None:
+            self._notice_global_provider()
 
     def _move_to(self, provider: TracerProvider) -> None:
         self._attach(provider)
         self._remark(
-            logging.INFO,
-            f"spans of autotrace also go to the {described_provider(provider)}; to keep them out "
-            "of it, pass tracer_provider=False to autotrace.configure()",
+            logging.INFO, f"spans of autotrace also go to the {described_provider(provider)}"
         )
         self.provider = provider
         self.memory.recorder.tracer = tracer = tracer_of(provider)
@@ -111,10 +113,10 @@ class Runtime:
             add_processor(provider, exporting)
 
     def _notice_global_provider(self) -> None:
-        """Record spans of a provider that was set since `configure()`; it gets none of ours.
+        """Record spans of the global provider, which gets none of ours unless it was given.
 
-        A library may have set it, whose exporter sends to its vendor. Its spans are recorded as the
-        places that ours lie in.
+        A library may have set it, at its import or later, whose exporter sends to its vendor. Its
+        spans are recorded as the places that ours lie in.
         """
         recorder = self.memory.recorder
         if current.recorder is not recorder:
@@ -127,9 +129,9 @@ class Runtime:
             self._attach(provider)
             self._remark(
                 logging.INFO if self.configuration.tracer_provider is False else logging.WARNING,
-                f"no spans of autotrace go to the {described_provider(provider)}, which was not "
-                "set when autotrace.configure() was called; to send them there, call "
-                "autotrace.configure(tracer_provider=opentelemetry.trace.get_tracer_provider())",
+                f"no spans of autotrace go to the {described_provider(provider)}; to send them "
+                "there, call autotrace.configure(tracer_provider=opentelemetry.trace."
+                "get_tracer_provider()); to log this as information, pass tracer_provider=False",
             )
         except Exception as error:  # noqa: BLE001 - runs where user code's spans start
             recorder.failed(error)
@@ -169,6 +171,14 @@ def _sdk_provider() -> TracerProvider | None:
     """Return the application's tracer provider if it has an SDK one."""
     provider: Any = otel_trace.get_tracer_provider()
     return provider if hasattr(provider, "add_span_processor") else None
+
+
+def _switched_off_provider() -> TracerProvider | None:
+    """Return the global provider if it records nothing: then nothing of ours is recorded."""
+    provider = _sdk_provider()
+    if provider is None or why_switched_off(provider, tracer_of(provider)) is None:
+        return None
+    return provider
 
 
 def tracer_of(provider: otel_trace.TracerProvider) -> otel_trace.Tracer:
@@ -230,9 +240,9 @@ def configure(
         embedder: Makes the vectors by which traces are recalled: any Chroma embedding function, or
             a function from a list of texts to a list of vectors, or the import path of one as
             `package.module:attribute`. Default: all-MiniLM-L6-v2.
-        tracer_provider: The OpenTelemetry SDK provider to use. Default: the global one, if it is
-            set before the first `configure()`; one that is set later gets no spans of autotrace,
-            unless it is given here. False: none, so that spans go into the store alone.
+        tracer_provider: The OpenTelemetry SDK provider that makes the spans, and whose exporters
+            get them. Default: a provider of our own; the global one gets no spans of autotrace,
+            since a library may have set it, and the log says so. False: the same, as information.
         otlp_endpoint: Base URL of an OTLP/HTTP collector that gets the same spans.
         redact: Called as `redact(path, value)` for everything that is captured; returns what to
             record in its place.
@@ -264,12 +274,6 @@ def _configure(
     with _lock:
         loaded = load_settings(**settings)
         embedding = choose_embedding(loaded, embedder)
-        if tracer_provider is None:
-            # Once recording has begun, only the program itself can name another one.
-            begun = _runtime
-            tracer_provider = (
-                _sdk_provider() if begun is None else begun.configuration.tracer_provider
-            )
         asked = Configuration(loaded.resolved(), embedding, tracer_provider, redact)
         if _runtime is not None and _runtime.configuration == asked:
             return

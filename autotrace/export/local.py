@@ -266,16 +266,16 @@ class LocalSpan(otel_trace.Span):
         if self.end_time is not None:
             return
         self.end_time = wall_ns() if end_time is None else end_time
-        self._hand_over()
+        self._hand_over(self.end_time)
         # Contexts that outlive the span keep it, and are not to keep arguments and results.
         self.attributes = {}
         self._events = self.status = None
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, end_ns: int) -> None:
         tracer = self._tracer
         if tracer.scope == semconv.SCOPE or is_agent_span(self.attributes):
             record = self._record()
-            record["end_ns"] = self.end_time
+            record["end_ns"] = end_ns
             self._add_outcome(record)
             if tracer.scope != semconv.SCOPE:
                 record["scope"] = tracer.scope

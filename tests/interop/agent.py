@@ -130,8 +130,7 @@ def run_in_own_provider(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.configure_first:
         configure()
     provider = own_provider(arguments.own_exporter, arguments.own_endpoint)
-    # The second time where it was first: it must not export twice.
-    configure(tracer_provider=provider if arguments.configure_first else None)
+    configure(provider)  # the second time where it was first: it must not export twice
     tracer = provider.get_tracer("dinner.web")
     with tracer.start_as_current_span("POST /dinner") as request:
         runs = [find_dinner(), cancel_dinner()]

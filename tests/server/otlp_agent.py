@@ -77,7 +77,9 @@ def main(store: str) -> None:
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     otel.set_tracer_provider(provider)
-    autotrace.configure(store, embedder=HashEmbedder(), flush_interval_ms=0)
+    autotrace.configure(
+        store, embedder=HashEmbedder(), flush_interval_ms=0, tracer_provider=provider
+    )
     ours()
     others()
     assert provider.force_flush()

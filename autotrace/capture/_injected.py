@@ -22,28 +22,39 @@ _FROM: Final = {
     "pydantic_ai": "RunContext",
     "langchain_core": (
         "RunnableConfig InjectedToolArg InjectedToolCallId CallbackManagerForToolRun"
-        " AsyncCallbackManagerForToolRun"
+        " AsyncCallbackManagerForToolRun BaseCallbackManager BaseCallbackHandler"
     ),
     "langchain": "ToolRuntime InjectedState InjectedStore",
     "langgraph": "ToolRuntime Runtime InjectedState InjectedStore BaseStore",
     "mcp": "Context RequestContext ServerRequestContext ServerSession",
     "fastmcp": "Context Dependency",
     "fastapi": "Depends Security SecurityScopes BackgroundTasks",
-    "starlette": "Request Response WebSocket HTTPConnection BackgroundTasks BackgroundTask",
+    "starlette": "Request Response WebSocket HTTPConnection BackgroundTasks BackgroundTask State",
     "google": "ToolContext CallbackContext InvocationContext ReadonlyContext",
-    "strands": "ToolContext",
+    "strands": "ToolContext Agent",
+    "smolagents": "MultiStepAgent AgentMemory",
+    "haystack": "State",
+    "crewai": "Agent Crew",
+    "livekit": "RunContext",
     "llama_index": "Context",
     "workflows": "Context",
     "autogen_core": "CancellationToken MessageContext",
     "semantic_kernel": "Kernel KernelArguments FunctionInvocationContext",
-    "agno": "RunContext",
+    "agno": "RunContext Agent Team",
     "django": "HttpRequest",
+    "rest_framework": "Request",
     "flask": "Request",
+    "quart": "Request Websocket",
+    "gradio": "Request Progress",
     "aiohttp": "Request",
     "litestar": "Request WebSocket",
     "sanic": "Request",
     "celery": "Task",
     "click": "Context",
+    "sqlalchemy": (
+        "Session AsyncSession scoped_session async_scoped_session sessionmaker async_sessionmaker"
+        " Engine AsyncEngine Connection AsyncConnection"
+    ),
     "telegram": "Update CallbackContext",
 }
 """Class names by the first part of the module that defines them."""
@@ -56,7 +67,8 @@ ROOTS: Final[Mapping[str, frozenset[str]]] = {
 _COMMON: Final = frozenset(
     (
         *("Context", "Request", "Response", "Runtime", "Task", "Kernel", "WebSocket", "Update"),
-        *("Depends", "Security", "Dependency"),
+        *("Depends", "Security", "Dependency", "Session", "Engine", "Connection", "State"),
+        *("Agent", "Crew", "Team", "Progress", "Websocket"),
     )
 )
 """Names that say nothing without their module."""

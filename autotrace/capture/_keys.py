@@ -133,15 +133,16 @@ class KeyRule:
         allowed: Names that are none whatever the built-in rule says, in lower case.
     """
 
-    __slots__ = ("_allowed", "_builtin", "_explicit", "_secret", "clean")
+    __slots__ = ("_allowed", "_builtin", "_explicit", "_open", "_secret", "clean")
 
     def __init__(self, *, builtin: bool, secret: frozenset[str], allowed: frozenset[str]) -> None:
         self._builtin = builtin
         self._explicit = secret
         self._allowed = allowed
         self._secret: set[str] = set()
+        self._open: set[str] = set()
         self.clean: set[str] = set()
-        """Names known not to be secrets; the hot path looks here first."""
+        """Names known neither to name a secret nor to hold one; the hot path looks here first."""
 
     @property
     def explicit(self) -> frozenset[str]:
@@ -158,17 +159,17 @@ class KeyRule:
 
     def is_secret(self, key: str) -> bool:
         """Says whether the value of `key` must not be recorded."""
-        if key in self.clean:
+        if key in self._open:
             return False
         if key in self._secret:
             return True
         secret = self.decide(key)
-        if len(key) <= MEMO_KEY_CHARS:
-            memo = self._secret if secret else self.clean
-            if len(memo) >= _MEMO_KEYS:
-                memo.clear()
-            memo.add(key)
+        _add(self._secret if secret else self._open, key)
         return secret
+
+    def add_clean(self, key: str) -> None:
+        """Keeps a name that neither names a secret nor holds one."""
+        _add(self.clean, key)
 
     def decide(self, key: str) -> bool:
         """Decides as `is_secret` does, without the memory: for words out of running text."""
@@ -179,3 +180,10 @@ class KeyRule:
             if lowered in self._allowed:
                 return False
         return self._builtin and names_a_secret(key)
+
+
+def _add(memo: set[str], key: str) -> None:
+    if len(key) <= MEMO_KEY_CHARS:
+        if len(memo) >= _MEMO_KEYS:
+            memo.clear()
+        memo.add(key)

@@ -11,17 +11,19 @@ from typing import Any, Final
 
 from autotrace.capture._introspect import kind_of
 from autotrace.capture._keys import MEMO_KEY_CHARS, KeyRule
+from autotrace.capture._tokens import MIN_CHARS, may_hold_secret
 from autotrace.semconv import REDACTED
 
-_SHORT_CHARS: Final = 64
 _ITEM_COST: Final = 8
 """What an item costs of the room. It is more than the least JSON of one: it bounds the copy."""
 
 
-# What the walk carries along: the room left, a limit, and behind them the texts it redacted.
+# What the walk carries along: the room left, a limit, the texts that may hold a secret, and behind
+# them the texts it redacted.
 _ROOM: Final = 0
 _MAX_ITEMS: Final = 1
-_HIDDEN: Final = 2
+_TEXTS: Final = 2
+_HIDDEN: Final = 3
 
 
 class NotPlainError(Exception):
@@ -30,7 +32,7 @@ class NotPlainError(Exception):
 
 def plain(
     value: Any, rule: KeyRule, room: int, depth: int, max_items: int
-) -> tuple[Any, list[str]]:
+) -> tuple[Any, list[str], list[str]]:
     """Copies a value of plain builtins.
 
     Args:
@@ -41,22 +43,26 @@ def plain(
         max_items: How many items a container may have.
 
     Returns:
-        A copy that `orjson` can dump, in which no other thread can change a container, and the
-        texts that were redacted in it.
+        A copy that `orjson` can dump, in which no other thread can change a container; the texts
+        in it that are not searched for secrets yet; and the texts that were redacted.
 
     Raises:
         NotPlainError: The value needs the full walk.
         RuntimeError: A dict changed while it was read.
     """
     kind = kind_of(value)
-    state: list[Any] = [room, max_items]
+    texts: list[str] = []
+    state: list[Any] = [room, max_items, texts]
     if kind is dict:
         copy: Any = _object(value, rule.clean, rule, state, depth)
-    elif kind is str and len(value) <= room:
+    elif kind is str:
         copy = value
+        texts.append(value)
     else:
         copy = _array((value,), rule.clean, rule, state, depth + 1)[0]
-    return copy, state[_HIDDEN:]
+    if (len(texts[0]) if len(texts) == 1 else sum(map(len, texts))) > state[_ROOM]:
+        raise NotPlainError
+    return copy, texts, state[_HIDDEN:]
 
 
 # The two loops below are written out, scalars inline: a call for each item would double the cost.
@@ -73,14 +79,15 @@ def _object(
     state[_ROOM] = room = state[_ROOM] - _ITEM_COST * (length + 1)
     if room < 0 or depth == 0 or length > state[_MAX_ITEMS]:
         raise NotPlainError
+    texts = state[_TEXTS]
     out: dict[str, Any] = {}
     for key, item in value.items():
         if key not in clean:
             item = _unmet(key, item, rule, state)
         kind = kind_of(item)
         if kind is str:
-            if len(item) > _SHORT_CHARS:
-                _charge(item, state)
+            if len(item) >= MIN_CHARS:
+                texts.append(item)
             out[key] = item
         elif kind is int or kind is bool or item is None or (kind is float and item - item == 0.0):
             out[key] = item
@@ -104,12 +111,13 @@ def _array(
     state[_ROOM] = room = state[_ROOM] - _ITEM_COST * (length + 1)
     if room < 0 or depth == 0 or length > state[_MAX_ITEMS]:
         raise NotPlainError
+    texts = state[_TEXTS]
     out: list[Any] = []
     for item in value[:length]:
         kind = kind_of(item)
         if kind is str:
-            if len(item) > _SHORT_CHARS:
-                _charge(item, state)
+            if len(item) >= MIN_CHARS:
+                texts.append(item)
             out.append(item)
         elif kind is int or kind is bool or item is None or (kind is float and item - item == 0.0):
             out.append(item)
@@ -126,15 +134,14 @@ def _unmet(key: Any, item: Any, rule: KeyRule, state: list[Any]) -> Any:
     """Returns the item of a key that is not known to be clean, or what stands in for it."""
     if type(key) is not str or len(key) > MEMO_KEY_CHARS:
         raise NotPlainError
-    if item is None or type(item) is bool or not rule.is_secret(key):
+    if may_hold_secret(key):
+        raise NotPlainError
+    if not rule.is_secret(key):
+        rule.add_clean(key)
+        return item
+    if item is None or type(item) is bool:
         return item
     if type(item) is not str:
         raise NotPlainError
     state.append(item)
     return REDACTED
-
-
-def _charge(text: str, state: list[Any]) -> None:
-    state[_ROOM] = room = state[_ROOM] - len(text)
-    if room < 0:
-        raise NotPlainError

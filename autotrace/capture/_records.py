@@ -7,8 +7,9 @@ hidden.
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from autotrace.capture._containers import open_dict
 from autotrace.capture._introspect import (
@@ -20,6 +21,11 @@ from autotrace.capture._introspect import (
     kind_of,
 )
 from autotrace.capture._shapes import Again, Hidden, Members, Shape, Take
+
+_ALL_FIELDS: Final = frozenset(
+    ("super", "__dict__", "vars", "model_fields", "__fields__", "model_dump", "dict", "items")
+)
+"""What a function uses that reads fields without naming them."""
 
 
 def open_dataclass(value: Any, kind: type[Any], take: Take) -> Shape:
@@ -45,7 +51,7 @@ def open_pydantic(value: Any, kind: type[Any], take: Take) -> Shape:
     """Open a model of pydantic 2."""
     held = dict(instance_dict(value, kind) or {})
     declared = class_attribute(kind, "__pydantic_fields__")
-    hidden = _hidden_in(declared)
+    hidden = _hidden_in(declared) | _left_out(kind, held)
     if class_attribute(kind, "__pydantic_root_model__") is True and "root" in held:
         return Hidden(held["root"]) if "root" in hidden else Again(held["root"])
     if type(declared) is dict:  # else an older pydantic: everything it holds is a field
@@ -62,7 +68,7 @@ def open_pydantic_1(value: Any, kind: type[Any], take: Take) -> Shape:
     fields: Mapping[str, Any] = cast("dict[str, Any]", declared) if type(declared) is dict else {}
     infos = {name: attribute(field, kind_of(field), "field_info") for name, field in fields.items()}
     held = instance_dict(value, kind) or {}
-    return open_dict(_without(held, _hidden_in(infos)), dict, take)
+    return open_dict(_without(held, _hidden_in(infos) | _left_out(kind, held)), dict, take)
 
 
 def _hidden_in(fields: object) -> frozenset[str]:
@@ -76,6 +82,34 @@ def _hidden_in(fields: object) -> frozenset[str]:
         if attribute(info, kind_of(info), "repr") is False
         or attribute(info, kind_of(info), "exclude") is True
     )
+
+
+def _left_out(kind: type[Any], names: Iterable[str]) -> frozenset[str]:
+    """Return the fields that a model's own `__repr_args__` leaves out; it is read, and not run."""
+    function = class_attribute(kind, "__repr_args__")
+    if type(function) is not types.FunctionType or function.__globals__.get("__name__", "").split(
+        "."
+    )[0] in {"pydantic", "sqlmodel"}:
+        return frozenset()
+    read, constants = _words_of(function.__code__)
+    if read & _ALL_FIELDS:  # all but those that it names
+        return frozenset(names) & constants
+    return frozenset(names) - read - constants
+
+
+def _words_of(code: types.CodeType) -> tuple[set[str], set[Any]]:
+    """Return the attributes and the texts that a function uses, those inside it included."""
+    read, constants = set(code.co_names), set[Any]()
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            inside = _words_of(constant)
+            read |= inside[0]
+            constants |= inside[1]
+        elif isinstance(constant, tuple | frozenset):
+            constants |= {each for each in constant if type(each) is str}
+        elif type(constant) is str:
+            constants.add(constant)
+    return read, constants
 
 
 def _without(held: dict[str, Any], hidden: frozenset[str]) -> dict[str, Any]:

@@ -1,146 +1,151 @@
 """Secrets that are known by their looks: where they stand in text, and taking them out.
 
-Time is linear in the length of the text: every quantifier below is possessive or bounded, and what
-was scanned once is not scanned again. The formats of vendors are rows of `_formats.py`.
+The formats are rows of `_formats.py`. Time is linear in the length of the text: every quantifier is
+possessive or bounded. Every text that is recorded is searched, so each format is found from a
+character that is rare in prose and source code, and looks behind itself for the rest.
 """
 
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
-from autotrace.capture._formats import SIGNED, TOKENS, URLS, WEAK
+from autotrace.capture._formats import MARKED, SIGNED, TOKENS, URLS, WEAK, MarkedFormat
 from autotrace.capture._keys import names_a_secret
 from autotrace.semconv import REDACTED
 
-# --- formats that begin with a literal, which lets the regex engine skip ahead; what must not stand
-# before it is looked up behind the literal. A token is left with what it is mixed of: a digit or a
-# capital is asked for, so that `sk-learn-contrib-packages` stays.
+MIN_CHARS: Final = 12
+"""No format fits into a shorter text."""
 
-
-def _alone(literal: str, word: str = "A-Za-z0-9") -> str:
-    """Return a pattern behind a literal that asks for no word before it; `%20` is not a word."""
-    return rf"(?:(?<![{word}]{literal})|(?<=%[0-9A-Fa-f]{{2}}{literal}))"
-
-
-_SK: Final = re.compile(
-    r"sk-" + _alone("sk-") + r"(?=[a-z_-]{0,64}+[A-Z0-9])[A-Za-z0-9_-]{16,}+",
-    re.ASCII,
-)
 _PEM: Final = re.compile(
-    r"-----BEGIN[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:(?!-----END)[\s\S])*+(?:-----END[A-Z0-9 ]{0,40}-----)?+"
+    r"-----BEGIN[A-Z0-9 +%]{0,40}PRIVATE(?: |%20|\+)KEY(?:(?: |%20|\+)BLOCK)?-----"
+    r"(?:(?!-----END)[\s\S])*+(?:-----END[A-Z0-9 +%]{0,40}-----)?+"
 )
-_SLACK: Final = re.compile(r"xox[a-z]-" + _alone("xox[a-z]-") + r"[A-Za-z0-9-]{10,}+")
-_AWS: Final = re.compile(r"A[KS]IA" + _alone("A[KS]IA") + r"[A-Z0-9]{16}(?![A-Za-z0-9])")
-_GOOGLE: Final = re.compile(r"AIza" + _alone("AIza") + r"[A-Za-z0-9_-]{30,}+")
-_JWT: Final = re.compile(
-    r"eyJ"
-    + _alone("eyJ", "A-Za-z0-9_-")
-    + r"[A-Za-z0-9_-]{6,}+\.[A-Za-z0-9_-]{4,}+(?:\.[A-Za-z0-9_-]*+)?+"
+
+# --- where a word begins
+
+_ESCAPE: Final = re.compile(
+    r"(?:%[0-9A-Fa-f]{2}|\\(?:[abfnrtv0]|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})|\x1b\[[0-9;]{0,8}m)\Z"
 )
-_DATABRICKS: Final = re.compile(r"dapi" + _alone("dapi") + r"[0-9a-f]{32}(?:-\d)?(?![A-Za-z0-9])")
-_TWILIO: Final = re.compile(r"SK" + _alone("SK") + r"[0-9a-f]{32}(?![A-Za-z0-9])")
-# Of Telegram, Azure and Atlassian the literal stands inside the token: what is before it says whose
-# it is, and is not enough to use it.
-_TELEGRAM: Final = re.compile(r":AA(?<=[0-9]{8}:AA)[A-Za-z0-9_-]{30,}+")
-_AZURE: Final = re.compile(r"Q~(?<=[A-Za-z0-9_~.]{3}[0-9]Q~)[A-Za-z0-9_~.-]{30,}+")
-_AZURE_KEY: Final = re.compile(r"(Key=)(?<=[st]Key=)[A-Za-z0-9+/]{40,}+={0,2}+")
-_ATLASSIAN: Final = re.compile(r"T3xFfG(?<=AT[AC]TT3xFfG)[A-Za-z0-9_=-]{20,}+")
-_BOT: Final = (
-    r"(?=[A-Za-z0-9_-]{27})(?:(?<=[MNO][A-Za-z0-9_-]{23}\.[A-Za-z0-9_-]{6}\.)"
-    r"|(?<=[MNO][A-Za-z0-9_-]{25}\.[A-Za-z0-9_-]{6}\.))"
-)
-_DISCORD: Final = re.compile(rf"(\.){_BOT}[A-Za-z0-9_-]{{27,}}+")
-# A key of autotrace's own servers. Its id stays, so that the key can be found and revoked.
-_OWN: Final = re.compile(
-    r"(atk(?:_|%5[Ff])[0-9a-f]{12}(?:_|%5[Ff]))(?:[A-Za-z0-9_-]|%2[Dd]|%5[Ff]){16,}+"
-)
-_URL_PASSWORD: Final = re.compile(r"(://[^\s/?#:@'\"<>]{0,256}+:)[^\s/?#'\"<>]{1,1024}(@)")
-_BEARER: Final = re.compile(
-    r"(\bbearer(?:[ \t]{1,8}+|%20|\+))"
-    r"(?=[A-Za-z._~+/=-]{0,64}+\d|[^\s,;\"']{20})[A-Za-z0-9._~+/=-]{6,}+",
-    re.IGNORECASE | re.ASCII,
-)
-_KEPT: Final = rf"\g<1>{REDACTED}"
-_URLS: Final = tuple((url.literal, re.compile(url.pattern), _KEPT) for url in URLS)
-_FORMATS: Final[tuple[tuple[str, re.Pattern[str], str], ...]] = (
-    ("sk-", _SK, REDACTED),
-    ("xox", _SLACK, REDACTED),
-    ("AKIA", _AWS, REDACTED),
-    ("ASIA", _AWS, REDACTED),
-    ("AIza", _GOOGLE, REDACTED),
-    ("eyJ", _JWT, REDACTED),
-    ("dapi", _DATABRICKS, REDACTED),
-    ("SK", _TWILIO, REDACTED),
-    (":AA", _TELEGRAM, REDACTED),
-    (".", _DISCORD, _KEPT),
-    ("Q~", _AZURE, REDACTED),
-    ("Key=", _AZURE_KEY, _KEPT),
-    ("T3xFfG", _ATLASSIAN, REDACTED),
-    ("://", _URL_PASSWORD, rf"\g<1>{REDACTED}\g<2>"),
-    ("earer", _BEARER, _KEPT),
-    ("EARER", _BEARER, _KEPT),
-    ("atk", _OWN, _KEPT),
-    *_URLS,
-)
-"""A literal that must be in the text, the pattern, and what stands in for a match."""
+_ESCAPE_CHARS: Final = 12
+
+
+def _is_alone(text: str, start: int) -> bool:
+    """Return whether no word goes on at a position: an escape, such as `%20`, is not a word."""
+    before = text[start - 1 : start]
+    if not (before.isascii() and before.isalnum()):
+        return True
+    return _ESCAPE.search(text, max(0, start - _ESCAPE_CHARS), start) is not None
+
+
+# --- formats with a mark
+
+
+def _sign(row: MarkedFormat) -> re.Pattern[str]:
+    mark = re.escape(row.mark)
+    return re.compile(rf"{mark}(?<=(?P<before>{row.before}){mark}){row.after}", re.ASCII)
+
+
+def _any_behind(mark: str) -> str:
+    # What follows first: a look at many characters before the mark costs more.
+    return "|".join(
+        f"(?={row.after.replace('?P<secret>', '?:')})(?<={row.before}{re.escape(mark)})"
+        for row in MARKED
+        if row.mark == mark
+    )
+
+
+def _any_of(mark: str) -> re.Pattern[str]:
+    """Return one pattern for all formats with a mark, for the question whether there is any."""
+    return re.compile(f"{re.escape(mark)}(?:{_any_behind(mark)})", re.ASCII)
+
+
+_SIGNS: Final = tuple((row.mark, _sign(row)) for row in MARKED)
+_I: Final = _any_of("I")
+_J: Final = _any_of("J")
+_K: Final = _any_of("K")
+_A: Final = _any_of("A")
+_TILDE: Final = _any_of("~")
+_DOLLAR: Final = _any_of("$")
+_PERCENT: Final = _any_of("%")
+_SLASH: Final = _any_of("/")
+_REFRESH: Final = _any_of("//0")
+_KEY_PATH: Final = _any_of("/key/")
+_DAPI: Final = _any_of("dapi")
+_EARER: Final = _any_of("earer")
+_AUTHORIZATION: Final = _any_of("uthorization")
+
+
+def _marked(text: str, sign: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    """Yield where the secrets of a format begin and end."""
+    has_part = "secret" in sign.groupindex
+    for found in sign.finditer(text):
+        if has_part:
+            yield found.span("secret")
+        elif _is_alone(text, found.start("before")):
+            yield found.start("before"), found.end()
 
 
 # --- tokens of vendors: a prefix that ends in a mark, and a long random word behind it.
 # The prefixes are not searched for one by one: where such a word stands behind a mark, the text
 # before it is compared with all of them at once.
 
-
 _PREFIXES: Final = tuple(
     sorted((prefix for row in TOKENS for prefix in row.prefix.split()), key=len, reverse=True)
 )
+_END_CHARS: Final = 5
+"""So much of a prefix is looked at first. Shorter ones have 3 or 4 characters."""
 _MAX_PREFIX_CHARS: Final = len(_PREFIXES[0])
-_END_CHARS: Final = 3
-"""No prefix is shorter; so much of it is looked at first."""
 
 
-def _ends(mark: str) -> str:
-    """Return a pattern for the last characters of the prefixes that end in a mark."""
-    found = {prefix[-_END_CHARS:] for prefix in _PREFIXES if prefix.endswith(mark)}
-    return "|".join(sorted(map(re.escape, found)))
+def _mark(mark: str, *, with_signs: bool) -> re.Pattern[str]:
+    """Return a pattern for a character that prefixes end in, with a long random word behind it.
 
-
-def _mark(mark: str) -> re.Pattern[str]:
-    """Return a pattern for a character that prefixes end in, with a long random word behind it."""
-    last = "".join(sorted({prefix[-2] for prefix in _PREFIXES if prefix.endswith(mark)}))
+    Args:
+        mark: The character.
+        with_signs: Whether rows of `MARKED` are found, too.
+    """
+    prefixes = [prefix for prefix in _PREFIXES if prefix.endswith(mark)]
+    last = re.escape("".join(sorted({prefix[-2] for prefix in prefixes})))
+    longest = "|".join(_ends(prefixes, _END_CHARS))
     escaped = re.escape(mark)
     # In the order of what fails soonest: names hold no digit or capital, ids are hexadecimal.
-    return re.compile(
-        rf"{escaped}(?<=[{last}]{escaped})(?=[a-z_.+/=-]{{0,15}}+[A-Z0-9])(?=[A-Za-z0-9_+/=.-]{{16}})"
-        rf"(?<={_ends(mark)})"
+    word = (
+        rf"(?<=[{last}]{escaped})(?=[a-z_.+/=-]{{0,40}}+[A-Z0-9])(?:(?<={longest})"
+        rf"|(?<={'|'.join(_ends(prefixes, 3))})"
+        rf"|(?<={'|'.join(_ends(prefixes, 4))}))"
     )
+    is_long = "(?=[A-Za-z0-9_+/=.-]{10})"
+    if not with_signs:
+        return re.compile(escaped + is_long + word)
+    if mark == ".":
+        return re.compile(f"{escaped}{is_long}(?:{word}|{_any_behind(mark)})", re.ASCII)
+    return re.compile(f"{escaped}(?:{is_long}{word}|{_any_behind(mark)})", re.ASCII)
+
+
+def _ends(prefixes: list[str], length: int) -> list[str]:
+    """Return the ends of long prefixes, or the short prefixes of just that length."""
+    found = {
+        prefix[-length:]
+        for prefix in prefixes
+        if len(prefix) == length or (length == _END_CHARS < len(prefix))
+    }
+    return sorted(map(re.escape, found)) or ["(?!)"]
 
 
 # Three, for the regex engine looks for one character many times faster than for any of three.
-_UNDERSCORE: Final = _mark("_")
-_DASH: Final = _mark("-")
-_DOT: Final = _mark(".")
+_UNDERSCORE: Final = _mark("_", with_signs=False)
+_DASH: Final = _mark("-", with_signs=False)
+_DOT: Final = _mark(".", with_signs=False)
 _MARKS: Final = (("_", _UNDERSCORE), ("-", _DASH), (".", _DOT))
-_VENDORS: Final = re.compile(
-    "|".join(
-        re.escape(prefix) + _alone(re.escape(prefix)) + f"(?:{row.rest})"
-        for prefix in _PREFIXES
-        for row in TOKENS
-        if prefix in row.prefix.split()
-    ),
-    re.ASCII,
-)
-
-
-def _may_hold_token(text: str, mark: re.Pattern[str]) -> bool:
-    """Return whether a long word stands behind a prefix, whatever stands before the prefix."""
-    return mark.search(text) is not None and any(
-        text.endswith(_PREFIXES, max(0, found.end() - _MAX_PREFIX_CHARS), found.end())
-        for found in mark.finditer(text)
-    )
+_DASH_OR_SIGN: Final = _mark("-", with_signs=True)
+_DOT_OR_SIGN: Final = _mark(".", with_signs=True)
+_RESTS: Final = {
+    prefix: re.compile(row.rest, re.ASCII) for row in TOKENS for prefix in row.prefix.split()
+}
 
 
 def _tokens_in(text: str, mark: re.Pattern[str]) -> Iterator[tuple[int, int]]:
@@ -148,42 +153,80 @@ def _tokens_in(text: str, mark: re.Pattern[str]) -> Iterator[tuple[int, int]]:
     done = 0
     for found in mark.finditer(text):
         end = found.end()
+        if not text.endswith(_PREFIXES, max(0, end - _MAX_PREFIX_CHARS), end):
+            continue
         for prefix in _PREFIXES:
             start = end - len(prefix)
-            if start >= done and text.endswith(prefix, start, end):
-                token = _VENDORS.match(text, start)
-                if token is not None and token.end() > end:
-                    done = token.end()
+            if start >= done and text.endswith(prefix, start, end) and _is_alone(text, start):
+                rest = _RESTS[prefix].match(text, end)
+                if rest is not None:
+                    done = rest.end()
                     yield start, done
                     break
 
 
-# --- parameters of URLs
+# --- URLs that are credentials
 
-_PARAMETER: Final = re.compile(
-    r"[?&#](?:amp;)?([A-Za-z_][A-Za-z0-9_.-]{0,63}+)=([^\s\"'<>&#\\`\[\](){},;|]{4,}+)"
-)
-_PARAMETER_ENCODED: Final = re.compile(
-    r"%(?:3[Ff]|26)([A-Za-z_][A-Za-z0-9_.-]{0,63}+)%3[Dd]"
-    r"((?:(?!%2[36])[^\s\"'<>&#\\`\[\](){},;|]){4,}+)"
-)
-# How names end that hold secrets: compared behind each `=`, before the whole name is looked at.
+
+def _url(path: str) -> str:
+    return path.replace("/", r"(?:\\?/|%2[Ff])")
+
+
+_URLS: Final = tuple(re.compile(f"hook{_url(url.path)}(?P<secret>{url.secret})") for url in URLS)
+_HOOK: Final = re.compile("hook(?:" + "|".join(_url(url.path) + url.secret for url in URLS) + ")")
+
+# --- names and values: parameters of URLs, lines of environment files, options, members of JSON
+
+# How names end that hold secrets: compared before each mark, before the whole name is looked at.
 _NAMES_END: Final = (
     *("key", "ken", "ret", "ord", "swd", "pwd", "ase", "ode", "uth", "jwt", "otp", "ial", "als"),
     *("kie", "sig", "ure", "yid", "sid", "-id", "pid", "ign", "mac", "ass", "rer", "ssn", "cvv"),
 )
-_NAME_END: Final = re.compile(
-    "=(?<=(?:"
-    + "|".join(
-        sorted(
-            {*_NAMES_END, *map(str.upper, _NAMES_END), *map(str.title, _NAMES_END), "yId", "sId"}
-        )
+
+
+def _by_first(words: set[str]) -> str:
+    """Return a pattern for one of some words, in which each first letter is tried once."""
+    firsts = sorted({word[0] for word in words})
+    return "|".join(
+        f"{first}(?:{'|'.join(sorted(word[1:] for word in words if word[0] == first))})"
+        for first in firsts
     )
-    + ")=)"
+
+
+_ENDS: Final = _by_first(
+    {*_NAMES_END, *map(str.upper, _NAMES_END), *map(str.title, _NAMES_END), "yId", "sId"}
 )
+_NAMED: Final = re.compile(f"=(?<=(?:{_ENDS})=)")
+_NAMED_ENCODED: Final = re.compile(f"%3[Dd](?<=(?:{_ENDS})%3[Dd])")
+_NAMED_QUOTED: Final = re.compile(
+    rf":(?<=[\"']:)(?:(?<=(?:{_ENDS})[\"']:)|(?<=(?:{_ENDS})\\[\"']:))[ \t]{{0,2}}(?=\\?[\"'])"
+)
+_NAME_CHARS: Final = string.ascii_letters + string.digits + "_.-"
+_MAX_NAME_CHARS: Final = 72
+_VALUE: Final = re.compile(r"[^\s\"'<>&#\\`\[\](){},;|]{4,}+")
+_VALUE_ENCODED: Final = re.compile(r"(?:(?!%2[36])[^\s\"'<>&#\\`\[\](){},;|]){4,}+")
+_VALUE_OF_LINE: Final = re.compile(
+    r"(?:(?P<quote>[\"'])[^\"'\\\r\n]{4,}+(?=(?P=quote))|[^\s\"'<>$%*&\\`\[\](){},;|]{4,}+(?![\[(]))"
+)
+_CLOSED: Final = {
+    '"': re.compile(r'(?:[^"\\\r\n]|\\.)*+(?=")'),
+    "'": re.compile(r"(?:[^'\\\r\n]|\\.)*+(?=')"),
+    '\\"': re.compile(r'[^"\\\r\n]*+(?=\\")'),
+    "\\'": re.compile(r"[^'\\\r\n]*+(?=\\')"),
+}
 _LONG_WORD: Final = re.compile(r"[A-Za-z0-9]{20,}+")
 _PATH: Final = re.compile(r"[./]|%2[Ff]")
-_HARMLESS: Final = frozenset(("none", "null", "true", "false", "undefined"))
+_HARMLESS: Final = frozenset(("none", "null", "true", "false", "undefined", REDACTED.lower()))
+_URL_MARKS: Final = frozenset("?&#;")
+_OF_AZURE: Final = frozenset(("AccountKey", "SharedAccessKey", "SharedAccessSignature"))
+"""In connection strings, wherever they stand there."""
+
+
+class _Pair(NamedTuple):
+    name: str
+    start: int
+    stop: int
+    is_parameter: bool
 
 
 @lru_cache(maxsize=4096)
@@ -194,8 +237,6 @@ def _names_a_secret(name: str) -> bool:
 def _is_secret(name: str, value: str) -> bool:
     """Return whether the value of a parameter of a URL is a secret."""
     lowered = name.lower()
-    if not lowered.endswith(_NAMES_END):
-        return False
     if lowered in SIGNED or _names_a_secret(name):
         return value.lower() not in _HARMLESS
     return lowered in WEAK and _is_random(value)
@@ -209,100 +250,153 @@ def _is_random(value: str) -> bool:
     return not word[0].isalpha() and not word[0].isdigit()
 
 
-def _secrets(text: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
-    """Yield the secrets among the parameters that a pattern finds: the second group of each."""
-    return (found for found in pattern.finditer(text) if _is_secret(found[1], found[2]))
+def _name_before(text: str, end: int) -> tuple[str, str]:
+    """Return the name that ends at a position, and the character before it."""
+    head = text[max(0, end - _MAX_NAME_CHARS) : end]
+    rest = head.rstrip(_NAME_CHARS)
+    if not rest and end > _MAX_NAME_CHARS:
+        return "", ""
+    return head[len(rest) :], rest[-1:]
+
+
+def _pairs_in(text: str) -> Iterator[_Pair]:
+    """Yield names and values of which the value is a secret, in one of the forms of `_NAMED`."""
+    for found in _NAMED.finditer(text):
+        pair = _pair_at(text, found, _VALUE)
+        if pair is not None:
+            yield pair
+
+
+def _encoded_in(text: str) -> Iterator[_Pair]:
+    """Yield the same where the whole URL is escaped inside another one."""
+    for found in _NAMED_ENCODED.finditer(text):
+        pair = _pair_at(text, found, _VALUE_ENCODED)
+        if pair is not None and pair.is_parameter:
+            yield pair
+
+
+def _pair_at(text: str, found: re.Match[str], values: re.Pattern[str]) -> _Pair | None:
+    name, before = _name_before(text, found.start())
+    is_parameter = before in _URL_MARKS or name in _OF_AZURE
+    if before == "%" and name[:2].upper() in {"3F", "26"}:
+        name, is_parameter = name[2:], True
+    elif before == "\\" and name[:5].lower() in {"u0026", "u003f"}:
+        name, is_parameter = name[5:], True
+    elif before == "\\" and name[:1] in {"n", "r", "t"}:
+        name = name[1:]
+    if is_parameter:
+        value = values.match(text, found.end())
+        if value is None or not _is_secret(name, value[0]):
+            return None
+        return _Pair(name, *value.span(), is_parameter=True)
+    option = name.lstrip("-")
+    if not (name.isupper() or (len(name) - len(option) == 2)) or not _names_a_secret(option):
+        return None
+    value = _VALUE_OF_LINE.match(text, found.end())
+    if value is None or value[0].strip("\"'").lower() in _HARMLESS:
+        return None
+    start = value.start() + (value["quote"] is not None)
+    return _Pair(option, start, value.end(), is_parameter=False)
+
+
+def _members_in(text: str) -> Iterator[_Pair]:
+    """Yield members of JSON, or of the repr of a dict, whose value is a secret's text."""
+    for found in _NAMED_QUOTED.finditer(text):
+        at, end = found.start() - 1, found.end()
+        is_escaped = text[at - 1 : at] == "\\"
+        quote = text[at - is_escaped : at + 1]
+        name, before = _name_before(text, at - is_escaped)
+        if before != quote[-1] or not text.startswith(quote, end) or not _names_a_secret(name):
+            continue
+        value = _CLOSED[quote].match(text, end + len(quote))
+        if value is not None and len(value[0]) > 3 and value[0].lower() not in _HARMLESS:
+            yield _Pair(name, *value.span(), is_parameter=False)
 
 
 # --- all of them
 
-# The same formats without what must stand before them: in JSON an escaped line break puts a letter
-# there. `may_hold_secret` only opens the way to the exact patterns, so too much is harmless.
-_SK_LOOSE: Final = re.compile(r"sk-(?=[a-z_-]{0,64}+[A-Z0-9])[A-Za-z0-9_-]{16}")
-_BEARER_LOOSE: Final = re.compile(r"earer(?: |%20|\+)(?=[A-Za-z._~+/=-]{0,64}+\d|[^\s,;\"']{20})")
-_AWS_LOOSE: Final = re.compile(r"A[KS]IA[A-Z0-9]{16}")
-# Of both kinds of token with a dot in them, for one search.
-_DOT_LOOSE: Final = re.compile(
-    rf"\.(?=[a-z_.+/=-]{{0,15}}+[A-Z0-9])(?=[A-Za-z0-9_+/=.-]{{16}})(?:(?<={_ends('.')})|{_BOT})"
-)
-_DATABRICKS_LOOSE: Final = re.compile(r"dapi[0-9a-f]{32}")
-_TWILIO_LOOSE: Final = re.compile(r"SK[0-9a-f]{32}")
-
 
 def may_hold_secret(text: str) -> bool:
-    """Says whether text, or the JSON of it, can contain one of the strong formats.
+    """Says whether text can contain one of the strong formats.
 
     It runs on everything that is recorded: a search for one character costs next to nothing, so
     each format is first asked for the rarest character that it must contain.
 
-    Args:
-        text: Plain text, or a JSON document.
-
     Returns:
         False when `scrub_formats` would find nothing; True when it has to be asked.
     """
-    return (
-        (
-            "-" in text
-            and (
-                _may_hold_token(text, _DASH)
-                or "-----BEGIN" in text
-                or "xox" in text
-                or ("sk-" in text and _sk_stands_alone(text))
-            )
-        )
-        or ("_" in text and _may_hold_token(text, _UNDERSCORE))
-        or ("." in text and _DOT_LOOSE.search(text) is not None)
-        or (
-            "I" in text
-            and (
-                "AIza" in text
-                or (("AKIA" in text or "ASIA" in text) and _AWS_LOOSE.search(text) is not None)
-            )
-        )
-        or ("J" in text and "eyJ" in text)
-        or ("K" in text and "SK" in text and _TWILIO_LOOSE.search(text) is not None)
-        or ("dapi" in text and _DATABRICKS_LOOSE.search(text) is not None)
-        or ("=" in text and _may_hold_pair(text))
-        or ("%" in text and ("atk%5" in text or _holds_parameter(text, _PARAMETER_ENCODED)))
+    return len(text) >= MIN_CHARS and (
+        ("_" in text and _UNDERSCORE.search(text) is not None and _holds_token(text, "_"))
+        or ("-" in text and _may_hold_dash(text))
+        or ("." in text and _DOT_OR_SIGN.search(text) is not None and _holds_token(text, "."))
+        or ("=" in text and _NAMED.search(text) is not None and _holds_pair(text))
         or ("/" in text and _may_hold_url(text))
-        or ("A" in text and ":AA" in text and _TELEGRAM.search(text) is not None)
-        or ("~" in text and "Q~" in text and _AZURE.search(text) is not None)
-        or ("earer" in text and _BEARER_LOOSE.search(text) is not None)
+        or ('"' in text and '":' in text and _holds_member(text))
+        or ("'" in text and "':" in text and _holds_member(text))
+        or ("I" in text and _I.search(text) is not None)
+        or ("J" in text and _stands(_J, "J", text))
+        or ("K" in text and _stands(_K, "K", text))
+        or ("A" in text and _A.search(text) is not None)
+        or ("~" in text and _stands(_TILDE, "~", text))
+        or ("$" in text and _stands(_DOLLAR, "$", text))
+        or ("%" in text and (_stands(_PERCENT, "%", text) or _holds_encoded(text)))
+        or ("z" in text and "uthorization" in text and _AUTHORIZATION.search(text) is not None)
+        or ("dapi" in text and _DAPI.search(text) is not None)
+        or ("earer" in text and _EARER.search(text) is not None)
     )
 
 
-def _may_hold_pair(text: str) -> bool:
+_OTHERS: Final = {
+    character: tuple(sign for mark, sign in _SIGNS if mark == character) for character, _ in _MARKS
+}
+
+
+def _holds_token(text: str, character: str) -> bool:
+    mark = next(mark for each, mark in _MARKS if each == character)
+    return next(_tokens_in(text, mark), None) is not None or any(
+        next(_marked(text, sign), None) is not None for sign in _OTHERS[character]
+    )
+
+
+def _may_hold_dash(text: str) -> bool:
     return (
-        (_NAME_END.search(text) is not None and _holds_parameter(text, _PARAMETER))
-        or ("Key=" in text and _AZURE_KEY.search(text) is not None)
-        or "T3xFfG" in text
-    )
+        _DASH_OR_SIGN.search(text) is not None and _holds_token(text, "-")
+    ) or "-----BEGIN" in text
 
 
-def _holds_parameter(text: str, pattern: re.Pattern[str]) -> bool:
-    return next(_secrets(text, pattern), None) is not None
+def _stands(sign: re.Pattern[str], mark: str, text: str) -> bool:
+    """Return whether a pattern is found, for a mark that few texts hold more than a few times."""
+    at = text.find(mark)
+    while at >= 0:
+        if sign.match(text, at) is not None:
+            return True
+        at = text.find(mark, at + 1)
+    return False
 
 
 def _may_hold_url(text: str) -> bool:
-    return ("@" in text and "://" in text and _URL_PASSWORD.search(text) is not None) or (
-        ("hook" in text or "/with/key/" in text)
-        and any(
-            literal in text and pattern.search(text) is not None for literal, pattern, _ in _URLS
-        )
+    return (
+        ("@" in text and _SLASH.search(text) is not None)
+        or _holds_hook(text)
+        or ("//0" in text and _REFRESH.search(text) is not None)
+        or ("/key/" in text and _KEY_PATH.search(text) is not None)
     )
 
 
-def _sk_stands_alone(text: str) -> bool:
-    """Tells a key from the end of a word: ids such as `task-0193…` are everywhere."""
-    for match in _SK_LOOSE.finditer(text):
-        at = match.start()
-        before = text[max(0, at - 6) : at]
-        if not before or not (before[-1].isascii() and before[-1].isalnum()):
-            return True
-        if "\\" in before or "%" in before[-3:]:  # escaped in JSON, or in a URL
-            return True
-    return False
+def _holds_pair(text: str) -> bool:
+    return next(_pairs_in(text), None) is not None
+
+
+def _holds_encoded(text: str) -> bool:
+    return next(_encoded_in(text), None) is not None
+
+
+def _holds_member(text: str) -> bool:
+    return next(_members_in(text), None) is not None
+
+
+def _holds_hook(text: str) -> bool:
+    return "hook" in text and _HOOK.search(text) is not None
 
 
 def scrub_keys(text: str) -> tuple[str, int]:
@@ -321,18 +415,21 @@ def scrub_formats(text: str) -> tuple[str, int]:
         The text without it, and how many there were.
     """
     text, total = scrub_keys(text)
-    for literal, pattern, replacement in _FORMATS:
-        if literal in text:
-            text, count = pattern.subn(replacement, text)
+    for mark, sign in _SIGNS:
+        if mark in text:
+            text, count = without(text, _marked(text, sign))
+            total += count
+    if "hook" in text:
+        for url in _URLS:
+            text, count = without(text, _marked(text, url))
             total += count
     for character, mark in _MARKS:
         if character in text:
             text, count = without(text, _tokens_in(text, mark))
             total += count
-    if "=" in text or "%" in text:
-        for pattern in (_PARAMETER, _PARAMETER_ENCODED):
-            text, count = without(text, (found.span(2) for found in _secrets(text, pattern)))
-            total += count
+    for find in (_pairs_in, _encoded_in, _members_in):
+        text, count = without(text, ((pair.start, pair.stop) for pair in find(text)))
+        total += count
     return text, total
 
 
@@ -355,6 +452,7 @@ def without(text: str, spans: Iterator[tuple[int, int]]) -> tuple[str, int]:
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=%-]++", re.ASCII)
 _WORD: Final = re.compile(r"[A-Za-z0-9_~+=%-]++", re.ASCII)
 """What follows `Bearer`: without a dot or a slash, of which hosts and paths are made."""
+_PROSE: Final = ("earer", "EARER", "uthorization")
 _SIGNATURE: Final = re.compile(r"[A-Za-z0-9_~+=%-]{16,}+", re.ASCII)
 _PEM_STRICT: Final = re.compile(
     r"-----BEGIN[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----\r?\n"
@@ -373,22 +471,17 @@ def credentials_in(text: str) -> list[tuple[int, int]]:
     if not may_hold_secret(text):
         return []
     found = [match.span() for match in _PEM_STRICT.finditer(text)] if "-----BEGIN" in text else []
-    for literal, pattern, _ in _FORMATS:
-        if literal not in text:
-            continue
-        for match in pattern.finditer(text):
-            # Groups hold what stands before and behind the secret itself.
-            start = match.end(1) if pattern.groups else match.start()
-            stop = match.start(2) if pattern.groups > 1 else match.end()
-            allowed = _WORD if pattern is _BEARER else _TOKEN
-            if allowed.fullmatch(text, start, stop) is not None:
-                found.append((start, stop))
+    signs = [(sign, _WORD if mark.endswith(_PROSE) else _TOKEN) for mark, sign in _SIGNS]
+    for sign, allowed in (*signs, *((url, _TOKEN) for url in _URLS)):
+        found += [span for span in _marked(text, sign) if allowed.fullmatch(text, *span)]
     for _, mark in _MARKS:
         found += _tokens_in(text, mark)
     found += [
-        match.span(2)
-        for match in _secrets(text, _PARAMETER)
-        if match[1].lower() in SIGNED and _SIGNATURE.fullmatch(match[2]) is not None
+        (pair.start, pair.stop)
+        for pair in _pairs_in(text)
+        if pair.is_parameter
+        and pair.name.lower() in SIGNED
+        and _SIGNATURE.fullmatch(text, pair.start, pair.stop) is not None
     ]
     apart: list[tuple[int, int]] = []
     for start, stop in sorted(found):

@@ -100,16 +100,16 @@ class Encoder:
             rule = self.redactor.rule(secret_keys) if secret_keys else self._rule
             if not self._hooks:
                 try:
-                    tree, hidden = plain(
+                    tree, texts, hidden = plain(
                         value, rule, self.max_value_bytes, self._max_depth, self._max_items
                     )
-                    raw = orjson.dumps(tree)
-                    if len(raw) <= self.max_value_bytes:
-                        text = raw.decode()
-                        if not self._scans or not may_hold_secret(text):
+                    text = texts[0] if len(texts) == 1 else "\n".join(texts)
+                    if not self._scans or not may_hold_secret(text):
+                        raw = orjson.dumps(tree)
+                        if len(raw) <= self.max_value_bytes:
                             if hidden:
                                 self._hidden(hidden, found)
-                            return text
+                            return raw.decode()
                 except Exception as error:  # noqa: BLE001 not plain, for one of many reasons: the walk decides
                     let_through(error)
             walk = Walk(

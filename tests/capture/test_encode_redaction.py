@@ -267,3 +267,35 @@ def test_the_hook_sees_text_and_errors_too(make: Any) -> None:
     assert encoder.text("ask ann", path="thought") == "ask ***"
     assert message == "*** was here"
     assert stack == "ValueError: *** was here\n"
+
+
+class Picked(pydantic.BaseModel):
+    user: str
+    pin: str = "picked-pin"
+
+    def __repr_args__(self) -> Any:
+        return [("user", self.user)]
+
+
+class Filtered(pydantic.BaseModel):
+    user: str
+    pin: str = "filtered-pin"
+
+    def __repr_args__(self) -> Any:
+        return [(name, item) for name, item in super().__repr_args__() if name not in {"pin"}]
+
+
+class Renamed(pydantic.BaseModel):
+    user: str
+    age: int = 3
+
+    def __repr_args__(self) -> Any:
+        yield from super().__repr_args__()
+
+
+def test_fields_that_repr_args_leaves_out_are_hidden_and_it_is_not_run() -> None:
+    assert record([Picked(user="ann"), Filtered(user="ann")]) == [
+        {"user": "ann", "pin": REDACTED},
+        {"user": "ann", "pin": REDACTED},
+    ]
+    assert record(Renamed(user="ann")) == {"user": "ann", "age": 3}

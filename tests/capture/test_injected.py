@@ -227,3 +227,26 @@ def test_requests_of_starlette_are_not_recorded() -> None:
     request = requests.Request({"type": "http", "headers": [(b"cookie", b"secret")]})
 
     assert Encoder(Redactor()).json([request]) == '["<starlette.requests.Request>"]'
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("sqlalchemy.orm.session", "Session"), ("sqlalchemy.ext.asyncio.session", "AsyncSession"),
+        ("sqlalchemy.engine.base", "Connection"), ("starlette.datastructures", "State"),
+        ("langchain_core.callbacks.base", "BaseCallbackManager"), ("strands.agent.agent", "Agent"),
+        ("smolagents.agents", "MultiStepAgent"), ("rest_framework.request", "Request"),
+    ],
+)  # fmt: skip
+def test_sessions_agents_and_callbacks_of_libraries_are_shown_by_type(
+    module: str, name: str
+) -> None:
+    kind = of(module)(type(name, (Own,), {}))
+    derived = type("Derived", (kind,), {})
+    encoder = Encoder(Redactor())
+
+    assert encoder.json([kind(), {"x": kind()}]) == (
+        f'["<{module}.{name}>",{{"x":"<{module}.{name}>"}}]'
+    )
+    assert "secret talk" not in encoder.json(derived())
+    assert "secret talk" in encoder.json(type(name, (Own,), {})())

@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test full faults lint types format interop bench bench-check bench-peers clean
+.PHONY: install demo test full faults lint types format interop lowest newest bench bench-check bench-peers clean
 
 install: $(STAMP)
 
@@ -38,6 +38,10 @@ types: $(STAMP)
 
 interop: $(STAMP)
 	bash scripts/interop.sh
+
+# The lower bounds of pyproject.toml on Python 3.11; the newest Python of this machine.
+lowest newest: $(STAMP)
+	$(BIN)/python scripts/versions.py $@
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -142,4 +142,7 @@ def show(console: Console, trace: Trace, memories: list[RecallResult]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except autotrace.AutotraceError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context as OtelContext
+
 from autotrace.export.carriers import start_carrying, stop_carrying
 from autotrace.export.counters import Counters
 
@@ -29,6 +34,17 @@ class InheritedContext:
             leave_threads_alone(self._counters)
 
 
+class _ContextOfCaller:
+    """Return the caller's context for threads whose `start` the instrumentor did not see.
+
+    Releases before 0.61 read the attribute of every thread that runs, also of one whose `run` is
+    called directly. Uninstrumenting keeps it: such a `run` may be bound already.
+    """
+
+    def __get__(self, thread: object, owner: type) -> OtelContext:
+        return otel_context.get_current()
+
+
 def instrument_threads(counters: Counters) -> bool:
     """Let threads and executors inherit context; return whether it was not so before."""
     from opentelemetry.instrumentation.threading import ThreadingInstrumentor
@@ -37,6 +53,7 @@ def instrument_threads(counters: Counters) -> bool:
         instrumentor = ThreadingInstrumentor()
         if instrumentor.is_instrumented_by_opentelemetry:
             return False
+        threading.Thread._otel_context = _ContextOfCaller()  # pyright: ignore[reportAttributeAccessIssue] - read by the instrumentor
         instrumentor.instrument()
     except Exception as error:  # noqa: BLE001 - recording goes on, with threads apart
         counters.add("capture_errors")

@@ -147,6 +147,31 @@ def test_threads_of_a_recording_inherit_the_task_and_are_left_alone_after_it() -
     assert names == [["executor", "thread"]] * 3
 
 
+def test_a_thread_whose_run_is_called_directly_belongs_to_the_caller() -> None:
+    """Releases of the instrumentor before 0.61 raise there; `make lowest` has one."""
+
+    class Synchronous(threading.Thread):
+        def start(self) -> None:
+            self.run()
+
+    @tool
+    def work(name: str) -> str:
+        return name
+
+    before = threading.Thread(target=work, args=("made before",))
+    with recording() as recorded:
+        with task("agent"):
+            before.run()
+            threading.Thread(target=work, args=("thread",)).run()
+            threading.Timer(0, work, args=("timer",)).run()
+            Synchronous(target=work, args=("synchronous",)).start()
+        bound = threading.Thread(target=work, args=("after",)).run
+    bound()
+    (trace,) = recorded.traces
+    names = [call.arguments["name"] for call in trace.tool_calls]
+    assert names == ["made before", "thread", "timer", "synchronous"]
+
+
 def test_threads_of_a_recording_do_not_inherit_where_the_settings_say_so() -> None:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(APART)],

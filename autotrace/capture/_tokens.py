@@ -203,10 +203,10 @@ _NAMED_QUOTED: Final = re.compile(
 )
 _NAME_CHARS: Final = string.ascii_letters + string.digits + "_.-"
 _MAX_NAME_CHARS: Final = 72
-_VALUE: Final = re.compile(r"[^\s\"'<>&#\\`\[\](){},;|]{4,}+")
-_VALUE_ENCODED: Final = re.compile(r"(?:(?!%2[36])[^\s\"'<>&#\\`\[\](){},;|]){4,}+")
+_VALUE: Final = re.compile(r"(?:(?!%2[36]|%3[Ff])[^\s\"'<>?&#\\`\[\](){},;|]){4,}+")
+"""It ends where the next parameter can begin: no part of a text is read for two of them."""
 _VALUE_OF_LINE: Final = re.compile(
-    r"(?:(?P<quote>[\"'])[^\"'\\\r\n]{4,}+(?=(?P=quote))|[^\s\"'<>$%*&\\`\[\](){},;|]{4,}+(?![\[(]))"
+    r"(?:(?P<quote>[\"'])[^\"'\\\r\n]{4,}+(?=(?P=quote))|[^\s\"'<>$%*&\\`\[\](){},;|]{4,}+)"
 )
 _CLOSED: Final = {
     '"': re.compile(r'(?:[^"\\\r\n]|\\.)*+(?=")'),
@@ -261,21 +261,27 @@ def _name_before(text: str, end: int) -> tuple[str, str]:
 
 def _pairs_in(text: str) -> Iterator[_Pair]:
     """Yield names and values of which the value is a secret, in one of the forms of `_NAMED`."""
+    done = 0
     for found in _NAMED.finditer(text):
-        pair = _pair_at(text, found, _VALUE)
+        pair = _pair_at(text, found) if found.start() >= done else None
         if pair is not None:
-            yield pair
+            done = pair.stop
+            if pair.is_parameter or text[done : done + 1] not in {"(", "["}:
+                yield pair
 
 
 def _encoded_in(text: str) -> Iterator[_Pair]:
     """Yield the same where the whole URL is escaped inside another one."""
+    done = 0
     for found in _NAMED_ENCODED.finditer(text):
-        pair = _pair_at(text, found, _VALUE_ENCODED)
-        if pair is not None and pair.is_parameter:
-            yield pair
+        pair = _pair_at(text, found) if found.start() >= done else None
+        if pair is not None:
+            done = pair.stop
+            if pair.is_parameter:
+                yield pair
 
 
-def _pair_at(text: str, found: re.Match[str], values: re.Pattern[str]) -> _Pair | None:
+def _pair_at(text: str, found: re.Match[str]) -> _Pair | None:
     name, before = _name_before(text, found.start())
     is_parameter = before in _URL_MARKS or name in _OF_AZURE
     if before == "%" and name[:2].upper() in {"3F", "26"}:
@@ -285,7 +291,7 @@ def _pair_at(text: str, found: re.Match[str], values: re.Pattern[str]) -> _Pair 
     elif before == "\\" and name[:1] in {"n", "r", "t"}:
         name = name[1:]
     if is_parameter:
-        value = values.match(text, found.end())
+        value = _VALUE.match(text, found.end())
         if value is None or not _is_secret(name, value[0]):
             return None
         return _Pair(name, *value.span(), is_parameter=True)
@@ -301,7 +307,10 @@ def _pair_at(text: str, found: re.Match[str], values: re.Pattern[str]) -> _Pair 
 
 def _members_in(text: str) -> Iterator[_Pair]:
     """Yield members of JSON, or of the repr of a dict, whose value is a secret's text."""
+    done = 0
     for found in _NAMED_QUOTED.finditer(text):
+        if found.start() < done:
+            continue
         at, end = found.start() - 1, found.end()
         is_escaped = text[at - 1 : at] == "\\"
         quote = text[at - is_escaped : at + 1]
@@ -310,6 +319,7 @@ def _members_in(text: str) -> Iterator[_Pair]:
             continue
         value = _CLOSED[quote].match(text, end + len(quote))
         if value is not None and len(value[0]) > 3 and value[0].lower() not in _HARMLESS:
+            done = value.end()
             yield _Pair(name, *value.span(), is_parameter=False)
 
 

@@ -67,7 +67,8 @@ def back_up(settings: Settings, file: Path) -> int:
             os.fsync(to.fileno())
         os.link(unfinished, file)  # does not replace what somebody made meanwhile
     except OSError as error:
-        msg = f"the backup {file} cannot be written: {error}"
+        # Not the whole error: it names the unfinished file.
+        msg = f"the backup {file} cannot be written: {error.strerror or error}"
         raise StoreError(msg) from error
     finally:
         unfinished.unlink(missing_ok=True)

@@ -55,7 +55,8 @@ def count_set_aside(spool: Path) -> int:
 
 def set_aside_problem(number: int, store: str) -> str:
     """Say how many records were refused, and what to do."""
-    return f"the store refused {number} records, which are set aside: {set_aside_fix(store)}"
+    records = "1 record, which is" if number == 1 else f"{number} records, which are"
+    return f"the store refused {records} set aside: {set_aside_fix(store)}"
 
 
 def set_aside_fix(store: str) -> str:

@@ -224,3 +224,15 @@ def test_a_chroma_server_is_backed_up_where_it_runs(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidArgumentError, match="where the server runs"):
         back_up(server, tmp_path / "backup")
+
+
+def test_a_missing_folder_is_reported_without_the_name_of_an_unfinished_file(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "store").mkdir()
+    file = tmp_path / "missing" / "backup.tar.gz"
+
+    with pytest.raises(StoreError) as raised:
+        back_up(load_settings(store=str(tmp_path / "store")), file)
+
+    assert str(raised.value) == f"the backup {file} cannot be written: No such file or directory"

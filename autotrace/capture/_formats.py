@@ -230,7 +230,7 @@ MARKED: Final = (
     MarkedFormat("Google", "A", "I", rf"za{_BASE64URL}{{30,}}+", _GITLEAKS),
     MarkedFormat(
         "JSON web token",
-        "ey",
+        r"(?:(?<![A-Za-z0-9_-])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=[0-9]m))ey",
         "J",
         rf"{_BASE64URL}{{6,}}+\.{_BASE64URL}*+(?:\.{_BASE64URL}*+){{0,3}}+(?<={_BASE64URL}{{4}})",
         _RFC,

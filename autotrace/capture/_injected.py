@@ -51,10 +51,7 @@ _FROM: Final = {
     "sanic": "Request",
     "celery": "Task",
     "click": "Context",
-    "sqlalchemy": (
-        "Session AsyncSession scoped_session async_scoped_session sessionmaker async_sessionmaker"
-        " Engine AsyncEngine Connection AsyncConnection"
-    ),
+    "sqlalchemy": ("Session AsyncSession Engine AsyncEngine Connection AsyncConnection"),
     "telegram": "Update CallbackContext",
 }
 """Class names by the first part of the module that defines them."""

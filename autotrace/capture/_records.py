@@ -106,7 +106,7 @@ def _words_of(code: types.CodeType) -> tuple[set[str], set[Any]]:
             read |= inside[0]
             constants |= inside[1]
         elif isinstance(constant, tuple | frozenset):
-            constants |= {each for each in constant if type(each) is str}
+            constants.update(cast("tuple[Any, ...] | frozenset[Any]", constant))
         elif type(constant) is str:
             constants.add(constant)
     return read, constants

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -100,6 +100,14 @@ _END_CHARS: Final = 5
 _MAX_PREFIX_CHARS: Final = len(_PREFIXES[0])
 
 
+def _by_first(words: Iterable[str]) -> str:
+    """Return a pattern for one of some words, in which each first letter is tried once."""
+    rests: dict[str, list[str]] = {}
+    for word in sorted(words):
+        rests.setdefault(re.escape(word[0]), []).append(re.escape(word[1:]))
+    return "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in rests.items()) or "(?!)"
+
+
 def _mark(mark: str, *, with_signs: bool) -> re.Pattern[str]:
     """Return a pattern for a character that prefixes end in, with a long random word behind it.
 
@@ -109,13 +117,13 @@ def _mark(mark: str, *, with_signs: bool) -> re.Pattern[str]:
     """
     prefixes = [prefix for prefix in _PREFIXES if prefix.endswith(mark)]
     last = re.escape("".join(sorted({prefix[-2] for prefix in prefixes})))
-    longest = "|".join(_ends(prefixes, _END_CHARS))
+    longest = _by_first(_ends(prefixes, _END_CHARS))
     escaped = re.escape(mark)
     # In the order of what fails soonest: names hold no digit or capital, ids are hexadecimal.
     word = (
         rf"(?<=[{last}]{escaped})(?=[a-z_.+/=-]{{0,40}}+[A-Z0-9])(?:(?<={longest})"
-        rf"|(?<={'|'.join(_ends(prefixes, 3))})"
-        rf"|(?<={'|'.join(_ends(prefixes, 4))}))"
+        rf"|(?<={_by_first(_ends(prefixes, 3))})"
+        rf"|(?<={_by_first(_ends(prefixes, 4))}))"
     )
     is_long = "(?=[A-Za-z0-9_+/=.-]{10})"
     if not with_signs:
@@ -125,14 +133,13 @@ def _mark(mark: str, *, with_signs: bool) -> re.Pattern[str]:
     return re.compile(f"{escaped}(?:{is_long}{word}|{_any_behind(mark)})", re.ASCII)
 
 
-def _ends(prefixes: list[str], length: int) -> list[str]:
+def _ends(prefixes: list[str], length: int) -> set[str]:
     """Return the ends of long prefixes, or the short prefixes of just that length."""
-    found = {
+    return {
         prefix[-length:]
         for prefix in prefixes
         if len(prefix) == length or (length == _END_CHARS < len(prefix))
     }
-    return sorted(map(re.escape, found)) or ["(?!)"]
 
 
 # Three, for the regex engine looks for one character many times faster than for any of three.
@@ -181,15 +188,6 @@ _NAMES_END: Final = (
     *("key", "ken", "ret", "ord", "swd", "pwd", "ase", "ode", "uth", "jwt", "otp", "ial", "als"),
     *("kie", "sig", "ure", "yid", "sid", "-id", "pid", "ign", "mac", "ass", "rer", "ssn", "cvv"),
 )
-
-
-def _by_first(words: set[str]) -> str:
-    """Return a pattern for one of some words, in which each first letter is tried once."""
-    firsts = sorted({word[0] for word in words})
-    return "|".join(
-        f"{first}(?:{'|'.join(sorted(word[1:] for word in words if word[0] == first))})"
-        for first in firsts
-    )
 
 
 _ENDS: Final = _by_first(

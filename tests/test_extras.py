@@ -31,19 +31,18 @@ def run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_calls_are_recorded_and_read(tmp_path: Path) -> None:
+def test_calls_are_recorded(tmp_path: Path) -> None:
     program = """
 import autotrace
+from autotrace.testing import recording
 
 @autotrace.tool
 def search(query):
     return query
 
-autotrace.configure("store")
-with autotrace.task("find it") as found:
+with recording() as recorded, autotrace.task("find it"):
     search("it")
-autotrace.flush()
-print([call.tool_name for call in autotrace.get_trace(found.trace_id).tool_calls])
+print([call.tool_name for call in recorded.trace.tool_calls])
 """
     done = run(program, tmp_path)
     assert (done.returncode, done.stdout) == (0, "['search']\n"), done.stderr

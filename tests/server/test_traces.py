@@ -208,7 +208,6 @@ def test_a_result_may_be_any_json(app: App, open_trace: str, result: Any) -> Non
         b"nothing",
         b'"text"',
         b"\xff\xfe",
-        b'{"task": "\\ud800", "session_id": "s"}',
     ],
 )
 def test_a_body_that_is_no_object_of_the_contract_is_refused(app: App, body: bytes) -> None:

@@ -37,11 +37,10 @@ from autotrace.errors import (
 
 if TYPE_CHECKING:
     from autotrace import decisions
-    from autotrace.capture.approval import use_decision
-    from autotrace.capture.decision import decision
-    from autotrace.decisions.cedar import cedar_policy
+    from autotrace.capture.approvals.decision_block import decision
+    from autotrace.capture.approvals.gate import use_decision
+    from autotrace.decisions.cedar_policies import cedar_policy
     from autotrace.decisions.policies import policy
-    from autotrace.export.exporter import ChromaSpanExporter
     from autotrace.models import (
         ApprovalRequest,
         Decision,
@@ -73,15 +72,16 @@ if TYPE_CHECKING:
         shutdown,
         tool_stats,
     )
+    from autotrace.worker.exporter import ChromaSpanExporter
 
 __version__ = "0.1.0"
 
 _MODULES_OF_NAMES = {
-    "autotrace.capture.approval": ("use_decision",),
-    "autotrace.capture.decision": ("decision",),
-    "autotrace.decisions.cedar": ("cedar_policy",),
+    "autotrace.capture.approvals.gate": ("use_decision",),
+    "autotrace.capture.approvals.decision_block": ("decision",),
+    "autotrace.decisions.cedar_policies": ("cedar_policy",),
     "autotrace.decisions.policies": ("policy",),
-    "autotrace.export.exporter": ("ChromaSpanExporter",),
+    "autotrace.worker.exporter": ("ChromaSpanExporter",),
     "autotrace.models": (
         *("ApprovalRequest", "Decision"),
         *("Health", "RecallResult", "Step", "ToolCall", "ToolStats", "Trace", "TraceSummary"),

@@ -11,25 +11,25 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from autotrace import semconv
+from autotrace.base.event_loops import do_apart, off_loop
+from autotrace.base.health_counters import Counters
+from autotrace.capture.native_spans import LocalSpan, LocalTracerProvider
 from autotrace.capture.recorder import make_recorder
+from autotrace.embedding.choice import Embedding
 from autotrace.errors import StoreUnavailableError
-from autotrace.event_loops import do_apart, off_loop
-from autotrace.export.claims import Located
-from autotrace.export.collector import Collector
-from autotrace.export.counters import Counters
-from autotrace.export.erase import erase_trace
-from autotrace.export.exporter import choose_storekeeper, open_connection, open_pipeline
-from autotrace.export.local import LocalSpan, LocalTracerProvider
-from autotrace.export.processor import guarded_append
-from autotrace.export.records import SpanRecord, readable_of
-from autotrace.export.set_aside import count_set_aside, set_aside_problem
 from autotrace.models import Health
-from autotrace.reader import Reader
+from autotrace.otlp.export import Collector
 from autotrace.settings import Settings
-from autotrace.store.embedding import Embedding
+from autotrace.spool.span_records import SpanRecord, readable_of
+from autotrace.traces.deletion import erase_trace
+from autotrace.traces.reader import Reader
+from autotrace.traces.trace_ids import Located
+from autotrace.worker.exporter import choose_storekeeper, open_connection, open_pipeline
+from autotrace.worker.quarantine import count_set_aside, set_aside_problem
+from autotrace.worker.span_processor import guarded_append
 
 if TYPE_CHECKING:
-    from autotrace.decisions.current import Deciding
+    from autotrace.decisions.active import Deciding
 
 
 class Memory:
@@ -96,7 +96,7 @@ class Memory:
         """Return the decisions of the store; made when first asked for, as few programs do."""
         with self._deciding_lock:
             if self._deciding is None:
-                from autotrace.capture.decision_span import DecisionRecording
+                from autotrace.capture.approvals.decision_spans import DecisionRecording
                 from autotrace.decisions.wiring import make_deciding
 
                 self._deciding = make_deciding(

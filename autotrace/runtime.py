@@ -15,24 +15,24 @@ from weakref import WeakKeyDictionary
 from opentelemetry import trace as otel_trace
 
 from autotrace import semconv
-from autotrace.capture import deciding as capture_deciding
+from autotrace.base.blocking_calls import asynchronous
+from autotrace.base.event_loops import do_apart, off_loop
+from autotrace.base.health_counters import Counters, logger
+from autotrace.capture.approvals import decision_access as capture_deciding
+from autotrace.capture.native_spans import id_generator
 from autotrace.capture.recorder import current
-from autotrace.decisions.current import current as current_decisions
+from autotrace.capture.thread_context import InheritedContext
+from autotrace.decisions.active import current as current_decisions
+from autotrace.embedding.choice import Embedding
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
-from autotrace.event_loops import do_apart, off_loop
-from autotrace.export.collector import add_processor, described_provider, exports_otlp
-from autotrace.export.counters import Counters, logger
-from autotrace.export.exporter import choose_embedding
-from autotrace.export.local import id_generator
-from autotrace.export.processor import SpoolSpanProcessor
-from autotrace.export.storekeeper import is_storekeeper
-from autotrace.export.threads import InheritedContext
 from autotrace.memory import Memory
 from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
-from autotrace.offload import asynchronous
-from autotrace.reader import Reader
+from autotrace.otlp.export import add_processor, described_provider, exports_otlp
 from autotrace.settings import Settings, load_settings
-from autotrace.store.embedding import Embedding
+from autotrace.traces.reader import Reader
+from autotrace.worker.exporter import choose_embedding
+from autotrace.worker.process import is_storekeeper
+from autotrace.worker.span_processor import SpoolSpanProcessor
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

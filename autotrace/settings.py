@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from autotrace.base.folder_permissions import why_not_trusted
+from autotrace.base.store_location import PLACES, why_not_a_place, without_user
 from autotrace.errors import InvalidArgumentError
-from autotrace.folders import why_not_trusted
-from autotrace.places import PLACES, why_not_a_place, without_user
 from autotrace.semconv import ENV_PREFIX, SERVER_ENV_PREFIX, WEBHOOK_KEY_PREFIX
 
 DEFAULT_STORE = "./.autotrace"

@@ -19,19 +19,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from autotrace import semconv
+from autotrace.base.health_counters import Counters
+from autotrace.capture.native_spans import LocalTracerProvider
 from autotrace.capture.recorder import current, make_recorder
-from autotrace.export.assemble import assemble
-from autotrace.export.counters import Counters
-from autotrace.export.local import LocalTracerProvider
-from autotrace.export.shares import partition_of
-from autotrace.export.threads import InheritedContext
+from autotrace.capture.thread_context import InheritedContext
 from autotrace.settings import load_settings
+from autotrace.spool.shares import partition_of
+from autotrace.traces.assembly import assemble
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
-    from autotrace.export.records import SpanRecord
     from autotrace.models import Trace
+    from autotrace.spool.span_records import SpanRecord
 
 
 class Recording:

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from autotrace.capture.decision_span import DecisionRecording
-from autotrace.decisions.current import Deciding
+from autotrace.capture.approvals.decision_spans import DecisionRecording
+from autotrace.decisions.active import Deciding
 from autotrace.decisions.wiring import make_deciding
 from autotrace.models import ApprovalRequest
 from autotrace.settings import load_settings

@@ -19,13 +19,13 @@ from typing import Any
 import orjson
 
 import autotrace
-from autotrace.export.drain import Drainer
-from autotrace.export.ingest import Ingestor
-from autotrace.export.roles import role_of
-from autotrace.export.spool_files import processes_in, read_chunk, segments_of
-from autotrace.export.storekeeper_main import spare_the_collector
 from autotrace.semconv import TASK
+from autotrace.spool.files import processes_in, read_chunk, segments_of
+from autotrace.spool.span_roles import role_of
 from autotrace.store.connection import Connection, connect
+from autotrace.traces.ingest import Ingestor
+from autotrace.worker.main import spare_the_collector
+from autotrace.worker.spool_reader import Drainer
 from benchmarks.measure import Fact, Metrics, Report, Size, Stopwatch, compare, interleave
 from benchmarks.raw import raw_collection
 from benchmarks.workload import LookupEmbedder, Vectors, random_vectors, task_texts

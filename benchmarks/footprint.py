@@ -18,7 +18,7 @@ from typing import Final
 
 import psutil
 
-from autotrace.export.storekeeper import read_status
+from autotrace.worker.process import read_status
 from benchmarks.measure import Metrics, Report, Size, compare, interleave, middle
 
 REPOSITORY: Final = Path(__file__).parent.parent

@@ -31,9 +31,9 @@ from typing import Any, Final
 import psutil
 
 import autotrace
-from autotrace.export.drain import Drainer
-from autotrace.export.ingest import Ingestor
 from autotrace.store.connection import Connection, connect
+from autotrace.traces.ingest import Ingestor
+from autotrace.worker.spool_reader import Drainer
 from benchmarks.export import SPANS, run_agent
 from benchmarks.measure import Fact, Figure, Report, Size
 from benchmarks.workload import LookupEmbedder, clustered_vectors, random_vectors, stored_spans

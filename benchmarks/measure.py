@@ -18,7 +18,7 @@ from typing import Any, Literal
 import psutil
 
 import autotrace
-from autotrace.export.storekeeper import read_status
+from autotrace.worker.process import read_status
 from benchmarks.stopwatch import CallerStopwatch, Metrics
 
 

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 
 import autotrace
-from autotrace.export.ingest import Ingestor
+from autotrace.embedding.embedder import default_embedder
 from autotrace.store.connection import connect
-from autotrace.store.embedder import default_embedder
+from autotrace.traces.ingest import Ingestor
 from benchmarks import workload
 from benchmarks.measure import Metrics, Report, Size, Stopwatch, compare, interleave, middle
 from benchmarks.raw import raw_collection
@@ -143,7 +143,8 @@ def _writers_digest() -> str:
     """Name the code that writes: another version of it may write another layout."""
     digest = hashlib.sha256(version("chromadb").encode())
     package = Path(autotrace.__file__).parent
-    for source in sorted([*package.glob("store/*.py"), *package.glob("export/*.py")]):
+    folders = ("store", "traces", "worker")
+    for source in sorted(path for name in folders for path in package.glob(f"{name}/*.py")):
         digest.update(source.read_bytes())
     for source in (__file__, workload.__file__):
         digest.update(Path(source).read_bytes())

@@ -59,7 +59,7 @@ def held_back(folder: str, spans: int) -> None:
     from filelock import FileLock
 
     import autotrace
-    from autotrace.export.drain_lock import LOCK_FILE
+    from autotrace.spool.drain_lock import LOCK_FILE
 
     spool = Path(folder) / "spool"
     spool.mkdir(parents=True)

@@ -19,7 +19,7 @@ from typing import Any, Final
 import psutil
 
 import autotrace
-from autotrace.export.storekeeper import read_status
+from autotrace.worker.process import read_status
 from benchmarks.capture import flush_ours
 from benchmarks.handwritten import QUERY, HandWritten, web_search
 from benchmarks.measure import Fact, Figure, Report, Size, Stopwatch

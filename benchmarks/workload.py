@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from autotrace import semconv
-from autotrace.export.records import SpanRecord
-from autotrace.export.roles import trace_id_of
-from autotrace.store.embedder import default_embedder
+from autotrace.embedding.embedder import default_embedder
+from autotrace.spool.span_records import SpanRecord
+from autotrace.spool.span_roles import trace_id_of
 
 Vectors = npt.NDArray[np.float32]
 

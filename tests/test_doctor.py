@@ -15,16 +15,16 @@ from filelock import FileLock
 
 import autotrace
 from autotrace import task, tool_call
-from autotrace.decisions.current import Deciding
-from autotrace.doctor import Check, contents, diagnose, diagnosis
-from autotrace.export.exporter import open_connection, open_decision_index
-from autotrace.export.rebuild import rebuild
-from autotrace.export.spool import SpoolWriter
-from autotrace.export.spool_files import SPOOL_VERSION, encode_line
+from autotrace.decisions.active import Deciding
+from autotrace.doctor import Check, diagnose, diagnosis, store_checks
 from autotrace.models import ApprovalRequest
 from autotrace.settings import Settings, load_settings
-from autotrace.store import decisions, schema
-from autotrace.store.texts import TextIndex
+from autotrace.spool.files import SPOOL_VERSION, encode_line
+from autotrace.spool.writer import SpoolWriter
+from autotrace.store import decision_log, schema
+from autotrace.store.task_index import TextIndex
+from autotrace.worker.exporter import open_connection, open_decision_index
+from autotrace.worker.rebuild import rebuild
 from tests.decisions.deciding import open_deciding
 from tests.embedders import HashEmbedder
 
@@ -295,7 +295,7 @@ def test_a_vector_that_is_another_than_the_embedder_makes_is_an_error(
     other = HashEmbedder().embed(["something else"])
     opened.succeeded.upsert(got["ids"], embeddings=other, metadatas=got["metadatas"])
 
-    check = contents.check_index(opened, HashEmbedder(), "rebuild")
+    check = store_checks.check_index(opened, HashEmbedder(), "rebuild")
 
     assert check.status == "error"
     assert check.detail.endswith("1 have another vector than the embedder makes")
@@ -307,10 +307,10 @@ def test_a_vector_that_the_index_has_lost_is_an_error(
     def blind(index: TextIndex, vector: Any, *, limit: int) -> Any:
         return [] if index.prefix == "s" else search(index, vector, limit=limit)
 
-    search = contents.texts.nearest
-    monkeypatch.setattr(contents.texts, "nearest", blind)
+    search = store_checks.texts.nearest
+    monkeypatch.setattr(store_checks.texts, "nearest", blind)
 
-    check = contents.check_index(opened, HashEmbedder(), "rebuild")
+    check = store_checks.check_index(opened, HashEmbedder(), "rebuild")
 
     assert (check.status, check.fix) == ("error", "rebuild")
     assert check.detail == "of 6 task texts 3 are not found by their own vector"
@@ -364,9 +364,9 @@ def test_a_decision_whose_history_was_changed_is_an_error(
 ) -> None:
     deciding, decision_id = asked
     with deciding.service.book.connection.writing() as collections:
-        (change,) = decisions.get(collections.log, [f"{decision_id}/0"]).values()
+        (change,) = decision_log.get(collections.log, [f"{decision_id}/0"]).values()
         change[0]["by"] = "somebody else"
-        decisions.put(collections.log, f"{decision_id}/0", change, over=True)
+        decision_log.put(collections.log, f"{decision_id}/0", change, over=True)
 
     wrong = only_wrong(look(settings))
 
@@ -380,7 +380,7 @@ def test_decisions_of_another_space_are_an_error_that_a_rebuild_mends(
 ) -> None:
     deciding, _ = asked
     with deciding.service.book.connection.writing() as collections:
-        record = {"schema_version": decisions.SCHEMA_VERSION, "space": "another"}
+        record = {"schema_version": decision_log.SCHEMA_VERSION, "space": "another"}
         schema.upsert(collections.state, {schema.STORE_RECORD_ID: record})
     wrong = only_wrong(look(settings))
     assert (wrong.name, wrong.status) == ("decisions", "error")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import autotrace
-from autotrace.access.keys import KeyRing
 from autotrace.errors import AutotraceError, InvalidArgumentError
+from autotrace.server.auth.api_keys import KeyRing
 from autotrace.settings import load_settings
 from tests.embedders import HashEmbedder
 

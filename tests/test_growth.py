@@ -21,21 +21,21 @@ from typing import Any
 import pytest
 
 import autotrace
-from autotrace import grants, visible
-from autotrace.capture import _keys, _scrub, _tokens
-from autotrace.capture.redact import Redactor
-from autotrace.capture.spelling import fingerprint
-from autotrace.cli import text as cli_text
-from autotrace.decisions.webhooks import slack_message
-from autotrace.export.assemble import Tree, build_trace, summarize
-from autotrace.export.dialects import keys, messages, values
-from autotrace.export.otlp_in import read_json, read_protobuf
-from autotrace.export.roles import span_of
-from autotrace.json_text import has_more_values, is_too_deep, repaired
-from autotrace.retrieval import search
-from autotrace.server import logs, mcp_message
-from autotrace.service import told
+from autotrace.base import grants, visible_text
+from autotrace.base.json_text import has_more_values, is_too_deep, repaired
+from autotrace.capture.approvals.arguments_hash import fingerprint
+from autotrace.cli import formatting as cli_text
+from autotrace.decisions.notify.webhooks import slack_message
+from autotrace.dialects import attribute_keys, messages, wrapped_values
+from autotrace.encoding import secret_names, secret_patterns, secret_tokens
+from autotrace.encoding.redaction import Redactor
+from autotrace.otlp.decode import read_json, read_protobuf
+from autotrace.server import logs, remote_records
+from autotrace.server.mcp import json_rpc
 from autotrace.settings import is_http_url
+from autotrace.spool.span_roles import span_of
+from autotrace.traces import recall
+from autotrace.traces.assembly import Tree, build_trace, summarize
 from tests.growth import superlinear
 
 # --- every pattern
@@ -274,17 +274,17 @@ def _attached(text: str) -> None:
 
 REDACTOR = Redactor()
 READERS: dict[str, Callable[[str], object]] = {
-    "values.loads": values.loads,
-    "values.arguments_of": values.arguments_of,
-    "values.result_of": values.result_of,
-    "values.is_error_text": values.is_error_text,
-    "values.message_in": values.message_in,
+    "values.loads": wrapped_values.loads,
+    "values.arguments_of": wrapped_values.arguments_of,
+    "values.result_of": wrapped_values.result_of,
+    "values.is_error_text": wrapped_values.is_error_text,
+    "values.message_in": wrapped_values.message_in,
     "messages.conversation": lambda text: messages.conversation(text, "user"),
-    "scrub_formats": _tokens.scrub_formats,
-    "scrub_basic": _scrub.scrub_basic,
-    "scrub_pairs": lambda text: _scrub.scrub_pairs(text, _keys.names_a_secret),
-    "may_hold_secret": _tokens.may_hold_secret,
-    "mask": lambda text: _scrub.mask(text, [text[:100], text[1:9], text[:4]]),
+    "scrub_formats": secret_tokens.scrub_formats,
+    "scrub_basic": secret_patterns.scrub_basic,
+    "scrub_pairs": lambda text: secret_patterns.scrub_pairs(text, secret_names.names_a_secret),
+    "may_hold_secret": secret_tokens.may_hold_secret,
+    "mask": lambda text: secret_patterns.mask(text, [text[:100], text[1:9], text[:4]]),
     "redact.text": REDACTOR.text,
     "redact.is_secret": REDACTOR.is_secret,
     "fingerprint": lambda text: fingerprint("tool", {"a": text}),
@@ -293,12 +293,12 @@ READERS: dict[str, Callable[[str], object]] = {
     "cli.one_line": cli_text.one_line,
     "logs.without_keys": logs.without_keys,
     "slack_message": lambda text: slack_message(_notice(text)),
-    "told.task_named": told.task_named,
+    "told.task_named": remote_records.task_named,
     "roles.span_of": span_of,
     "attach": _attached,
-    "said": search._said,
-    "visible.visible": visible.visible,
-    "visible.escaped": visible.escaped,
+    "said": recall._said,
+    "visible.visible": visible_text.visible,
+    "visible.escaped": visible_text.escaped,
     "grant_in": grants.grant_in,
     "signer_in": grants.signer_in,
     "is_http_url": is_http_url,
@@ -307,8 +307,8 @@ BYTES: dict[str, Callable[[bytes], object]] = {
     "is_too_deep": lambda body: is_too_deep(body, 64),
     "has_more_values": lambda body: has_more_values(body, 1000),
     "repaired": repaired,
-    "mcp": mcp_message.read_message,
-    "mcp.id_between": lambda body: mcp_message.id_between(body, body),
+    "mcp": json_rpc.read_message,
+    "mcp.id_between": lambda body: json_rpc.id_between(body, body),
     "otlp.json": read_json,
     "otlp.protobuf": read_protobuf,
 }
@@ -373,8 +373,14 @@ SHAPES = {
 }
 ATTRIBUTES = (
     *("gen_ai.output.messages", "gen_ai.completion", "gen_ai.tool.call.arguments"),
-    *("gen_ai.tool.call.result", "input.value", "output.value", "metadata", keys.CREW_TASKS),
-    *(keys.AI_CALLS, "events", *keys.RUN_MESSAGES),
+    *(
+        "gen_ai.tool.call.result",
+        "input.value",
+        "output.value",
+        "metadata",
+        attribute_keys.CREW_TASKS,
+    ),
+    *(attribute_keys.AI_CALLS, "events", *attribute_keys.RUN_MESSAGES),
 )
 FOLLOWING = ("gen_ai.input.messages", "gen_ai.prompt")
 
@@ -393,7 +399,7 @@ def _read_trace(text: str) -> None:
                 "start_ns": number,
                 "end_ns": 99,
                 "name": "x",
-                "scope": keys.SMOLAGENTS_SCOPE,
+                "scope": attribute_keys.SMOLAGENTS_SCOPE,
                 "attributes": attributes | dict.fromkeys(names, text),
             }
             | more

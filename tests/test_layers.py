@@ -1,76 +1,73 @@
-"""Which package may import which: the directions of the design, held here."""
+"""Which package may import which. Each rule is one test that lists every offender."""
 
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[1] / "autotrace"
 
-BASE = {
-    *(
-        "settings",
-        "errors",
-        "models",
-        "semconv",
-        "signals",
-        "canonical",
-        "clock",
-        "json_text",
-        "names",
-        "folders",
-        "places",
-    ),
-    *("event_loops", "offload", "grants"),
-    *("plain", "visible", "fingerprint"),
-}
+_ROOT = {"errors", "models", "semconv"}
+_RECORDING = _ROOT | {"base", "encoding", "settings", "spool", "capture"}
+_STORING = _ROOT | {"base", "encoding", "settings", "spool", "store", "embedding", "decisions"}
+_WIRED = _STORING | {"capture", "dialects", "otlp", "traces", "worker"}
 ALLOWED: dict[str, set[str]] = {
-    "settings": {"errors", "folders", "models", "places", "semconv"},
     "errors": set(),
-    "models": {"errors"},
     "semconv": set(),
-    "signals": set(),
-    "canonical": set(),
-    "clock": set(),
-    "json_text": set(),
-    "names": set(),
-    "folders": set(),
-    "places": set(),
-    "event_loops": set(),
-    "offload": {"event_loops"},
-    "grants": {"event_loops"},
-    "plain": set(),
-    "visible": set(),
-    "fingerprint": {"canonical", "plain"},
-    "capture": BASE,
-    "store": BASE,
-    "decisions": BASE | {"store"},
-    "export": BASE | {"store", "decisions"},
-    "retrieval": BASE | {"store"},
-    "reader": BASE | {"store", "export", "retrieval"},
-    "memory": BASE | {"capture", "decisions", "store", "export", "reader"},
-    "access": BASE | {"store"},
-    "runtime": BASE | {"capture", "decisions", "store", "export", "reader", "memory"},
-    "service": BASE | {"access", "capture", "decisions", "store", "export", "reader", "memory"},
-    "__init__": BASE | {"capture", "decisions", "export", "runtime"},
+    "base": set(),
+    "models": {"errors"},
+    "settings": _ROOT | {"base"},
+    "encoding": _ROOT | {"base"},
+    "spool": _ROOT | {"base"},
+    "capture": _RECORDING,
+    "embedding": _ROOT | {"base"},
+    "store": _ROOT | {"base", "embedding", "settings"},
+    "decisions": _ROOT | {"base", "encoding", "settings", "store"},
+    "dialects": _ROOT | {"base", "spool"},
+    "otlp": _ROOT | {"base", "settings", "spool"},
+    "traces": _STORING | {"dialects"},
+    "worker": _STORING | {"dialects", "traces"},
+    "memory": _WIRED,
+    "testing": _WIRED,
+    "runtime": _WIRED | {"memory"},
+    "__init__": _WIRED | {"runtime"},
+    "doctor": _WIRED | {"__init__"},
+    "server": _WIRED | {"__init__", "memory"},
+    "demo": {"__init__", "models"},
+    "pytest_plugin": {"testing"},
+    "cli": _WIRED | {"__init__", "demo", "doctor", "memory", "server"},
 }
-"""What each part may import of the others; parts not named here may import everything."""
+"""What each package and root module may import of the others."""
 
 
-def imports_of(path: Path) -> set[tuple[str, bool]]:
-    """Return (module, whether at module level) of everything that a file imports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    top = {id(node) for node in tree.body}
-    found: set[tuple[str, bool]] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {(alias.name, id(node) in top) for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add((node.module, id(node) in top))
-            if node.module == "autotrace":
-                found |= {(f"autotrace.{alias.name}", id(node) in top) for alias in node.names}
+@cache
+def trees() -> dict[Path, ast.Module]:
+    files = sorted(PACKAGE.rglob("*.py"))
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
+
+
+def imports() -> list[tuple[Path, str, bool]]:
+    """Return (file, module, whether at module level) of each import that runs."""
+    found: list[tuple[Path, str, bool]] = []
+    for path, tree in trees().items():
+        top = {id(node) for node in tree.body}
+        typing_only = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+            for statement in node.body
+            for inner in ast.walk(statement)
+        }
+        for node in ast.walk(tree):
+            if id(node) in typing_only:
+                continue
+            if isinstance(node, ast.Import):
+                found += [(path, alias.name, id(node) in top) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module == "autotrace":
+                found += [(path, f"autotrace.{a.name}", id(node) in top) for a in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.append((path, node.module, id(node) in top))
     return found
 
 
@@ -78,58 +75,74 @@ def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-FILES = sorted(PACKAGE.rglob("*.py"))
+def imported_part(module: str) -> str:
+    """Return the package or root module that an import of `module` loads."""
+    name = module.partition(".")[2].partition(".")[0]
+    is_part = (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()
+    return name if name and is_part else "__init__"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_go_in_the_directions_of_the_design(path: Path) -> None:
-    part = part_of(path)
-    if part not in ALLOWED:
-        return
-    parts = {
-        module.split(".")[1]
-        for module, _ in imports_of(path)
-        if (module.startswith("autotrace.") and (PACKAGE / module.split(".")[1]).exists())
-        or (module.startswith("autotrace.") and (PACKAGE / f"{module.split('.')[1]}.py").exists())
+def importers(*packages: str) -> set[str]:
+    """Return the parts that import one of these third-party packages."""
+    return {part_of(path) for path, module, _ in imports() if module.split(".")[0] in packages}
+
+
+def test_imports_follow_the_directions_of_the_design() -> None:
+    offenders = {
+        f"{path.relative_to(PACKAGE)} imports {module}"
+        for path, module, _ in imports()
+        if module.split(".")[0] == "autotrace"
+        and imported_part(module) != part_of(path)
+        and imported_part(module) not in ALLOWED[part_of(path)]
     }
-    assert parts - {part} <= ALLOWED[part], path
+    assert sorted(offenders) == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_chromadb_is_imported_in_the_store_alone_and_never_at_module_level(path: Path) -> None:
-    chroma = {at_top for module, at_top in imports_of(path) if module.split(".")[0] == "chromadb"}
-    assert True not in chroma
-    if part_of(path) != "store":
-        assert not chroma
+def test_no_packages_import_each_other() -> None:
+    edges: dict[str, set[str]] = {}
+    for path, module, _ in imports():
+        if module.split(".")[0] == "autotrace" and imported_part(module) != part_of(path):
+            edges.setdefault(part_of(path), set()).add(imported_part(module))
+    reached = {part: set(parts) for part, parts in edges.items()}
+    for middle in edges:
+        for part in edges:
+            if middle in reached[part]:
+                reached[part] |= reached[middle]
+    assert [part for part in edges if part in reached[part]] == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_the_terminal_is_the_clis_alone(path: Path) -> None:
-    modules = {module.split(".")[0] for module, _ in imports_of(path)}
-    if part_of(path) not in ("cli", "demo"):
-        assert not modules & {"typer", "click", "rich"}
+def test_chromadb_is_imported_by_the_store_and_the_model_files_when_needed() -> None:
+    at_import = [
+        str(path.relative_to(PACKAGE))
+        for path, module, at_top in imports()
+        if at_top and module.split(".")[0] == "chromadb"
+    ]
+    assert at_import == []
+    assert importers("chromadb") == {"store", "embedding"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_what_the_extra_for_servers_brings_is_imported_in_the_server_alone(path: Path) -> None:
-    modules = {module.split(".")[0] for module, _ in imports_of(path)}
-    if part_of(path) != "server":
-        extra = {"fastapi", "mcp", "mcp_types", "prometheus_client", "starlette", "uvicorn"}
-        assert not modules & extra
+def test_the_terminal_belongs_to_the_cli() -> None:
+    assert importers("typer", "click", "rich") <= {"cli", "demo"}
 
 
-def test_every_string_that_leaves_the_process_is_spelled_in_one_file() -> None:
+def test_packages_of_the_server_extra_are_imported_by_the_server_alone() -> None:
+    extra = ("fastapi", "mcp", "mcp_types", "prometheus_client", "starlette", "uvicorn")
+    assert importers(*extra) == {"server"}
+
+
+def test_strings_that_leave_the_process_are_written_in_one_file() -> None:
     prefixes = ("gen_ai.", "autotrace.step", "autotrace.tool", "AUTOTRACE_")
-    spelled = [
+    # span_records.py lists families of others' keys; attribute_keys.py lists the keys.
+    exempt = ("semconv.py", "span_records.py", "attribute_keys.py")
+    offenders = [
         (str(path.relative_to(PACKAGE)), node.value)
-        for path in FILES
-        # records.py lists families of others, and keys.py what those families have.
-        if path.name not in ("semconv.py", "records.py", "keys.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for path, tree in trees().items()
+        if path.name not in exempt
+        for node in ast.walk(tree)
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and node.value.startswith(prefixes)
-        and " " not in node.value
-        and "\n" not in node.value
+        and not {" ", "\n"} & set(node.value)
+        and not node.value.startswith("autotrace.tool_")
     ]
-    assert [s for s in spelled if not s[1].startswith("autotrace.tool_")] == []
+    assert offenders == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotrace.names import imitations_in, invisible_in, same_person, skeleton
+from autotrace.base.lookalikes import imitations_in, invisible_in, same_person, skeleton
 
 INVISIBLE = {
     "zero width space": "\u200b",

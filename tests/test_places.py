@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import autotrace
+from autotrace.base.store_location import why_not_a_place
 from autotrace.errors import InvalidArgumentError
-from autotrace.places import why_not_a_place
 from autotrace.settings import load_settings
 
 MEANT = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotrace.visible import escaped, is_visible, visible
+from autotrace.base.visible_text import escaped, is_visible, visible
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from types import FrameType, TracebackType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from autotrace import semconv
+from autotrace.base.signal_errors import let_through
 from autotrace.capture.arguments import ArgumentNames
-from autotrace.capture.drive import traced
-from autotrace.capture.function import F, as_in_class, check_is_function, described
+from autotrace.capture.call_drivers import traced
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder, current, is_suppressed
-from autotrace.signals import let_through
+from autotrace.capture.wrappers import F, as_in_class, check_is_function, described
 
 H = TypeVar("H")
 

@@ -31,9 +31,9 @@ from opentelemetry.trace import (
 )
 
 from autotrace import semconv
-from autotrace.capture._consuming import is_consumer
-from autotrace.capture.endings import ending_of, is_clean_exit, text_of
-from autotrace.clock import elapsed_ns, wall_ns
+from autotrace.base.clock import elapsed_ns, wall_ns
+from autotrace.capture.call_outcomes import ending_of, is_clean_exit, text_of
+from autotrace.capture.queue_consumers import is_consumer
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -55,7 +55,7 @@ _set_item = dict[str, object].__setitem__
 def surroundings() -> Context:
     """Return the current context, without the blocks that were left but could not put it back.
 
-    A task that has ended gets no more of a worker that was started in it; see _consuming.py.
+    A task that has ended gets no more of a worker that was started in it; see queue_consumers.py.
     """
     context = _living(otel_context.get_current())
     frame: Any = context.get(FRAME_KEY)

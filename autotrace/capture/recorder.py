@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
 
-from autotrace.signals import let_through
+from autotrace.base.signal_errors import let_through
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from autotrace.capture.encode import Encoder
-    from autotrace.grants import Granting
+    from autotrace.base.grants import Granting
+    from autotrace.encoding.encoder import Encoder
     from autotrace.settings import Settings
 
 SUPPRESSED: Final = otel_context._SUPPRESS_INSTRUMENTATION_KEY  # pyright: ignore[reportPrivateUsage] - it has no public name
@@ -106,10 +106,10 @@ def make_recorder(
         redact: The user's hook.
     """
     # Not needed to decorate, so not loaded before something records.
-    from autotrace.capture._cancelling import note_timeouts
-    from autotrace.capture.encode import Encoder
-    from autotrace.capture.redact import Redactor
-    from autotrace.grants import Granting, signer_of
+    from autotrace.base.grants import Granting, signer_of
+    from autotrace.capture.cancellation import note_timeouts
+    from autotrace.encoding.encoder import Encoder
+    from autotrace.encoding.redaction import Redactor
 
     note_timeouts()
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, cast, overload
 
 from autotrace import semconv
-from autotrace.capture.attributes import Observations, step_attributes
 from autotrace.capture.blocks import Block, Call, filled
-from autotrace.capture.function import F, is_function
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
+from autotrace.capture.span_attributes import Observations, step_attributes
+from autotrace.capture.wrappers import F, is_function
 
 
 class StepOperation(Operation):

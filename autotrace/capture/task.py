@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar, cast, overload
 
 from autotrace import semconv
-from autotrace.capture.attributes import task_attributes, task_span_name
 from autotrace.capture.blocks import Block, Call, filled
-from autotrace.capture.function import F, is_function
+from autotrace.capture.not_configured_warning import warn_not_configured
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder, failed
+from autotrace.capture.span_attributes import task_attributes, task_span_name
 from autotrace.capture.task_operation import TaskOperation, current_frame
-from autotrace.capture.unconfigured import warn_not_configured
+from autotrace.capture.wrappers import F, is_function
 
 
 class Task:

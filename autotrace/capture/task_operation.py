@@ -9,7 +9,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import Status, StatusCode
 
 from autotrace import semconv
-from autotrace.capture.endings import ending_of
+from autotrace.capture.call_outcomes import ending_of
 from autotrace.capture.operation import FRAME_KEY, Operation, surroundings
 
 if TYPE_CHECKING:

@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from autotrace import semconv
-from autotrace.capture._injected import InjectedParameters
+from autotrace.capture.approvals.requirement import (
+    NOTHING,
+    Requirement,
+    RequiresApproval,
+    requirement_of,
+)
 from autotrace.capture.arguments import ArgumentNames
-from autotrace.capture.attributes import MAX_NAME_CHARS
-from autotrace.capture.drive import traced, tracing
-from autotrace.capture.function import (
+from autotrace.capture.call_drivers import traced, tracing
+from autotrace.capture.injected_parameters import InjectedParameters
+from autotrace.capture.operation import Operation
+from autotrace.capture.recorder import Recorder
+from autotrace.capture.span_attributes import MAX_NAME_CHARS
+from autotrace.capture.tool_operation import ToolOperation
+from autotrace.capture.wrappers import (
     F,
     Traced,
     as_in_class,
@@ -21,15 +30,6 @@ from autotrace.capture.function import (
     original_of,
     wrap,
 )
-from autotrace.capture.operation import Operation
-from autotrace.capture.recorder import Recorder
-from autotrace.capture.requirement import (
-    NOTHING,
-    Requirement,
-    RequiresApproval,
-    requirement_of,
-)
-from autotrace.capture.tool_operation import ToolOperation
 from autotrace.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ class ToolDecorator:
         if not self.requirement.asks:
             return traced(function, make, self)
         # Imported here: most tools ask nobody.
-        from autotrace.capture.approval import Gate
-        from autotrace.capture.gateable import check_can_be_gated
-        from autotrace.capture.gated import gated
-        from autotrace.capture.stand_in import stand_in_for
+        from autotrace.capture.approvals.gate import Gate
+        from autotrace.capture.approvals.gateable import check_can_be_gated
+        from autotrace.capture.approvals.stand_in import stand_in_for
+        from autotrace.capture.approvals.wrapper import gated
 
         check_can_be_gated(function)
         gate = Gate(

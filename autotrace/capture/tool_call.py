@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from autotrace import semconv
-from autotrace.capture.attributes import tool_attributes
 from autotrace.capture.recorder import Recorder, current, is_suppressed
+from autotrace.capture.span_attributes import tool_attributes
 from autotrace.capture.tool_operation import ToolOperation
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from autotrace import semconv
-from autotrace.capture._leaves import container_marker
-from autotrace.capture.endings import ending_of
-from autotrace.capture.envelope import Envelope
+from autotrace.base.clock import elapsed_ns
+from autotrace.capture.approvals.decision_scope import Envelope
+from autotrace.capture.call_outcomes import ending_of
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
-from autotrace.clock import elapsed_ns
+from autotrace.encoding.markers import container_marker
 
 if TYPE_CHECKING:
     from autotrace.models import CallStatus

@@ -44,7 +44,7 @@ def _run() -> int:
     for stream in (sys.stdout, sys.stderr):
         # Recorded text may be in any script; a terminal that lacks it must not stop the answer.
         cast("Any", stream).reconfigure(errors="backslashreplace")
-    from autotrace.cli.app import app
+    from autotrace.cli.commands import app
 
     try:
         app(prog_name="autotrace")

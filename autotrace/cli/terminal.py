@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from autotrace.cli.text import one_line
+from autotrace.cli.formatting import one_line
 
 _UNBOUNDED: Final = 1_000_000
 """Columns of a pipe or a file: whoever reads it decides where lines break."""

@@ -16,13 +16,13 @@ import builtins
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from autotrace.decisions.current import deciding_or_raise
+from autotrace.decisions.active import deciding_or_raise
 from autotrace.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from autotrace.decisions.asynchronous import *  # noqa: F403 - its __all__ says what
-    from autotrace.decisions.routes import add_route, remove_route
-    from autotrace.decisions.webhooks import SlackWebhook, Webhook, verify_webhook
+    from autotrace.decisions.notify.routes import add_route, remove_route
+    from autotrace.decisions.notify.webhooks import SlackWebhook, Webhook, verify_webhook
     from autotrace.models import (
         Checkpoint,
         Decision,

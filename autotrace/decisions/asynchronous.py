@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autotrace import decisions
-from autotrace.offload import asynchronous
+from autotrace.base.blocking_calls import asynchronous
 
 __all__ = [
     "aapprove",

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from autotrace.decisions.chain import StoredEvent
-from autotrace.store.folder import private_directory
+from autotrace.base.private_folder import private_directory
+from autotrace.decisions.hash_chain import StoredEvent
 
 _HASH_DIGITS: Final = 64
 

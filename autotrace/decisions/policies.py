@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from types import CoroutineType, FunctionType
 from typing import Any, Final, TypeAlias, TypeVar, cast, get_args
 
+from autotrace.base.plain_json import plain_object
+from autotrace.base.signal_errors import let_through
+from autotrace.base.source_hash import fingerprint
 from autotrace.errors import InvalidArgumentError, PolicyError, PolicyNotFoundError
-from autotrace.fingerprint import fingerprint
 from autotrace.models import PolicyOutcome
-from autotrace.plain import plain_object
-from autotrace.signals import let_through
 
 PolicyAnswer: TypeAlias = PolicyOutcome | tuple[PolicyOutcome, str | Mapping[str, Any]]
 """What a policy returns: an outcome, or an outcome and why, in words or as a JSON object."""

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from autotrace.canonical import canonical
+from autotrace.base.canonical_json import canonical
+from autotrace.base.private_folder import private_directory
 from autotrace.errors import InvalidArgumentError, SigningKeyError
-from autotrace.store.folder import private_directory
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -1,8 +1,8 @@
 """What can be done to a decision: each call checked, kept fit to be stored, and answered.
 
 The library, the command line and the servers all come here. The rules are the state machine's
-(machine.py), who wins a race is the book's (book.py); here arguments become events, and what was
-asked for is told to whom it concerns.
+(state_machine.py), who wins a race is the book's (event_store.py); here arguments become events,
+and what was asked for is told to whom it concerns.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, get_args
 
-from autotrace.decisions import given, machine, views, votes
-from autotrace.decisions.book import DecisionBook, Log
-from autotrace.decisions.given import Given
-from autotrace.decisions.machine import Draft, State
+from autotrace.decisions import state_machine, to_models, validation, votes
+from autotrace.decisions.event_store import DecisionBook, Log
+from autotrace.decisions.notify.routes import approval_notice
 from autotrace.decisions.policies import Evaluated
-from autotrace.decisions.routes import approval_notice
-from autotrace.decisions.waiting import until_answered
+from autotrace.decisions.polling import until_answered
+from autotrace.decisions.state_machine import Draft, State
+from autotrace.decisions.validation import Given
 from autotrace.errors import ApprovalRefused, DecisionStateError, InvalidArgumentError
 from autotrace.models import (
     NOWHERE,
@@ -105,12 +105,12 @@ class DecisionService:
         """
         facts = self._facts(intent, automation_mode, actor, agent)
         facts |= {
-            "instance": given.optional_name("instance", instance),
-            "version": given.optional_name("version", version),
+            "instance": validation.optional_name("instance", instance),
+            "version": validation.optional_name("version", version),
         }
         if label is not None:
-            facts["actor_label"] = given.name("actor", label)
-        key = given.optional_name("key", key)
+            facts["actor_label"] = validation.name("actor", label)
+        key = validation.optional_name("key", key)
         content = {"metadata": self._given.object("metadata", metadata or {})}
         return self._view(self.book.create(facts, content, place=place, key=key))
 
@@ -186,7 +186,7 @@ class DecisionService:
             "constraints": self._given.texts("constraints", constraints),
             "consequences": self._given.texts("consequences", consequences),
         }
-        end = Draft(machine.CLOSED, {"action": "commit"})
+        end = Draft(state_machine.CLOSED, {"action": "commit"})
         return self._view(
             self.book.create(facts, content, place=place, then=[end], supersedes=supersedes)
         )
@@ -268,8 +268,8 @@ class DecisionService:
         content: dict[str, Any] = {"context": self._given.object("context", context)}
         if summary is not None:
             content["summary"] = self._given.text("summary", summary)
-        draft = Draft(machine.CONTEXT_ADDED, {}, content)
-        log = self.book.change(decision_id, by, lambda state: machine.add_once(state, draft))
+        draft = Draft(state_machine.CONTEXT_ADDED, {}, content)
+        log = self.book.change(decision_id, by, lambda state: state_machine.add_once(state, draft))
         return self._event(log, draft)
 
     def evaluate(
@@ -306,7 +306,9 @@ class DecisionService:
         if (inputs is None) == (inputs_ref is None):
             raise InvalidArgumentError("inputs", inputs, "given, or else inputs_ref: one of both")
         log = self.book.read(decision_id)
-        machine.add(log.state, Draft(machine.POLICY_EVALUATED))  # before a policy runs for nothing
+        state_machine.add(
+            log.state, Draft(state_machine.POLICY_EVALUATED)
+        )  # before a policy runs for nothing
         if inputs_ref is not None:
             inputs = _content_of(log, inputs_ref)
         answer = self._evaluate(policy_id, inputs, principal)
@@ -340,8 +342,8 @@ class DecisionService:
         content = {"rationale": self._given.object("rationale", answer.rationale)}
         if inputs is not None:
             content["inputs"] = self._given.object("inputs", inputs)
-        draft = Draft(machine.POLICY_EVALUATED, facts, content)
-        log = self.book.change(decision_id, by, lambda state: machine.add_once(state, draft))
+        draft = Draft(state_machine.POLICY_EVALUATED, facts, content)
+        log = self.book.change(decision_id, by, lambda state: state_machine.add_once(state, draft))
         return self._event(log, draft)
 
     def request_approval(
@@ -377,29 +379,29 @@ class DecisionService:
         if request.arguments is not None:
             content["arguments"] = request.arguments
             content["hidden"] = list(request.hidden)
-        draft = Draft(machine.APPROVAL_REQUESTED, facts, content)
+        draft = Draft(state_machine.APPROVAL_REQUESTED, facts, content)
         log = self.book.change(
-            decision_id, requester, lambda state: machine.request_approval(state, draft)
+            decision_id, requester, lambda state: state_machine.request_approval(state, draft)
         )
         asked = log.state.request
         if asked is None:  # the machine never returns such a state
             raise AssertionError(decision_id)
         if send is not None and asked.event.facts["approval_id"] == approval_id:
             self._notify(send, log)
-        return views.to_approval(log.state, asked)
+        return to_models.to_approval(log.state, asked)
 
     def _notify(self, send: Send, log: Log) -> None:
         decision_id = log.decision_id
 
         def report(status: str, note: str, attempts: int) -> None:
             facts = {"status": status, "attempts": attempts}
-            draft = Draft(machine.APPROVAL_DELIVERY, facts, {"note": note})
+            draft = Draft(state_machine.APPROVAL_DELIVERY, facts, {"note": note})
             self.book.change(decision_id, "autotrace", lambda _: [draft])
 
         asked = log.state.request
         if asked is not None:
             arguments = (asked.event.content or {}).get("arguments")
-            approval = views.to_approval(log.state, asked)
+            approval = to_models.to_approval(log.state, asked)
             send(approval_notice(self._view(log), approval, arguments), report)
 
     def resolve(
@@ -432,7 +434,7 @@ class DecisionService:
             DecisionStateError: No request waits, or the head has moved.
             ApprovalRefused: The approver is who asks.
         """
-        name = given.name("approver", approver)
+        name = validation.name("approver", approver)
         why = (
             None
             if rationale is None
@@ -440,7 +442,7 @@ class DecisionService:
         )
 
         def command(state: State) -> list[Draft]:
-            drafts = machine.resolve(
+            drafts = state_machine.resolve(
                 state, granted=granted, approver=name, rationale=why, head=head
             )
             return votes.with_signature(state, drafts, public_key=public_key, signature=signature)
@@ -454,7 +456,7 @@ class DecisionService:
             ApprovalRefused: It was opened for another one, or for none.
             DecisionNotFoundError: There is no such decision.
         """
-        machine.check_call(
+        state_machine.check_call(
             self.book.read(decision_id).state,
             tool_name=tool_name,
             arguments_sha256=arguments_sha256,
@@ -487,7 +489,9 @@ class DecisionService:
         terms = self._terms(request)
 
         def command(state: State) -> list[Draft]:
-            drafts = machine.claim(state, tool_name=tool_name, arguments_sha256=arguments_sha256)
+            drafts = state_machine.claim(
+                state, tool_name=tool_name, arguments_sha256=arguments_sha256
+            )
             if terms is not None:
                 now_ns = self.book.now_ns()
                 votes.check(state, terms, arguments_sha256=arguments_sha256, now_ns=now_ns)
@@ -518,13 +522,13 @@ class DecisionService:
         terms = self._terms(request)
         log = self.book.read(decision_id, whole=terms is not None)
         try:
-            machine.check_not_refused(log.state)
+            state_machine.check_not_refused(log.state)
         except Exception:
             if log.state.tool is not None and log.state.is_closed and not log.state.told:
-                told = Draft(machine.REFUSAL_TOLD)
+                told = Draft(state_machine.REFUSAL_TOLD)
                 self.book.change(decision_id, by, lambda s: [] if s.told else [told])
             raise
-        machine.check_not_pending(log.state)
+        state_machine.check_not_pending(log.state)
         try:
             self._check_votes(log.state, terms, is_asked=request is not None)
         except ApprovalRefused as refused:
@@ -552,7 +556,7 @@ class DecisionService:
 
     def _refuse(self, decision_id: str, by: str, refused: ApprovalRefused) -> None:
         if refused.reason in ("unsigned", "expired"):
-            self.book.change(decision_id, by, lambda s: machine.refuse(s, refused.why))
+            self.book.change(decision_id, by, lambda s: state_machine.refuse(s, refused.why))
 
     # --- the end
 
@@ -590,11 +594,11 @@ class DecisionService:
         kept_reason = (
             None if reason is None else self._given.text("reason", reason, may_be_empty=True)
         )
-        calls = [Draft(machine.TOOL_CALLED, dict(call)) for call in tool_calls]
+        calls = [Draft(state_machine.TOOL_CALLED, dict(call)) for call in tool_calls]
         terms = self._terms(request) if action == "commit" else None
 
         def command(state: State) -> list[Draft]:
-            drafts = machine.close(
+            drafts = state_machine.close(
                 state,
                 action,
                 summary=kept_summary,
@@ -617,23 +621,23 @@ class DecisionService:
     def _facts(self, intent: Any, mode: Any, actor: Any, agent: Any) -> dict[str, Any]:
         if mode not in get_args(AutomationMode):
             raise InvalidArgumentError("automation_mode", mode, get_args(AutomationMode))
-        actor = given.name("actor", actor)
+        actor = validation.name("actor", actor)
         return {
-            "intent": given.name("intent", intent),
+            "intent": validation.name("intent", intent),
             "automation_mode": mode,
             "actor": actor,
-            "agent": actor if agent is None else given.name("agent", agent),
+            "agent": actor if agent is None else validation.name("agent", agent),
         }
 
     # --- what is answered
 
     def _view(self, log: Log) -> Decision:
-        return views.to_decision(log.state)
+        return to_models.to_decision(log.state)
 
     def _event(self, log: Log, draft: Draft) -> DecisionEvent:
         """Return the latest event that says what a draft says: it was added now, or before."""
-        said = machine.recorded(log.state, draft)
-        return views.to_event(log.events[-1 if said is None else said.sequence])
+        said = state_machine.recorded(log.state, draft)
+        return to_models.to_event(log.events[-1 if said is None else said.sequence])
 
 
 def _content_of(log: Log, event_id: str) -> Mapping[str, Any]:

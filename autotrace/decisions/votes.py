@@ -10,13 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from autotrace.canonical import sha256_of
-from autotrace.decisions import given
-from autotrace.decisions.machine import APPROVAL_GRANTED, APPROVAL_REQUESTED, Draft, State, Vote
+from autotrace.base.canonical_json import sha256_of
+from autotrace.base.lookalikes import same_person
+from autotrace.decisions import validation
 from autotrace.decisions.receipts import Signer, verify_signature
+from autotrace.decisions.state_machine import (
+    APPROVAL_GRANTED,
+    APPROVAL_REQUESTED,
+    Draft,
+    State,
+    Vote,
+)
 from autotrace.errors import ApprovalRefused, DecisionStateError, InvalidArgumentError
 from autotrace.models import ApprovalRequest, DecisionTrace, SignedVote
-from autotrace.names import same_person
 from autotrace.semconv import VOTE_KIND
 
 
@@ -60,7 +66,7 @@ def sign(decision: DecisionTrace, signer: Signer, *, granted: bool, approver: st
         head=decision.head,
         arguments_sha256=approval.arguments_sha256,
         granted=granted,
-        approver=given.name("approver", approver),
+        approver=validation.name("approver", approver),
     )
     return SignedVote(head=decision.head, signature=signer.sign(data), public_key=signer.public_key)
 

@@ -7,19 +7,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from autotrace.decisions import policies
-from autotrace.decisions.book import DecisionBook, Log, Recording
-from autotrace.decisions.current import Deciding
-from autotrace.decisions.delivery import Deliveries
+from autotrace.decisions.active import Deciding
+from autotrace.decisions.event_store import DecisionBook, Log, Recording
 from autotrace.decisions.ledger import Ledger
-from autotrace.decisions.library import DecisionLibrary
-from autotrace.decisions.proof import DecisionProof
+from autotrace.decisions.notify.delivery import Deliveries
+from autotrace.decisions.notify.routes import route_named
+from autotrace.decisions.queries import DecisionLibrary
 from autotrace.decisions.receipts import Signer, approver_of, verify_signature
-from autotrace.decisions.routes import route_named
 from autotrace.decisions.service import DecisionService, Send
+from autotrace.decisions.verification import DecisionProof
 from autotrace.semconv import DEFAULT_ACTOR
 from autotrace.settings import Settings
 from autotrace.store.connection import ServerOptions
-from autotrace.store.decisions import connect_decisions
+from autotrace.store.decision_log import connect_decisions
 
 Note = Callable[[str, str, BaseException], None]
 

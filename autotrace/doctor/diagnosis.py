@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from autotrace.doctor import surroundings
+from autotrace.base.health_counters import Counters
+from autotrace.doctor import environment_checks
 from autotrace.doctor.check import Check, guarded
-from autotrace.doctor.contents import check_contents
-from autotrace.doctor.decisions import check_decisions
-from autotrace.doctor.locks import lock_holder
-from autotrace.doctor.purging import purge_erased
+from autotrace.doctor.decision_checks import check_decisions
+from autotrace.doctor.lock_holder import lock_holder
+from autotrace.doctor.purge import purge_erased
+from autotrace.doctor.store_checks import check_contents
+from autotrace.embedding.embedder import Embedder
 from autotrace.errors import StoreVersionError
-from autotrace.export.counters import Counters
-from autotrace.export.exporter import open_connection
-from autotrace.export.spool_files import processes_in
 from autotrace.settings import Settings
-from autotrace.store.embedded import CHROMA_DIRECTORY, LOCK_FILE
-from autotrace.store.embedder import Embedder
+from autotrace.spool.files import processes_in
+from autotrace.store.chroma_embedded import CHROMA_DIRECTORY, LOCK_FILE
+from autotrace.worker.exporter import open_connection
 
 _LOCK_PATIENCE_S: Final = 3.0
 """A write holds the lock well under a second."""
@@ -41,8 +41,8 @@ def diagnose(settings: Settings, embedder: Any = None) -> Iterator[Check]:
         settings: Where the store and the spool are, and the embedder's weights.
         embedder: As for `autotrace.configure`.
     """
-    yield surroundings.check_versions()
-    usable, check = surroundings.check_embedder(settings, embedder)
+    yield environment_checks.check_versions()
+    usable, check = environment_checks.check_embedder(settings, embedder)
     yield check
     if not store_exists(settings):
         yield Check(
@@ -53,12 +53,12 @@ def diagnose(settings: Settings, embedder: Any = None) -> Iterator[Check]:
         )
         return
     if settings.is_embedded and Path(settings.store).is_dir():
-        yield guarded("folder", lambda: surroundings.check_folder(Path(settings.store)))
-        yield guarded("disk", lambda: surroundings.check_disk(Path(settings.store)))
+        yield guarded("folder", lambda: environment_checks.check_folder(Path(settings.store)))
+        yield guarded("disk", lambda: environment_checks.check_disk(Path(settings.store)))
     spool = settings.spool_path
-    yield guarded("spool", lambda: surroundings.check_spool(settings))
-    yield guarded("cursor", lambda: surroundings.check_cursor(spool))
-    yield guarded("set aside", lambda: surroundings.check_set_aside(settings))
+    yield guarded("spool", lambda: environment_checks.check_spool(settings))
+    yield guarded("cursor", lambda: environment_checks.check_cursor(spool))
+    yield guarded("set aside", lambda: environment_checks.check_set_aside(settings))
     # Before the store is opened: nobody must have it open in this process.
     yield guarded("erased content", lambda: purge_erased(settings, Counters().add))
     yield from check_store(settings, usable)

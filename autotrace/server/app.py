@@ -14,15 +14,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 import autotrace
-from autotrace.access.principal import DEFAULT_TENANT
-from autotrace.server import operations, otlp, rest_decisions, rest_traces
-from autotrace.server.context import Served
-from autotrace.server.errors import handle_errors
+from autotrace.server import otlp
+from autotrace.server.access_log import Observed
+from autotrace.server.app_state import Served
+from autotrace.server.auth.principal import DEFAULT_TENANT
 from autotrace.server.head import HeadAsGet
+from autotrace.server.http_errors import handle_errors
 from autotrace.server.limits import BodyLimits
-from autotrace.server.mcp_http import CORS_HEADERS, McpEndpoint
-from autotrace.server.mcp_refused import PATHS, McpRefusals
-from autotrace.server.observe import Observed
+from autotrace.server.mcp.http import CORS_HEADERS, McpEndpoint
+from autotrace.server.mcp.refusals import PATHS, McpRefusals
+from autotrace.server.rest import decisions, operations, traces
 
 _log = logging.getLogger("autotrace.server")
 
@@ -63,7 +64,7 @@ def create_app(served: Served) -> FastAPI:
     )
     app.state.served = served
     handle_errors(app)
-    for router in (operations.router, rest_traces.router, rest_decisions.router, otlp.router):
+    for router in (operations.router, traces.router, decisions.router, otlp.router):
         app.include_router(router)
     app.router.routes += [Route(path, mcp, methods=["POST"]) for path in PATHS]
 

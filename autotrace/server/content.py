@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
-from autotrace import json_text
+from autotrace.base import json_text
 
 IDENTITY: Final = "identity"
 JSON: Final = "application/json"

@@ -17,9 +17,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 
+from autotrace.base.json_text import is_too_deep
 from autotrace.errors import AutotraceError, LimitExceededError
-from autotrace.json_text import is_too_deep
-from autotrace.server.auth import recognise
+from autotrace.server.app_state import served_by
+from autotrace.server.auth.authenticate import recognise
 from autotrace.server.content import (
     IDENTITY,
     ContentError,
@@ -29,9 +30,8 @@ from autotrace.server.content import (
     is_json,
     unpacked,
 )
-from autotrace.server.context import served_by
-from autotrace.server.errors import BODY_TIMEOUT, problem_response, response_of
-from autotrace.server.mcp_refused import PATHS
+from autotrace.server.http_errors import BODY_TIMEOUT, problem_response, response_of
+from autotrace.server.mcp.refusals import PATHS
 from autotrace.settings import ServerSettings
 
 if TYPE_CHECKING:

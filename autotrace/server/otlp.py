@@ -16,11 +16,11 @@ from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from autotrace.access.principal import Principal
 from autotrace.errors import AutotraceError
-from autotrace.export.costs import opens_trace
-from autotrace.export.otlp_in import Batch, MalformedBatchError, read_json, read_protobuf
-from autotrace.server.auth import recognise
+from autotrace.otlp.decode import Batch, MalformedBatchError, read_json, read_protobuf
+from autotrace.server.app_state import Served, served_by
+from autotrace.server.auth.authenticate import recognise
+from autotrace.server.auth.principal import Principal
 from autotrace.server.content import (
     IDENTITY,
     JSON,
@@ -30,9 +30,9 @@ from autotrace.server.content import (
     kind_of,
     unpacked,
 )
-from autotrace.server.context import Served, served_by
-from autotrace.server.errors import answer_of, headers_of, message_of, responses
+from autotrace.server.http_errors import answer_of, headers_of, message_of, responses
 from autotrace.server.limits import BATCH_PATH
+from autotrace.worker.span_costs import opens_trace
 
 PROTOBUF: Final = "application/x-protobuf"
 _GRPC_CODES: Final[Mapping[int, int]] = {

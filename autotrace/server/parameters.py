@@ -12,8 +12,8 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
-from autotrace.server.auth import Caller
-from autotrace.server.errors import UNKNOWN, unknown_field
+from autotrace.server.auth.authenticate import Caller
+from autotrace.server.http_errors import UNKNOWN, unknown_field
 
 
 def _check_known(request: Request, caller: Caller) -> None:

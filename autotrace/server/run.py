@@ -58,7 +58,7 @@ class Application:
     def __call__(self) -> FastAPI:
         """Return the application."""
         from autotrace.server.app import create_app
-        from autotrace.server.context import Served
+        from autotrace.server.app_state import Served
 
         end_with_parent()
         allow_files(2 * self.server.max_connections + _OTHER_FILES)

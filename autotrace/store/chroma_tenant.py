@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
+from autotrace.embedding.vectors import import_whole
 from autotrace.errors import StoreUnavailableError
 from autotrace.store.connection import ServerOptions
-from autotrace.store.rows import import_whole
 
 _CONFLICT: Final = 409
 

@@ -1,7 +1,7 @@
 """Connections to Chroma: what every kind of store offers to those who read and write it.
 
-Embedded Chroma (embedded.py) has rules of its own so that several processes may share it; a Chroma
-server (server.py) needs none of them.
+Embedded Chroma (chroma_embedded.py) has rules of its own so that several processes may share it; a
+Chroma server (chroma_server.py) needs none of them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Final, Generic, NamedTuple
 
 from typing_extensions import TypeVar
 
+from autotrace.base.store_location import PLACES, without_user
 from autotrace.errors import AutotraceError, InvalidArgumentError, StoreUnavailableError
-from autotrace.places import PLACES, without_user
 from autotrace.settings import Settings
-from autotrace.store.failures import StaleIndexError
+from autotrace.store.chroma_errors import StaleIndexError
 from autotrace.store.schema import Collections, Opened, open_collections
 
 C = TypeVar("C", bound=Opened, default=Collections)
@@ -190,8 +190,8 @@ def connect_to(
         InvalidArgumentError: The store is neither a path nor a URL.
     """
     # Imported here: both build on this module.
-    from autotrace.store.embedded import connect_embedded
-    from autotrace.store.server import ServerConnection
+    from autotrace.store.chroma_embedded import connect_embedded
+    from autotrace.store.chroma_server import ServerConnection
 
     scheme, separator, _ = store.partition("://")
     if not separator:

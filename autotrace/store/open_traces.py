@@ -40,10 +40,10 @@ from typing import Any, ClassVar, Final, cast
 import orjson
 from typing_extensions import override
 
+from autotrace.base.private_folder import private_directory
 from autotrace.errors import StoreUnavailableError
 from autotrace.store import schema
 from autotrace.store.connection import Connection, ServerOptions, connect_to
-from autotrace.store.folder import private_directory
 from autotrace.store.schema import JSON_KEY, NO_VECTOR, Collection
 
 FOLDER: Final = "open"

@@ -7,7 +7,7 @@
 | state | `stats/…` | none | statistics of each tool |
 | summaries | trace id | none | traces without their steps |
 | lists | `t…` | none | the timeline: which traces started when (see timeline.py) |
-| lists | `s/…`, `f/…` | none | which traces share a task text (see texts.py) |
+| lists | `s/…`, `f/…` | none | which traces share a task text (see task_index.py) |
 | succeeded, failed | key of a text | of the text | task texts of completed traces |
 
 Everything but the log is a projection of it. Succeeded and failed traces are
@@ -53,7 +53,7 @@ MAX_REQUEST_BYTES: Final = 8 * 1024 * 1024
 """About how much goes to Chroma in one call; its server refuses more than 40 MB."""
 PERSIST_AFTER: Final = 200
 """How many records Chroma lets come together before it persists; more in a large collection: see
-tuning.py."""
+persist_interval.py."""
 LOOKUP: Final = {
     "hnsw": {
         "space": "l2",

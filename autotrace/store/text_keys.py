@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from autotrace.store.embedder import Embedder
+    from autotrace.embedding.embedder import Embedder
 
 UNKNOWN_WORD: Final = "[UNK]"
 """Stands for a word that an embedder does not know."""

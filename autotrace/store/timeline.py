@@ -2,9 +2,9 @@
 
 Chroma has no ORDER BY, and a `where` on a time range reads every record. So time is cut into
 buckets of ten seconds, and the traces that started in bucket q are entries of the slot list
-`t0/{q}` (see slots.py). Which buckets exist is kept in a tree of markers with 64 children a node:
-`t1/{q}` says that bucket q exists, `t2/{q >> 6}` that a bucket of that node does, up to `t5`. A
-marker says nothing but that it is there, so any writer may add it at any time, and twice.
+`t0/{q}` (see paged_lists.py). Which buckets exist is kept in a tree of markers with 64 children a
+node: `t1/{q}` says that bucket q exists, `t2/{q >> 6}` that a bucket of that node does, up to `t5`.
+A marker says nothing but that it is there, so any writer may add it at any time, and twice.
 
 Listing goes down the tree from the newest side: each level is one `get` of at most 512 computed
 ids, and the cost is the same for a thousand traces and a million.
@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from autotrace.store import slots
+from autotrace.store import paged_lists
+from autotrace.store.paged_lists import Appender
 from autotrace.store.schema import Collection
-from autotrace.store.slots import Appender
 
 BUCKET_NS: Final = 10_000_000_000
 _BITS: Final = 6
@@ -106,6 +106,6 @@ def _entries(lists: Collection, buckets: list[int]) -> Iterator[list[Entry]]:
     """Yield the entries of each bucket, group by group."""
     for start in range(0, len(buckets), _GROUP):
         group = buckets[start : start + _GROUP]
-        found = slots.read(lists, [_list_of(bucket) for bucket in group])
+        found = paged_lists.read(lists, [_list_of(bucket) for bucket in group])
         for bucket in group:
             yield [Entry(start_ns, trace_id) for start_ns, trace_id in found[_list_of(bucket)]]

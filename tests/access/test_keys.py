@@ -14,18 +14,18 @@ from typing import Any, Protocol
 
 import pytest
 
-from autotrace.access.keys import KeyRing
-from autotrace.access.principal import Principal
 from autotrace.errors import InvalidArgumentError, KeyNotFoundError
+from autotrace.server.auth.api_keys import KeyRing
+from autotrace.server.auth.principal import Principal
 from autotrace.settings import Settings, load_settings
+from autotrace.store.api_keys import add, connect_keys
 from autotrace.store.connection import ServerOptions
-from autotrace.store.keys import add, connect_keys
 
 REPOSITORY = Path(__file__).parents[2]
 
 REVOKE = """
 import sys
-from autotrace.access.keys import KeyRing
+from autotrace.server.auth.api_keys import KeyRing
 from autotrace.settings import load_settings
 
 KeyRing.of(load_settings(store=sys.argv[1])).revoke(sys.argv[2])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from autotrace.access.principal import Principal, Role
 from autotrace.errors import NotPermittedError
+from autotrace.server.auth.principal import Principal, Role
 
 
 def principal(role: Role, agent: str = "ann", tenant: str = "default") -> Principal:

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotrace.capture.encode import Encoder
-from autotrace.capture.redact import Redactor
+from autotrace.encoding.encoder import Encoder
+from autotrace.encoding.redaction import Redactor
 from autotrace.semconv import TRUNCATED
 
 SK = "sk-proj-abcDEF1234567890abcd"

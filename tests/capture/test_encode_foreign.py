@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autotrace.capture import _walk
-from autotrace.capture.encode import Encoder
-from autotrace.capture.redact import Redactor
+from autotrace.encoding import reduce
+from autotrace.encoding.encoder import Encoder
+from autotrace.encoding.redaction import Redactor
 from autotrace.semconv import REDACTED, TRUNCATED
 
 
@@ -378,7 +378,7 @@ def _is_installed(name: str) -> bool:
 
 
 def test_what_takes_long_to_open_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_walk, "MAX_CPU_NS", -1)
+    monkeypatch.setattr(reduce, "MAX_CPU_NS", -1)
 
     shown = record([dt.date(2026, 1, 2)] * 1000)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from autotrace.capture.encode import Encoder
-from autotrace.capture.redact import Redactor
+from autotrace.encoding.encoder import Encoder
+from autotrace.encoding.redaction import Redactor
 from autotrace.semconv import TRUNCATED
 
 MARKER = TRUNCATED

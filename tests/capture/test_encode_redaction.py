@@ -13,8 +13,8 @@ import attrs
 import pydantic
 import pytest
 
-from autotrace.capture.encode import Encoder
-from autotrace.capture.redact import Redactor
+from autotrace.encoding.encoder import Encoder
+from autotrace.encoding.redaction import Redactor
 from autotrace.semconv import REDACTED
 
 SK = "sk-proj-abcDEF1234567890abcd"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from autotrace.capture.encode import Encoder
-from autotrace.capture.redact import Redactor
+from autotrace.encoding.encoder import Encoder
+from autotrace.encoding.redaction import Redactor
 from autotrace.semconv import REDACTED
 
 
@@ -216,7 +216,7 @@ def test_a_group_shows_its_members_and_notes() -> None:
 def test_encoding_imports_no_package_that_the_program_does_not_use() -> None:
     code = (
         "import sys\n"
-        "import autotrace.capture.encode as e, autotrace.capture.redact as r\n"
+        "import autotrace.encoding.encoder as e, autotrace.encoding.redaction as r\n"
         "before = set(sys.modules)\n"
         "e.Encoder(r.Redactor()).json([object(), 1.5, {1}])\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"

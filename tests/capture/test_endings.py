@@ -23,10 +23,11 @@ import trio.testing
 import urllib3
 
 from autotrace import ApprovalPending, step, task, tool
-from autotrace.export.roles import call_of, role_of
 from autotrace.models import ToolCall
-from autotrace.store.stats import Call, recount
+from autotrace.spool.span_roles import role_of
+from autotrace.store.tool_stats import Call, recount
 from autotrace.testing import Recording
+from autotrace.traces.tool_calls import call_of
 
 
 def caused_by(cause: BaseException, error: BaseException) -> BaseException:
@@ -336,7 +337,8 @@ def test_trio_says_why_it_cancels(deadline: bool, status: str, recorded: Recordi
 
 def test_no_library_is_imported_to_know_its_exceptions() -> None:
     code = (
-        "import sys; from autotrace.capture.endings import ending_of; ending_of(ValueError());"
+        "import sys; from autotrace.capture.call_outcomes import ending_of;"
+        "ending_of(ValueError());"
         "print(*{'anyio', 'trio', 'requests', 'httpx', 'grpc', 'urllib3'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -24,9 +24,10 @@ import wrapt
 from blockbuster import BlockingError, blockbuster_ctx
 
 import autotrace
-from autotrace import decisions, offload, runtime, task, tool
-from autotrace.export import segment
-from autotrace.store.minilm import MiniLmEmbedder
+from autotrace import decisions, runtime, task, tool
+from autotrace.base import blocking_calls
+from autotrace.embedding.minilm import MiniLmEmbedder
+from autotrace.spool import segment
 from tests.embedders import HashEmbedder
 
 ROOT = Path(__file__).parents[2]
@@ -157,7 +158,7 @@ KILLED = """
 import asyncio, os, signal, sys
 from blockbuster import BlockBuster
 import autotrace
-from autotrace.export import segment
+from autotrace.spool import segment
 from tests.capture.test_event_loops import search, task
 from tests.embedders import HashEmbedder
 
@@ -479,7 +480,9 @@ def test_a_caller_cancelled_during_a_call_learns_of_it_after_the_call_is_undone(
 
             async def caller() -> None:
                 try:
-                    await offload.in_thread(call, undo=lambda result: happened.append(result))
+                    await blocking_calls.in_thread(
+                        call, undo=lambda result: happened.append(result)
+                    )
                 except BaseException:
                     happened.append("cancelled")
                     raise

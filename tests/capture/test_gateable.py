@@ -24,7 +24,7 @@ import pytest
 import wrapt
 
 from autotrace import InvalidArgumentError, step, tool
-from autotrace.capture import deciding
+from autotrace.capture.approvals import decision_access
 from autotrace.errors import ApprovalPending
 from tests.capture import importable
 from tests.capture.foreign_bodies import compiled
@@ -50,7 +50,7 @@ class Unanswered:
 @pytest.fixture(autouse=True)
 def _nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     ran.clear()
-    monkeypatch.setattr(deciding.current, "open", lambda: Unanswered())
+    monkeypatch.setattr(decision_access.current, "open", lambda: Unanswered())
 
 
 def body(x: int = 1) -> int:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, TypedDict, 
 import pytest
 
 import autotrace
-from autotrace.capture._injected import ROOTS
-from autotrace.capture.encode import Encoder
-from autotrace.capture.redact import Redactor
+from autotrace.encoding.encoder import Encoder
+from autotrace.encoding.injected_types import ROOTS
+from autotrace.encoding.redaction import Redactor
 from autotrace.testing import recording
 from tests.conftest import Configure
 

@@ -29,21 +29,29 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import autotrace
 from autotrace import attach, current_task, inject, step, task, tool, tool_call
-from autotrace.capture.encode import Encoder
+from autotrace.base.health_counters import Counters
 from autotrace.capture.recorder import Recorder, current
-from autotrace.capture.redact import Redactor
-from autotrace.export import spool
-from autotrace.export.counters import Counters
-from autotrace.export.processor import SpoolSpanProcessor
+from autotrace.encoding.encoder import Encoder
+from autotrace.encoding.redaction import Redactor
+from autotrace.spool import writer as spool
 from autotrace.testing import Recording, recording
+from autotrace.worker.span_processor import SpoolSpanProcessor
 from tests.conftest import Configure
 
 PACKAGE: Final = Path(autotrace.__file__).parent
+_CALLED_UNDER_A_GUARD: Final = {
+    *("cancellation.py", "queue_consumers.py", "injected_parameters.py"),
+    *("exact_types.py", "faithful_json.py", "hidden_arguments.py"),
+    *("context_carriers.py", "thread_context.py", "native_spans.py"),
+}
 GUARDED: Final = {
     str(path): "capture"
-    for path in (PACKAGE / "capture").glob("*.py")
-    if not path.name.startswith("_") and path.name not in ("encode.py", "redact.py")
-} | {str(PACKAGE / "export" / name): "export" for name in ("processor.py", "local.py")}
+    for path in (PACKAGE / "capture").rglob("*.py")
+    if path.name not in _CALLED_UNDER_A_GUARD
+} | {
+    str(PACKAGE / "worker" / "span_processor.py"): "export",
+    str(PACKAGE / "capture" / "native_spans.py"): "export",
+}
 """The files that must cope with calls that fail, and which of them stand behind one guard."""
 FALLIBLE_MODULES: Final = {"posix", "nt", "time", "_contextvars"}
 """C modules that may fail; what is builtin to the language does not."""

@@ -24,7 +24,7 @@ from autotrace import (
     tool,
     tool_call,
 )
-from autotrace.capture import unconfigured
+from autotrace.capture import not_configured_warning
 from autotrace.testing import recording
 
 PROGRAM = """
@@ -97,7 +97,7 @@ def test_it_never_raises_whatever_becomes_of_warnings(
 @pytest.fixture
 def not_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process in which no task was opened before."""
-    monkeypatch.setattr(unconfigured, "_said", threading.Lock())
+    monkeypatch.setattr(not_configured_warning, "_said", threading.Lock())
 
 
 def with_block() -> None:

@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import autotrace
 from autotrace import step, task, tool
-from autotrace.export.collector import described_provider
-from autotrace.export.processor import SpoolSpanProcessor
+from autotrace.otlp.export import described_provider
+from autotrace.worker.span_processor import SpoolSpanProcessor
 from tests.capture.spans import Spans
 from tests.conftest import Configure
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotrace.capture.redact import Redactor
+from autotrace.encoding.redaction import Redactor
 from autotrace.semconv import REDACTED
 
 SECRET_NAMES = """

@@ -16,8 +16,8 @@ import pytest
 
 import autotrace
 from autotrace import step, task, tool
+from autotrace.capture.native_spans import LocalTracerProvider
 from autotrace.capture.recorder import Recorder
-from autotrace.export.local import LocalTracerProvider
 from tests.conftest import Configure
 
 SECRET_TEXT = "-".join(["text", "of", "an", "argument"])  # in no constant of the code

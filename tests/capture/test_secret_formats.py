@@ -19,10 +19,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Status, StatusCode
 
 import autotrace
-from autotrace.capture._formats import MARKED, SIGNED, TOKENS, URLS
-from autotrace.capture._tokens import credentials_in, may_hold_secret, scrub_formats
-from autotrace.capture.encode import Encoder
-from autotrace.capture.redact import Redactor
+from autotrace.encoding.encoder import Encoder
+from autotrace.encoding.redaction import Redactor
+from autotrace.encoding.secret_formats import MARKED, SIGNED, TOKENS, URLS
+from autotrace.encoding.secret_tokens import credentials_in, may_hold_secret, scrub_formats
 from autotrace.semconv import REDACTED
 from tests.conftest import Configure
 

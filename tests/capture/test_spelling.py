@@ -34,7 +34,12 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotrace.capture.spelling import are_finite, fingerprint, plain_arguments, show_call
+from autotrace.capture.approvals.arguments_hash import (
+    are_finite,
+    fingerprint,
+    plain_arguments,
+    show_call,
+)
 from autotrace.errors import InvalidArgumentError
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 import autotrace
 from autotrace import step, task, tool, tool_call
-from autotrace.cli.app import app
+from autotrace.cli.commands import app
 from tests.embedders import HashEmbedder
 
 REPOSITORY = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import autotrace
 from autotrace import task
-from autotrace.cli.app import app
+from autotrace.cli.commands import app
 from autotrace.decisions.receipts import Signer
 from autotrace.models import ApprovalRequest
 from autotrace.settings import load_settings

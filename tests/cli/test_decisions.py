@@ -14,11 +14,11 @@ from typer.testing import CliRunner, Result
 
 import autotrace
 from autotrace import task
-from autotrace.cli.app import app
-from autotrace.decisions.current import Deciding
-from autotrace.decisions.waiting import until_answered
+from autotrace.cli.commands import app
+from autotrace.decisions.active import Deciding
+from autotrace.decisions.polling import until_answered
 from autotrace.models import ApprovalRequest, Decision, DecisionTrace, Place, Verification
-from autotrace.store import decisions as store_of_decisions
+from autotrace.store import decision_log as store_of_decisions
 from tests.decisions.deciding import open_deciding
 from tests.embedders import HashEmbedder
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import autotrace
 from autotrace import task
-from autotrace.cli.app import app
+from autotrace.cli.commands import app
 from tests.embedders import HashEmbedder
 
 from .conftest import EMBEDDER, REPOSITORY

@@ -7,7 +7,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from autotrace.cli.app import app
+from autotrace.cli.commands import app
 from autotrace.doctor import diagnose
 from autotrace.settings import load_settings
 from tests.embedders import HashEmbedder

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from autotrace.access.keys import KeyRing
-from autotrace.access.principal import Principal
-from autotrace.cli.app import app
+from autotrace.cli.commands import app
+from autotrace.server.auth.api_keys import KeyRing
+from autotrace.server.auth.principal import Principal
 from autotrace.settings import load_settings
 
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 import autotrace
-from autotrace.cli.app import app
+from autotrace.cli.commands import app
 
 from .conftest import EMBEDDER, REPOSITORY, Command, Recorded, environment, process
 
@@ -37,7 +37,7 @@ with task("the task that was cut off"), step("half a thought"):
 def test_help_loads_nothing_heavy_and_records_nothing(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from autotrace.cli.app import app\n"
+        "from autotrace.cli.commands import app\n"
         "try: app(['--help'])\n"
         "except SystemExit as ended: assert not ended.code\n"
         f"print('LOADED', *[name for name in {HEAVY!r} if name in sys.modules])"
@@ -209,7 +209,7 @@ def test_a_rebuild_that_is_interrupted_says_to_run_it_again(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("autotrace.export.rebuild.rebuild", interrupt)
+    monkeypatch.setattr("autotrace.worker.rebuild.rebuild", interrupt)
 
     result = command("rebuild")
 

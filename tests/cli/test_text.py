@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotrace.cli import text
+from autotrace.cli import formatting
 
 TEXTS = st.text(alphabet=st.characters(), max_size=400)
 """Any characters at all, lone surrogates among them."""
@@ -26,13 +26,13 @@ def steers(character: str) -> bool:
 
 @given(TEXTS)
 def test_nothing_that_steers_a_terminal_is_left_visible(given_text: str) -> None:
-    assert not [c for c in text.visible(given_text) if steers(c)]
-    assert not [c for c in text.block(given_text) if steers(c)]
+    assert not [c for c in formatting.visible(given_text) if steers(c)]
+    assert not [c for c in formatting.block(given_text) if steers(c)]
 
 
 @given(TEXTS)
 def test_one_line_is_one_harmless_line_of_bounded_length(given_text: str) -> None:
-    line = text.one_line(given_text, 50)
+    line = formatting.one_line(given_text, 50)
 
     assert len(line) <= 50
     assert not [c for c in line if steers(c) or c in "\n\t"]
@@ -40,16 +40,16 @@ def test_one_line_is_one_harmless_line_of_bounded_length(given_text: str) -> Non
 
 @given(st.text(alphabet="abc äß漢字", max_size=50))
 def test_one_line_leaves_a_short_line_as_it_is(given_text: str) -> None:
-    assert text.one_line(given_text, 50) == " ".join(given_text.split())
+    assert formatting.one_line(given_text, 50) == " ".join(given_text.split())
 
 
 def test_what_is_cut_says_so() -> None:
-    assert text.one_line("a" * 51, 50) == "a" * 49 + "…"
-    assert text.one_line(" " * 1000 + "a", 50).endswith("…")
+    assert formatting.one_line("a" * 51, 50) == "a" * 49 + "…"
+    assert formatting.one_line(" " * 1000 + "a", 50).endswith("…")
 
 
 def test_what_steers_is_written_out() -> None:
-    assert text.visible("\x1b[31m \x9b \u202e \r\n \r") == "\\x1b[31m \\x9b \\u202e \n \\x0d"
+    assert formatting.visible("\x1b[31m \x9b \u202e \r\n \r") == "\\x1b[31m \\x9b \\u202e \n \\x0d"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_what_steers_is_written_out() -> None:
     ],
 )
 def test_a_duration_is_in_the_units_a_person_would_use(duration_ms: float, expected: str) -> None:
-    assert text.duration(duration_ms) == expected
+    assert formatting.duration(duration_ms) == expected
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_duration_is_in_the_units_a_person_would_use(duration_ms: float, expec
     ],
 )
 def test_a_call_reads_like_code(arguments: object, expected: str) -> None:
-    assert "".join(text.call("search", arguments)) == expected
+    assert "".join(formatting.call("search", arguments)) == expected
 
 
 @given(st.recursive(st.none() | st.booleans() | TEXTS, st.lists, max_leaves=20))
@@ -93,12 +93,16 @@ def test_any_value_fits_on_a_line(value: object) -> None:
         orjson.dumps(value)
     except TypeError:  # a lone surrogate never comes out of the store
         return
-    assert len(text.json_line(value, 80)) <= 80
+    assert len(formatting.json_line(value, 80)) <= 80
 
 
 def test_a_tool_that_is_called_again_is_counted() -> None:
-    assert text.tools(["search", "search", "rank", "search"]) == "search x2, rank, search"
+    assert formatting.tools(["search", "search", "rank", "search"]) == "search x2, rank, search"
 
 
 def test_numbers_have_their_nouns() -> None:
-    assert [text.count(n, "step") for n in (0, 1, 1200)] == ["0 steps", "1 step", "1,200 steps"]
+    assert [formatting.count(n, "step") for n in (0, 1, 1200)] == [
+        "0 steps",
+        "1 step",
+        "1,200 steps",
+    ]

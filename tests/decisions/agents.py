@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from autotrace.capture import deciding as capture_deciding
-from autotrace.capture.decision_span import DecisionRecording
+from autotrace.capture.approvals import decision_access as capture_deciding
+from autotrace.capture.approvals.decision_spans import DecisionRecording
 from autotrace.capture.recorder import current
-from autotrace.decisions.book import Happened
-from autotrace.decisions.current import Deciding
+from autotrace.decisions.active import Deciding
+from autotrace.decisions.event_store import Happened
 from autotrace.decisions.wiring import make_deciding
 from autotrace.errors import ApprovalPending, ApprovalRefused, StoreUnavailableError
 from autotrace.models import Decision, DecisionTrace, Place

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from autotrace import tool
-from autotrace.decisions.current import Deciding
+from autotrace.decisions.active import Deciding
 from autotrace.decisions.policies import policy_ids, remove_policy
 from tests.decisions.agents import Agent, Ran, WithTheRecorderInUse, agent_in, open_store
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from autotrace.decisions.book import NOWHERE, Happened, Place
-from autotrace.decisions.current import Deciding
+from autotrace.decisions.active import Deciding
+from autotrace.decisions.event_store import NOWHERE, Happened, Place
 from autotrace.decisions.wiring import make_deciding
 from autotrace.settings import load_settings
 from tests.embedders import HashEmbedder

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from autotrace.decisions import chain
-from autotrace.decisions.current import Deciding
-from autotrace.store import decisions as store
+from autotrace.decisions import hash_chain
+from autotrace.decisions.active import Deciding
+from autotrace.store import decision_log as store
 
 
 class StoreWriter:
@@ -20,15 +20,15 @@ class StoreWriter:
         """Leave a store as an earlier version wrote it."""
         shutil.rmtree(self.place / "ledger")
 
-    def events(self, decision_id: str) -> list[chain.StoredEvent]:
+    def events(self, decision_id: str) -> list[hash_chain.StoredEvent]:
         return self.deciding.service.book.read(decision_id).events
 
-    def write(self, decision_id: str, events: list[chain.StoredEvent], *, anew: bool) -> None:
+    def write(self, decision_id: str, events: list[hash_chain.StoredEvent], *, anew: bool) -> None:
         """Put these events, one a change, in place of those that there are."""
         old, previous = len(self.events(decision_id)), ""
         for event in events if anew else ():
             event["previous"] = previous
-            event["hash"] = previous = chain._hash(decision_id, event)  # pyright: ignore[reportPrivateUsage]
+            event["hash"] = previous = hash_chain._hash(decision_id, event)  # pyright: ignore[reportPrivateUsage]
         with self.deciding.service.book.connection.writing() as collections:
             store.replace(collections, decision_id, {n: [e] for n, e in enumerate(events)})
             gone = [f"{decision_id}/{n}" for n in range(len(events), old)]

@@ -19,7 +19,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 
 from autotrace import semconv, step, task, tool, tool_call
-from autotrace.capture.decision import decision
+from autotrace.capture.approvals.decision_block import decision
 from autotrace.decisions.policies import policy
 from autotrace.errors import (
     ApprovalPending,
@@ -281,7 +281,7 @@ def test_a_killed_agent_finds_its_decision_again_by_its_key(agent: Agent) -> Non
     code = """
 import sys
 from tests.decisions.agents import agent_in, open_store
-from autotrace.capture.decision import decision
+from autotrace.capture.approvals.decision_block import decision
 with agent_in(sys.argv[1], *open_store(sys.argv[1]), name=sys.argv[2]):
     with decision("order.create", key="order-7") as d:
         d.request_approval("order 7")

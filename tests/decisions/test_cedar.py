@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autotrace.decisions.cedar import cedar_policy
+from autotrace.decisions.cedar_policies import cedar_policy
 from autotrace.decisions.policies import evaluate, policy_ids, remove_policy
 from autotrace.errors import InvalidArgumentError, MissingExtraError, PolicyError
 

@@ -9,10 +9,10 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotrace.canonical import canonical
-from autotrace.decisions import chain
-from autotrace.decisions.chain import StoredEvent
-from autotrace.decisions.machine import Draft
+from autotrace.base.canonical_json import canonical
+from autotrace.decisions import hash_chain
+from autotrace.decisions.hash_chain import StoredEvent
+from autotrace.decisions.state_machine import Draft
 
 JSON = st.recursive(
     st.none()
@@ -35,13 +35,13 @@ DRAFTS = st.lists(
 
 def linked(drafts: list[Draft]) -> list[StoredEvent]:
     """Events as they come back from the store."""
-    events = chain.link("decision-1", None, drafts, by="bot", at_ns=1_767_787_200_000_000_001)
+    events = hash_chain.link("decision-1", None, drafts, by="bot", at_ns=1_767_787_200_000_000_001)
     return orjson.loads(orjson.dumps(events))
 
 
 @given(DRAFTS)
 def test_what_was_stored_is_found_as_it_was(drafts: list[Draft]) -> None:
-    assert chain.check("decision-1", linked(drafts)) is None
+    assert hash_chain.check("decision-1", linked(drafts)) is None
 
 
 @given(DRAFTS, st.data())
@@ -56,7 +56,7 @@ def test_a_changed_field_of_any_event_shows_at_that_event(
     before = copy.deepcopy(event)
     event[name] = value
 
-    found = chain.check("decision-1", events)
+    found = hash_chain.check("decision-1", events)
 
     if name == "salt" and before["content"] is None:
         return  # a salt without content is no part of anything
@@ -73,8 +73,8 @@ def test_an_event_left_out_or_moved_shows(drafts: list[Draft], data: st.DataObje
     without = events[:number] + events[number + 1 :]
     swapped = [*events[:number], events[number + 1], events[number], *events[number + 2 :]]
 
-    assert chain.check("decision-1", without) is not None
-    assert chain.check("decision-1", swapped) is not None
+    assert hash_chain.check("decision-1", without) is not None
+    assert hash_chain.check("decision-1", swapped) is not None
 
 
 @given(DRAFTS.filter(lambda drafts: len(drafts) > 1), st.data())
@@ -84,9 +84,9 @@ def test_an_event_replaced_by_one_that_is_whole_in_itself_shows_at_the_next(
     events = linked(drafts)
     number = data.draw(st.integers(0, len(events) - 2))
     before = events[number - 1] if number else None
-    (events[number],) = chain.link("decision-1", before, [drafts[number]], by="eve", at_ns=0)
+    (events[number],) = hash_chain.link("decision-1", before, [drafts[number]], by="eve", at_ns=0)
 
-    found = chain.check("decision-1", events)
+    found = hash_chain.check("decision-1", events)
 
     assert found is not None
     assert found.event_id == events[number + 1]["event_id"]
@@ -94,7 +94,7 @@ def test_an_event_replaced_by_one_that_is_whole_in_itself_shows_at_the_next(
 
 @given(DRAFTS)
 def test_events_of_one_decision_are_not_those_of_another(drafts: list[Draft]) -> None:
-    assert chain.check("decision-2", linked(drafts)) is not None
+    assert hash_chain.check("decision-2", linked(drafts)) is not None
 
 
 @given(DRAFTS, st.data())
@@ -105,12 +105,12 @@ def test_erased_content_leaves_the_chain_whole_if_an_event_says_so(
     with_content = [e["sequence"] for e in events if e["content"] is not None]
     gone = data.draw(st.sets(st.sampled_from(with_content))) if with_content else set()
     said = Draft("content_erased", {"sequences": sorted(gone)})
-    last = chain.link("decision-1", events[-1], [said], by="ada", at_ns=0)
-    erased = [chain.erased(e) if e["sequence"] in gone else e for e in events]
+    last = hash_chain.link("decision-1", events[-1], [said], by="ada", at_ns=0)
+    erased = [hash_chain.erased(e) if e["sequence"] in gone else e for e in events]
 
-    assert chain.check("decision-1", [*erased, *last]) is None
+    assert hash_chain.check("decision-1", [*erased, *last]) is None
     if gone:
-        unsaid = chain.check("decision-1", erased)
+        unsaid = hash_chain.check("decision-1", erased)
         assert unsaid is not None
         assert "no event says" in unsaid.problem
 

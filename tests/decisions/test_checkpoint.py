@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner, Result
 
 import autotrace
-from autotrace.cli.app import app
-from autotrace.decisions import chain
-from autotrace.decisions.current import Deciding
+from autotrace.cli.commands import app
+from autotrace.decisions import hash_chain
+from autotrace.decisions.active import Deciding
 from autotrace.decisions.receipts import Signer
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import ApprovalRequest, Checkpoint
-from autotrace.store import decisions as store
+from autotrace.store import decision_log as store
 from tests.conftest import Configure
 from tests.embedders import HashEmbedder
 
@@ -126,7 +126,7 @@ def test_a_history_that_was_written_and_signed_again_is_named(deciding: Deciding
     previous = ""
     for event in log.events:
         event["by"], event["previous"] = "the CEO", previous
-        event["hash"] = previous = chain._hash(forged, event)  # pyright: ignore[reportPrivateUsage]
+        event["hash"] = previous = hash_chain._hash(forged, event)  # pyright: ignore[reportPrivateUsage]
     with deciding.service.book.connection.writing() as collections:
         store.replace(collections, forged, dict(enumerate(log.changes)))
         collections.log.delete([old_receipt])

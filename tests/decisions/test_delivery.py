@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotrace.decisions.delivery import (
+from autotrace.decisions.notify.delivery import (
     MAX_BACKOFF_S,
     MAX_RETRY_AFTER_S,
     Attempt,
     Deliveries,
     backoff_s,
 )
-from autotrace.decisions.webhooks import SlackWebhook, Webhook
+from autotrace.decisions.notify.webhooks import SlackWebhook, Webhook
 
 from .receiver import Answer, Receiver, hang_up, receiver
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from autotrace.decisions.current import Deciding
+from autotrace.decisions.active import Deciding
 from autotrace.decisions.receipts import Signer
 from autotrace.errors import DamagedDecisionError, DecisionStateError
 from autotrace.models import ApprovalRequest
-from autotrace.store import decisions as store
+from autotrace.store import decision_log as store
 
 from .deciding import open_deciding
 from .store_writer import StoreWriter

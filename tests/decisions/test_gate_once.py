@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from autotrace import tool
-from autotrace.capture.approval import use_decision
-from autotrace.capture.decision import decision
+from autotrace.capture.approvals.decision_block import decision
+from autotrace.capture.approvals.gate import use_decision
 from autotrace.errors import (
     ApprovalPending,
     ApprovalRefused,
@@ -64,7 +64,7 @@ def pay_or_die(amount: int) -> None:
 PAY = """
 import os, signal, sys
 from autotrace import tool
-from autotrace.capture.approval import use_decision
+from autotrace.capture.approvals.gate import use_decision
 from autotrace.errors import ApprovalPending
 from tests.decisions.agents import agent_in, open_store
 from tests.decisions.test_gate_once import pay_or_die as pay

@@ -17,7 +17,7 @@ import rfc8785
 import wrapt
 
 from autotrace import tool
-from autotrace.capture.approval import use_decision
+from autotrace.capture.approvals.gate import use_decision
 from autotrace.decisions.policies import policy
 from autotrace.errors import ApprovalPending, ApprovalRefused, InvalidArgumentError
 from autotrace.models import ApprovalRequest

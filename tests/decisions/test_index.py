@@ -10,19 +10,19 @@ from typing import Any, cast
 
 import pytest
 
-from autotrace.doctor.decisions import check_decisions
+from autotrace.base.health_counters import Counters
+from autotrace.doctor.decision_checks import check_decisions
 from autotrace.errors import EmbeddingSpaceError, StoreError, StoreUnavailableError
-from autotrace.export.counters import Counters
-from autotrace.export.exporter import open_connection, open_decision_index
-from autotrace.export.ingest import Ingestor
-from autotrace.export.rebuild import Rebuilt, rebuild
-from autotrace.export.records import SpanRecord
 from autotrace.models import ApprovalRequest
-from autotrace.reader import Reader
 from autotrace.settings import Settings, load_settings
-from autotrace.store import decisions, embedded, schema, texts
+from autotrace.spool.span_records import SpanRecord
+from autotrace.store import chroma_embedded, decision_log, schema, task_index
 from autotrace.store.schema import groups
 from autotrace.store.text_keys import key_of
+from autotrace.traces.ingest import Ingestor
+from autotrace.traces.reader import Reader
+from autotrace.worker.exporter import open_connection, open_decision_index
+from autotrace.worker.rebuild import Rebuilt, rebuild
 from tests.decisions.deciding import Kept, open_deciding
 from tests.embedders import HashEmbedder, SmallEmbedder
 from tests.export.strategies import decision_record, task_record, tool_record
@@ -146,7 +146,7 @@ def test_what_was_erased_finds_nothing_even_while_it_is_being_erased(
 
     asked = agent.ask("refund.grant", "Jane Doe wants money")
     with monkeypatch.context() as patch:
-        patch.setattr(decisions, "replace", die)
+        patch.setattr(decision_log, "replace", die)
         with pytest.raises(StoreUnavailableError):
             agent.proof.erase(asked, by="ada")
     agent.store()
@@ -159,7 +159,7 @@ def test_what_was_erased_finds_nothing_even_while_it_is_being_erased(
 def test_a_batch_without_events_of_decisions_does_not_touch_their_store(agent: Agent) -> None:
     agent.store([task_record(1, None, 0, 10), tool_record(2, 1, 3, 4)])
 
-    assert not Path(agent.settings.store, decisions.FOLDER).exists()
+    assert not Path(agent.settings.store, decision_log.FOLDER).exists()
 
 
 def test_a_store_of_decisions_that_fails_has_the_batch_tried_again(
@@ -173,7 +173,7 @@ def test_a_store_of_decisions_that_fails_has_the_batch_tried_again(
         raise StoreUnavailableError("down")
 
     with monkeypatch.context() as patch:
-        patch.setattr(decisions, "put_search", fail)
+        patch.setattr(decision_log, "put_search", fail)
         with pytest.raises(StoreError, match="down"):
             agent.store(records)
         assert agent.found("money back") == []
@@ -188,7 +188,7 @@ def test_a_store_of_decisions_that_fails_has_the_batch_tried_again(
 def test_a_decision_that_is_gone_or_damaged_stops_nobody(agent: Agent) -> None:
     damaged, sound = agent.ask("a.refund", "Give money"), agent.ask("an.order", "Buy paper")
     with agent.connection.writing() as collections:
-        decisions.put(collections.log, f"{damaged}/0", [{"type": "created"}], over=True)
+        decision_log.put(collections.log, f"{damaged}/0", [{"type": "created"}], over=True)
 
     agent.store([*agent.events(), decision_record(90, 1, 9, 9, "decision-gone")])
 
@@ -273,7 +273,7 @@ def test_a_rebuild_moves_decisions_to_another_embedder(agents: Agents) -> None:
 def test_a_search_goes_on_while_a_rebuild_replaces_the_index(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "REOPEN_INTERVAL_S", 3600.0)
+    monkeypatch.setattr(chroma_embedded, "REOPEN_INTERVAL_S", 3600.0)
     refund = agent.ask("refund.grant", "Give the money back for the broken kettle")
     agent.store()
     assert agent.found("a broken kettle") == [refund]
@@ -305,7 +305,7 @@ def test_a_rebuild_that_was_interrupted_is_said_and_run_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(decisions, "put_search", interrupt)
+        patch.setattr(decision_log, "put_search", interrupt)
         with pytest.raises(KeyboardInterrupt):
             rebuilt(agent, agent.embedder)
     agent.close()  # a new process
@@ -324,15 +324,15 @@ def put_copies(agent: Agent, number: int, text: str = "may the door be opened") 
     key = key_of(text)
     with agent.connection.writing() as collections:
         for some in groups(ids, 500):
-            found = {i: decisions.IndexedText(key, 1, vector) for i in some}
-            decisions.put_search(collections, found, exclusive=agent.connection.exclusive)
+            found = {i: decision_log.IndexedText(key, 1, vector) for i in some}
+            decision_log.put_search(collections, found, exclusive=agent.connection.exclusive)
     return ids
 
 
 def names(agent: Agent, query: str, limit: int) -> list[str]:
     vector = agent.embedder.embed([query])[0]
     with agent.connection.reading(fresh=True) as collections:
-        return [name for name, _ in decisions.nearest(collections, vector, limit)[0]]
+        return [name for name, _ in decision_log.nearest(collections, vector, limit)[0]]
 
 
 def test_thousands_of_decisions_of_one_text_have_one_vector_and_hide_no_other(
@@ -377,7 +377,7 @@ def test_a_writer_that_dies_leaves_no_text_that_nobody_has(
     asked = agent.ask("door.open", "Zebra crossing")
     steps = ("enter", "remove_unused")
     for step in steps:
-        done = getattr(texts, step)
+        done = getattr(task_index, step)
 
         def die(*args: Any, done: Any = done, **options: Any) -> None:
             done(*args, **options)
@@ -385,7 +385,7 @@ def test_a_writer_that_dies_leaves_no_text_that_nobody_has(
 
         agent.service.add_context(asked, {"a": 1}, summary=f"before {step}", by="bot")
         with monkeypatch.context() as patch:
-            patch.setattr(texts, step, die)
+            patch.setattr(task_index, step, die)
             with pytest.raises(StoreUnavailableError):
                 agent.index.update([asked])
         agent.service.add_context(asked, {"a": 2}, summary=f"after {step}", by="bot")
@@ -424,8 +424,8 @@ def test_the_doctor_reports_a_vector_that_too_many_decisions_have(agent: Agent) 
     vector = agent.embedder.embed(["one and the same"])[0]
     with agent.connection.writing() as collections:
         old = replace(collections, by_texts=False)
-        found = {f"decision-{n}": decisions.IndexedText("k", 1, vector) for n in range(1_200)}
-        decisions.put_search(old, found, exclusive=True)
+        found = {f"decision-{n}": decision_log.IndexedText("k", 1, vector) for n in range(1_200)}
+        decision_log.put_search(old, found, exclusive=True)
 
     check = check_decisions(agent.settings, agent.embedder, "rebuild")
 

@@ -7,9 +7,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from autotrace.decisions import chain, machine
-from autotrace.decisions.chain import StoredEvent
-from autotrace.decisions.machine import Draft, State
+from autotrace.decisions import hash_chain, state_machine
+from autotrace.decisions.hash_chain import StoredEvent
+from autotrace.decisions.state_machine import Draft, State
 from autotrace.errors import (
     ApprovalPending,
     ApprovalRefused,
@@ -33,14 +33,16 @@ class Life:
 
     def _append(self, drafts: list[Draft]) -> None:
         last = self.stored[-1] if self.stored else None
-        self.stored += chain.link("decision-1", last, drafts, by="x", at_ns=self.now_ns)
+        self.stored += hash_chain.link("decision-1", last, drafts, by="x", at_ns=self.now_ns)
 
     @property
     def state(self) -> State:
-        return machine.fold("decision-1", [chain.to_event(event) for event in self.stored])
+        return state_machine.fold(
+            "decision-1", [hash_chain.to_event(event) for event in self.stored]
+        )
 
     def end_what_is_over(self) -> None:
-        self._append(machine.expire(self.state, self.now_ns))
+        self._append(state_machine.expire(self.state, self.now_ns))
 
     def ask(
         self, *, needed: int = 1, expires_in_s: int | None = None, reason: bool = False
@@ -55,7 +57,7 @@ class Life:
             "route": None,
             "notifies": False,
         }
-        self._append(machine.request_approval(self.state, Draft("approval_requested", facts)))
+        self._append(state_machine.request_approval(self.state, Draft("approval_requested", facts)))
 
     def answer(
         self,
@@ -67,13 +69,15 @@ class Life:
     ) -> None:
         self.end_what_is_over()
         self._append(
-            machine.resolve(
+            state_machine.resolve(
                 self.state, granted=granted, approver=approver, rationale=why, head=head
             )
         )
 
     def add_context(self, about: str) -> None:
-        self._append(machine.add_once(self.state, Draft("context_added", {}, {"context": about})))
+        self._append(
+            state_machine.add_once(self.state, Draft("context_added", {}, {"context": about}))
+        )
 
     def deliver(self) -> None:
         self._append([Draft("approval_delivery", {"status": "delivered"}, {"note": ""})])
@@ -81,15 +85,15 @@ class Life:
     def evaluate(self, outcome: str, policy_id: str = "p") -> None:
         self.end_what_is_over()
         facts = {"policy_id": policy_id, "version": "0", "outcome": outcome}
-        self._append(machine.add(self.state, Draft("policy_evaluated", facts)))
+        self._append(state_machine.add(self.state, Draft("policy_evaluated", facts)))
 
     def claim(self, tool: str = "pay", arguments: str = "00") -> None:
         self.end_what_is_over()
-        self._append(machine.claim(self.state, tool_name=tool, arguments_sha256=arguments))
+        self._append(state_machine.claim(self.state, tool_name=tool, arguments_sha256=arguments))
 
     def close(self, action: str, *, reason: str | None = None, enforce: bool = False) -> None:
         self.end_what_is_over()
-        self._append(machine.close(self.state, action, reason=reason, enforce_modes=enforce))
+        self._append(state_machine.close(self.state, action, reason=reason, enforce_modes=enforce))
 
 
 def test_it_is_committed_without_asking_unless_something_stands_against_it() -> None:
@@ -314,7 +318,7 @@ def test_an_approval_of_what_a_policy_denies_is_not_claimed() -> None:
 
 def test_a_decision_has_a_bounded_number_of_events_and_can_always_be_ended() -> None:
     life = Life()
-    while len(life.stored) < machine.MAX_EVENTS:
+    while len(life.stored) < state_machine.MAX_EVENTS:
         life.evaluate("allow")
 
     with pytest.raises(DecisionStateError, match="1000 events"):
@@ -413,7 +417,7 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def the_chain_holds(self) -> None:
         if hasattr(self, "life"):
-            assert chain.check("decision-1", self.life.stored) is None
+            assert hash_chain.check("decision-1", self.life.stored) is None
 
 
 test_any_life = AnyLife.TestCase

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from autotrace.decisions.delivery import Deliveries, Sender
-from autotrace.decisions.routes import add_route, approval_notice, remove_route, route_named
-from autotrace.decisions.webhooks import SlackWebhook, Webhook
+from autotrace.decisions.notify.delivery import Deliveries, Sender
+from autotrace.decisions.notify.routes import add_route, approval_notice, remove_route, route_named
+from autotrace.decisions.notify.webhooks import SlackWebhook, Webhook
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import Approval, ApprovedTool, Decision
 from autotrace.settings import Settings, load_settings

@@ -9,10 +9,10 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from autotrace import semconv, step, task
-from autotrace.capture.decision import decision
-from autotrace.capture.decision_span import DecisionRecording, place
+from autotrace.capture.approvals.decision_block import decision
+from autotrace.capture.approvals.decision_spans import DecisionRecording, place
 from autotrace.capture.propagation import attach, inject
-from autotrace.decisions.current import Deciding
+from autotrace.decisions.active import Deciding
 from autotrace.decisions.policies import policy
 from autotrace.models import NOWHERE
 from autotrace.testing import recording

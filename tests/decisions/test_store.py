@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from autotrace.decisions.current import Deciding
+from autotrace.decisions.active import Deciding
 from autotrace.errors import (
     ApprovalPending,
     ApprovalRefused,
@@ -23,7 +23,7 @@ from autotrace.errors import (
     StoreVersionError,
 )
 from autotrace.models import ApprovalRequest, Decision
-from autotrace.store import decisions as store
+from autotrace.store import decision_log as store
 from autotrace.store import schema
 from tests.decisions.deciding import Clock, Kept, open_deciding
 from tests.servers import chroma_server

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import autotrace
 from autotrace import tool
-from autotrace.capture.approval import use_decision
-from autotrace.capture.decision import decision
-from autotrace.decisions import chain, current, votes
-from autotrace.decisions.machine import Draft
+from autotrace.capture.approvals.decision_block import decision
+from autotrace.capture.approvals.gate import use_decision
+from autotrace.decisions import active, hash_chain, votes
 from autotrace.decisions.receipts import Signer
+from autotrace.decisions.state_machine import Draft
 from autotrace.errors import (
     ApprovalPending,
     ApprovalRefused,
@@ -80,7 +80,7 @@ class Gated:
             for each in facts
         ]
         at_ns = events[-1]["at_ns"]
-        events += chain.link(decision_id, events[-1], drafts, by="ada", at_ns=at_ns)
+        events += hash_chain.link(decision_id, events[-1], drafts, by="ada", at_ns=at_ns)
         self.attacker.write(decision_id, events, anew=True)
         self.attacker.forget_ledger()
 
@@ -331,7 +331,7 @@ def test_an_approver_does_not_sign_for_arguments_that_are_not_shown(gated: Gated
     content = events[1]["content"] or {}
     salt = events[1]["salt"] or ""
     events[1]["content"] = content | {"arguments": {"amount": 5}}
-    events[1]["content_sha256"] = chain._digest(salt, events[1]["content"])  # pyright: ignore[reportPrivateUsage]
+    events[1]["content_sha256"] = hash_chain._digest(salt, events[1]["content"])  # pyright: ignore[reportPrivateUsage]
     gated.attacker.write(asked, events, anew=True)
     gated.attacker.forget_ledger()
 
@@ -632,7 +632,7 @@ def test_a_vote_is_signed_for_another_tool_to_send(
 
 def test_the_library_signs(gated: Gated, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Signer.create(key_file)
-    monkeypatch.setattr(current.current, "open", lambda: gated.deciding)
+    monkeypatch.setattr(active.current, "open", lambda: gated.deciding)
     pay = gated.tool(approver_keys=[Signer.load(key_file).public_key])
     autotrace.decisions.approve(pending(lambda: pay(5)), approver="ada")
     autotrace.decisions.reject(pending(lambda: pay(6)), approver="ada")

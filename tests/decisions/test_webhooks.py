@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotrace.decisions import posting
-from autotrace.decisions.delivery import Attempt
-from autotrace.decisions.posting import is_public
-from autotrace.decisions.webhooks import SlackWebhook, Webhook, slack_message, verify_webhook
+from autotrace.decisions.notify import http_post
+from autotrace.decisions.notify.delivery import Attempt
+from autotrace.decisions.notify.http_post import is_public
+from autotrace.decisions.notify.webhooks import SlackWebhook, Webhook, slack_message, verify_webhook
 from autotrace.errors import InvalidArgumentError
 
 from .receiver import (
@@ -385,7 +385,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(
     server: Receiver, names: Resolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = names({"hook.example": ["127.0.0.1"]})
-    monkeypatch.setattr(posting, "is_public", _is_anything)
+    monkeypatch.setattr(http_post, "is_public", _is_anything)
 
     attempt = send(Webhook(server.url(host="hook.example"), public_only=True))
 
@@ -398,7 +398,7 @@ def test_tls_is_checked_against_the_name_though_the_address_is_fixed(
     names: Resolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names({"hook.example": ["127.0.0.1"], "not-that.example": ["127.0.0.1"]})
-    monkeypatch.setattr(posting, "is_public", _is_anything)
+    monkeypatch.setattr(http_post, "is_public", _is_anything)
     pem = certificate("hook.example", tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from autotrace.export.records import EventRecord, SpanRecord
+from autotrace.spool.span_records import EventRecord, SpanRecord
 
 OTEL_TRACE = "ef" * 16
 TASK = "Find the venue"

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from autotrace import semconv
-from autotrace.export.dialects import keys
+from autotrace.dialects import attribute_keys
 
 NOW_NS = 1_700_000_000_000_000_000
 
@@ -26,9 +26,15 @@ def _strings_of(module: Any) -> set[str]:
     return found
 
 
-KEYS = sorted(_strings_of(semconv) | _strings_of(keys) | {"metadata", "gen_ai.prompt.0.content"})
+KEYS = sorted(
+    _strings_of(semconv) | _strings_of(attribute_keys) | {"metadata", "gen_ai.prompt.0.content"}
+)
 SCOPES = [semconv.SCOPE, "", "x", "langsmith", "ai"]
-SCOPES += [keys.ADK_SCOPE, keys.SMOLAGENTS_SCOPE, keys.PYDANTIC_AI_SCOPE]
+SCOPES += [
+    attribute_keys.ADK_SCOPE,
+    attribute_keys.SMOLAGENTS_SCOPE,
+    attribute_keys.PYDANTIC_AI_SCOPE,
+]
 WORDS = (
     *("role", "content", "parts", "type", "kind", "tool_calls", "function", "name", "arguments"),
     *(
@@ -110,7 +116,9 @@ def batches(draw: st.DrawFn, *, trace: str = "ee" * 16, max_spans: int = 6) -> d
     for _ in range(draw(st.integers(1, max_spans))):
         events = st.fixed_dictionaries(
             {
-                "name": st.sampled_from([*keys.MESSAGE_EVENTS, keys.CHOICE_EVENT, "exception"]),
+                "name": st.sampled_from(
+                    [*attribute_keys.MESSAGE_EVENTS, attribute_keys.CHOICE_EVENT, "exception"]
+                ),
                 "timeUnixNano": TIMES.map(str),
                 "attributes": attributes(),
             }

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from autotrace import semconv
-from autotrace.export.records import SpanRecord
+from autotrace.spool.span_records import SpanRecord
 
 OTEL_TRACE = "ab" * 16
 

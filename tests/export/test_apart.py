@@ -14,19 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotrace.errors import StoreUnavailableError
-from autotrace.export import apart, drain, ingest, trace_state
-from autotrace.export.apart import Group, RefusedError
-from autotrace.export.cursor import save_cursor
-from autotrace.export.drain import Drainer
-from autotrace.export.ingest import Ingestor
-from autotrace.export.rebuild import rebuild
-from autotrace.export.records import SpanRecord
-from autotrace.export.set_aside import count_set_aside, set_aside_path
-from autotrace.export.shares import partition_of
-from autotrace.export.spool import SpoolWriter
-from autotrace.reader import Reader
+from autotrace.spool.cursor import Group, save_cursor
+from autotrace.spool.shares import partition_of
+from autotrace.spool.span_records import SpanRecord
+from autotrace.spool.writer import SpoolWriter
 from autotrace.store import schema
 from autotrace.store.connection import connect
+from autotrace.traces import batch_groups, ingest, log_state
+from autotrace.traces.batch_groups import RefusedError
+from autotrace.traces.ingest import Ingestor
+from autotrace.traces.reader import Reader
+from autotrace.worker import spool_reader as drain
+from autotrace.worker.quarantine import count_set_aside, set_aside_path
+from autotrace.worker.rebuild import rebuild
+from autotrace.worker.spool_reader import Drainer
 from tests.embedders import HashEmbedder
 
 from .strategies import task_record, tool_record
@@ -77,7 +78,9 @@ def test_every_good_record_is_stored_once_and_only_bad_ones_are_refused(
 ) -> None:
     memory, refused = Memory(names_partitions), list[int]()
     progress = Progress()
-    apart.store(memory, records, progress, refuse=lambda p, _: refused.extend(p), save=lambda: None)
+    batch_groups.store(
+        memory, records, progress, refuse=lambda p, _: refused.extend(p), save=lambda: None
+    )
     assert sorted(memory.stored) == sorted(r["id"] for r in records if not r["bad"])
     assert sorted(refused) == [n for n, record in enumerate(records) if record["bad"]]
     assert memory.numbers == sorted(set(memory.numbers))
@@ -86,14 +89,16 @@ def test_every_good_record_is_stored_once_and_only_bad_ones_are_refused(
 def test_a_thousand_bad_partitions_do_not_keep_the_good_one_waiting() -> None:
     records = [{"trace": f"t{n}", "id": str(n), "bad": n != 500} for n in range(1000)]
     memory = Memory(names_partitions=True)
-    apart.store(memory, records, Progress(), refuse=lambda *_: None, save=lambda: None)
+    batch_groups.store(memory, records, Progress(), refuse=lambda *_: None, save=lambda: None)
     assert (memory.stored, memory.numbers) == (["500"], [1, 2, 3, 4])
 
 
 def test_the_search_for_bad_records_in_one_partition_ends() -> None:
     records = [{"trace": "t", "id": str(n), "bad": True} for n in range(2000)]
     memory, refused = Memory(names_partitions=False), list[int]()
-    apart.store(memory, records, Progress(), refuse=lambda p, _: refused.extend(p), save=list)
+    batch_groups.store(
+        memory, records, Progress(), refuse=lambda p, _: refused.extend(p), save=list
+    )
     assert (sorted(refused), len(memory.numbers) < 300) == (list(range(2000)), True)
 
 
@@ -105,7 +110,7 @@ def test_nothing_is_refused_while_the_store_does_not_take_a_write() -> None:
     records = [{"trace": "t", "id": "1", "bad": True}]
     progress, refused = Progress(), list[int]()
     with pytest.raises(StoreUnavailableError):
-        apart.store(
+        batch_groups.store(
             Down(False), records, progress, refuse=lambda p, _: refused.extend(p), save=list
         )
     assert (refused, progress) == ([], Progress(groups=[Group([0])]))
@@ -296,7 +301,7 @@ def test_a_rebuild_counts_once_what_an_attempt_had_stored_of_a_trace_in_part(
     place: Place, monkeypatch: pytest.MonkeyPatch, point: int
 ) -> None:
     """The log takes what comes before a refused record; the division begins with what is newer."""
-    monkeypatch.setattr(trace_state, "MAX_PART_BYTES", 1)
+    monkeypatch.setattr(log_state, "MAX_PART_BYTES", 1)
     late, refused, early = (tool_record(n, None, n, n + 1, "hammer") for n in (9, 5, 1))
     refused["name"] = "poison"
     place.record([late, refused, early])

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotrace import semconv
-from autotrace.export.assemble import MAX_REJECTED, Tree, assemble, decisions_of, summarize
-from autotrace.export.records import SpanRecord
-from autotrace.export.roles import role_of
+from autotrace.spool.span_records import SpanRecord
+from autotrace.spool.span_roles import role_of
+from autotrace.traces.assembly import MAX_REJECTED, Tree, assemble, decisions_of, summarize
 from tests.export.strategies import (
     OTEL_TRACE,
     decision_record,

@@ -15,10 +15,10 @@ import pytest
 
 import autotrace
 from autotrace import decisions, task, tool
-from autotrace.access.keys import KeyRing
 from autotrace.errors import InvalidArgumentError, StoreError
-from autotrace.export.backup import back_up, restore
+from autotrace.server.auth.api_keys import KeyRing
 from autotrace.settings import Settings, load_settings
+from autotrace.worker.backup import back_up, restore
 from tests.embedders import HashEmbedder
 
 REPOSITORY = Path(__file__).parents[2]

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from autotrace.export.counters import Counters
-from autotrace.export.exporter import choose_embedding
-from autotrace.export.spool import SpoolWriter
-from autotrace.export.spool_files import processes_in
+from autotrace.base.health_counters import Counters
 from autotrace.memory import Memory
 from autotrace.settings import load_settings
+from autotrace.spool.files import processes_in
+from autotrace.spool.writer import SpoolWriter
+from autotrace.worker.exporter import choose_embedding
 from tests.export.strategies import task_record
 from tests.servers import free_port
 
@@ -78,7 +78,7 @@ def test_another_process_may_store_what_the_dead_left_before_the_first_look(
         shutil.rmtree(dead.directory, ignore_errors=True)
         return found
 
-    monkeypatch.setattr("autotrace.export.pipeline.processes_in", is_stored_just_then)
+    monkeypatch.setattr("autotrace.worker.pipeline.processes_in", is_stored_just_then)
     memory.start()
 
     assert memory.flush(1000) is True  # or the whole test takes too long
@@ -149,7 +149,7 @@ def test_what_is_of_a_newer_autotrace_is_not_waited_for(opened: Open) -> None:
     writer = writer_of(memory)
     writer.append(task_record(1, None, 10, 20))
     (segment,) = writer.directory.glob("*.log")
-    from autotrace.export.spool_files import encode_line
+    from autotrace.spool.files import encode_line
 
     segment.write_bytes(encode_line({"autotrace_spool": 99}))  # type: ignore[typeddict-item, typeddict-unknown-key] # a header
 

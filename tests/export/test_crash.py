@@ -16,8 +16,8 @@ import pytest
 
 import autotrace
 from autotrace import task, tool
-from autotrace.export.spool_files import owner_is_alive
-from autotrace.store.stats import Call, recount
+from autotrace.spool.files import owner_is_alive
+from autotrace.store.tool_stats import Call, recount
 from tests.embedders import HashEmbedder
 
 ROOT = Path(__file__).parents[2]

@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from autotrace.export.assemble import Tree, assemble
-from autotrace.export.counters import Counters
-from autotrace.export.erase import erase_trace
-from autotrace.export.exporter import open_connection
-from autotrace.export.ingest import Ingestor
-from autotrace.export.rebuild import rebuild
-from autotrace.export.records import SpanRecord
-from autotrace.export.roles import call_of
-from autotrace.export.translated import changes_of
+from autotrace.base.health_counters import Counters
 from autotrace.models import Trace
-from autotrace.reader import Reader
 from autotrace.settings import load_settings
-from autotrace.store import stats
-from autotrace.store.log import read_records
+from autotrace.spool.span_records import SpanRecord
+from autotrace.store import tool_stats
+from autotrace.store.trace_log import read_records
+from autotrace.traces.assembly import Tree, assemble
+from autotrace.traces.deletion import erase_trace
+from autotrace.traces.ingest import Ingestor
+from autotrace.traces.projection_changes import changes_of
+from autotrace.traces.reader import Reader
+from autotrace.traces.tool_calls import call_of
+from autotrace.worker.exporter import open_connection
+from autotrace.worker.rebuild import rebuild
 from tests.embedders import HashEmbedder
 from tests.export.dialect_runs import (
     ANSWER,
@@ -105,8 +105,8 @@ def of_trace(records: list[SpanRecord], number: int) -> list[SpanRecord]:
 
 def recount(traces: list[Trace]) -> list[Any]:
     """Return the statistics that follow from traces."""
-    return stats.recount(
-        stats.Call(
+    return tool_stats.recount(
+        tool_stats.Call(
             call.tool_name,
             call.status,
             call.duration_ms,

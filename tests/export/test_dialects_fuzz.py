@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotrace.export.assemble import Tree, build_trace, summarize
-from autotrace.export.dialects import keys
-from autotrace.export.dialects.values import loads
-from autotrace.export.records import SpanRecord
+from autotrace.dialects import attribute_keys
+from autotrace.dialects.wrapped_values import loads
+from autotrace.spool.span_records import SpanRecord
+from autotrace.traces.assembly import Tree, build_trace, summarize
 
 TRACE = "cd" * 16
 WORDS = (
@@ -21,8 +21,17 @@ WORDS = (
     *("tool_call", "text", "reasoning", "assistant", "user", "tool", "generations", "choices"),
 )
 NAMES = [
-    *(name for value in vars(keys).values() if isinstance(value, tuple) for name in value),
-    *(value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)),
+    *(
+        name
+        for value in vars(attribute_keys).values()
+        if isinstance(value, tuple)
+        for name in value
+    ),
+    *(
+        value
+        for name, value in vars(attribute_keys).items()
+        if name.isupper() and isinstance(value, str)
+    ),
     *("llm.input_messages.0.message.content", "llm.output_messages.0.message.tool_calls.0.x"),
     *("gen_ai.prompt.0.content", "gen_ai.completion.0.tool_calls.0.name", "metadata"),
     *("gen_ai.operation.name", "error.type"),
@@ -57,12 +66,20 @@ def records(draw: st.DrawFn) -> list[SpanRecord]:
             ),
             start_ns=start_ns,
             end_ns=start_ns + draw(st.integers(-5, 50)),
-            scope=draw(st.sampled_from(["", keys.ADK_SCOPE, keys.SMOLAGENTS_SCOPE, "pydantic-ai"])),
+            scope=draw(
+                st.sampled_from(
+                    ["", attribute_keys.ADK_SCOPE, attribute_keys.SMOLAGENTS_SCOPE, "pydantic-ai"]
+                )
+            ),
             status=draw(st.integers(0, 2)),
             attributes=draw(st.dictionaries(st.sampled_from(NAMES), values, max_size=6)),
         )
         if draw(st.booleans()):
-            name = draw(st.sampled_from([*keys.MESSAGE_EVENTS, keys.CHOICE_EVENT, "exception"]))
+            name = draw(
+                st.sampled_from(
+                    [*attribute_keys.MESSAGE_EVENTS, attribute_keys.CHOICE_EVENT, "exception"]
+                )
+            )
             content: dict[str, Any] = {"content": draw(values), "message": draw(values)}
             record["events"] = [{"name": name, "time_ns": 1, "attributes": content}]
         made.append(record)

@@ -17,21 +17,22 @@ from hypothesis import strategies as st
 import autotrace
 from autotrace import semconv, task, tool_call
 from autotrace.errors import TraceNotFoundError
-from autotrace.export import ingest, trace_state
-from autotrace.export.erase import erase_trace
-from autotrace.export.exporter import open_connection
-from autotrace.export.ingest import Ingestor
-from autotrace.export.rebuild import rebuild
-from autotrace.export.records import SpanRecord, record_key
-from autotrace.export.roles import call_of, role_of
 from autotrace.models import Trace
-from autotrace.reader import Reader
 from autotrace.settings import load_settings
-from autotrace.store import stats
+from autotrace.spool.span_records import SpanRecord, record_key
+from autotrace.spool.span_roles import role_of
+from autotrace.store import tool_stats
 from autotrace.store.connection import Connection
-from autotrace.store.log import Part, read_records
-from autotrace.store.log import read_parts as log_parts
 from autotrace.store.schema import Collections
+from autotrace.store.trace_log import Part, read_records
+from autotrace.store.trace_log import read_parts as log_parts
+from autotrace.traces import ingest, log_state
+from autotrace.traces.deletion import erase_trace
+from autotrace.traces.ingest import Ingestor
+from autotrace.traces.reader import Reader
+from autotrace.traces.tool_calls import call_of
+from autotrace.worker.exporter import open_connection
+from autotrace.worker.rebuild import rebuild
 from tests.embedders import HashEmbedder
 from tests.export.strategies import OTEL_TRACE, span_trees, step_record, task_record, tool_record
 from tests.store.memory import MemoryConnection, Stopped
@@ -81,7 +82,7 @@ class Store:
 
 @pytest.fixture(autouse=True)
 def _bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_state, "MAX_RECORDS", BOUND)
+    monkeypatch.setattr(log_state, "MAX_RECORDS", BOUND)
 
 
 def calls(number: int, first: int = 100, parent: int | None = 1) -> list[SpanRecord]:
@@ -202,7 +203,7 @@ def test_guests_fill_half_of_a_share_at_most_and_never_what_is_kept_for_its_owne
 def test_a_few_huge_spans_fill_a_trace_as_many_small_ones_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(trace_state, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(log_state, "MAX_BYTES", 100_000)
     store = Store()
     huge = [tool_record(span, 1, 2, 3, x="x" * 30_000) for span in range(100, 110)]
     for record in huge:
@@ -230,7 +231,7 @@ def test_a_batch_that_is_stored_again_changes_nothing_at_the_bound(
     sent: list[list[SpanRecord]], bound: int, stop_after: int, exclusive: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trace_state, "MAX_RECORDS", bound)
+        patch.setattr(log_state, "MAX_RECORDS", bound)
         straight, stopped = (Store(MemoryConnection(exclusive=exclusive)) for _ in range(2))
         for records in sent:
             straight.put(*records)
@@ -247,7 +248,7 @@ def test_a_batch_that_is_stored_again_changes_nothing_at_the_bound(
             stopped.put_again(*records)
             assert stopped.everything() == straight.everything()
     stored = {record_key(record): record for record in straight.records()}
-    assert straight.reader.tool_stats() == stats.recount(
+    assert straight.reader.tool_stats() == tool_stats.recount(
         call_of(record) for record in stored.values() if role_of(record) == "tool"
     )
 

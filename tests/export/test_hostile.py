@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 
 from autotrace import semconv
-from autotrace.export import fields
-from autotrace.export.assemble import Tree, assemble, build_trace, decisions_of, summarize
-from autotrace.export.otlp_in import read_json
-from autotrace.export.records import SpanRecord
-from autotrace.export.roles import call_of, role_of, trace_id_of
-from autotrace.store.stats import Counters
+from autotrace.otlp.decode import read_json
+from autotrace.spool import record_fields
+from autotrace.spool.span_records import SpanRecord
+from autotrace.spool.span_roles import role_of, trace_id_of
 from autotrace.store.times import utc
-from autotrace.store.traces import to_model
+from autotrace.store.tool_stats import Counters
+from autotrace.store.trace_summaries import to_model
+from autotrace.traces.assembly import Tree, assemble, build_trace, decisions_of, summarize
+from autotrace.traces.tool_calls import call_of
 
 from .hostile import batches
 
@@ -70,7 +71,7 @@ def record(**attributes: Any) -> SpanRecord:
     ],
 )
 def test_any_value_is_read_as_text(value: Any, text: str | None) -> None:
-    assert fields.text(record(key=value), "key") == text
+    assert record_fields.text(record(key=value), "key") == text
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_any_value_is_read_as_text(value: Any, text: str | None) -> None:
     [(True, True), (False, False), ("false", False), (" True", True), ("no", None), (0, None)],
 )
 def test_a_flag_is_a_boolean_or_the_word_for_it(value: Any, flag: bool | None) -> None:
-    assert fields.flag(record(key=value), "key") is flag
+    assert record_fields.flag(record(key=value), "key") is flag
 
 
 @pytest.mark.parametrize(
@@ -86,13 +87,13 @@ def test_a_flag_is_a_boolean_or_the_word_for_it(value: Any, flag: bool | None) -
     [(None, []), (1, ["1"]), ("a", ["a"]), (["a", 2, None, {}], ["a", "2", "{}"]), ({}, ["{}"])],
 )
 def test_texts_are_the_items_of_a_list_or_the_one_value(value: Any, texts: list[str]) -> None:
-    assert fields.texts(record(key=value), "key") == texts
+    assert record_fields.texts(record(key=value), "key") == texts
 
 
 def test_json_that_is_nested_too_deeply_to_be_shown_stays_text() -> None:
     deep, flat = "[" * 101 + "]" * 101, "[" + "[]," * 500 + "1]"
-    assert fields.json_value(record(key=deep), "key") == deep
-    assert fields.json_value(record(key=flat), "key") == json.loads(flat)
+    assert record_fields.json_value(record(key=deep), "key") == deep
+    assert record_fields.json_value(record(key=flat), "key") == json.loads(flat)
 
 
 def test_a_record_with_fields_of_other_types_is_read_as_far_as_it_goes() -> None:
@@ -105,7 +106,7 @@ def test_a_record_with_fields_of_other_types_is_read_as_far_as_it_goes() -> None
         "status": "bad",
         "events": [event, "no event"],
     }
-    assert fields.conformed(odd) == {
+    assert record_fields.conformed(odd) == {
         "trace": "ab" * 16,
         "id": "cd" * 8,
         "start_ns": 1_500_000_000_000_000_000,
@@ -114,7 +115,7 @@ def test_a_record_with_fields_of_other_types_is_read_as_far_as_it_goes() -> None
         "events": [{"name": "5", "time_ns": 0, "attributes": {}}],
     }
     usual = record(a=1)
-    assert fields.conformed(usual) is usual
+    assert record_fields.conformed(usual) is usual
 
 
 @pytest.mark.parametrize("missing", ["trace", "id", "start_ns"])
@@ -122,7 +123,7 @@ def test_what_has_no_ids_or_no_start_is_not_a_record(missing: str) -> None:
     whole: dict[str, Any] = dict(record())
     del whole[missing]
     with pytest.raises(ValueError, match="not a record"):
-        fields.conformed(whole)
+        record_fields.conformed(whole)
 
 
 def test_a_span_of_the_kind_task_without_a_text_opens_no_trace() -> None:

@@ -10,17 +10,17 @@ from typing import Any, cast
 import pytest
 from filelock import FileLock
 
-from autotrace.export.collect import LARGE_BATCHES, TURN
-from autotrace.export.counters import Counters
-from autotrace.export.drain import Drainer
-from autotrace.export.exporter import choose_embedding
-from autotrace.export.ingest import Ingestor
-from autotrace.export.lanes import LOCAL_LANE, MAX_LANES, SpoolLanes, lane_of
-from autotrace.export.records import SpanRecord
-from autotrace.export.spool import MAX_SEGMENT_BYTES
-from autotrace.export.spool_files import processes_in
+from autotrace.base.health_counters import Counters
 from autotrace.memory import Memory
 from autotrace.settings import load_settings
+from autotrace.spool.files import processes_in
+from autotrace.spool.lanes import LOCAL_LANE, MAX_LANES, SpoolLanes, lane_of
+from autotrace.spool.span_records import SpanRecord
+from autotrace.spool.writer import MAX_SEGMENT_BYTES
+from autotrace.traces.ingest import Ingestor
+from autotrace.worker.batch_selection import LARGE_BATCHES, TURN
+from autotrace.worker.exporter import choose_embedding
+from autotrace.worker.spool_reader import Drainer
 from tests.export.strategies import decision_record, task_record, tool_record
 
 MANY = 2_000

@@ -12,10 +12,10 @@ import pytest
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from autotrace.export import otlp_in
-from autotrace.export.assemble import assemble
-from autotrace.export.otlp_in import Batch, MalformedBatchError, read_json, read_protobuf
-from autotrace.export.otlp_span import Allowance
+from autotrace.otlp import decode
+from autotrace.otlp.decode import Batch, MalformedBatchError, read_json, read_protobuf
+from autotrace.otlp.span import Allowance
+from autotrace.traces.assembly import assemble
 
 Request = dict[str, Any]
 
@@ -97,7 +97,7 @@ def test_items_of_an_array_beyond_ten_thousand_are_left_out(
 def test_spans_after_half_a_million_values_are_rejected(
     read: Callable[[Request], Batch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(otlp_in, "Allowance", lambda: Allowance(values=10))
+    monkeypatch.setattr(decode, "Allowance", lambda: Allowance(values=10))
 
     batch = read(request_of(span(attributes=attributes(8)), span(attributes=attributes(3)), span()))
 
@@ -120,7 +120,7 @@ def test_a_request_of_too_many_resources_and_scopes_is_refused(
 def test_json_of_too_many_values_is_refused_before_it_is_parsed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(otlp_in, "loads", None)
+    monkeypatch.setattr(decode, "loads", None)
     for part in (b"{},", b"[],", b"0,", b'"",', b'{"":[],"":0},'):
         body = b'{"resourceSpans":[' + part * (8 * 1024**2 // len(part)) + b"0]}"
         with pytest.raises(MalformedBatchError, match="more than 1000000 values"):

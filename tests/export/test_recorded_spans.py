@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from autotrace.export.assemble import Tree, assemble
-from autotrace.export.otlp_in import read_json
-from autotrace.export.records import SpanRecord
+from autotrace.otlp.decode import read_json
+from autotrace.spool.span_records import SpanRecord
+from autotrace.traces.assembly import Tree, assemble
 from tests.export.test_dialects import Store, recount
 
 SPANS = Path(__file__).parents[3] / "shared" / "spans"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import autotrace
 from autotrace import task, tool
-from autotrace.cli.app import app
+from autotrace.cli.commands import app
 from tests.embedders import HashEmbedder
 
 
@@ -30,7 +30,7 @@ def work(number: int) -> int:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("autotrace.export.storing.FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr("autotrace.worker.loop.FIRST_BACKOFF_S", 0.001)
     yield
     autotrace.shutdown(timeout=5)
 

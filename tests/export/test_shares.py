@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from autotrace import semconv
 from autotrace.errors import TraceNotFoundError
-from autotrace.export.assemble import assemble
-from autotrace.export.erase import erase_trace
-from autotrace.export.exporter import open_connection
-from autotrace.export.ingest import Ingestor
-from autotrace.export.rebuild import rebuild
-from autotrace.export.records import SpanRecord, record_key
-from autotrace.export.shares import Share, partition_of, share_of
-from autotrace.reader import Reader
 from autotrace.settings import load_settings
+from autotrace.spool.shares import Share, partition_of, share_of
+from autotrace.spool.span_records import SpanRecord, record_key
+from autotrace.traces.assembly import assemble
+from autotrace.traces.deletion import erase_trace
+from autotrace.traces.ingest import Ingestor
+from autotrace.traces.reader import Reader
+from autotrace.worker.exporter import open_connection
+from autotrace.worker.rebuild import rebuild
 from tests.embedders import HashEmbedder
 
 TRACE = "a" * 32

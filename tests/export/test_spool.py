@@ -16,11 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotrace.export import segment
-from autotrace.export import spool as spool_module
-from autotrace.export.records import SpanRecord
-from autotrace.export.spool import SpoolWriter
-from autotrace.export.spool_files import (
+from autotrace.spool import segment
+from autotrace.spool import writer as spool_module
+from autotrace.spool.files import (
     begun_segments_of,
     decode_line,
     encode_line,
@@ -31,6 +29,8 @@ from autotrace.export.spool_files import (
     segments_of,
     written_bytes,
 )
+from autotrace.spool.span_records import SpanRecord
+from autotrace.spool.writer import SpoolWriter
 
 
 def record(number: int, **fields: Any) -> SpanRecord:

@@ -20,7 +20,7 @@ import pytest
 
 import autotrace
 from autotrace import task, tool
-from autotrace.export.storekeeper import STATUS_FILE, read_status
+from autotrace.worker.process import STATUS_FILE, read_status
 from tests.embedders import HashEmbedder
 from tests.servers import free_port
 
@@ -274,7 +274,7 @@ def test_where_no_process_can_be_started_this_one_stores(
 def test_an_order_it_cannot_follow_is_told_and_this_process_stores(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autotrace.export import exporter
+    from autotrace.worker import exporter
 
     made: Callable[..., Any] = exporter.Storekeeper
 
@@ -297,8 +297,8 @@ def test_an_older_store_is_refused_at_once(store: Path) -> None:
     record("one")
     assert autotrace.flush(60)
     autotrace.shutdown()
-    from autotrace.export.exporter import open_connection
     from autotrace.settings import load_settings
+    from autotrace.worker.exporter import open_connection
 
     connection = open_connection(load_settings(store=str(store)), None)
     with connection.writing() as collections:
@@ -399,7 +399,7 @@ def test_it_ends_though_the_store_is_down_when_its_program_is_gone(tmp_path: Pat
 HANGS_ONCE = """
 import ctypes, sys
 from pathlib import Path
-from autotrace.export import storekeeper_main
+from autotrace.worker import main as storekeeper_main
 from tests.embedders import HashEmbedder
 
 storekeeper_main._HUNG_AFTER_S = 1
@@ -573,7 +573,7 @@ def test_one_that_fails_by_itself_says_so_and_the_program_stores(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "breaks.py").write_text(
-        "from autotrace.export import storekeeper_main\n"
+        "from autotrace.worker import main as storekeeper_main\n"
         "from tests.embedders import HashEmbedder as Breaks\n"
         "storekeeper_main._acquire = lambda drainer: 1 / 0\n"
     )
@@ -649,9 +649,9 @@ def test_a_store_deleted_under_a_running_program_is_said_and_made_again(store: P
 
 
 def test_it_gives_way_to_a_rebuild(store: Path) -> None:
-    from autotrace.export.exporter import open_connection
-    from autotrace.export.rebuild import rebuild
     from autotrace.settings import load_settings
+    from autotrace.worker.exporter import open_connection
+    from autotrace.worker.rebuild import rebuild
 
     configure(store)
     record("stored before")

@@ -219,7 +219,7 @@ def test_what_fails_in_the_other_process_fails_as_it_would_here(store: Path) -> 
         + """
 from chromadb.errors import ChromaError
 from autotrace.store.connection import connect
-from autotrace.store.failures import is_content_error, is_failure_of_chroma
+from autotrace.store.chroma_errors import is_content_error, is_failure_of_chroma
 
 def child():
     connection = connect(store, space="test-small")

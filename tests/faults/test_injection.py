@@ -107,7 +107,7 @@ EXPECTED: Final = [1, 2, 3, 4]
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     # For economy alone: nothing here depends on how long a pause between two attempts is.
-    monkeypatch.setattr("autotrace.export.storing.FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr("autotrace.worker.loop.FIRST_BACKOFF_S", 0.01)
 
 
 def counted_drops() -> int:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from autotrace.access.keys import KeyRing
-from autotrace.server.mcp_server import TOOLS
+from autotrace.server.auth.api_keys import KeyRing
+from autotrace.server.mcp.server import TOOLS
 from autotrace.settings import load_settings
 from tests.server.serving import environment, serving
 

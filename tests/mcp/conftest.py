@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from autotrace.access.keys import KeyRing
-from autotrace.access.principal import Role
+from autotrace.server.auth.api_keys import KeyRing
+from autotrace.server.auth.principal import Role
 from autotrace.settings import load_settings
 from tests.server.serving import App, application, serving
 

@@ -17,7 +17,7 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
-from autotrace.server.mcp_server import TOOLS
+from autotrace.server.mcp.server import TOOLS
 from tests.mcp.conftest import Running
 from tests.server.serving import REPOSITORY, environment
 

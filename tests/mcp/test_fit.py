@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from autotrace.models import Decision, Step, ToolCall, Trace
-from autotrace.server.mcp_fit import (
+from autotrace.server.mcp.response_limits import (
     CUT,
     DEFAULT_MAX_BYTES,
     LARGEST_BYTES,
@@ -20,7 +20,7 @@ from autotrace.server.mcp_fit import (
     bounded_trace,
     size_bytes,
 )
-from autotrace.server.mcp_server import TOOLS
+from autotrace.server.mcp.server import TOOLS
 from tests.mcp.conftest import Api
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

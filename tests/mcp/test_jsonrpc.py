@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from autotrace.server.mcp_refused import PATHS
-from autotrace.server.mcp_server import TOOLS
+from autotrace.server.mcp.refusals import PATHS
+from autotrace.server.mcp.server import TOOLS
 from tests.mcp.conftest import Api, open_api
 from tests.server.test_wrong_keys import WRONG
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from mcp.client import Client
 
-from autotrace.server.mcp_refused import PATHS
+from autotrace.server.mcp.refusals import PATHS
 from tests.mcp.conftest import Api, Running, open_api
 from tests.mcp.test_clients import MODES, over_http, refusal
 

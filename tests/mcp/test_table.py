@@ -13,9 +13,9 @@ from jsonschema import Draft202012Validator
 from mcp.client import Client
 from mcp.server.lowlevel import Server
 
-from autotrace.access.principal import Principal
-from autotrace.server.mcp_server import INSTRUCTIONS, TOOLS, make_server
-from autotrace.server.mcp_tool import Desk
+from autotrace.server.auth.principal import Principal
+from autotrace.server.mcp.server import INSTRUCTIONS, TOOLS, make_server
+from autotrace.server.mcp.tool import Desk
 
 CONTRACT = {
     "decision_create": (

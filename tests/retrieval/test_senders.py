@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from autotrace import semconv
-from autotrace.export.exporter import open_connection
-from autotrace.export.ingest import Ingestor
-from autotrace.export.records import SpanRecord
 from autotrace.models import RecallResult
-from autotrace.reader import Reader
 from autotrace.settings import load_settings
+from autotrace.spool.span_records import SpanRecord
+from autotrace.traces.ingest import Ingestor
+from autotrace.traces.reader import Reader
+from autotrace.worker.exporter import open_connection
 from tests.embedders import SmallEmbedder
 from tests.store.others import another_process
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from autotrace.access.principal import Role
+from autotrace.embedding.choice import embedding_of
 from autotrace.server.app import create_app
-from autotrace.server.context import Served
+from autotrace.server.app_state import Served
+from autotrace.server.auth.principal import Role
 from autotrace.settings import Settings, load_server_settings, load_settings
-from autotrace.store.embedding import embedding_of
 from tests.embedders import HashEmbedder
 
 REPOSITORY = Path(__file__).parents[2]

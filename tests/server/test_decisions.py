@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from autotrace.decisions import cedar, policies, votes
+from autotrace.decisions import cedar_policies, policies, votes
 from autotrace.decisions.receipts import Signer
 from autotrace.models import ApprovalRequest, DecisionTrace
 
@@ -288,7 +288,7 @@ def _allow_all(inputs: dict[str, Any]) -> policies.PolicyAnswer:
 
 
 def test_the_principal_of_a_cedar_policy_is_the_agent_of_the_key(app: App) -> None:
-    cedar.cedar_policy("for_ann", 'permit(principal == Robot::"ann", action, resource);',
+    cedar_policies.cedar_policy("for_ann", 'permit(principal == Robot::"ann", action, resource);',
         principal='Robot::"nobody"')  # fmt: skip
     outcomes: dict[str, str] = {}
     for agent in ("ann", "bob"):

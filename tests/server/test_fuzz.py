@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from autotrace.access.principal import Principal
-from autotrace.server.mcp_refused import PATHS
+from autotrace.server.auth.principal import Principal
+from autotrace.server.mcp.refusals import PATHS
 from autotrace.server.otlp import JSON, PROTOBUF
 
 from .serving import TRACES, App, Client, application, completed_trace

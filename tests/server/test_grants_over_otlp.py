@@ -23,7 +23,7 @@ from requests.adapters import BaseAdapter
 from requests.sessions import Session
 
 import autotrace
-from autotrace import grants
+from autotrace.base import grants
 from tests.embedders import HashEmbedder
 
 from .serving import TRACES, App, Client, application

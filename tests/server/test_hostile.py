@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autotrace.errors import StoreUnavailableError
-from autotrace.export.ingest import Ingestor
-from autotrace.server import operations
-from autotrace.service import reading
+from autotrace.server import consistent_reads
+from autotrace.server.rest import operations
+from autotrace.traces.ingest import Ingestor
 from tests.export.hostile import batches
 
 from .serving import TRACES, App, Client, application, completed_trace
@@ -116,7 +116,7 @@ def test_a_record_that_is_refused_for_a_reason_nobody_foresaw_costs_itself_alone
         real(self, records, **options)
 
     monkeypatch.setattr(Ingestor, "ingest", failing)
-    monkeypatch.setattr("autotrace.export.storing.FIRST_BACKOFF_S", 3600.0)
+    monkeypatch.setattr("autotrace.worker.loop.FIRST_BACKOFF_S", 3600.0)
     honest, hostile = app.client("ann"), app.client("mallory")
     first = completed_trace(honest, "before")
     mixed = [a_span("cd" * 16, f"task {n}", spanId=f"{n:016x}") for n in range(1, 6)]
@@ -152,9 +152,9 @@ def test_while_storing_fails_nobody_gets_an_old_answer(
         "ingest",
         lambda *a, **k: (failing(), real(*a, **k)),  # type: ignore[misc]
     )
-    monkeypatch.setattr(reading, "_ASK_AFTER_S", 0.01)
+    monkeypatch.setattr(consistent_reads, "_ASK_AFTER_S", 0.01)
     monkeypatch.setattr(operations, "_BEHIND_AFTER_S", 0.0)
-    monkeypatch.setattr("autotrace.export.storing.FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr("autotrace.worker.loop.FIRST_BACKOFF_S", 0.01)
     with app.served.tenants.using("default") as tenant:
         monkeypatch.setattr(tenant.traces, "_wait_s", 0.02)
     trace_id = completed_trace(client, "during")

@@ -20,12 +20,12 @@ import pytest
 import requests
 
 from autotrace import semconv
-from autotrace.access.keys import KeyRing
+from autotrace.base.json_text import is_too_deep
 from autotrace.errors import LimitExceededError
-from autotrace.export.otlp_in import Batch, read_json
-from autotrace.json_text import is_too_deep
+from autotrace.otlp.decode import Batch, read_json
+from autotrace.server.auth.api_keys import KeyRing
 from autotrace.server.limits import BATCH_PATH, Held
-from autotrace.server.rates import Rates
+from autotrace.server.rate_limits import Rates
 from autotrace.settings import load_settings
 
 from .serving import TRACES, App, Client, ServerProcess, application, problem, serving

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from autotrace.access.keys import KeyRing
+from autotrace.server.auth.api_keys import KeyRing
 from autotrace.settings import load_settings
 
 from .openapi import operations

@@ -167,7 +167,7 @@ def test_what_opens_something_is_left_out_of_logs(text: str, kept: str) -> None:
 
 
 def test_an_error_of_the_store_names_no_place() -> None:
-    from autotrace.server.errors import message_of
+    from autotrace.server.http_errors import message_of
 
     error = StoreUnavailableError("the Chroma server http://10.0.0.7:8000 does not answer")
     assert "10.0.0.7" not in message_of(error)

@@ -22,17 +22,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from autotrace.export.exporter import open_connection
-from autotrace.export.otlp_in import (
+from autotrace.otlp.decode import (
     Batch,
     MalformedBatchError,
     read_json,
     read_protobuf,
 )
-from autotrace.export.otlp_span import MAX_TEXT_CHARS
-from autotrace.reader import Reader
+from autotrace.otlp.span import MAX_TEXT_CHARS
 from autotrace.server.content import ContentError, unpacked
 from autotrace.settings import load_settings
+from autotrace.traces.reader import Reader
+from autotrace.worker.exporter import open_connection
 from tests.embedders import HashEmbedder
 from tests.export.dialect_runs import RUNS, TASK
 from tests.server.serving import (

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import autotrace
-from autotrace import grants
-from autotrace.grants import Signer, signer_of_key
+from autotrace.base import grants
+from autotrace.base.grants import Signer, signer_of_key
 from tests.embedders import HashEmbedder
 
 from .serving import DECISIONS, TRACES, App, Client, application

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 import autotrace
-from autotrace.access.keys import KeyRing
+from autotrace.server.auth.api_keys import KeyRing
 from autotrace.settings import load_settings
 from tests.embedders import HashEmbedder
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from autotrace.access.principal import Principal
-from autotrace.export.exporter import choose_embedding
 from autotrace.memory import Memory
-from autotrace.service.traces import TraceService
+from autotrace.server.auth.principal import Principal
+from autotrace.server.remote_traces import TraceService
 from autotrace.settings import load_settings
+from autotrace.worker.exporter import choose_embedding
 
 ALICE = Principal("key-alice", "alice", "default", "agent")
 BOB = Principal("key-bob", "bob", "default", "agent")

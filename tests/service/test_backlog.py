@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from autotrace.access.principal import Principal
 from autotrace.errors import StoreUnavailableError, TraceNotFoundError
-from autotrace.export import collect, pipeline
-from autotrace.export.collect import LARGE_BATCHES, BatchLimits
-from autotrace.export.drain import Drainer
-from autotrace.export.ingest import Ingestor
-from autotrace.export.otlp_in import Batch
 from autotrace.memory import Memory
-from autotrace.service.traces import TraceService
+from autotrace.otlp.decode import Batch
+from autotrace.server.auth.principal import Principal
+from autotrace.server.remote_traces import TraceService
+from autotrace.traces.ingest import Ingestor
+from autotrace.worker import batch_selection, pipeline
+from autotrace.worker.batch_selection import LARGE_BATCHES, BatchLimits
+from autotrace.worker.spool_reader import Drainer
 from tests.embedders import SmallEmbedder
 from tests.export.strategies import task_record
 from tests.service.telling import ADMIN, ALICE, BOB, open_service
@@ -32,9 +32,9 @@ class Busy:
 
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         turn = BatchLimits(20, 4096, 10)
-        monkeypatch.setattr(collect, "TURN", turn)
-        monkeypatch.setattr(collect, "_TURNS", turn)
-        monkeypatch.setattr(collect, "_PIECE_BYTES", 2048)
+        monkeypatch.setattr(batch_selection, "TURN", turn)
+        monkeypatch.setattr(batch_selection, "_TURNS", turn)
+        monkeypatch.setattr(batch_selection, "_PIECE_BYTES", 2048)
         monkeypatch.setattr(pipeline, "STEP_BYTES", 1024)
         self.memory: Memory
         self.service: TraceService

@@ -10,7 +10,7 @@ import pytest
 
 import autotrace
 from autotrace.errors import InvalidArgumentError
-from autotrace.service.tenants import Tenant, Tenants, prepare, settings_of
+from autotrace.server.tenants import Tenant, Tenants, prepare, settings_of
 from autotrace.settings import Settings, load_settings
 from tests.embedders import HashEmbedder
 

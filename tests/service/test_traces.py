@@ -25,7 +25,7 @@ from autotrace.errors import (
     TraceStateError,
 )
 from autotrace.memory import Memory
-from autotrace.service.traces import MAX_DURATION_MS, TraceService
+from autotrace.server.remote_traces import MAX_DURATION_MS, TraceService
 from autotrace.store.connection import ServerOptions
 from autotrace.store.open_traces import open_traces
 from tests.embedders import SmallEmbedder

@@ -10,11 +10,11 @@ from typing import Any
 
 import autotrace
 from autotrace import task
-from autotrace.export.exporter import open_connection
-from autotrace.export.rebuild import rebuild
 from autotrace.settings import load_settings
-from autotrace.store import journal, texts
+from autotrace.store import task_index, vector_journal
 from autotrace.store.connection import connect
+from autotrace.worker.exporter import open_connection
+from autotrace.worker.rebuild import rebuild
 from tests.embedders import SmallEmbedder
 from tests.faults.processes import nursery, start
 
@@ -94,7 +94,9 @@ def nearest(store: str, vector: Any, limit: int) -> list[tuple[str, float]]:
     """Ask a client that has just been opened; return keys and similarities."""
     connection = connect(store, space=SmallEmbedder.space)
     with connection.reading(fresh=True) as collections:
-        found = texts.nearest(texts.of_tasks(collections, success=True), vector, limit=limit)
+        found = task_index.nearest(
+            task_index.of_tasks(collections, success=True), vector, limit=limit
+        )
     connection.close()
     return [(text.key, text.similarity) for text in found]
 
@@ -108,14 +110,14 @@ def build_anew(store: str) -> int:
 
 def keep_at_most(store: str, limit_bytes: int) -> None:
     """From now on begin an epoch with every so many bytes."""
-    journal.MAX_BYTES = limit_bytes  # type: ignore[misc] - final, but for this test
+    vector_journal.MAX_BYTES = limit_bytes  # type: ignore[misc] - final, but for this test
 
 
 def become_older(store: str) -> None:
     """From now on be as a version that writes down nothing, and whose mark names no epoch."""
     nothing: Any = lambda *_: None  # noqa: E731 - in place of two methods
-    journal.Journal.ensure = journal.Journal.append = nothing
-    journal.Journal.epoch = property(lambda _: "", nothing)  # type: ignore[assignment] - the same
+    vector_journal.Journal.ensure = vector_journal.Journal.append = nothing
+    vector_journal.Journal.epoch = property(lambda _: "", nothing)  # type: ignore[assignment] - the same
 
 
 def die_in_add(store: str, text: str) -> None:

@@ -263,7 +263,7 @@ def test_a_flush_on_a_store_used_before_waits_for_what_was_just_recorded(
 def test_a_text_that_the_index_has_lost_is_found_in_its_own_words(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autotrace.store import texts
+    from autotrace.store import task_index as texts
 
     nearest = texts.nearest
     trace_id = record("lost by the index")
@@ -374,7 +374,7 @@ def test_listing_filters(settings: dict[str, Any]) -> None:
 def test_a_rare_session_is_found_behind_many_newer_traces(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autotrace.store.traces._SCAN_ENTRIES", 20)
+    monkeypatch.setattr("autotrace.store.trace_summaries._SCAN_ENTRIES", 20)
     old = record("old", session_id="rare", calls=0)
     for n in range(40):
         record(f"new {n}", calls=0)
@@ -448,9 +448,9 @@ def test_another_embedding_space_is_refused_and_both_are_named(settings: dict[st
 def test_an_older_store_is_refused_with_the_command_that_brings_it_up_to_date(
     settings: dict[str, Any],
 ) -> None:
-    from autotrace.export.exporter import open_connection
     from autotrace.settings import load_settings
     from autotrace.store import schema
+    from autotrace.worker.exporter import open_connection
 
     record("x")
     autotrace.shutdown()
@@ -469,9 +469,9 @@ def test_an_older_store_is_refused_with_the_command_that_brings_it_up_to_date(
 
 
 def test_a_newer_store_is_refused_and_left_as_it_is(settings: dict[str, Any]) -> None:
-    from autotrace.export.exporter import open_connection
     from autotrace.settings import load_settings
     from autotrace.store import schema
+    from autotrace.worker.exporter import open_connection
 
     trace_id = record("x")
     autotrace.shutdown()

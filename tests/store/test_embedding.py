@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import autotrace
+from autotrace.embedding.embedder import FunctionEmbedder
 from autotrace.errors import InvalidArgumentError
-from autotrace.export.exporter import choose_embedding
 from autotrace.settings import DEFAULT_EMBEDDER, load_settings
-from autotrace.store.embedder import FunctionEmbedder
+from autotrace.worker.exporter import choose_embedding
 from tests.conftest import Configure
 from tests.embedders import HashEmbedder
 

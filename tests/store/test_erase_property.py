@@ -13,17 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotrace.errors import TraceNotFoundError
-from autotrace.export import erase
-from autotrace.export.assemble import Tree, assemble
-from autotrace.export.erase import erase_trace
-from autotrace.export.ingest import Ingestor
-from autotrace.export.records import SpanRecord, holds_content, record_key
-from autotrace.export.roles import call_of, role_of, trace_id_of
 from autotrace.models import Trace
-from autotrace.reader import Reader
-from autotrace.store import stats
-from autotrace.store.log import read_records
+from autotrace.spool.span_records import SpanRecord, holds_content, record_key
+from autotrace.spool.span_roles import role_of, trace_id_of
+from autotrace.store import tool_stats
 from autotrace.store.text_keys import key_of
+from autotrace.store.trace_log import read_records
+from autotrace.traces import deletion
+from autotrace.traces.assembly import Tree, assemble
+from autotrace.traces.deletion import erase_trace
+from autotrace.traces.ingest import Ingestor
+from autotrace.traces.reader import Reader
+from autotrace.traces.tool_calls import call_of
 from tests.export.strategies import (
     OTEL_TRACE,
     skeleton_of,
@@ -95,7 +96,7 @@ class Store:
 
     def recounted(self) -> list[Any]:
         calls = {record_key(r): r for r in self.records() if role_of(r) == "tool"}
-        return stats.recount(map(call_of, calls.values()))
+        return tool_stats.recount(map(call_of, calls.values()))
 
     def check_deleted(self, trace_id: str) -> None:
         with pytest.raises(TraceNotFoundError):
@@ -223,7 +224,7 @@ def test_what_was_not_counted_yet_is_not_taken_back(
     exclusive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who stored it has died with the calls in the log, and is followed by one who goes on."""
-    monkeypatch.setattr(erase, "_COUNTING_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(deletion, "_COUNTING_TIMEOUT_S", 0.1)
     records = [
         *(task_record(1, None, 0, 9), tool_record(2, 1, 1, 2), tool_record(3, 1, 3, 4)),
         *(task_record(4, None, 0, 9), tool_record(5, 4, 1, 2)),

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 import autotrace
 from autotrace import task
-from autotrace.reader import Reader
-from autotrace.store import texts
+from autotrace.store import task_index
 from autotrace.store.connection import connect
 from autotrace.store.text_keys import key_of
+from autotrace.traces.reader import Reader
 from tests.embedders import SmallEmbedder
 from tests.faults.processes import MARK, kill_storekeepers
 from tests.store import others
@@ -336,7 +336,9 @@ def test_an_answer_is_that_of_a_client_opened_now_whoever_has_stored_what_and_wh
         connection.catch_up()
         query = random.normal(size=16).tolist()
         with connection.reading(fresh=True) as collections:
-            found = texts.nearest(texts.of_tasks(collections, success=True), query, limit=limit)
+            found = task_index.nearest(
+                task_index.of_tasks(collections, success=True), query, limit=limit
+            )
 
         keys_and_similarities = writer("nearest", query, limit)
         assert [t.key for t in found] == [key for key, _ in keys_and_similarities]

@@ -24,15 +24,15 @@ from hypothesis import strategies as st
 
 import autotrace
 from autotrace import decision, step, task, tool_call
+from autotrace.base.health_counters import Counters
 from autotrace.doctor import diagnose
 from autotrace.errors import StoreUnavailableError
-from autotrace.export.counters import Counters
-from autotrace.export.cursor import CURSOR_FILE
-from autotrace.export.exporter import open_connection
-from autotrace.export.purge import IDLE_LIMITS, Purger
 from autotrace.settings import load_settings
-from autotrace.store import purge
+from autotrace.spool.cursor import CURSOR_FILE
+from autotrace.store import file_purge
 from autotrace.store.connection import PurgeLimits
+from autotrace.worker.exporter import open_connection
+from autotrace.worker.purge import IDLE_LIMITS, Purger
 from tests.embedders import HashEmbedder
 
 _WINDOW = 12
@@ -263,7 +263,7 @@ STAGES = [
 
 
 def _die(name: str, after: bool, nth: int) -> None:
-    inner: Any = getattr(purge, name)
+    inner: Any = getattr(file_purge, name)
     left = nth
 
     def dying(*args: Any) -> Any:
@@ -276,7 +276,7 @@ def _die(name: str, after: bool, nth: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return answer
 
-    setattr(purge, name, dying)
+    setattr(file_purge, name, dying)
 
 
 def _purge_and_die(store: str, name: str, after: bool, nth: int) -> None:
@@ -347,7 +347,7 @@ def test_a_cleaned_queue_gives_the_same_index(
                         [str(number)], embeddings=vector, metadatas=metadata
                     )
             held = _all_of(collection)
-        purge.clean(folder)
+        file_purge.clean(folder)
         data = b"".join(p.read_bytes() for p in folder.rglob("*.sqlite3"))
         told = {m["json"].encode() for m in held["metadatas"]}
         written = {b"value %d.0 of it" % n for n in range(1000)}
@@ -436,9 +436,9 @@ def test_the_storekeeper_purges_when_it_is_idle(tmp_path: Path) -> None:
         record("kept")
         autotrace.flush()
         autotrace.delete_trace(gone)
-        assert (store / purge.MARK_FILE).is_file()
+        assert (store / file_purge.MARK_FILE).is_file()
         for _ in range(600):
-            if not (store / purge.MARK_FILE).exists():
+            if not (store / file_purge.MARK_FILE).exists():
                 break
             multiprocessing.Event().wait(0.05)
         assert holding(store, b"xyzzy", vectors=["xyzzy task"]) == set()

@@ -15,27 +15,29 @@ from filelock import FileLock
 
 import autotrace
 from autotrace import step, task, tool_call
+from autotrace.base.health_counters import Counters
 from autotrace.errors import (
     EmbeddingSpaceError,
     StoreError,
     StoreUnavailableError,
     StoreVersionError,
 )
-from autotrace.export import rebuild as rebuilding
-from autotrace.export.counters import Counters
-from autotrace.export.drain import Drainer
-from autotrace.export.exporter import open_connection
-from autotrace.export.ingest import Ingestor
-from autotrace.export.rebuild import Rebuilt
-from autotrace.export.records import SpanRecord
-from autotrace.export.roles import call_of, role_of
-from autotrace.export.spool import SpoolWriter
 from autotrace.settings import Settings, load_settings
-from autotrace.store import rebuild as repair
-from autotrace.store import schema, stats, texts, timeline
-from autotrace.store import traces as summaries
+from autotrace.spool.span_records import SpanRecord
+from autotrace.spool.span_roles import role_of
+from autotrace.spool.writer import SpoolWriter
+from autotrace.store import reset as repair
+from autotrace.store import schema, timeline, tool_stats
+from autotrace.store import task_index as texts
+from autotrace.store import trace_summaries as summaries
 from autotrace.store.connection import connect
-from autotrace.store.log import read_records
+from autotrace.store.trace_log import read_records
+from autotrace.traces.ingest import Ingestor
+from autotrace.traces.tool_calls import call_of
+from autotrace.worker import rebuild as rebuilding
+from autotrace.worker.exporter import open_connection
+from autotrace.worker.rebuild import Rebuilt
+from autotrace.worker.spool_reader import Drainer
 from tests.embedders import HashEmbedder
 
 REPOSITORY = Path(__file__).parents[2]
@@ -103,7 +105,7 @@ def recounted(options: dict[str, Any]) -> list[autotrace.ToolStats]:
             for record in read_records(collections.log, trace)
         ]
     connection.close()
-    return stats.recount(call_of(record) for record in records if role_of(record) == "tool")
+    return tool_stats.recount(call_of(record) for record in records if role_of(record) == "tool")
 
 
 def damage(options: dict[str, Any], what: str) -> None:
@@ -116,9 +118,9 @@ def damage(options: dict[str, Any], what: str) -> None:
             collections.lists.delete([i for i in ids if i.startswith("t")])
         elif what == "statistics":
             collections.state.delete([i for i in collections.state.get()["ids"] if i != "store"])
-            ghost = stats.Counters("ghost")
+            ghost = tool_stats.Counters("ghost")
             ghost.count(call_of(tool_span(1)))
-            stats.write_counters(collections.state, "nobody", [ghost])
+            tool_stats.write_counters(collections.state, "nobody", [ghost])
         else:
             for name in ("summaries", "lists", "succeeded", "failed"):
                 collections.client.delete_collection(f"autotrace-{name}")
@@ -275,7 +277,7 @@ def test_a_rebuild_that_was_killed_is_completed_by_another(tmp_path: Path) -> No
         before = everything()
     program = (
         "import os, sys\n"
-        "from autotrace.export.rebuild import rebuild\n"
+        "from autotrace.worker.rebuild import rebuild\n"
         "from autotrace.settings import load_settings\n"
         "from autotrace.store.connection import connect\n"
         "from tests.embedders import HashEmbedder\n"
@@ -347,9 +349,9 @@ def drain(spool: Path, store: str) -> None:
     ("step", "crashing", "spool"),
     [
         ("autotrace.store.schema.add", crash_halfway, "own"),
-        ("autotrace.store.stats.write_counters", crash, "own"),
-        ("autotrace.export.drain.Drainer._commit", crash, "own"),
-        ("autotrace.export.drain.Drainer._commit", crash, "other"),
+        ("autotrace.store.tool_stats.write_counters", crash, "own"),
+        ("autotrace.worker.spool_reader.Drainer._commit", crash, "own"),
+        ("autotrace.worker.spool_reader.Drainer._commit", crash, "other"),
     ],
     ids=["own-amid-log", "own-before-statistics", "own-before-commit", "other-before-commit"],
 )
@@ -377,9 +379,9 @@ def test_a_batch_under_way_when_its_drainer_died_is_counted_once(
     assert rebuilt.tool_calls == (5 if crashing is crash_halfway else 8)
     connection = open_connection(load_settings(**options), None)
     with connection.reading() as collections:
-        counted = stats.read_page(collections.state).tools
+        counted = tool_stats.read_page(collections.state).tools
     connection.close()
-    assert counted == stats.recount(call_of(tool_span(number)) for number in range(1, 9))
+    assert counted == tool_stats.recount(call_of(tool_span(number)) for number in range(1, 9))
 
 
 def test_a_record_that_is_in_the_log_twice_is_counted_once(tmp_path: Path) -> None:

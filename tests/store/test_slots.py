@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotrace.errors import StoreUnavailableError
-from autotrace.store import slots
+from autotrace.store import paged_lists
+from autotrace.store.paged_lists import Appender
 from autotrace.store.schema import Collection
-from autotrace.store.slots import Appender
 
 
 class Table:
@@ -53,7 +53,7 @@ def test_entries_are_read_in_the_order_in_which_they_were_appended(
         expected[name] += [list(entry) for entry in entries]
         appender("w", batch).append(lists, {name: entries})
 
-    assert slots.read(lists, ["a", "b", "c"]) == expected
+    assert paged_lists.read(lists, ["a", "b", "c"]) == expected
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 63, 64, 65, 511, 512, 513, 5000])
@@ -62,8 +62,8 @@ def test_the_end_and_the_newest_are_found_in_a_few_look_ups(length: int) -> None
     for number in range(length):
         lists.rows[f"x/{number}"] = {"json": f'{{"entries":[[{number}]]}}'}
 
-    assert slots.lengths(lists, ["x", "other"]) == {"x": length, "other": 0}
-    newest = slots.read_newest(lists, ["x", "other"], 20)
+    assert paged_lists.lengths(lists, ["x", "other"]) == {"x": length, "other": 0}
+    newest = paged_lists.read_newest(lists, ["x", "other"], 20)
 
     assert newest["x"][-20:] == [[n] for n in range(max(0, length - 20), length)]
     assert newest["other"] == []
@@ -75,7 +75,7 @@ def test_all_entries_are_given_when_fewer_than_asked_for_exist() -> None:
     for batch in range(100):
         appender("w", batch).append(lists, {"x": [(batch,)]})
 
-    assert slots.read_newest(lists, ["x"], 1000)["x"] == [[n] for n in range(100)]
+    assert paged_lists.read_newest(lists, ["x"], 1000)["x"] == [[n] for n in range(100)]
 
 
 def test_a_writer_that_comes_second_takes_the_next_slot() -> None:
@@ -91,7 +91,7 @@ def test_a_writer_that_comes_second_takes_the_next_slot() -> None:
     lists: Any = Raced()
     appender("w", 1, exclusive=False).append(lists, {"x": [("ours",)]})
 
-    assert slots.read(lists, ["x"]) == {"x": [["theirs"], ["theirs"], ["ours"]]}
+    assert paged_lists.read(lists, ["x"]) == {"x": [["theirs"], ["theirs"], ["ours"]]}
 
 
 def test_a_list_that_others_always_append_to_first_is_given_up_for_now() -> None:

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 import autotrace
 from autotrace import task
-from autotrace.doctor import contents
+from autotrace.doctor import store_checks
 from autotrace.doctor.check import Check
-from autotrace.export import rebuild as rebuilding
-from autotrace.export.exporter import open_connection
+from autotrace.embedding.minilm import MiniLmEmbedder
 from autotrace.settings import load_settings
 from autotrace.store import schema
-from autotrace.store.minilm import MiniLmEmbedder
 from autotrace.store.text_keys import TextKeys
+from autotrace.worker import rebuild as rebuilding
+from autotrace.worker.exporter import open_connection
 from tests.embedders import SmallEmbedder
 
 MINILM = MiniLmEmbedder()
@@ -40,7 +40,7 @@ class AsciiEmbedder(SmallEmbedder):
 def check_vectors(store: Path) -> Check:
     connection = open_connection(load_settings(store=str(store)), None)
     try:
-        return connection.read(lambda c: contents.check_vectors(c, "rebuild"))
+        return connection.read(lambda c: store_checks.check_vectors(c, "rebuild"))
     finally:
         connection.close()
 

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotrace.errors import InvalidArgumentError, ToolNotFoundError
-from autotrace.export.ingest import Ingestor
-from autotrace.export.records import SpanRecord
-from autotrace.export.roles import call_of
-from autotrace.export.shares import Share
-from autotrace.store import stats, tool_names
-from autotrace.store.counting import Recount
-from autotrace.store.stats import Counters, read_page, read_totals, write_counters
+from autotrace.spool.shares import Share
+from autotrace.spool.span_records import SpanRecord
+from autotrace.store import tool_names, tool_stats
+from autotrace.store.call_counts import Recount
 from autotrace.store.tool_names import OTHER_TOOLS, ToolNames, bounded_name
+from autotrace.store.tool_stats import Counters, read_page, read_totals, write_counters
+from autotrace.traces.ingest import Ingestor
+from autotrace.traces.tool_calls import call_of
 from tests.export.strategies import OTEL_TRACE, task_record, tool_record
 from tests.store.test_erase_property import EMBEDDER, Store
 
@@ -184,14 +184,14 @@ def test_a_longer_name_of_an_older_version_is_counted_once() -> None:
 
 def test_an_answer_names_the_most_frequent_errors_and_counts_the_others() -> None:
     counters = Counters("t")
-    for number in range(stats.MAX_ERROR_TYPES):
-        call = stats.Call("t", "error", 1, 1, f"E{number:02}")
+    for number in range(tool_stats.MAX_ERROR_TYPES):
+        call = tool_stats.Call("t", "error", 1, 1, f"E{number:02}")
         for _ in range(number + 1):
             counters.count(call)
 
     shown = counters.to_model().error_types
 
-    assert len(shown) == stats.MAX_SHOWN_ERROR_TYPES
+    assert len(shown) == tool_stats.MAX_SHOWN_ERROR_TYPES
     assert sum(shown.values()) == counters.calls
-    assert all(shown[f"E{n:02}"] == n + 1 for n in range(31, stats.MAX_ERROR_TYPES))
+    assert all(shown[f"E{n:02}"] == n + 1 for n in range(31, tool_stats.MAX_ERROR_TYPES))
     assert all(a <= b for a, b in pairwise([shown["E31"], shown["E49"]]))

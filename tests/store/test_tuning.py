@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import autotrace
-from autotrace.store import tuning
+from autotrace.store import persist_interval
+from autotrace.store.persist_interval import records_between
 from autotrace.store.schema import PERSIST_AFTER
-from autotrace.store.tuning import records_between
 from tests.embedders import HashEmbedder
 
 
@@ -44,8 +44,8 @@ def test_a_larger_collection_waits_for_more_and_never_for_many_of_its_own_size(
 def test_a_store_that_grows_is_persisted_less_often_and_keeps_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "_LOOK_EVERY", 50)
-    monkeypatch.setattr(tuning, "_RECORDS_PER_STEP", 0.1)  # 40 records are two steps
+    monkeypatch.setattr(persist_interval, "_LOOK_EVERY", 50)
+    monkeypatch.setattr(persist_interval, "_RECORDS_PER_STEP", 0.1)  # 40 records are two steps
     store = tmp_path / "store"
     autotrace.configure(store, embedder=HashEmbedder(), storing="thread")
 

@@ -1,0 +1,1 @@
+"""Modules that every package may import: no settings, no spans, no store."""

@@ -1,0 +1,1 @@
+"""Approval of tool calls before they run, and blocks that end in a decision."""

@@ -1,0 +1,159 @@
+"""Decisions in the trace: where they happen, and one short span for each of their events.
+
+A span says which event of which decision it is, and nothing of what people or agents wrote: that
+must be erasable, and what was exported is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    get_current_span,
+    set_span_in_context,
+)
+
+from autotrace import semconv
+from autotrace.capture.operation import surroundings
+from autotrace.capture.recorder import failed, is_suppressed
+from autotrace.capture.task_operation import current_frame
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+    from autotrace.capture.recorder import Recorder
+    from autotrace.models import Place
+
+
+class Happened(Protocol):
+    """An event that was appended to a decision."""
+
+    @property
+    def decision_id(self) -> str:
+        """The decision."""
+        ...
+
+    @property
+    def intent(self) -> str:
+        """What it is about."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """Its status after the event."""
+        ...
+
+    @property
+    def event(self) -> Mapping[str, Any]:
+        """The event as it is stored."""
+        ...
+
+    @property
+    def otel(self) -> tuple[str, ...] | None:
+        """Where the decision was opened: see `Place`."""
+        ...
+
+
+class DecisionRecording:
+    """Makes what is given to decisions fit to be kept, and spans of their events.
+
+    Args:
+        recorder: What makes spans and knows what must not be kept; None: values are redacted by
+            the default rules, and no spans are made.
+    """
+
+    def __init__(self, recorder: Recorder | None = None) -> None:
+        if recorder is None:
+            from autotrace.encoding.encoder import Encoder
+            from autotrace.encoding.redaction import Redactor
+
+            self._encoder = Encoder(Redactor())
+        else:
+            self._encoder = recorder.encoder
+        self._recorder = recorder
+
+    def value(self, value: Any, path: str) -> Any:
+        """Return what may be kept of a value: redacted, bounded JSON."""
+        return orjson.loads(self._encoder.json(value, path=path))
+
+    def text(self, value: Any, path: str) -> str:
+        """Return what may be kept of a text."""
+        return self._encoder.text(value, path=path)
+
+    def place(self) -> Place:
+        """Return where in a trace the caller is."""
+        return place()
+
+    def event(self, happened: Happened) -> None:
+        """Make the span of an event. Never raises an `Exception`."""
+        recorder = self._recorder
+        if recorder is None:
+            return
+        try:
+            if not is_suppressed():
+                _make_span(recorder, happened)
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            recorder.failed(error)
+
+
+def place() -> Place:
+    """Return where in a trace the caller is; nowhere, if that cannot be told."""
+    from autotrace.models import NOWHERE, Place
+
+    try:
+        frame = current_frame()
+        ids = None if frame is None else frame.operation.ids()
+        trace_id = None if ids is None else f"{semconv.TRACE_ID_PREFIX}{ids[0]}-{ids[1]}"
+        here = get_current_span(surroundings()).get_span_context()
+        if not here.is_valid:
+            return Place(trace_id)
+        return Place(trace_id, (f"{here.trace_id:032x}", f"{here.span_id:016x}"))
+    except Exception as error:  # noqa: BLE001 - the guard of this package
+        failed(error)
+        return NOWHERE
+
+
+def _make_span(recorder: Recorder, happened: Happened) -> None:
+    event = happened.event
+    attributes: dict[str, Any] = {
+        semconv.KIND: semconv.KIND_DECISION,
+        semconv.DECISION_ID: happened.decision_id,
+        semconv.DECISION_INTENT: happened.intent,
+        semconv.DECISION_STATUS: happened.status,
+        semconv.DECISION_EVENT: event["type"],
+        semconv.DECISION_EVENT_ID: event["event_id"],
+    }
+    if (outcome := event["facts"].get("outcome")) is not None:
+        attributes[semconv.DECISION_OUTCOME] = outcome
+    context, links, owner = _parent_and_links(happened.otel)
+    if owner is not None:
+        attributes[semconv.DECISION_OWNER] = owner
+    name = f"{semconv.KIND_DECISION} {event['type']}"
+    recorder.tracer.start_span(name, context, attributes=attributes, links=links).end()
+
+
+def _parent_and_links(
+    opened_at: tuple[str, ...] | None,
+) -> tuple[Context, list[Link], str | None]:
+    """Return the parent's context and the links of an event that happens here and now.
+
+    It belongs where it happens; if that is outside of any span, where the decision was opened: in
+    the share of the trace whose owner is returned too.
+    """
+    outside = surroundings()
+    if opened_at is None:
+        return outside, [], None
+    trace_id, span_id = (int(number, 16) for number in opened_at[:2])
+    flags = TraceFlags(TraceFlags.SAMPLED)
+    opened = SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
+    here = get_current_span(outside).get_span_context()
+    if not here.is_valid:
+        owner = opened_at[2] if len(opened_at) > 2 else None
+        return set_span_in_context(NonRecordingSpan(opened), outside), [], owner
+    return outside, [Link(opened)] if here.trace_id != trace_id else [], None

@@ -1,0 +1,139 @@
+"""What identifies a tool: an approval of one is used by no other, whatever its name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator, Sequence
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any, Final, cast
+
+import wrapt
+
+from autotrace.base.canonical_json import sha256_of
+from autotrace.base.source_hash import fingerprint, noted
+from autotrace.capture.approvals.faithful_json import TYPE, Speller
+from autotrace.capture.wrappers import Traced, original_of
+from autotrace.encoding import known_types as known
+from autotrace.encoding.introspect import attributes, kind_of
+from autotrace.encoding.known_types import UnshowableError
+
+_MAX_LAYERS: Final = 20
+_OURS: Final = "autotrace."
+
+_wrapt: Any = wrapt  # version 1 has no types
+_PROXIES: Final[tuple[type[Any], ...]] = tuple(
+    cast("type[Any]", vars(_wrapt)[name])
+    for name in ("BaseObjectProxy", "ObjectProxy")
+    if name in vars(_wrapt)
+)
+_IN_C: Final = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
+_WITHOUT_STATE: Final = (
+    *(*_PROXIES, *_IN_C, classmethod, staticmethod, functools.partial, type, type(None)),
+)
+"""What only leads to what it wraps, or has no code that Python can see."""
+
+
+def identity_of(function: Any) -> dict[str, Any]:
+    """Return what identifies a function: module, qualified name and source hash.
+
+    The hash is of every function that the call runs through: a decorated function and its
+    wrappers, the function of a partial (whose arguments are those of the call), the `__call__` of
+    an object. What Python holds no code of has None as its hash.
+
+    Args:
+        function: Any callable, or a classmethod or staticmethod object.
+    """
+    named: Any = None
+    hashes: list[str] = []
+    for each in _layers(function):
+        hashes += _hashes(each)
+        named = each if kind_of(each) in (FunctionType, *_IN_C) else named
+    named = kind_of(function) if named is None else named
+    module = getattr(named, "__module__", None) or getattr(
+        getattr(named, "__objclass__", None), "__module__", None
+    )
+    return {
+        "module": str(module),
+        "qualname": str(named.__qualname__),
+        "source_sha256": hashes[0] if len(hashes) == 1 else sha256_of(hashes) if hashes else None,
+    }
+
+
+def _layers(function: Any) -> Iterator[Any]:
+    for _ in range(_MAX_LAYERS):
+        yield function
+        kind = kind_of(function)  # proxies answer for what they wrap when they are asked
+        if issubclass(kind, Traced):
+            function = original_of(function)
+        elif issubclass(kind, functools.partial):
+            function = function.func
+        elif issubclass(kind, classmethod | staticmethod | MethodType):
+            function = function.__func__
+        elif issubclass(kind, _PROXIES) or "__wrapped__" in getattr(function, "__dict__", {}):
+            function = function.__wrapped__
+        elif kind is FunctionType or issubclass(kind, (*_IN_C, type)):
+            return
+        else:
+            function = inspect.getattr_static(kind, "__call__", None)
+
+
+def _hashes(layer: Any) -> list[str]:
+    """Return the hashes of what a layer adds to what it leads to."""
+    kind = kind_of(layer)
+    if kind is FunctionType:
+        return [fingerprint(layer, _spelled)]
+    if kind is MethodType:
+        return [_state_hash(layer.__self__)]
+    if issubclass(kind, BuiltinFunctionType):
+        owner = layer.__self__
+        return [] if owner is None or isinstance(owner, ModuleType) else [_state_hash(owner)]
+    if issubclass(kind, _PROXIES):
+        wrapper: Any = getattr(layer, "_self_wrapper", None)
+        is_foreign = kind_of(wrapper) is FunctionType and not wrapper.__module__.startswith(_OURS)
+        return [fingerprint(wrapper, _spelled)] if is_foreign else []
+    return [] if issubclass(kind, _WITHOUT_STATE) else [_state_hash(layer)]
+
+
+def _state_hash(holder: Any) -> str:
+    """Hash what an object holds, as far as it means the same in every process."""
+    kind = kind_of(holder)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    call: Any = inspect.getattr_static(kind, "__call__", None)
+    called = fingerprint(call, _spelled) if type(call) is FunctionType else None
+    try:
+        state: Any = {"value": _spelled(holder)}
+    except ValueError:
+        held = attributes(holder, kind)
+        state = {str(key): noted(item, _spelled) for key, item in held.items()}
+        if issubclass(kind, type):
+            state = {"class": f"{holder.__module__}.{holder.__qualname__}"}
+    return sha256_of({"type": name, "state": state, "call": called})
+
+
+class _SecretsLeftOut:
+    """Hides what a class says is a secret: this hash is not keyed, and could be tried."""
+
+    def hides(self, path: str, key: str | None, value: Any) -> bool:
+        return known.is_secret(kind_of(value))
+
+    def spans(self, text: str) -> Sequence[tuple[int, int]]:
+        return ()
+
+    def mark(self, path: str, json_value: Any, secret: Any) -> dict[str, Any]:
+        return {TYPE: "hidden"}
+
+
+def _spelled(value: Any) -> Any:
+    speller = Speller(hiding=_SecretsLeftOut())
+    try:
+        return speller.place(value, "")
+    except (UnshowableError, RuntimeError) as error:  # one changes while it is read
+        raise ValueError(str(error)) from None

@@ -1,0 +1,371 @@
+"""Running user functions inside operations: plain, async, generators, async generators.
+
+What can go wrong, and the rule against it:
+
+* A span left attached across a `yield` leaks into whatever the consumer does next, and cannot be
+  detached where it was attached: it is attached only while the generator's body runs.
+* `send`, `throw`, `close` and return values must reach the body: they are handed on one by one.
+  `close` is handed on as the GeneratorExit it is, so that a body that catches it, or yields in
+  spite of it, meets what it would meet without us.
+* A wrong call must raise where it did: the function is called at once, and only what it returned
+  is driven, so that a TypeError comes from the call and not from the first `await`.
+* A generator that is dropped halfway is closed by Python, which ends its span; one that is never
+  started makes none, as nothing of it ran.
+* What passes through must not live longer than without us: nothing that was yielded or sent is
+  kept across a `yield`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import types
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from autotrace.capture.operation import Operation
+from autotrace.capture.recorder import Recorder, current, is_suppressed
+from autotrace.capture.result_protocols import (
+    STREAMS,
+    Body,
+    covers_coroutine,
+    declared_body,
+    is_held_once,
+    returned_body,
+)
+from autotrace.capture.wrappers import wrap
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+MakeOperation = Callable[[Recorder, Any, tuple[Any, ...], dict[str, Any]], Operation]
+"""Makes the operation of one call from recorder, instance, args, kwargs. May raise Exceptions."""
+
+
+class Tracing(Protocol):
+    """Calls a function, so that the call is an operation."""
+
+    def __call__(
+        self,
+        wrapped: Any,
+        instance: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        make: MakeOperation = ...,
+    ) -> Any:
+        """Call `wrapped`; `make` makes the operation of this call."""
+        ...
+
+
+def traced(
+    function: Any,
+    make: MakeOperation,
+    decorator: Callable[[Any], Any],
+    not_configured: Callable[[], None] | None = None,
+) -> Any:
+    """Wrap a function so that each call is an operation.
+
+    Args:
+        function: Any callable, or a classmethod or staticmethod object.
+        make: Makes the operation of a call.
+        decorator: What the function is decorated with; picklable.
+        not_configured: Called when a call finds that nothing records.
+
+    Returns:
+        A `Traced`.
+    """
+    return wrap(function, tracing(function, make, not_configured), decorator)
+
+
+def tracing(
+    function: Any, make: MakeOperation, not_configured: Callable[[], None] | None = None
+) -> Tracing:
+    """Return what calls a function so that each call is an operation; see `traced`."""
+    starts_later = declared_body(function) is not None
+    is_for_await = covers_coroutine(function)
+
+    def call(
+        wrapped: Any,
+        instance: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        make: MakeOperation = make,
+    ) -> Any:
+        recorder = current.recorder
+        if recorder is None:
+            if not_configured is not None:
+                not_configured()
+            return wrapped(*args, **kwargs)
+        operation: Operation | None = None
+        try:
+            if not is_suppressed():
+                operation = make(recorder, instance, args, kwargs)
+        except Exception as error:  # noqa: BLE001 - the guard of this package
+            recorder.failed(error)
+        if operation is None:
+            return wrapped(*args, **kwargs)
+        if starts_later:
+            return _driven(operation, wrapped, args, kwargs)
+        operation.enter()
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            operation.fail(error)
+            raise
+        body = returned_body(result)
+        if body is None:
+            operation.succeed(result)
+            return result
+        held_once = is_held_once(result)
+        if can_be_driven(body, held_once):
+            return _handed_on(operation, body, result, held_once)
+        if body is Body.FUTURE and is_for_await:
+            _follow(operation, result)
+        else:
+            operation.succeed(result)
+        return result
+
+    return call
+
+
+def _driven(
+    operation: Operation, wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Drive what a call of a plain function hands out."""
+    operation.note_call()
+    try:
+        result = wrapped(*args, **kwargs)
+    except BaseException as error:  # a wrong call: it has failed before it began
+        operation.start()
+        operation.fail(error)
+        raise
+    body = returned_body(result)
+    if body is None:  # the function's code was replaced since it was decorated
+        operation.start()
+        operation.succeed(result)
+        return result
+    if body is Body.COROUTINE:
+        operation.unstarted = result
+    return driven_by(_DRIVERS, operation, body, result)
+
+
+def can_be_driven(body: Body, held_once: bool) -> bool:
+    """Tell whether something of ours may stand in for what a call has returned.
+
+    A generator that others have too is left alone: what stands in for it would close it.
+    """
+    if body in STREAMS:
+        return held_once
+    return body is not Body.FUTURE
+
+
+def _handed_on(operation: Operation, body: Body, result: Any, held_once: bool) -> Any:
+    """Drive what a function that has run has returned, so that its operation ends with that."""
+    operation.detach()
+    if body in STREAMS:
+        operation.streams()
+    elif held_once:  # nobody else has it: ours to close if it is dropped
+        operation.unstarted = result
+    return driven_by(_DRIVERS, operation, body, result)
+
+
+def _follow(operation: Operation, future: Any) -> None:
+    """End an operation when an asyncio future does; the caller gets the future itself."""
+    operation.detach()
+    try:
+        future.add_done_callback(partial(_settle, operation))
+    except Exception as error:  # noqa: BLE001 - the guard of this package
+        operation.recorder.failed(error)
+        operation.succeed()
+
+
+def _settle(operation: Operation, future: Any) -> None:
+    try:
+        if future.cancelled():
+            operation.fail(asyncio.CancelledError())
+            return
+        # `exception()` would keep asyncio from telling of one that nobody has asked for.
+        error = future._exception
+        result = None if error is not None else future.result()
+    except Exception as error_of_ours:  # noqa: BLE001 - the guard of this package
+        operation.recorder.failed(error_of_ours)
+        operation.succeed()
+        return
+    if error is not None:
+        operation.fail(error)
+    else:
+        operation.succeed(result)
+
+
+class Drivers(NamedTuple):
+    """What drives a body, given the body and what it is driven for: one for each kind.
+
+    In this order: what is dropped before it has begun loses its variables in order, and the
+    operations of a body are to end before the one around them.
+    """
+
+    generator: Callable[[Any, Any], Any]
+    async_generator: Callable[[Any, Any], Any]
+    coroutine: Callable[[Any, Any], Any]
+    iterable_coroutine: Callable[[Any, Any], Any]
+
+
+def driven_by(drivers: Drivers, driven_for: Any, body: Body, result: Any) -> Any:
+    """Return the driver for what a call has returned, under the name of what it drives."""
+    driver: Any
+    match body:
+        case Body.GENERATOR:
+            driver = drivers.generator(result, driven_for)
+        case Body.ASYNC_GENERATOR:
+            driver = drivers.async_generator(result, driven_for)
+        case Body.ITERABLE_COROUTINE:
+            driver = drivers.iterable_coroutine(result, driven_for)
+        case _:
+            driver = drivers.coroutine(result, driven_for)
+    for name in ("__name__", "__qualname__"):
+        given = getattr(result, name, None)
+        if type(given) is str:  # what a foreign compiler makes may have no name
+            setattr(driver, name, given)
+    return driver
+
+
+async def _drive_coroutine(coroutine: Coroutine[Any, Any, Any], operation: Operation) -> Any:
+    operation.resume()
+    try:
+        result = await coroutine
+    except BaseException as error:
+        operation.fail(error)
+        raise
+    body = returned_body(result)
+    if body in STREAMS and is_held_once(result):
+        return _handed_on(operation, body, result, held_once=True)
+    operation.succeed(result)
+    return result
+
+
+@types.coroutine
+def _drive_iterable_coroutine(
+    body: Generator[Any, Any, Any], operation: Operation
+) -> Generator[Any, Any, Any]:
+    operation.resume()
+    try:
+        result = yield from body
+    except BaseException as error:
+        operation.fail(error)
+        raise
+    operation.succeed(result)
+    return result
+
+
+def _drive_generator(
+    generator: Generator[Any, Any, Any], operation: Operation
+) -> Generator[Any, Any, Any]:
+    operation.start()
+    operation.streams()
+    resume: Callable[[Any], Any] = generator.send
+    value: Any = None
+    closing = False
+    body: Context | None = None
+    passing: list[Any] = []
+    try:
+        while True:
+            inside = operation.attach(body)
+            try:
+                passing.append(resume(value))
+            finally:
+                value = None
+            body = operation.suspend(inside, body)
+            operation.item(passing[0])
+            try:
+                value = yield passing.pop()
+                resume, closing = generator.send, False
+            except BaseException as error:  # noqa: BLE001 - handed on to the body
+                value, resume = error, generator.throw
+                closing = isinstance(error, GeneratorExit)
+    except StopIteration as stop:
+        if closing:
+            operation.close_early()
+        else:
+            operation.succeed(stop.value)
+        return stop.value
+    except BaseException as error:
+        _end_of_stream(operation, error, closing=closing)
+        raise
+
+
+async def _drive_async_generator(
+    generator: AsyncGenerator[Any, Any], operation: Operation
+) -> AsyncGenerator[Any, Any]:
+    operation.start()
+    operation.streams()
+    _ending = _Ending(operation)
+    step: Any = first_step(generator)
+    closing = False
+    body: Context | None = None
+    passing: list[Any] = []
+    try:
+        while True:
+            inside = operation.attach(body)
+            try:
+                passing.append(await step)
+            finally:
+                step = None
+            body = operation.suspend(inside, body)
+            operation.item(passing[0])
+            try:
+                step = generator.asend((yield passing.pop()))
+                closing = False
+            except BaseException as error:  # noqa: BLE001 - handed on to the body
+                step = generator.athrow(error)
+                closing = isinstance(error, GeneratorExit)
+    except StopAsyncIteration:
+        if closing:
+            operation.close_early()
+        else:
+            operation.succeed()
+    except BaseException as error:
+        _end_of_stream(operation, error, closing=closing)
+        raise
+
+
+class _Ending:
+    """Ends an operation with the frame that holds this, whatever the context holds.
+
+    A generator that is collected without an event loop cannot finish if its body awaits something
+    then. It stays where it is, attached, until its frame is cleared.
+    """
+
+    __slots__ = ("operation",)
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+
+    def __del__(self) -> None:
+        self.operation.close_early()
+
+
+def first_step(generator: AsyncGenerator[Any, Any]) -> Any:
+    """Begin an async generator without the event loop's knowledge.
+
+    The loop closes the generators that it knows of when it shuts down, all at once. It knows of
+    ours, which closes the one inside; if it knew of both, they would close each other.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return generator.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _end_of_stream(operation: Operation, error: BaseException, *, closing: bool) -> None:
+    if closing and isinstance(error, GeneratorExit):
+        operation.close_early()
+    else:
+        operation.fail(error)
+
+
+_DRIVERS: Final = Drivers(
+    _drive_generator, _drive_async_generator, _drive_coroutine, _drive_iterable_coroutine
+)

@@ -1,0 +1,291 @@
+"""How a call has ended that raised: as an error, out of time, cancelled, or paused for a person.
+
+Exceptions of libraries are known by the qualified names of their classes, so that none of these
+libraries is imported: a class is looked for with all its bases, and a time that ran out among the
+causes of an exception, too. A word in the name of a class says nothing: urllib3 1 derives the
+refusal of a connection from a timeout, and many a `TimeoutSettingError` is about a setting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import CancelledError
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+from autotrace.base.signal_errors import let_through
+from autotrace.capture.cancellation import is_by_timeout
+from autotrace.encoding.introspect import own_text, type_name
+from autotrace.errors import ApprovalPending
+
+Ending = Literal["error", "timeout", "cancelled", "paused"]
+
+_MAX_LINKS: Final = 16
+_MAX_MEMBERS: Final = 64
+_MAX_TEXT_CHARS: Final = 2_000
+
+_PAUSED: Final = {
+    "airflow": ("AirflowRescheduleException", "TaskDeferred"),
+    "arq": ("Retry", "RetryJob"),
+    "celery": ("Ignore", "Retry"),
+    "dagster": ("RetryRequested",),
+    "dramatiq": ("Retry",),
+    "huey": ("RetryTask",),
+    "langgraph": ("GraphBubbleUp", "GraphInterrupt", "NodeInterrupt"),
+    "mcp": ("UrlElicitationRequiredError",),
+    "prefect": ("Pause", "PausedRun"),
+    "procrastinate": ("JobRetry",),
+    "pydantic_ai": ("ApprovalRequired", "CallDeferred"),
+    "temporalio": ("_CompleteAsyncError",),
+}
+"""By the package: what a call raises to go on later, once somebody or something has answered."""
+
+_TIMEOUTS: Final = {
+    "agents": ("ToolTimeoutError",),
+    "aiokafka": ("KafkaTimeoutError", "RequestTimedOutError"),
+    "airflow": ("AirflowSensorTimeout", "AirflowTaskTimeout"),
+    "anthropic": ("APITimeoutError",),
+    "asyncpg": (
+        *("IdleInTransactionSessionTimeoutError", "IdleSessionTimeoutError"),
+        *("LockNotAvailableError", "TransactionTimeoutError"),
+    ),
+    "azure": ("ServiceRequestTimeoutError", "ServiceResponseTimeoutError"),
+    "billiard": ("SoftTimeLimitExceeded", "TimeLimitExceeded", "TimeoutError"),
+    "botocore": ("ConnectTimeoutError", "ReadTimeoutError"),
+    "cassandra": ("OperationTimedOut", "Timeout"),
+    "celery": ("SoftTimeLimitExceeded", "TimeLimitExceeded", "TimeoutError"),
+    "cerebras": ("APITimeoutError",),
+    "curl_cffi": ("Timeout",),
+    "ddgs": ("TimeoutException",),
+    "dns": ("Timeout",),
+    "dramatiq": ("ResultTimeout", "TimeLimitExceeded"),
+    "duckduckgo_search": ("TimeoutException",),
+    "e2b": ("TimeoutException",),
+    "elastic_transport": ("ConnectionTimeout",),
+    "elasticsearch": ("ConnectionTimeout",),
+    "eventlet": ("Timeout",),
+    "func_timeout": ("FunctionTimedOut",),
+    "gevent": ("Timeout",),
+    "google": ("DeadlineExceeded", "GatewayTimeout", "RetryError"),
+    "groq": ("APITimeoutError",),
+    "grpc": ("FutureTimeoutError",),
+    "httpcore": ("TimeoutException",),
+    "httpcore2": ("TimeoutException",),
+    "httpx": ("TimeoutException",),
+    "httpx2": ("TimeoutException",),
+    "huey": ("ResultTimeout",),
+    "kafka": ("KafkaTimeoutError", "RequestTimedOutError"),
+    "kazoo": ("OperationTimeoutError", "SessionExpiredError"),
+    "langgraph": ("NodeTimeoutError",),
+    "litellm": ("Timeout",),
+    "llama_index": ("WorkflowTimeoutError",),
+    "modal": ("TimeoutError",),
+    "multiprocessing": ("TimeoutError",),
+    "mysql": ("ConnectionTimeoutError", "ReadTimeoutError", "WriteTimeoutError"),
+    "openai": ("APITimeoutError",),
+    "opensearchpy": ("ConnectionTimeout",),
+    "pexpect": ("TIMEOUT",),
+    "playwright": ("TimeoutError",),
+    "prefect": ("FlowPauseTimeout",),
+    "psycopg": (
+        *("ConnectionTimeout", "IdleInTransactionSessionTimeout", "IdleSessionTimeout"),
+        *("LockNotAvailable", "TransactionTimeout"),
+    ),
+    "psycopg2": (
+        *("IdleInTransactionSessionTimeout", "IdleSessionTimeout"),
+        *("LockNotAvailable", "TransactionTimeout"),
+    ),
+    "psycopg_pool": ("PoolTimeout",),
+    "pymongo": (
+        *("ExecutionTimeout", "NetworkTimeout", "ServerSelectionTimeoutError"),
+        *("WTimeoutError", "WaitQueueTimeoutError"),
+    ),
+    "pyppeteer": ("TimeoutError",),
+    "redis": ("TimeoutError",),
+    "requests": ("Timeout",),
+    "rq": ("BaseTimeoutException",),
+    "selenium": ("TimeoutException",),
+    "serial": ("SerialTimeoutException",),
+    "smolagents": ("ExecutionTimeoutError",),
+    "sqlalchemy": ("TimeoutError",),
+    "stopit": ("TimeoutException",),
+    "subprocess": ("TimeoutExpired",),
+    "taskiq": ("TaskiqResultTimeoutError",),
+    "tavily": ("TimeoutError",),
+    "temporalio": ("TimeoutError",),
+    "timeout_decorator": ("TimeoutError",),
+    "together": ("APITimeoutError",),
+    "tornado": ("HTTPTimeoutError", "TimeoutError"),
+    "trio": ("TooSlowError",),
+    "twisted": ("TCPTimedOutError", "TimeoutError"),
+    "urllib3": ("ConnectTimeoutError", "ReadTimeoutError", "TimeoutError"),
+    "workflows": ("WorkflowTimeoutError",),
+    "wrapt_timeout_decorator": ("TimeoutError",),
+}
+"""By the package: what its classes of timeouts are called; those of Python are `TimeoutError`s."""
+_NO_TIMEOUTS: Final = {"urllib3": ("NewConnectionError", "NameResolutionError")}
+"""Classes that derive from one of these and say something else."""
+
+_CANCELLED: Final = {
+    "airflow": ("AirflowSkipException",),
+    "curio": ("CancelledError",),
+    "dagster": ("DagsterExecutionInterruptedError",),
+    "dramatiq": ("Shutdown",),
+    "greenlet": ("GreenletExit",),
+    "prefect": ("CancelledRun", "TerminationSignal"),
+    "procrastinate": ("JobAborted",),
+    "starlette": ("ClientDisconnect", "WebSocketDisconnect"),
+    "temporalio": ("CancelledError",),
+    "trio": ("Cancelled",),
+    "twisted": ("CancelledError",),
+}
+"""By the package: what ends a call that nobody wants any more, its client or worker gone."""
+_OWN_CANCELLED: Final = (
+    asyncio.CancelledError,
+    CancelledError,
+    GeneratorExit,
+    KeyboardInterrupt,
+)
+
+_EXITS: Final = {"click": ("Exit",), "typer": ("Exit",)}
+_REASONS: Final = {"urllib": ("URLError",), "urllib3": ("MaxRetryError",)}
+"""Classes that keep what went wrong in `reason`, instead of in the chain."""
+_GRPC: Final = {"grpc": ("RpcError",)}
+_MCP: Final = {"mcp": ("McpError", "MCPError")}
+_POSTGRES: Final = {
+    "asyncpg": ("QueryCanceledError",),
+    "psycopg": ("QueryCanceled",),
+    "psycopg2": ("QueryCanceled", "QueryCanceledError"),
+}
+"""What a statement raises that ran out of time, and one that somebody cancelled."""
+_REQUEST_TIMEOUT: Final = 408
+
+_cause: Any = BaseException.__dict__["__cause__"].__get__
+_context: Any = BaseException.__dict__["__context__"].__get__
+_suppressed: Any = BaseException.__dict__["__suppress_context__"].__get__
+_members: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
+
+
+def ending_of(error: BaseException) -> Ending:
+    """Tell how a call has ended that raised this. Call it where the exception is handled."""
+    try:
+        return _ending_of(error, 0)
+    except Exception as inner:  # noqa: BLE001 - an exception is a foreign object, and may refuse
+        let_through(inner)
+        return "error"
+
+
+def is_clean_exit(error: BaseException) -> bool:
+    """Tell whether an exception ends the program with success: `sys.exit(0)`, `typer.Exit()`."""
+    try:
+        if isinstance(error, SystemExit):
+            return error.code is None or (type(error.code) is int and error.code == 0)
+        return _is_one(type(error), "exit") and getattr(error, "exit_code", None) == 0
+    except Exception as inner:  # noqa: BLE001 - an exception is a foreign object, and may refuse
+        let_through(inner)
+        return False
+
+
+def text_of(error: BaseException) -> str:
+    """Return the class and the message of an exception; the message is not redacted."""
+    name = type_name(type(error))
+    try:
+        message = own_text(error, str)[:_MAX_TEXT_CHARS]
+    except Exception as inner:  # noqa: BLE001 - an exception may fail to say what it is
+        let_through(inner)
+        message = ""
+    return f"{name}: {message}" if message else name
+
+
+def _ending_of(error: BaseException, depth: int) -> Ending:
+    if isinstance(error, BaseExceptionGroup):
+        members: tuple[BaseException, ...] = _members(error)[:_MAX_MEMBERS]
+        if depth > _MAX_LINKS:
+            return "error"
+        endings: set[Ending] = {_ending_of(member, depth + 1) for member in members}
+        if len(endings) > 1:
+            endings.discard("cancelled")  # by the failing of the others
+        return endings.pop() if len(endings) == 1 else "error"
+    if _is_pause(type(error)):
+        return "paused"
+    if _is_cancelled(error):
+        return "timeout" if is_by_timeout(error) else "cancelled"
+    return "timeout" if _is_timeout(error) else "error"
+
+
+def _is_timeout(error: BaseException) -> bool:
+    """Tell whether an exception, or what led to it, says that time ran out."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting and len(seen) < _MAX_LINKS:
+        link = waiting.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        if _says_timeout(link):
+            return True
+        waiting.append(None if _suppressed(link) else _context(link))
+        waiting.append(_cause(link))
+        reason = getattr(link, "reason", None) if _is_one(type(link), "reason") else None
+        waiting.append(reason if isinstance(reason, BaseException) else None)
+    return False
+
+
+def _says_timeout(error: BaseException) -> bool:
+    kind = type(error)
+    if _is_timeout_class(kind):
+        return True
+    if _is_one(kind, "grpc"):
+        return _grpc_code(error) == "DEADLINE_EXCEEDED"
+    if _is_one(kind, "mcp"):
+        return getattr(getattr(error, "error", None), "code", None) == _REQUEST_TIMEOUT
+    # PostgreSQL has one code for both, and tells them apart by the message alone.
+    return _is_one(kind, "postgres") and "timeout" in str(error)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    kind = type(error)
+    if isinstance(error, _OWN_CANCELLED) or _is_one(kind, "cancelled"):
+        return True
+    return _is_one(kind, "grpc") and _grpc_code(error) == "CANCELLED"
+
+
+def _grpc_code(error: BaseException) -> str | None:
+    code = getattr(error, "code", None)
+    return getattr(code(), "name", None) if callable(code) else None
+
+
+@lru_cache(maxsize=1024)
+def _is_timeout_class(kind: type[BaseException]) -> bool:
+    if issubclass(kind, TimeoutError):
+        return True
+    return _is_named(kind, _TIMEOUTS) and not _is_named(kind, _NO_TIMEOUTS)
+
+
+@lru_cache(maxsize=1024)
+def _is_pause(kind: type[BaseException]) -> bool:
+    return issubclass(kind, ApprovalPending) or _is_named(kind, _PAUSED)
+
+
+_TABLES: Final = {
+    "cancelled": _CANCELLED,
+    "exit": _EXITS,
+    "grpc": _GRPC,
+    "mcp": _MCP,
+    "postgres": _POSTGRES,
+    "reason": _REASONS,
+}
+
+
+@lru_cache(maxsize=1024)
+def _is_one(kind: type[BaseException], table: str) -> bool:
+    return _is_named(kind, _TABLES[table])
+
+
+def _is_named(kind: type[BaseException], table: dict[str, tuple[str, ...]]) -> bool:
+    """Tell whether a class or one of its bases is in a table."""
+    for base in kind.__mro__:
+        package = str(base.__module__).partition(".")[0]
+        if base.__name__ in table.get(package, ()):
+            return True
+    return False

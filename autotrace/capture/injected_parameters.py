@@ -1,0 +1,157 @@
+"""Find the parameters of a function into which a framework injects arguments."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, ForwardRef, NamedTuple, cast
+
+from autotrace.capture.wrappers import target_of
+from autotrace.encoding.injected_types import COMMON_NAMES, MAX_ANNOTATION_CHARS, ROOTS
+from autotrace.encoding.introspect import class_name, kind_of, mro, root_of, type_name
+
+
+class _Named(NamedTuple):
+    """A class that an annotation names."""
+
+    root: str
+    """First part of its module; empty if the name could not be looked up."""
+    name: str
+    full_name: str
+
+
+class InjectedParameters:
+    """Which parameters of a function take what a framework hands in.
+
+    Args:
+        function: Any callable, or a classmethod or staticmethod object.
+    """
+
+    __slots__ = ("_by_names", "_named")
+
+    def __init__(self, function: Any) -> None:
+        self._named: dict[str, tuple[_Named, ...]] = {}
+        self._by_names: dict[frozenset[str], tuple[tuple[str, str], ...]] = {}
+        is_method = isinstance(function, classmethod | staticmethod)
+        target = target_of(function)
+        try:
+            signature = inspect.signature(target if is_method else function)
+        except (TypeError, ValueError):
+            return  # a builtin that does not tell
+        scope = getattr(target, "__globals__", {})
+        for parameter in signature.parameters.values():
+            found = [*_classes_in(parameter.annotation, scope), *_marks_in(parameter.default)]
+            if found:
+                self._named[parameter.name] = tuple(found)
+
+    def shown(self, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
+        """Return the parameters, and what is recorded in place of their arguments.
+
+        Args:
+            names: Further class names, bare or with their module.
+        """
+        if not self._named:
+            return ()
+        found = self._by_names.get(names)
+        if found is None:
+            found = self._by_names[names] = tuple(self._decide(names))
+        return found
+
+    def _decide(self, names: frozenset[str]) -> Iterator[tuple[str, str]]:
+        for parameter, classes in self._named.items():
+            for each in classes:
+                if _is_known(each) or each.name in names or each.full_name in names:
+                    yield parameter, f"<{each.full_name}>"
+                    break
+
+
+def _is_known(each: _Named) -> bool:
+    roots = ROOTS.get(each.name)
+    if roots is None:
+        return False
+    return each.root in roots if each.root else each.name not in COMMON_NAMES
+
+
+def _of_class(kind: type[Any]) -> Iterator[_Named]:
+    for base in mro(kind):
+        root = root_of(base)
+        if root not in {"builtins", "typing", "abc"}:
+            yield _Named(root, class_name(base), type_name(base))
+
+
+def _marks_in(default: Any) -> Iterator[_Named]:
+    """Yield the classes of a default that stands for what is handed in, such as `Depends(…)`."""
+    if default is not inspect.Parameter.empty:
+        yield from _of_class(kind_of(default))
+
+
+def _classes_in(annotation: Any, scope: Mapping[str, Any]) -> Iterator[_Named]:
+    """Yield the classes that an annotation names, alone or in a union; none of its code is run."""
+    if isinstance(annotation, ForwardRef):
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        yield from _classes_in_text(annotation, scope)
+        return
+    origin: Any = typing.get_origin(annotation)
+    metadata: tuple[Any, ...] = getattr(annotation, "__metadata__", ())
+    for mark in metadata:  # before the type: it says more
+        yield from _of_class(mark if isinstance(mark, type) else type(mark))
+    if metadata:
+        yield from _classes_in(annotation.__origin__, scope)
+    elif origin is typing.Union or origin is types.UnionType:
+        for inner in typing.get_args(annotation):
+            yield from _classes_in(inner, scope)
+    else:
+        kind: Any = origin or annotation
+        if isinstance(kind, type) and kind is not inspect.Parameter.empty:
+            yield from _of_class(cast("type[Any]", kind))
+
+
+def _classes_in_text(text: str, scope: Mapping[str, Any]) -> Iterator[_Named]:
+    try:
+        tree = ast.parse(text[:MAX_ANNOTATION_CHARS].strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the framework's to refuse
+        return
+    yield from _classes_at(tree.body, scope)
+
+
+def _classes_at(node: ast.expr, scope: Mapping[str, Any]) -> Iterator[_Named]:
+    match node:
+        case ast.Constant(value=str(text)):
+            yield from _classes_in_text(text, scope)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            yield from _classes_at(left, scope)
+            yield from _classes_at(right, scope)
+        case ast.Subscript(value=value, slice=inside):
+            parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+            if ast.unparse(value).rpartition(".")[2] == "Annotated":
+                parts = [*parts[1:], parts[0]]  # the type last: a mark says more
+            elif ast.unparse(value).rpartition(".")[2] not in {"Optional", "Union"}:
+                parts = [value]
+            for part in parts:
+                yield from _classes_at(part, scope)
+        case ast.Call(func=function):
+            yield from _classes_at(function, scope)
+        case ast.Name() | ast.Attribute():
+            dotted = ast.unparse(node)
+            found = _looked_up(dotted, scope)
+            if found is None:
+                yield _Named("", dotted.rpartition(".")[2], dotted)
+            elif not isinstance(found, str):
+                yield from _classes_in(found, scope)
+        case _:
+            pass
+
+
+def _looked_up(dotted: str, scope: Mapping[str, Any]) -> Any:
+    """Return what a name leads to, through modules alone; None if it leads nowhere."""
+    first, *rest = dotted.split(".")
+    found: Any = scope.get(first)
+    for part in rest:
+        if type(found) is not types.ModuleType:
+            return None
+        found = vars(found).get(part)
+    return found

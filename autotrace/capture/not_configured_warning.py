@@ -1,0 +1,38 @@
+"""What is said, once in a process, when a task is opened before `autotrace.configure()`."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from inspect import currentframe
+from pathlib import Path
+from typing import Final
+
+from autotrace.base.signal_errors import let_through
+from autotrace.errors import NotConfiguredWarning
+
+_PACKAGE: Final = str(Path(__file__).parent.parent)
+_said = threading.Lock()
+"""Taken by the first who has something to say, and never given back."""
+
+
+def warn_not_configured() -> None:
+    """Say once in a process that nothing is recorded, and how to change it."""
+    if not _said.acquire(blocking=False):
+        return
+    try:
+        warnings.warn(
+            "autotrace records nothing: call autotrace.configure() once, before the first task",
+            NotConfiguredWarning,
+            stacklevel=_frames_of_ours() + 1,
+        )
+    except Exception as error:  # noqa: BLE001 - warnings are errors here, and ours must not be the user's
+        let_through(error)
+
+
+def _frames_of_ours() -> int:
+    """Return how many frames lie between the warning and the user's code."""
+    frame, count = currentframe(), -1
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, count = frame.f_back, count + 1
+    return count

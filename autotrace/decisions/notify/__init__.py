@@ -1,0 +1,1 @@
+"""Notify approvers of requests, over webhooks."""

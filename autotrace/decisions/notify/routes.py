@@ -1,0 +1,165 @@
+"""Approval routes: who is told that approval is wanted, by name."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CoroutineType
+from typing import Any, Final, TypeAlias, cast
+
+from autotrace.base.visible_text import visible
+from autotrace.decisions.notify.delivery import Attempt, Sender
+from autotrace.decisions.notify.webhooks import SlackWebhook, Webhook
+from autotrace.errors import InvalidArgumentError
+from autotrace.models import Approval, Decision
+from autotrace.semconv import APPROVAL_REQUESTED
+from autotrace.settings import Settings
+
+logger = logging.getLogger("autotrace")
+
+DEFAULT_ROUTE: Final = "default"
+
+Notify: TypeAlias = Callable[[dict[str, Any]], object]
+"""Told by being called with the notice; what it returns is not looked at."""
+
+Route: TypeAlias = Webhook | SlackWebhook | Notify
+
+_routes: dict[str, Sender] = {}
+
+
+@dataclass(frozen=True)
+class _Called:
+    """A function of the program's that is told, once: it may try again by itself."""
+
+    notify: Notify
+    name: str
+    attempts: int = 1
+
+    def send(self, notice: dict[str, Any], delivery_id: str) -> Attempt:
+        try:
+            answer = self.notify(notice)
+        except Exception:
+            logger.debug("the approval route %r raised", self, exc_info=True)
+            raise
+        if isinstance(answer, CoroutineType):
+            cast("CoroutineType[Any, Any, Any]", answer).close()
+            return Attempt("failed", f"{self!r} is async: a plain function is called")
+        return Attempt("delivered", f"{self!r} was called")
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def add_route(name: str, route: Route) -> None:
+    """Say who is told of requests for approval that name this route.
+
+    The route called `default` is told of those that name none. Another one of the same name takes
+    the place of the first.
+
+    Args:
+        name: Its name.
+        route: A `Webhook`, a `SlackWebhook`, or a plain function that takes the notice, a dict. It
+            is called in a background thread that all routes share, so it should soon return.
+
+    Raises:
+        InvalidArgumentError: The name is empty, or the route is none of these.
+    """
+    if not isinstance(cast("object", name), str) or not name.strip():
+        raise InvalidArgumentError("name", name, "a name for the route")
+    if isinstance(route, Webhook | SlackWebhook):
+        _routes[name] = route
+        return
+    if not callable(cast("object", route)) or _is_async(route):
+        allowed = "a Webhook, a SlackWebhook, or a plain function (not async) of the notice"
+        raise InvalidArgumentError(f"the route {name}", route, allowed)
+    called = str(getattr(route, "__qualname__", type(route).__qualname__))
+    _routes[name] = _Called(route, called)
+
+
+def remove_route(name: str) -> None:
+    """Forget a route; nothing happens if there is none of this name."""
+    _routes.pop(name, None)
+
+
+def route_named(name: str | None, settings: Settings) -> Sender | None:
+    """Return who is told.
+
+    Args:
+        name: Name of a route; None, or `default`: the route of that name, else the one that the
+            settings give.
+        settings: May give a webhook.
+
+    Returns:
+        None if no route is named and there is no default one: nobody is told.
+
+    Raises:
+        InvalidArgumentError: There is no such route; names those that there are.
+    """
+    found = _routes.get(DEFAULT_ROUTE if name is None else name)
+    if found is None and name in (None, DEFAULT_ROUTE):
+        found = _of_settings(settings)
+    if found is None and name is not None:
+        known = ", ".join(sorted(_routes)) or "none"
+        allowed = f"the name of a route (there are: {known}); add_route adds one"
+        raise InvalidArgumentError("approval_route_id", name, allowed)
+    return found
+
+
+def approval_notice(
+    decision: Decision, approval: Approval, arguments: Any = None
+) -> dict[str, Any]:
+    """Return what a route is told of a request for approval.
+
+    Args:
+        decision: The decision.
+        approval: What is asked for.
+        arguments: Those of the call that waits, as the JSON that is hashed; None: there are none.
+    """
+    times = approval.model_dump(mode="json", include={"requested_at", "expires_at"})
+    command = f"autotrace decisions {{}} {shlex.quote(decision.decision_id)} --by NAME"
+    why = ' --why "REASON"'
+    return {
+        "type": APPROVAL_REQUESTED,
+        "decision_id": decision.decision_id,
+        "approval_id": approval.id,
+        "intent": visible(decision.intent),
+        "title": _seen(approval.title),
+        "message": _seen(approval.message),
+        "requester": visible(approval.requester),
+        **times,
+        "approvals_needed": approval.approvals_needed,
+        "require_rationale": approval.require_rationale,
+        "head": decision.head,
+        "arguments": arguments,
+        "arguments_sha256": approval.arguments_sha256,
+        "hidden": approval.hidden,
+        "tool": None if approval.tool is None else approval.tool.model_dump(),
+        "answer": {
+            "approve": f"{command.format('approve')} --head {decision.head}"
+            + (why if approval.require_rationale else ""),
+            "reject": command.format("reject") + why,
+        },
+    }
+
+
+def _seen(text: str | None) -> str | None:
+    return None if text is None else visible(text)
+
+
+def _is_async(route: Any) -> bool:
+    return any(
+        inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        for function in (route, getattr(route, "__call__", None))  # noqa: B004 - looked into
+    )
+
+
+def _of_settings(settings: Settings) -> Sender | None:
+    if settings.approval_webhook_url is not None:
+        secret = settings.approval_webhook_secret
+        return Webhook(settings.approval_webhook_url, secret=secret)
+    if settings.approval_slack_url is not None:
+        return SlackWebhook(settings.approval_slack_url)
+    return None

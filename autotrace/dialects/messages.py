@@ -1,0 +1,450 @@
+"""Messages to and from a model, in whichever shape an instrumentation has written them. Pure.
+
+There are a dozen shapes, and they nest: parts of the GenAI conventions, OpenAI's chat and
+responses, Anthropic's blocks, Gemini's contents, LangChain's constructors, the AI SDK's parts,
+Bedrock's. What a field means is the same in all that have it, so there is one lenient reader, and
+no dialect has to be known beforehand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from autotrace.dialects import attribute_keys
+from autotrace.dialects.wrapped_values import arguments_of, find, items, loads, mapping
+from autotrace.spool import record_fields
+from autotrace.spool.span_records import SpanRecord
+
+
+@dataclass(frozen=True)
+class Call:
+    """That a model asks for a tool."""
+
+    name: str
+    arguments: Any
+    call_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a tool gave back, as the model was told."""
+
+    content: Any
+    call_id: str | None = None
+    name: str | None = None
+    failed: bool = False
+
+
+class _Lines:
+    """Texts that make one, joined when it is asked for: there may be many."""
+
+    def __init__(self, text: str) -> None:
+        self._parts = [text] if text else []
+        self._joined: str | None = text
+
+    def add(self, text: str) -> None:
+        """Append a text, on a line of its own."""
+        if text or self._parts:
+            self._parts.append(text)
+            self._joined = None
+
+    def joined(self) -> str:
+        """Return the whole."""
+        if self._joined is None:
+            self._joined = "\n".join(self._parts)
+        return self._joined
+
+    def is_one(self, text: str) -> bool:
+        """Tell whether a text is the whole, of one part."""
+        return self._parts == [text]
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+
+class Message:
+    """One message of a conversation."""
+
+    def __init__(
+        self, role: str, text: str = "", thought: str = "", calls: Iterable[Call] = ()
+    ) -> None:
+        self.role = role
+        self.said = _Lines(text)
+        self.thoughts = _Lines(thought)
+        self.calls = list(calls)
+        self.answers: list[Answer] = []
+
+    @property
+    def text(self) -> str:
+        """What is said in it."""
+        return self.said.joined()
+
+    @property
+    def thought(self) -> str:
+        """What its author thought before."""
+        return self.thoughts.joined()
+
+    def __bool__(self) -> bool:
+        return bool(self.said or self.thoughts or self.calls or self.answers)
+
+
+_ROLES: Final = {
+    "human": "user",
+    "HumanMessage": "user",
+    "ai": "assistant",
+    "AIMessage": "assistant",
+    "AIMessageChunk": "assistant",
+    "model": "assistant",
+    "ToolMessage": "tool",
+    "function": "tool",
+    "SystemMessage": "system",
+    "developer": "system",
+}
+_TEXT_TYPES: Final = frozenset({"text", "input_text", "output_text", "refusal"})
+_THOUGHT_TYPES: Final = frozenset(
+    {"reasoning", "thinking", "reasoningContent", "reasoning_content"}
+)
+_CALL_TYPES: Final = frozenset({"tool_call", "tool-call", "tool_use", "function_call", "toolCall"})
+_ANSWER_TYPES: Final = frozenset(
+    {
+        "tool_call_response",
+        "tool_result",
+        "tool-result",
+        "function_call_output",
+        "tool_response",
+        "function_response",
+    }
+)
+_PART_TYPES: Final = _CALL_TYPES | _ANSWER_TYPES
+_MAX_DEPTH: Final = 12
+_MAX_KEY: Final = 200
+"""Characters of the key of a leaf; a longer one is nobody's."""
+_SUMMARY_REPR: Final = re.compile(r"Summary\(text=(['\"])(.*?)(?:(?P<end>\1, type=)|\Z)", re.DOTALL)
+"""Without its end it goes on to that of the text, as `texts._MANAGED_TASK` does."""
+_LISTS: Final = ("messages", "contents", "choices", "generations")
+_HOLDERS: Final = ("inputs", "outputs", "output", "input", "new_message", "update", "response")
+
+
+def inputs(record: SpanRecord) -> list[Message]:
+    """Return what went into a model, oldest first."""
+    return next((m for m in _all(record, wanted_input=True) if m), list[Message]())
+
+
+def outputs(record: SpanRecord) -> list[Message]:
+    """Return what came out of a model.
+
+    One span may carry several families of keys, of which one has the thoughts and another the
+    rest.
+    """
+    found = [messages for messages in _all(record, wanted_input=False) if messages]
+    if not found:
+        return []
+    messages = found[0]
+    if not any(m.thought for m in messages):
+        thoughts = [m.thought for others in found[1:] for m in others if m.thought]
+        if thoughts:
+            return [Message("assistant", thought=thoughts[0]), *messages]
+    return messages
+
+
+def _all(record: SpanRecord, *, wanted_input: bool) -> Iterator[list[Message]]:
+    attributes = record_fields.attributes(record)
+    role = "user" if wanted_input else "assistant"
+    for key in attribute_keys.INPUT_MESSAGES if wanted_input else attribute_keys.OUTPUT_MESSAGES:
+        if key in attributes:
+            yield _of_attribute(key, attributes[key], role, wanted_input=wanted_input)
+    for prefix in attribute_keys.INDEXED_INPUTS if wanted_input else attribute_keys.INDEXED_OUTPUTS:
+        yield conversation(_nested(attributes, prefix), role)
+    if not wanted_input:
+        yield _of_ai_sdk(attributes)
+    yield _of_events(record, role, wanted_input=wanted_input)
+
+
+def _of_attribute(key: str, value: Any, role: str, *, wanted_input: bool) -> list[Message]:
+    if key != "events":
+        return conversation(value, role)
+    events = [event for event in items(loads(value)) if mapping(event) is not None]
+    chosen = [
+        e
+        for e in events
+        if (e.get(attribute_keys.EVENT_NAME) == attribute_keys.CHOICE_EVENT) is not wanted_input
+    ]
+    return conversation(chosen, role)
+
+
+def _of_ai_sdk(attributes: Mapping[str, Any]) -> list[Message]:
+    text, thought = (
+        attributes.get(attribute_keys.AI_TEXT),
+        attributes.get(attribute_keys.AI_REASONING),
+    )
+    calls = [
+        call
+        for part in items(loads(attributes.get(attribute_keys.AI_CALLS)))
+        for call in _calls(part)
+    ]
+    message = Message(
+        "assistant", record_fields.as_text(text) or "", record_fields.as_text(thought) or "", calls
+    )
+    return [message] if message else []
+
+
+def _of_events(record: SpanRecord, role: str, *, wanted_input: bool) -> list[Message]:
+    messages: list[Message] = []
+    details = (attribute_keys.INPUT_MESSAGES if wanted_input else attribute_keys.OUTPUT_MESSAGES)[0]
+    for event in record.get("events", []):
+        name, attributes = event["name"], record_fields.attributes(event)
+        if name == attribute_keys.DETAILS_EVENT and details in attributes:
+            messages += conversation(attributes[details], role)
+        elif name == attribute_keys.CHOICE_EVENT and not wanted_input:
+            messages += conversation(attributes.get("message"), "assistant")
+        elif name in attribute_keys.MESSAGE_EVENTS and wanted_input:
+            said = attribute_keys.MESSAGE_EVENTS[name]
+            messages += conversation([{"role": said, **attributes}], said)
+    return messages
+
+
+def _nested(attributes: Mapping[str, Any], prefix: str) -> list[Any]:
+    """Put together what was written as one attribute per leaf; indexes may have holes."""
+    root: dict[str, Any] = {}
+    for key, value in attributes.items():
+        if not key.startswith(prefix):
+            continue
+        *path, leaf = key[len(prefix) :].split(".")
+        if not (path and path[0].isdecimal()) or len(path) > _MAX_DEPTH or len(key) > _MAX_KEY:
+            continue
+        node: dict[str, Any] | None = root
+        for name in path:
+            # A leaf and a branch of one name: the first one stays.
+            node = None if node is None else mapping(node.setdefault(name, {}))
+        if node is not None:
+            node.setdefault(leaf, value)
+    return items(_with_lists(root))
+
+
+def _with_lists(node: Any) -> Any:
+    inside = mapping(node)
+    if inside is None:
+        return node
+    if inside and all(key.isdecimal() for key in inside):
+        return [_with_lists(inside[key]) for key in sorted(inside, key=int)]
+    return {key: _with_lists(value) for key, value in inside.items()}
+
+
+def conversation(value: Any, role: str) -> list[Message]:
+    """Read messages.
+
+    Args:
+        value: Messages in any of the shapes, or JSON of them.
+        role: Whose a message is that does not say so.
+
+    Returns:
+        Those that say anything, oldest first.
+    """
+    return [message for message in _conversation(value, role, 0) if message]
+
+
+def _conversation(value: Any, role: str, depth: int) -> Iterator[Message]:
+    read = loads(value)
+    if depth > _MAX_DEPTH or read is None:
+        return
+    if isinstance(read, str):
+        yield Message(role, read)
+        return
+    listed = items(read)
+    if _is_pair(listed):
+        said = str(listed[0])
+        yield Message(_ROLES.get(said, said), str(listed[1]))
+        return
+    for item in listed:
+        yield from _conversation(item, role, depth + 1)
+    held = mapping(read)
+    if held is not None:
+        yield from _of_object(held, role, depth)
+
+
+def _is_pair(listed: list[Any]) -> bool:
+    """Tell whether this is LangChain's short form of a message: its role and its text."""
+    return (
+        len(listed) == 2
+        and all(isinstance(item, str) for item in listed)
+        and (listed[0] in _ROLES or listed[0] in ("user", "assistant", "system"))
+    )
+
+
+def _of_object(held: dict[str, Any], role: str, depth: int) -> Iterator[Message]:
+    if depth > _MAX_DEPTH:
+        return
+    if _type_of(held) in _ROLES and mapping(held.get("data")) is not None:
+        inner = {"type": _type_of(held), **held["data"]}
+        yield from _of_object(inner, role, depth + 1)
+        return
+    if "lc" in held and mapping(held.get("kwargs")) is not None:
+        names = items(held.get("id"))
+        said = _ROLES.get(str(names[-1]), role) if names else role
+        yield from _of_object({"role": said, **held["kwargs"]}, role, depth + 1)
+        return
+    if mapping(held.get("message")) is not None:  # a choice, a generation, an indexed message
+        yield from _conversation(held["message"], role, depth + 1)
+        return
+    content = mapping(held.get("content"))
+    if content is not None and "parts" in content:  # Gemini's response
+        yield from _conversation(content, role, depth + 1)
+        return
+    for name in () if "role" in held else _LISTS:
+        if items(held.get(name)):
+            yield from _conversation(held[name], role, depth + 1)
+            return
+    if "content" not in held and "parts" not in held and "tool_calls" not in held:
+        for name in _HOLDERS:
+            if isinstance(held.get(name), dict | list) and _type_of(held) not in _PART_TYPES:
+                yield from _conversation(held[name], role, depth + 1)
+                return
+        if isinstance(held.get("prompt"), str):
+            yield Message("user", held["prompt"])
+            return
+    yield _message(held, role)
+
+
+def _message(held: dict[str, Any], role: str) -> Message:
+    said = find(held, ("role", "type"))
+    name = str(said)
+    if name in _ROLES:
+        role = _ROLES[name]
+    elif "role" in held:
+        role = name
+    message = Message(role)
+    if message.role == "tool" and "parts" not in held:
+        content = held.get("content")
+        call_id = find(held, ("tool_call_id", "id"))
+        parts = [part for part in items(loads(content)) if _type_of(part) in _ANSWER_TYPES]
+        if not parts and "toolResult" not in str(content)[:200]:
+            failed = held.get("status") == "error"
+            message.answers.append(
+                Answer(content, _text_or_none(call_id), _text_or_none(held.get("name")), failed)
+            )
+            return message
+    if _type_of(held) in _CALL_TYPES | _ANSWER_TYPES | _THOUGHT_TYPES and "role" not in held:
+        _add_part(message, held)
+        return message
+    if not held.keys() & {"role", "content", "parts"}:
+        _add_part(message, held)  # Bedrock's content, without the message around it
+    content = held.get("parts", held.get("content"))
+    parts = loads(content) if isinstance(content, str) and content.startswith("[{") else content
+    if isinstance(parts, str):
+        _add_text(message, parts)
+    for part in items(parts):
+        _add_part(message, part)
+    _add_part(message, held.get("tool_call"))
+    for part in items(loads(held.get("contents"))):
+        _add_part(message, part)
+    known = {call.call_id for call in message.calls if call.call_id}
+    for part in items(loads(held.get("tool_calls"))):
+        message.calls += [call for call in _calls(part) if call.call_id not in known]
+    extra = mapping(held.get("additional_kwargs")) or held
+    reasoning = find(held, ("reasoning_content", "reasoning")) or extra.get("reasoning_content")
+    if isinstance(reasoning, str) and not message.thoughts:
+        message.thoughts.add(reasoning)
+    return message
+
+
+def _type_of(part: Any) -> str | None:
+    found = find(mapping(part) or {}, ("type", "kind", "part_kind"))
+    return found if isinstance(found, str) else None
+
+
+def _add_text(message: Message, text: str) -> None:
+    if text.startswith("ResponseReasoningItem("):
+        found = None if message.thoughts else _SUMMARY_REPR.search(text)
+        if found and found["end"]:
+            message.thoughts.add(found[2])
+    elif not text.startswith("ResponseFunctionToolCall(") and not message.said.is_one(text):
+        message.said.add(text)
+
+
+def _add_part(message: Message, part: Any) -> None:
+    """Take in one part of a message's content."""
+    if isinstance(part, str):
+        _add_text(message, part)
+        return
+    inside = mapping(part)
+    if inside is None:
+        return
+    wrapped = mapping(inside.get("message_content"))
+    if wrapped is not None:
+        inside = {**wrapped, **{k: v for k, v in inside.items() if k != "message_content"}}
+    kind = _type_of(inside)
+    calls = list(_calls(inside))
+    if calls:
+        message.calls += calls
+    elif (answer := _answer(inside)) is not None:
+        message.answers.append(answer)
+    elif kind in _THOUGHT_TYPES or inside.get("thought") is True or "reasoningContent" in inside:
+        message.thoughts.add(_plain_text(inside))
+    elif kind in _TEXT_TYPES or kind is None:
+        text = find(inside, ("text", "content"))
+        if isinstance(text, str):
+            _add_text(message, text)
+
+
+def _plain_text(value: Any, depth: int = 0) -> str:
+    """Return the text inside a part about reasoning, however deep it lies."""
+    read = loads(value)
+    if depth > _MAX_DEPTH:
+        return ""
+    if isinstance(read, str):
+        return read
+    if items(read):
+        return "\n".join(filter(None, (_plain_text(item, depth + 1) for item in items(read))))
+    inside = mapping(read) or {}
+    names = ("text", "thinking", "content", "summary", "reasoningContent", "reasoningText")
+    found = find(inside, names)
+    return "" if found is None else _plain_text(found, depth + 1)
+
+
+def _calls(part: Any, depth: int = 0) -> Iterator[Call]:
+    """Yield the call that a part is, if it is one."""
+    inside = mapping(part)
+    if inside is None or depth > _MAX_DEPTH:
+        return
+    for name in ("tool_call", "function_call", "functionCall", "toolUse"):
+        wrapped = mapping(inside.get(name))
+        if wrapped is not None:
+            yield from _calls({"type": "tool_call", **wrapped}, depth + 1)
+            return
+    function = mapping(inside.get("function")) or {}
+    name = find(function, ("name",)) or find(inside, ("name", "toolName", "tool_name"))
+    if not isinstance(name, str):
+        return
+    named_arguments = ("arguments", "args", "input", "tool_call_arguments")
+    arguments = find(function, named_arguments)
+    if arguments is None:
+        arguments = find(inside, named_arguments)
+    is_call = _type_of(inside) in {*_CALL_TYPES, "function"} or function or "toolName" in inside
+    if (is_call or arguments is not None) and _type_of(inside) not in _ANSWER_TYPES:
+        call_id = find(inside, ("call_id", "id", "toolCallId", "toolUseId", "tool_call_id"))
+        yield Call(name, arguments_of(arguments), _text_or_none(call_id))
+
+
+def _answer(inside: dict[str, Any], depth: int = 0) -> Answer | None:
+    if depth > _MAX_DEPTH:
+        return None
+    for name in ("toolResult", "function_response", "functionResponse"):
+        wrapped = mapping(inside.get(name))
+        if wrapped is not None:
+            return _answer({"type": "tool_result", **wrapped}, depth + 1)
+    if _type_of(inside) not in _ANSWER_TYPES:
+        return None
+    call_id = find(
+        inside, ("call_id", "tool_use_id", "toolUseId", "toolCallId", "tool_call_id", "id")
+    )
+    content = find(inside, ("response", "result", "output", "content"))
+    failed = inside.get("is_error") is True or inside.get("status") == "error"
+    name = find(inside, ("name", "toolName"))
+    return Answer(content, _text_or_none(call_id), _text_or_none(name), failed)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)

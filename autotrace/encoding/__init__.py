@@ -1,0 +1,1 @@
+"""Encode any Python value as bounded, redacted JSON."""

@@ -1,0 +1,169 @@
+"""Redaction: which names are secrets, what is taken out of text, and the user's hook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, cast
+
+from autotrace.base.signal_errors import let_through
+from autotrace.encoding.secret_names import KeyRule
+from autotrace.encoding.secret_patterns import mask, scrub_basic, scrub_pairs
+from autotrace.encoding.secret_tokens import may_hold_secret, scrub_formats, scrub_keys
+from autotrace.semconv import REDACTED
+
+_NO_NAMES: frozenset[str] = frozenset()
+_SAID_BY_SPANS: Final = frozenset(("name", "message", "attributes", "events"))
+"""Fields of a span record that hold what its sender says."""
+_MAX_RULES = 256
+"""Sets of per-call names that are kept; a tool has one set for its whole life."""
+
+
+class Redactor:
+    """Decides what must not be recorded.
+
+    Args:
+        enabled: Whether the built-in rules hold: names that are secrets, and secrets in text.
+            Names and values given explicitly, and the hook, hold in either case.
+        extra_keys: More names whose values are redacted: exact, in any case.
+        allow_keys: Names that the built-in rule takes for secrets and that are none: exact, in
+            any case. `extra_keys` and per-call names win over these.
+        hook: Called as `hook(path, value)` for every value that is recorded, containers before
+            what is in them, with a path such as `arguments.user.names[0]`; what it returns is
+            recorded. It is not called for a value that is redacted by its key. If it raises, the
+            value is recorded as redacted.
+        count: Called with `redacted` for every redaction and `hook_errors` for every call of the
+            hook that raised. It must not raise.
+    """
+
+    __slots__ = ("_count", "_rule", "_rules", "enabled", "hook")
+
+    def __init__(
+        self,
+        *,
+        enabled: bool = True,
+        extra_keys: Iterable[str] = (),
+        allow_keys: Iterable[str] = (),
+        hook: Callable[[str, Any], Any] | None = None,
+        count: Callable[[str], None] | None = None,
+    ) -> None:
+        self.enabled = enabled
+        self.hook = hook
+        self._count = count
+        self._rule = KeyRule(
+            builtin=enabled,
+            secret=frozenset(key.lower() for key in extra_keys),
+            allowed=frozenset(key.lower() for key in allow_keys),
+        )
+        self._rules: dict[frozenset[str], KeyRule] = {}
+
+    def is_secret(self, key: str) -> bool:
+        """Says whether the value of this key, field, attribute or argument is a secret.
+
+        Args:
+            key: The name, in any style.
+        """
+        return self._rule.is_secret(key)
+
+    def declared(self, names: frozenset[str] = _NO_NAMES) -> frozenset[str]:
+        """Returns the names that developers and operators declared as secrets, in lower case.
+
+        Args:
+            names: Those declared for one tool.
+        """
+        return self._rule.explicit | {name.lower() for name in names}
+
+    def rule(self, names: frozenset[str] = _NO_NAMES) -> KeyRule:
+        """Returns the rule with the per-call names added to it.
+
+        Args:
+            names: More names whose values are redacted: exact, in any case.
+        """
+        if not names:
+            return self._rule
+        rule = self._rules.get(names)
+        if rule is None:
+            if len(self._rules) >= _MAX_RULES:
+                self._rules.clear()
+            self._rules[names] = rule = self._rule.with_names(names)
+        return rule
+
+    def text(self, text: str, secrets: Collection[str] = ()) -> str:
+        """Takes secrets out of free text, in time linear in its length.
+
+        Args:
+            text: An error message, a stack trace, a thought, an outcome.
+            secrets: Values to take out wherever they occur; those under 4 characters stay.
+
+        Returns:
+            The text with `[REDACTED]` in place of each secret.
+        """
+        total = 0
+        if secrets:
+            text, total = mask(text, secrets)
+        if self.enabled:
+            text, count = scrub_keys(text)
+            total += count
+        text, count = scrub_pairs(text, self._rule.decide)
+        total += count
+        if self.enabled:
+            text, count = scrub_formats(text)
+            total += count
+            text, count = scrub_basic(text)
+            total += count
+        self.counted("redacted", total)
+        return text
+
+    def formats(self, text: str) -> str:
+        """Takes out what is a secret by its looks: the cheap part of `text`, for values."""
+        text, count = scrub_formats(text)
+        self.counted("redacted", count)
+        return text
+
+    def of_span(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Returns the record of another program's or library's span, without known formats.
+
+        Args:
+            record: A span record, of JSON. It is not changed.
+        """
+        if not self.enabled:
+            return record
+        return {
+            key: self._in_json(value) if key in _SAID_BY_SPANS else value
+            for key, value in record.items()
+        }
+
+    def _in_json(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.formats(value) if may_hold_secret(value) else value
+        if isinstance(value, Mapping):
+            items = cast("Mapping[Any, Any]", value).items()
+            return {key: self._in_json(item) for key, item in items}
+        if isinstance(value, list | tuple):
+            return [self._in_json(item) for item in cast("list[Any]", value)]
+        return value
+
+    def hooked(self, path: str, value: Any) -> Any:
+        """Passes a value through the user's hook, if there is one.
+
+        Args:
+            path: Where the value stands, such as `arguments.user.names[0]`.
+            value: What is about to be recorded.
+
+        Returns:
+            What to record instead: `[REDACTED]` if the hook raised.
+        """
+        if self.hook is None:
+            return value
+        try:
+            return self.hook(path, value)
+        except Exception as error:  # noqa: BLE001 user code: whatever it raises, the value must not be recorded
+            let_through(error)
+            self.counted("hook_errors", 1)
+            self.counted("redacted", 1)
+            return REDACTED
+
+    def counted(self, name: str, times: int) -> None:
+        """Adds to the counter of that name, if there are counters."""
+        if self._count is not None:
+            for _ in range(times):
+                self._count(name)

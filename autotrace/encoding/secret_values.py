@@ -1,0 +1,81 @@
+"""Collecting the texts of redacted values, which must not come back in the text of an error."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Any, Final
+
+from autotrace.base.signal_errors import let_through
+from autotrace.encoding.introspect import kind_of
+from autotrace.encoding.opened_shapes import Again, Binary, Hidden, Items, Members, Opaque, Take
+from autotrace.encoding.secret_patterns import MIN_SECRET_CHARS
+from autotrace.encoding.type_handlers import unfold
+
+_MAX_TEXTS: Final = 256
+_MAX_DEPTH: Final = 4
+_MAX_INT_BITS: Final = 2048
+_TAKE: Final = Take(whole=_MAX_TEXTS, head=_MAX_TEXTS, size_bytes=4096)
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def keep_text(found: list[str], secret: str) -> None:
+    """Adds a redacted text to those found, if it is long enough to be told from other text."""
+    if len(secret) >= MIN_SECRET_CHARS and len(found) < _MAX_TEXTS and secret not in found:
+        found.append(secret)
+
+
+def keep_texts(found: list[str], secret: Any, depth: int = _MAX_DEPTH) -> int:
+    """Adds every text in a redacted value, four containers deep, to those found.
+
+    Args:
+        found: The texts found so far.
+        secret: Any value: a text, a number, a dict of credentials.
+        depth: How many more containers are followed.
+
+    Returns:
+        How many objects raised when they were looked at.
+    """
+    kind = kind_of(secret)
+    if kind is str:
+        keep_text(found, secret)
+    elif kind is int:
+        keep_text(found, str(secret) if secret.bit_length() <= _MAX_INT_BITS else "")
+    elif secret is not None and kind is not bool and kind is not float and depth:
+        try:
+            inside = _inside(secret, kind)
+        except Exception as error:  # noqa: BLE001 user code may raise anything; the caller counts it
+            let_through(error)
+            return 1
+        return sum(keep_texts(found, inner, depth - 1) for inner in inside)
+    return 0
+
+
+def _inside(secret: Any, kind: type[Any]) -> list[Any]:
+    shape = unfold(secret, kind, _TAKE)
+    if isinstance(shape, Items):
+        return shape.head
+    if isinstance(shape, Members):
+        return [item for _, item in shape.head]
+    if isinstance(shape, Opaque):
+        return list(shape.attributes.values())
+    if isinstance(shape, Binary):
+        return [text_of(shape.head, whole=True)]
+    return [shape.value] if isinstance(shape, Again | Hidden) else []
+
+
+def text_of(data: bytes, *, whole: bool) -> str | None:
+    """Decodes bytes that are text to be read.
+
+    Args:
+        data: The bytes, or the head of them.
+        whole: Whether that is all; a head may end inside a character.
+
+    Returns:
+        The text, or None when the bytes are no UTF-8 or hold control characters.
+    """
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(data, final=whole)
+    except UnicodeDecodeError:
+        return None
+    return None if _CONTROL.search(text) else text

@@ -1,0 +1,214 @@
+"""Fits a reduced value into its limit: valid JSON of at most so many bytes.
+
+Room is shared out, not taken first come first served: what is small is kept whole, what is large
+shares what is left in equal parts, so that a page of HTML does not push the status code beside it
+out of the record. Only when not even the heads of all items have room are items dropped, from the
+end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final, cast
+
+import orjson
+
+from autotrace.encoding.markers import (
+    MARKER_BYTES,
+    Digests,
+    Json,
+    Leaf,
+    Part,
+    container_marker,
+    with_marker,
+)
+from autotrace.semconv import TRUNCATED
+
+FLOOR_BYTES: Final = 256
+"""The least room that a cut value gets: its marker, and some of its head."""
+
+_UNLIMITED: Final = 1 << 62
+_LIMIT: Final = "max_value_bytes"
+_ESCAPE_BYTES: Final = 6
+"""The longest escape in JSON, and longer than a character of UTF-8."""
+
+
+class Fit:
+    """Renders one reduced value.
+
+    Args:
+        max_value_bytes: How long the JSON may become, in bytes of UTF-8.
+    """
+
+    __slots__ = ("_digests", "_max_bytes", "_sizes", "cuts")
+
+    def __init__(self, max_value_bytes: int) -> None:
+        self._max_bytes = max_value_bytes
+        self._digests = Digests()
+        self._sizes: dict[int, int] = {}
+        self.cuts = 0
+        """How many markers the rendered value has."""
+
+    def render(self, tree: Json) -> bytes:
+        """Returns the JSON of a tree, cut where it must be."""
+        try:
+            raw = orjson.dumps(tree, default=self._rendered)
+        except TypeError:  # a leaf that is not whole: it is longer than everything may be
+            raw = b""
+        if not raw or len(raw) > self._max_bytes:
+            self.cuts = 0
+            raw = orjson.dumps(self._shrunk(tree, self._max_bytes), default=self._rendered)
+        return raw
+
+    def _rendered(self, node: object) -> Json:
+        if type(node) is Part:
+            self.cuts += 1
+            sha256 = None if node.whole is None else self._digest(node.whole)
+            marker = container_marker(type(node.items), node.length, node.limit, sha256)
+            return with_marker(node.items, marker)
+        return _whole(node)
+
+    # --- sizes
+
+    def _size(self, node: Json) -> int:
+        """Returns how many bytes the JSON of a node has, or at most has."""
+        kind = type(node)
+        if kind is str or kind is float:
+            return len(orjson.dumps(node))
+        if node is None or kind is bool:
+            return 5
+        if kind is int:
+            return 20
+        size = self._sizes.get(id(node))
+        if size is None:
+            size = self._sizes[id(node)] = self._measured(node)
+        return size
+
+    def _measured(self, node: Any) -> int:
+        if type(node) is Leaf:
+            return len(orjson.dumps(node.render())) if node.whole else _UNLIMITED
+        if type(node) is Part:
+            return self._size(node.items) + MARKER_BYTES
+        return 2 + sum(self._overheads(node)) + sum(self._size(item) for item in _items(node))
+
+    def _overheads(self, node: list[Json] | dict[str, Json]) -> list[int]:
+        """Returns what each item costs beside its value: the comma, and its key."""
+        if isinstance(node, dict):
+            return [len(orjson.dumps(key)) + 2 for key in node]
+        return [1] * len(node)
+
+    # --- cutting
+
+    def _shrunk(self, node: Json, room: int) -> Json:
+        """Returns a node whose JSON has at most `room` bytes, which is at least the floor."""
+        if self._size(node) <= room:
+            return node
+        if type(node) is str:
+            node = Leaf(node, node, whole=True, length=len(node))
+        if type(node) is Leaf:
+            return self._cut_leaf(node, room)
+        return self._cut_container(node, room)
+
+    def _cut_leaf(self, leaf: Leaf, room: int) -> Json:
+        self.cuts += 1
+        cut = {TRUNCATED: leaf.marker(self._digests), "value": ""}
+        head = head_of(leaf.shown, room - len(orjson.dumps(cut)))
+        if leaf.encoding == "base64":
+            head = head[: len(head) // 4 * 4]
+        cut["value"] = head
+        return cut
+
+    def _cut_container(self, node: Any, room: int) -> Json:
+        """Shares the room among the items; drops items from the end when they are too many."""
+        part = node if type(node) is Part else None
+        inside = _container(node)
+        items = _items(inside)
+        sizes = [self._size(item) for item in items]
+        overheads = self._overheads(inside)
+        room -= 2 + (0 if part is None else MARKER_BYTES)
+        level = _level(sizes, room - sum(overheads))
+        kept = len(items)
+        if level < FLOOR_BYTES:
+            if part is None:
+                room -= MARKER_BYTES
+            kept = _affordable(sizes, overheads, room)
+            level = _level(sizes[:kept], room - sum(overheads[:kept]))
+        shown = [self._shrunk(item, level) for item in items[:kept]]
+        result: list[Json] | dict[str, Json] = shown
+        if isinstance(inside, dict):
+            result = dict(zip(inside, shown, strict=False))  # the keys of what was dropped go too
+        if part is None and kept == len(items):
+            return result
+        self.cuts += 1
+        length = len(items) if part is None else part.length
+        limit = _LIMIT if part is None or kept < len(items) else part.limit
+        whole = inside if part is None else part.whole
+        sha256 = None if whole is None else self._digest(whole)
+        return with_marker(result, container_marker(type(inside), length, limit, sha256))
+
+    def _digest(self, whole: list[Json] | dict[str, Json]) -> str | None:
+        """Hashes the canonical JSON of a container, if all of it is there and the budget allows."""
+        if not self._digests.allows(self._size(whole)):
+            return None
+        try:
+            canonical = orjson.dumps(whole, default=_whole, option=orjson.OPT_SORT_KEYS)
+        except TypeError:  # a part or a head inside: not all of it is there
+            return None
+        return hashlib.sha256(canonical, usedforsecurity=False).hexdigest()
+
+
+def _whole(node: object) -> Json:
+    """Renders a leaf that is whole, as `default` of orjson."""
+    if type(node) is Leaf and node.whole:
+        return node.render()
+    raise TypeError(type(node))
+
+
+def _container(node: Any) -> list[Json] | dict[str, Json]:
+    return node.items if type(node) is Part else node
+
+
+def _items(node: list[Json] | dict[str, Json]) -> list[Json]:
+    return list(node.values()) if isinstance(node, dict) else node
+
+
+def _level(sizes: list[int], room: int) -> int:
+    """Returns the largest level for which the items, each capped at the level, fit the room."""
+    left = len(sizes)
+    for size in sorted(sizes):
+        level = room // left
+        if size > level:
+            return level
+        room -= size
+        left -= 1
+    return _UNLIMITED
+
+
+def _affordable(sizes: list[int], overheads: list[int], room: int) -> int:
+    """Returns how many items from the head fit when each gets no more than the floor."""
+    for count, (size, overhead) in enumerate(zip(sizes, overheads, strict=True)):
+        room -= overhead + min(size, FLOOR_BYTES)
+        if room < 0:
+            return count
+    return len(sizes)
+
+
+def head_of(text: str, room: int) -> str:
+    """Returns the longest head of a text whose JSON, without the quotes, fits.
+
+    Args:
+        text: The text, which UTF-8 can hold.
+        room: How many bytes the head may take in JSON.
+
+    Returns:
+        The head: it never ends inside a character.
+    """
+    raw = orjson.dumps(text[: max(room, 0)])[1:-1]
+    if len(raw) <= room:
+        return text[: max(room, 0)]
+    for back in range(_ESCAPE_BYTES + 1):  # the cut may have hit an escape or a character
+        try:
+            return cast("str", orjson.loads(b'"' + raw[: max(room - back, 0)] + b'"'))
+        except ValueError:
+            continue
+    return ""

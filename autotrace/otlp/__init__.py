@@ -1,0 +1,1 @@
+"""OTLP: decode spans that other programs send, and export our own."""

@@ -1,0 +1,255 @@
+"""OTLP in: from an `ExportTraceServiceRequest`, as protobuf or JSON, to span records. Pure.
+
+The same spans give the same records as in the process that made them (spool/span_records.py), so
+that a trace is the same whichever way it came. What one span has wrong costs that span alone: the
+batch's answer counts it and says why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar, cast
+
+import orjson
+from pydantic_core import from_json
+
+from autotrace import semconv
+from autotrace.base.json_text import has_more_values, loads, repaired
+from autotrace.otlp.decode_json import json_span
+from autotrace.otlp.decode_protobuf import has_unknown_fields, protobuf_span, scopes
+from autotrace.otlp.span import (
+    MAX_SPAN_CHARS,
+    MAX_SPANS,
+    MAX_TIME_NS,
+    REPLACED,
+    Allowance,
+    OtlpSpan,
+    SpanError,
+)
+from autotrace.spool.span_records import SpanRecord, as_root, is_agent_span
+
+MAX_JSON_VALUES: Final = 1_000_000
+"""How many values, commas and openings of lists counted, a request in JSON may hold."""
+T = TypeVar("T")
+_HAS_REMOTE: Final = 0x100
+_IS_REMOTE: Final = 0x200
+"""Flags of a span: whether it says where its parent is, and that it is in another process."""
+_STATUS_CODES: Final = frozenset({0, 1, 2})
+_FIELDS: Final = ("resourceSpans", "scopeSpans", "spans")
+"""Of a request, of each of its resources, and of each of their scopes: what holds spans."""
+_OTHER_FIELDS: Final = frozenset({"resource", "scope", "schemaUrl"})
+_NAMED_FIELDS: Final = 3
+_MAX_NAME_CHARS: Final = 40
+_NOTHING_KNOWN: Final = (
+    "the body holds no spans, and fields that are not known{names}: an ExportTraceServiceRequest"
+    " has resourceSpans, scopeSpans and spans; logs and metrics are not taken"
+)
+
+
+class MalformedBatchError(ValueError):
+    """The body is no `ExportTraceServiceRequest` at all."""
+
+
+@dataclass
+class Batch:
+    """What a request held."""
+
+    records: list[SpanRecord] = field(default_factory=list[SpanRecord])
+    rejections: Counter[str] = field(default_factory=Counter[str])
+    """How many spans were rejected, by reason."""
+    cut: Counter[str] = field(default_factory=Counter[str])
+    """What was left out, cut or replaced, by reason, in spans that were not rejected."""
+    warning: str = ""
+    """What is wrong with a request that holds nothing to reject."""
+
+    @property
+    def read(self) -> int:
+        """How many spans were read, whatever became of them."""
+        return min(len(self.records) + self.rejected, MAX_SPANS)
+
+    @property
+    def rejected(self) -> int:
+        """How many spans were rejected."""
+        return sum(self.rejections.values())
+
+    def reject(self, reason: str, is_meant: Callable[[SpanRecord], bool]) -> None:
+        """Leave out records, and count why."""
+        kept = [record for record in self.records if not is_meant(record)]
+        if len(kept) < len(self.records):
+            self.rejections[reason] += len(self.records) - len(kept)
+            self.records = kept
+
+    def first(self, spans: Sequence[T], allowance: Allowance) -> Sequence[T]:
+        """Return those of some spans that are read, and count the others as rejected."""
+        kept = allowance.take_spans(spans)
+        if len(kept) < len(spans):
+            reason = f"beyond the first {MAX_SPANS} spans of the request"
+            self.rejections[reason] += len(spans) - len(kept)
+        return kept
+
+    def message(self) -> str:
+        """Say what is wrong with the batch, in a sentence; nothing if nothing is."""
+        said: list[str] = []
+        if self.rejected:
+            reasons = ", ".join(f"{n} {reason}" for reason, n in self.rejections.most_common())
+            said.append(f"rejected: {reasons}")
+        said += [f"{reason}: {number}" for reason, number in self.cut.most_common()]
+        if self.warning:
+            said.append(self.warning)
+        return "; ".join(said)
+
+
+def read_protobuf(body: bytes) -> Batch:
+    """Read a request in protobuf's encoding.
+
+    Raises:
+        MalformedBatchError: It is none, or has more parts than are read.
+    """
+    batch, allowance = Batch(), Allowance()
+    try:
+        for scope, spans in scopes(body, allowance):
+            for span in batch.first(spans, allowance):
+                _take(batch, scope, protobuf_span, span, allowance)
+    except ValueError as error:
+        raise MalformedBatchError(str(error)) from None
+    if not batch.read and has_unknown_fields(body):
+        batch.warning = _NOTHING_KNOWN.format(names="")
+    return batch
+
+
+def read_json(body: bytes) -> Batch:
+    """Read a request in OTLP's JSON encoding.
+
+    Raises:
+        MalformedBatchError: It is none, or has more parts than are read.
+    """
+    if has_more_values(body, MAX_JSON_VALUES):
+        msg = (
+            f"the body is JSON of more than {MAX_JSON_VALUES} values."
+            f" At most {MAX_JSON_VALUES} are allowed. Send smaller batches."
+        )
+        raise MalformedBatchError(msg)
+    try:
+        request, replaced = loads(body)
+    except orjson.JSONDecodeError as error:
+        body, replaced = repaired(body)
+        try:
+            request = from_json(body)  # takes NaN and the infinities, which Python's json writes
+        except ValueError:
+            msg = f"the body is not JSON: {error}"
+            raise MalformedBatchError(msg) from None
+    batch, allowance = Batch(), Allowance()
+    try:
+        for resource in _objects(_object(request, "the body"), "resourceSpans", allowance):
+            for scope in _objects(resource, "scopeSpans", allowance):
+                name = _object(scope.get("scope") or {}, "scope").get("name")
+                for span in batch.first(_list(scope, "spans"), allowance):
+                    _take(batch, name if isinstance(name, str) else "", json_span, span, allowance)
+    except ValueError as error:
+        raise MalformedBatchError(str(error)) from None
+    if replaced:
+        batch.cut[REPLACED] += replaced
+    if not batch.read and (unknown := sorted(_unknown_fields(request, _FIELDS))):
+        named = ", ".join(repr(name[:_MAX_NAME_CHARS]) for name in unknown[:_NAMED_FIELDS])
+        batch.warning = _NOTHING_KNOWN.format(names=f" ({named})")
+    return batch
+
+
+def _unknown_fields(holder: Mapping[str, Any], fields: Sequence[str]) -> set[str]:
+    """Return the fields that are not known of a request without spans, of all its levels."""
+    field, *deeper = fields
+    unknown = holder.keys() - _OTHER_FIELDS - {field}
+    if deeper:
+        unknown |= {name for item in _list(holder, field) for name in _unknown_fields(item, deeper)}
+    return unknown
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        msg = f"{what} is no object"
+        raise MalformedBatchError(msg)
+    return cast("dict[str, Any]", value)
+
+
+def _list(holder: Mapping[str, Any], name: str) -> list[Any]:
+    values = holder.get(name)
+    if values is None:
+        return []
+    if not isinstance(values, list):
+        msg = f"{name} is no array"
+        raise MalformedBatchError(msg)
+    return cast("list[Any]", values)
+
+
+def _objects(
+    holder: Mapping[str, Any], name: str, allowance: Allowance
+) -> Iterator[dict[str, Any]]:
+    values = _list(holder, name)
+    allowance.take_groups(len(values))
+    for value in values:
+        yield _object(value, f"an item of {name}")
+
+
+def _take(
+    batch: Batch,
+    scope: str,
+    read: Callable[[Any, Allowance], OtlpSpan],
+    span: Any,
+    allowance: Allowance,
+) -> None:
+    try:
+        taken = read(span, allowance)
+        batch.records.append(_record(taken, scope))
+        batch.cut.update(taken.cut)
+    except SpanError as error:
+        batch.rejections[str(error)] += 1
+
+
+def _record(span: OtlpSpan, scope: str) -> SpanRecord:
+    """Make the record: the same as `ended_record` and `skeleton_record` make of the SDK's span."""
+    _check(span)
+    parent = span.parent or None
+    remote = bool(parent) and bool(span.flags & _HAS_REMOTE) and bool(span.flags & _IS_REMOTE)
+    record: SpanRecord = {
+        "trace": span.trace,
+        "id": span.span,
+        "parent": parent,
+        "start_ns": span.start_ns,
+        "end_ns": span.end_ns,
+    }
+    if span.grant is not None:
+        record["grant"] = span.grant
+    ours = scope == semconv.SCOPE
+    if not ours and not is_agent_span(span.attributes, scope):
+        record["skeleton"] = True
+        if parent is None or remote:
+            as_root(record, span.name, span.status, remote=remote)
+        return record
+    record["name"] = span.name
+    record["attributes"] = span.attributes
+    if not ours:
+        record["scope"] = scope
+        if remote:
+            record["remote"] = True
+    if span.status:
+        record["status"] = span.status
+        if span.message:
+            record["message"] = span.message
+    if (span.status or not ours) and span.events:
+        record["events"] = span.events
+    return record
+
+
+def _check(span: OtlpSpan) -> None:
+    if span.start_ns <= 0:
+        raise SpanError("without a start time")
+    if span.end_ns <= 0:
+        raise SpanError("without an end time")
+    if max(span.start_ns, span.end_ns) > MAX_TIME_NS:
+        raise SpanError("with a time beyond the year 2262")
+    if span.status not in _STATUS_CODES:
+        raise SpanError("with a status code that does not exist")
+    if span.chars > MAX_SPAN_CHARS:
+        raise SpanError(f"with more than {MAX_SPAN_CHARS} characters")

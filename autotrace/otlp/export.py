@@ -1,0 +1,201 @@
+"""The same spans to an OTLP collector, through the stock exporter."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from autotrace import semconv
+from autotrace.base.health_counters import Counters
+from autotrace.base.signal_errors import let_through
+from autotrace.spool.span_records import is_agent_span
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+ENDPOINT_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""The stock variables that name a collector."""
+PROTOCOL_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+"""The stock variables that say how to speak to it; the first that is set counts."""
+_TRACES_PATH: Final = "/v1/traces"
+_HOST: Final = re.compile(r"(?:\w+://)?(?:[^/@]*@)?([^/@?#]+)")
+
+
+class AgentSpanProcessor(BatchSpanProcessor):
+    """A batch processor that exports only what is about agents, and keeps to its timeouts.
+
+    An application's other spans are its own affair: they go where it sends them.
+    """
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue an ended span if it is about agents."""
+        scope = span.instrumentation_scope
+        if (scope is not None and scope.name == semconv.SCOPE) or is_agent_span(span.attributes):
+            super().on_end(span)
+
+    def force_flush(self, timeout_millis: int | None = None) -> bool:
+        """Export what is queued; the SDK's takes a timeout too, and does not use it.
+
+        Returns:
+            Whether the exporter was done with it in time.
+        """
+        return _within(timeout_millis, super().force_flush)
+
+    def shutdown(self, timeout_millis: int | None = None) -> None:
+        """Export what is queued, as far as time allows, and stop."""
+        if not _within(timeout_millis, super().shutdown):
+            self.span_exporter.shutdown()  # which ends its retries
+
+
+def otlp_processor(endpoint: str | None) -> AgentSpanProcessor | None:
+    """Make the processor that exports to the collector that an endpoint or the environment names.
+
+    Args:
+        endpoint: Base URL of a collector that takes OTLP over HTTP, or None: what the stock
+            variables say.
+
+    Returns:
+        The processor, or None when there is nothing to export to.
+    """
+    if endpoint is None and not any(os.environ.get(name) for name in ENDPOINT_VARIABLES):
+        return None
+    return AgentSpanProcessor(_stock_exporter(endpoint))
+
+
+class Collector:
+    """The collector of one configuration, if it names one.
+
+    Args:
+        endpoint: See `otlp_processor`.
+        counters: Where a span is counted that was not sent.
+    """
+
+    def __init__(self, endpoint: str | None, counters: Counters) -> None:
+        self._endpoint = endpoint
+        self._counters = counters
+        self._stopped = False
+        self.processor: AgentSpanProcessor | None = None
+        """What exports, once it was opened."""
+
+    def open(self) -> AgentSpanProcessor | None:
+        """Begin to export; None when there is nothing to export to."""
+        if self.processor is None:
+            self.processor = otlp_processor(self._endpoint)
+        return self.processor
+
+    def send(self, readable: Callable[[], ReadableSpan]) -> None:
+        """Have an ended span exported. Never raises: it is called where user code's spans end.
+
+        Args:
+            readable: Makes the span as the SDK's type.
+        """
+        if self.processor is None:
+            return
+        if self._stopped:
+            self._counters.add("dropped_otlp_spans")
+            return
+        try:
+            self.processor.on_end(readable())
+        except Exception as error:  # noqa: BLE001 - see above
+            let_through(error)
+            self._counters.add("dropped_otlp_spans")
+            self._counters.note("otlp", f"a span was not sent to the collector: {error!r}", error)
+
+    def flush(self, timeout_ms: int) -> bool:
+        """Export what is queued; return whether the exporter was done with it in time."""
+        return self.processor is None or self.processor.force_flush(timeout_ms)
+
+    def stop(self, timeout_ms: int) -> None:
+        """Export what is queued, as far as time allows, and stop."""
+        self._stopped = True
+        if self.processor is not None:
+            self.processor.shutdown(timeout_ms)
+
+
+def exports_otlp(provider: TracerProvider) -> bool:
+    """Tell whether a provider has an OTLP exporter; the SDK has no public way to ask.
+
+    Exporters are known by their bases, since others derive theirs from the stock ones.
+    """
+    return any(
+        "otlp" in base.__module__
+        for exporter in _exporters(provider)
+        for base in type(exporter).__mro__
+    )
+
+
+def _exporters(provider: TracerProvider) -> list[Any]:
+    processors: Any = getattr(
+        getattr(provider, "_active_span_processor", None), "_span_processors", ()
+    )
+    found = [
+        getattr(processor, "span_exporter", None)
+        for processor in processors
+        if not isinstance(processor, AgentSpanProcessor)  # ours, of an earlier configure()
+    ]
+    return [exporter for exporter in found if exporter is not None]
+
+
+def described_provider(provider: TracerProvider) -> str:
+    """Describe a provider by its service, its exporters and the hosts that they send to."""
+    resource = getattr(provider, "resource", None)
+    service = getattr(resource, "attributes", {}).get("service.name")
+    exporters: list[str] = []
+    for exporter in _exporters(provider):
+        name, endpoint = type(exporter).__name__, getattr(exporter, "_endpoint", None)
+        # The host alone: the rest of a URL may hold a key.
+        host = _HOST.match(endpoint) if isinstance(endpoint, str) else None
+        exporters.append(name if host is None else f"{name} to {host[1]}")
+    return f"tracer provider of service {service!r} ({', '.join(exporters) or 'no exporter'})"
+
+
+def add_processor(provider: Any, processor: SpanProcessor) -> None:
+    """Add a processor beside those that a provider has.
+
+    Some providers derived from the SDK's drop their own exporter when they are given a processor
+    (`phoenix.otel.register()` makes one); the SDK's own method does not.
+
+    Args:
+        provider: Any object with the SDK's `add_span_processor`.
+        processor: What to add.
+    """
+    from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
+
+    if isinstance(provider, SdkTracerProvider):
+        SdkTracerProvider.add_span_processor(provider, processor)
+    else:
+        provider.add_span_processor(processor)
+
+
+def _stock_exporter(endpoint: str | None) -> SpanExporter:
+    protocol = next(filter(None, map(os.environ.get, PROTOCOL_VARIABLES)), None)
+    if endpoint is None and protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
+
+        return Grpc()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
+
+    if endpoint is None:
+        return Http()
+    return Http(endpoint=endpoint.rstrip("/").removesuffix(_TRACES_PATH) + _TRACES_PATH)
+
+
+def _within(timeout_ms: int | None, call: Callable[[], object]) -> bool:
+    """Call a function in a thread that the program does not wait for; tell whether it returned."""
+    returned = threading.Event()
+
+    def run() -> None:
+        call()
+        returned.set()
+
+    try:
+        threading.Thread(target=run, name="autotrace-otlp", daemon=True).start()
+    except RuntimeError:
+        return False  # the interpreter is shutting down
+    return returned.wait(None if timeout_ms is None else timeout_ms / 1000)

@@ -1,0 +1,1 @@
+"""API keys, the principals they identify, and their permissions."""

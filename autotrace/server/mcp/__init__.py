@@ -1,0 +1,1 @@
+"""The MCP server, over HTTP and over standard input and output."""

@@ -1,0 +1,268 @@
+"""Span records of what a server is told of, and the ids that name them (pure but for the ids).
+
+What is told of takes the same way as what a program records: these are the same records, redacted
+and bounded by the same rules, and the trace is put together from them by the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from autotrace import semconv
+from autotrace.capture.native_spans import id_generator
+from autotrace.capture.recorder import Recorder
+from autotrace.capture.span_attributes import (
+    Observations,
+    step_attributes,
+    task_attributes,
+    task_span_name,
+    tool_attributes,
+)
+from autotrace.models import ToolStatus
+from autotrace.spool.span_records import STATUS_ERROR, SpanRecord
+
+NS_PER_MS: Final = 1_000_000
+_CHECK_DIGITS: Final = 4
+_SPAN: Final = r"([0-9a-f]{32})-([0-9a-f]{16})"
+_TRACE_ID: Final = re.compile(semconv.TRACE_ID_PREFIX + _SPAN)
+_STEP_ID: Final = re.compile(semconv.STEP_ID_PREFIX + _SPAN)
+
+
+class SpanIds(NamedTuple):
+    """OpenTelemetry's ids of a span, in hex."""
+
+    trace: str
+    span: str
+
+
+def new_task() -> SpanIds:
+    """Return ids for a task."""
+    return task_in(f"{id_generator.generate_trace_id():032x}")
+
+
+def task_in(trace: str) -> SpanIds:
+    """Return the ids that `new_task` gives a task, if it was that which began this trace."""
+    return SpanIds(trace, hashlib.sha256(f"task of {trace}".encode()).hexdigest()[:16])
+
+
+def came_with(record: SpanRecord, key_id: str, agent: str) -> SpanRecord:
+    """Return a record as one that came with the key of an agent, in the agent's own share."""
+    return {**record, "sender": {"key": key_id, "agent": agent}, "owner": agent}
+
+
+def _come_as(begun: SpanRecord, record: SpanRecord) -> SpanRecord:
+    """Return a record as one that came with the key that began its task, if that is known."""
+    if "sender" in begun and "owner" in begun:
+        return {**record, "sender": begun["sender"], "owner": begun["owner"]}
+    return record
+
+
+def trace_id_of(task: SpanIds) -> str:
+    """Return the public id of the trace of a task."""
+    return f"{semconv.TRACE_ID_PREFIX}{task.trace}-{task.span}"
+
+
+def task_named(trace_id: str) -> SpanIds | None:
+    """Return what the id of a trace names; None for what is none."""
+    found = _TRACE_ID.fullmatch(trace_id)
+    return None if found is None else SpanIds(found[1], found[2])
+
+
+def step_named(step_id: str) -> SpanIds | None:
+    """Return what the id of a step names; None for what is none."""
+    found = _STEP_ID.fullmatch(step_id)
+    return None if found is None else SpanIds(found[1], found[2])
+
+
+def new_step(task: SpanIds) -> SpanIds:
+    """Return ids for a step.
+
+    The last digits of its span id are a checksum, so that any process knows a step that was made
+    here from a mistaken one, without having to ask who made it.
+    """
+    drawn = secrets.token_hex(8 - _CHECK_DIGITS // 2)
+    return SpanIds(task.trace, drawn + _checksum(task.trace, drawn))
+
+
+def is_told_step(step: SpanIds) -> bool:
+    """Tell whether a step's ids were made by `new_step`."""
+    drawn = step.span[:-_CHECK_DIGITS]
+    return step.span == drawn + _checksum(step.trace, drawn)
+
+
+def _checksum(trace: str, drawn: str) -> str:
+    return hashlib.sha256(f"{trace}-{drawn}".encode()).hexdigest()[:_CHECK_DIGITS]
+
+
+def step_id_of(step: SpanIds) -> str:
+    """Return the public id of a step."""
+    return f"{semconv.STEP_ID_PREFIX}{step.trace}-{step.span}"
+
+
+def tool_call_id_of(record: SpanRecord) -> str:
+    """Return the public id of a tool call."""
+    return semconv.TOOL_CALL_ID_PREFIX + record["id"]
+
+
+def task_begun(
+    recorder: Recorder,
+    ids: SpanIds,
+    at_ns: int,
+    *,
+    task: str,
+    session_id: str,
+    agent: str,
+    triggered_by_memory_id: str | None,
+) -> SpanRecord:
+    """Make the record of a task that has begun, and that no process owns."""
+    text = recorder.encoder.text
+    memory_id = triggered_by_memory_id
+    attributes = task_attributes(
+        recorder,
+        task,
+        session_id=text(session_id, path=semconv.GEN_AI_CONVERSATION_ID),
+        agent=agent,
+        triggered_by_memory_id=(
+            None if memory_id is None else text(memory_id, path=semconv.TRIGGERED_BY_MEMORY_ID)
+        ),
+    )
+    return {
+        "trace": ids.trace,
+        "id": ids.span,
+        "parent": None,
+        "name": task_span_name(agent),
+        "start_ns": at_ns,
+        "attributes": attributes,
+        "open": True,
+        "shared": True,
+    }
+
+
+def task_completed(opening: Any, closing: Any) -> SpanRecord:
+    """Make the record of a task that was completed, as the registry knows it; always the same.
+
+    Args:
+        opening: How it began: `begun` is the record of that.
+        closing: How it was completed: `ended_ns`, and `outcome` and `success` fit to be kept.
+    """
+    begun: SpanRecord = opening["begun"]
+    outcome, success = closing["outcome"], closing["success"]
+    record: SpanRecord = {
+        "trace": begun["trace"],
+        "id": begun["id"],
+        "parent": None,
+        "name": begun.get("name", ""),
+        "start_ns": begun["start_ns"],
+        "end_ns": closing["ended_ns"],
+        "attributes": begun.get("attributes", {})
+        | {semconv.OUTCOME: outcome, semconv.SUCCESS: success},
+    }
+    if not success:
+        record["status"] = STATUS_ERROR
+        record["message"] = outcome
+    return _come_as(begun, record)
+
+
+def task_abandoned(opening: Any, last_ns: int) -> SpanRecord:
+    """Make the record that says of a task that nobody goes on with it.
+
+    Args:
+        opening: How it began, as the registry knows it.
+        last_ns: When anything was told of it last.
+    """
+    begun: SpanRecord = opening["begun"]
+    interrupted: SpanRecord = {
+        "trace": begun["trace"],
+        "id": begun["id"],
+        "start_ns": last_ns,
+        "end_ns": last_ns,
+        "interrupted": True,
+    }
+    return _come_as(begun, interrupted)
+
+
+def step_told(
+    recorder: Recorder,
+    task: SpanIds,
+    at_ns: int,
+    *,
+    thought: str,
+    action: str,
+    observations: Iterable[str],
+) -> SpanRecord:
+    """Make the record of a step."""
+    attributes = step_attributes(recorder, thought, action)
+    observed = Observations(recorder)
+    for text in observations:
+        observed.add(text)
+    if observed.texts:
+        attributes[semconv.OBSERVATIONS] = observed.texts
+    return {
+        "trace": task.trace,
+        "id": new_step(task).span,
+        "parent": task.span,
+        "name": semconv.STEP_SPAN_NAME,
+        "start_ns": at_ns,
+        "end_ns": at_ns,
+        "attributes": attributes,
+    }
+
+
+def tool_call_told(
+    recorder: Recorder,
+    parent: SpanIds,
+    at_ns: int,
+    *,
+    tool_name: str,
+    arguments: Mapping[str, Any],
+    result: Any,
+    duration_ms: int,
+    status: ToolStatus,
+    memory_id: str | None,
+) -> SpanRecord:
+    """Make the record of a tool call that has ended now.
+
+    Args:
+        recorder: Knows what must not be kept, and how much may be.
+        parent: Its step, or the task.
+        at_ns: Now.
+        tool_name: Name of the tool.
+        arguments: By name.
+        result: What came of it.
+        duration_ms: How long it took.
+        status: How it ended.
+        memory_id: Id of a memory that it used or made.
+    """
+    text = recorder.encoder.text
+    found: list[str] = []
+    attributes = tool_attributes(
+        recorder,
+        tool_name,
+        arguments,
+        memory_id=None if memory_id is None else text(memory_id, path=semconv.TOOL_MEMORY_ID),
+        found=found,
+    )
+    attributes[semconv.TOLD_NS] = at_ns
+    if recorder.capture_result:
+        attributes[semconv.GEN_AI_TOOL_CALL_RESULT] = recorder.encoder.json(
+            result, found=found, path="result"
+        )
+    record: SpanRecord = {
+        "trace": parent.trace,
+        "id": f"{id_generator.generate_span_id():016x}",
+        "parent": parent.span,
+        "name": f"{semconv.EXECUTE_TOOL} {attributes[semconv.GEN_AI_TOOL_NAME]}",
+        "start_ns": at_ns - duration_ms * NS_PER_MS,
+        "end_ns": at_ns,
+        "attributes": attributes,
+    }
+    if status != "success":
+        attributes[semconv.TOOL_STATUS] = attributes[semconv.ERROR_TYPE] = status
+        record["status"] = STATUS_ERROR
+        if recorder.capture_result and isinstance(result, str):
+            record["message"] = text(result, path="error.message")
+    return record

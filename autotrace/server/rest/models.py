@@ -1,0 +1,230 @@
+"""The bodies that REST takes and gives, beyond the models that all surfaces share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import PydanticCustomError, core_schema
+
+from autotrace.models import Decision, RecallResult, ToolStats, ToolStatsPage, TraceSummary
+from autotrace.server.remote_traces import MAX_DURATION_MS
+from autotrace.server.rest import examples
+from autotrace.traces.reader import MAX_AGENTS, MAX_RECALL
+
+
+@dataclass(frozen=True)
+class Between:
+    """Annotates an integer: from `low` to `high`, both of which an error names."""
+
+    low: int
+    high: int
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_wrap_validator_function(
+            self._check, core_schema.int_schema(ge=self.low, le=self.high)
+        )
+
+    def _check(self, value: Any, check: core_schema.ValidatorFunctionWrapHandler) -> int:
+        try:
+            # JSON does not tell 5.0 from 5.
+            whole: int = check(
+                int(value) if isinstance(value, float) and value.is_integer() else value
+            )
+        except ValidationError as error:
+            msg = "must be a whole number from {low} to {high}"
+            bounds = {"low": self.low, "high": self.high}
+            raise PydanticCustomError("value_not_allowed", msg, bounds) from error
+        return whole
+
+
+Named = Annotated[str, Field(min_length=1, pattern=r"\S")]
+"""A text with something in it."""
+
+
+class _Body(BaseModel):
+    # Strict: "5" is not a number, and 1 is not true. Fields that are not known are ignored: clients
+    # of the contract may send some that only other servers know.
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class StartBody(_Body):
+    """A trace to begin."""
+
+    task: Named = Field(
+        description="What the agent is trying to accomplish.",
+        examples=["Find the best Italian restaurants near the conference venue"],
+    )
+    session_id: Named = Field(description="Session identifier.", examples=["session-abc123"])
+    triggered_by_memory_id: str | None = Field(
+        default=None, description="Memory ID that triggered this trace.", examples=["mem_xyz"]
+    )
+
+
+class StepBody(_Body):
+    """A turn of reasoning."""
+
+    thought: str = Field(
+        description="Agent's reasoning at this step.",
+        examples=["I need to search for Italian restaurants."],
+    )
+    action: str = Field(description="Action decided upon.", examples=["call web_search"])
+    observations: list[str] | None = Field(
+        default=None,
+        description="Environment observations.",
+        examples=[["Found 15 results", "Top 3 have 4.5+ star ratings"]],
+    )
+
+
+class ToolCallBody(_Body):
+    """A call of a tool that has ended."""
+
+    tool_name: Named = Field(description="Tool that was called.", examples=["web_search"])
+    arguments: dict[str, Any] = Field(
+        description="Arguments passed to the tool.",
+        examples=[{"query": "Italian restaurants near Moscone Center SF", "limit": 10}],
+    )
+    result: Any = Field(
+        description="Return value from the tool.",
+        examples=[{"results": ["Trattoria Milano", "Perbacco", "Coqueta"]}],
+    )
+    duration_ms: Annotated[int, Between(0, MAX_DURATION_MS)] = Field(
+        description="Execution time in milliseconds.", examples=[420]
+    )
+    status: Literal["success", "error", "timeout"] = Field(
+        description="How it ended.", examples=["success"]
+    )
+    memory_id: str | None = Field(default=None, description="Memory ID used/created by this call.")
+    step_id: str | None = Field(
+        default=None, description="Step to attach to (defaults to latest).", examples=[None]
+    )
+
+
+class CompleteBody(_Body):
+    """How a task has ended."""
+
+    outcome: str = Field(
+        description="What came of it.", examples=["Found top 3 Italian restaurants."]
+    )
+    success: bool = Field(description="Whether the task was solved.", examples=[True])
+
+
+class RecallBody(_Body):
+    """What to look for among past traces.
+
+    A field that is not known is refused: it may be a filter, and must not seem to be applied.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: Named = Field(
+        description="Natural language task description.",
+        examples=["find restaurants near a venue"],
+    )
+    success_only: bool = Field(default=True, description="Return only successful traces.")
+    limit: Annotated[int, Between(1, MAX_RECALL)] = Field(default=10, description="Max results.")
+    agents: list[str] | None = Field(
+        default=None,
+        description="Only traces that these agents recorded: with a key of theirs, or, for "
+        "programs on the store's machine, under their name.",
+        min_length=1,
+        max_length=MAX_AGENTS,
+        examples=[["concierge"]],
+    )
+
+
+class RecallAnswer(BaseModel):
+    """Past traces, the most similar first."""
+
+    results: list[RecallResult]
+    count: int
+    note: str | None = Field(
+        default=None,
+        description="Says that a trace that failed is nearer than all results, and how to see it; "
+        "null: none is.",
+    )
+
+    @classmethod
+    def of(cls, found: Sequence[RecallResult], failure: RecallResult | None) -> Self:
+        """Make the answer of what was found, and of a nearer trace that failed, if there is one."""
+        note = (
+            None
+            if failure is None
+            else f"a trace that failed is nearer ({failure.similarity:.2f}): "
+            "ask with success_only=false"
+        )
+        return cls(results=list(found), count=len(found), note=note)
+
+
+class ToolStatsAnswer(BaseModel):
+    """A page of the statistics of tools, the most used first."""
+
+    tool_stats: list[ToolStats]
+    count: int
+    left_out: int = Field(
+        default=0, description="How many tools come after this page: `after` the last one of it."
+    )
+    others: ToolStats | None = Field(
+        default=None,
+        description="All calls of the tools left out, and of tools that are not counted by name, "
+        "together; null: there are none.",
+    )
+
+    @classmethod
+    def of(cls, page: ToolStatsPage) -> Self:
+        """Make the answer of a page."""
+        tools, others, left_out = page
+        return cls(tool_stats=tools, count=len(tools), left_out=left_out, others=others)
+
+
+class TracesAnswer(BaseModel):
+    """A page of traces, the newest first."""
+
+    traces: list[TraceSummary]
+    count: int
+    next: str | None = Field(
+        description="`after` of the next page; null: there is no other page.", default=None
+    )
+
+
+class ResolveBody(_Body):
+    """An approver's answer."""
+
+    rationale: str | None = Field(
+        default=None, description="Why.", examples=["Within the budget of this quarter."]
+    )
+    head: str | None = Field(
+        default=None,
+        description="The `head` of the decision as you looked at it; 409 if it has moved since. "
+        "Left out: an approval refers to the decision as it was when approval was requested.",
+        examples=[examples.HEAD],
+    )
+    signature: str | None = Field(
+        default=None,
+        description="Your signature of this answer, by Ed25519; base64. Requests that name "
+        "`approver_keys` accept signed approvals alone.",
+        examples=[None],
+    )
+    public_key: str | None = Field(
+        default=None,
+        description="The public key that verifies the signature; base64 of its 32 bytes.",
+        examples=[None],
+    )
+
+
+NO_WORDS: Final = ResolveBody()
+"""What a request without a body says."""
+
+
+class DecisionsAnswer(BaseModel):
+    """Decisions."""
+
+    decisions: list[Decision]
+    count: int
+    next: str | None = Field(
+        description="`after` of the next page; null: there is no other page.", default=None
+    )

@@ -1,0 +1,77 @@
+"""For those who run the server: is it alive, does its store answer, what does it do."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response
+
+import autotrace
+from autotrace.server.app_state import Here
+from autotrace.server.auth.authenticate import Caller
+from autotrace.server.http_errors import responses
+
+router = APIRouter(tags=["operations"])
+
+_BEHIND_AFTER_S: Final = 5.0
+"""For how long nothing is stored, though something waits, before storing is behind."""
+_METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class ServerHealth(BaseModel):
+    """How the server does."""
+
+    status: Literal["ok", "degraded", "unavailable"]
+    """`degraded`: what is sent is on disk, and storing it fails or lags."""
+    store: Literal["reachable", "unreachable"]
+    version: str
+
+
+class Liveness(BaseModel):
+    """That the server answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+@router.get(
+    "/health",
+    summary="Whether the server and its store answer",
+    response_model=ServerHealth,
+    responses={503: {"model": ServerHealth, "description": "The store does not answer"}},
+)
+def health(here: Here) -> Response:
+    """Say whether the server and its store answer, looking once a second at most.
+
+    While storing fails or lags the status is `degraded`, with 200: spans are still taken in.
+    """
+    reachable = here.store_check.is_reachable()
+    behind = here.tenants.behind_s() > _BEHIND_AFTER_S
+    found = ServerHealth(
+        status="unavailable" if not reachable else "degraded" if behind else "ok",
+        store="reachable" if reachable else "unreachable",
+        version=autotrace.__version__,
+    )
+    return JSONResponse(found.model_dump(), 200 if reachable else 503)
+
+
+@router.get("/health/live", summary="Whether the server answers")
+async def live() -> Liveness:
+    """Say that the server answers, whatever becomes of its store."""
+    return Liveness()
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics"},
+        **responses(403),
+    },
+)
+def metrics(caller: Caller, here: Here) -> Response:
+    """Return what all workers have counted. For admins of the default tenant."""
+    caller.check_operates()
+    return Response(here.metrics.render(), media_type=_METRICS_TYPE)

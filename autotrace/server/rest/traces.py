@@ -1,0 +1,201 @@
+"""REST for agents: decision traces, as the contract has them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Query, Response
+
+from autotrace.models import (
+    CompletedTrace,
+    RecordedStep,
+    RecordedToolCall,
+    StartedTrace,
+    Trace,
+    TraceStatus,
+)
+from autotrace.server.app_state import Here
+from autotrace.server.auth.authenticate import Caller
+from autotrace.server.http_errors import responses
+from autotrace.server.parameters import KNOWN_PARAMETERS
+from autotrace.server.rest import examples
+from autotrace.server.rest.models import (
+    Between,
+    CompleteBody,
+    RecallAnswer,
+    RecallBody,
+    StartBody,
+    StepBody,
+    ToolCallBody,
+    ToolStatsAnswer,
+    TracesAnswer,
+)
+from autotrace.traces.reader import DEFAULT_TOOLS, MAX_AGENTS, MAX_PAGE
+
+PREFIX: Final = "/api/v1/public/memory/v2/traces"
+
+router = APIRouter(prefix=PREFIX, tags=["traces"])
+
+TraceId = Annotated[str, Path(description="The trace.", examples=[examples.TRACE_ID])]
+
+
+def _answers(example: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    shown = {"content": {"application/json": {"example": example}}}
+    return {200: shown, **responses(*statuses)}
+
+
+@router.post("/start", summary="Begin a trace", responses=_answers(examples.STARTED))
+def start(body: StartBody, caller: Caller, here: Here) -> StartedTrace:
+    """Begin recording a decision trace. Its `trace_id` names it in the calls that follow."""
+    with here.using(caller) as tenant:
+        return tenant.traces.start(
+            body.task,
+            body.session_id,
+            triggered_by_memory_id=body.triggered_by_memory_id,
+            by=caller,
+        )
+
+
+@router.post(
+    "/{trace_id}/step", summary="Add a step", responses=_answers(examples.STEP, 403, 404, 409)
+)
+def step(trace_id: TraceId, body: StepBody, caller: Caller, here: Here) -> RecordedStep:
+    """Record a reasoning step: the agent's thought and the action it chose."""
+    with here.using(caller) as tenant:
+        return tenant.traces.step(
+            trace_id, body.thought, body.action, body.observations or (), by=caller
+        )
+
+
+@router.post(
+    "/{trace_id}/tool_call",
+    summary="Record a tool call",
+    responses=_answers(examples.TOOL_CALL, 403, 404, 409),
+)
+def tool_call(
+    trace_id: TraceId, body: ToolCallBody, caller: Caller, here: Here
+) -> RecordedToolCall:
+    """Record a tool call that has ended, in the step named or else in the latest one."""
+    with here.using(caller) as tenant:
+        return tenant.traces.tool_call(
+            trace_id,
+            body.tool_name,
+            body.arguments,
+            body.result,
+            body.duration_ms,
+            body.status,
+            memory_id=body.memory_id,
+            step_id=body.step_id,
+            by=caller,
+        )
+
+
+@router.post(
+    "/{trace_id}/complete",
+    summary="Complete a trace",
+    responses=_answers(examples.COMPLETED, 403, 404, 409),
+)
+def complete(trace_id: TraceId, body: CompleteBody, caller: Caller, here: Here) -> CompletedTrace:
+    """Close a trace, which makes it available for recall. The same again changes nothing."""
+    with here.using(caller) as tenant:
+        return tenant.traces.complete(trace_id, body.outcome, body.success, by=caller)
+
+
+@router.post("/recall", summary="Find similar traces", responses=_answers(examples.RECALL))
+def recall(body: RecallBody, caller: Caller, here: Here) -> RecallAnswer:
+    """Find past completed traces whose tasks mean something similar, the most similar first."""
+    with here.using(caller) as tenant:
+        found = tenant.traces.recall(
+            body.query, body.success_only, body.limit, agents=body.agents, by=caller
+        )
+        failure = (
+            tenant.traces.nearer_failure(body.query, found, agents=body.agents)
+            if body.success_only
+            else None
+        )
+    return RecallAnswer.of(found, failure)
+
+
+# Before the route of one trace, which would take this for an id.
+@router.get(
+    "/tool_stats",
+    summary="How tools do",
+    responses=_answers(examples.TOOL_STATS, 404),
+    dependencies=[KNOWN_PARAMETERS],
+)
+def tool_stats(
+    caller: Caller,
+    here: Here,
+    limit: Annotated[
+        int, Between(1, MAX_PAGE), Query(description="Size of a page.")
+    ] = DEFAULT_TOOLS,
+    after: Annotated[
+        str | None, Query(description="Name of the last tool of the page before.")
+    ] = None,
+) -> ToolStatsAnswer:
+    """Return the statistics of tools across all traces, the most used first."""
+    with here.using(caller) as tenant:
+        return ToolStatsAnswer.of(tenant.traces.tool_stats(limit=limit, after=after, by=caller))
+
+
+@router.get(
+    "",
+    summary="List traces",
+    responses=_answers(examples.TRACES, 404),
+    dependencies=[KNOWN_PARAMETERS],
+)
+def traces(
+    caller: Caller,
+    here: Here,
+    status: Annotated[TraceStatus | None, Query(description="Only traces of this status.")] = None,
+    session_id: Annotated[str | None, Query(description="Only traces of this session.")] = None,
+    agent: Annotated[
+        str | None, Query(description="Only traces of this agent, as programs called themselves.")
+    ] = None,
+    agents: Annotated[
+        list[str] | None,
+        Query(
+            description="Only traces that this agent recorded, as in recall; more than once: that "
+            "one of them recorded.",
+            min_length=1,
+            max_length=MAX_AGENTS,
+        ),
+    ] = None,
+    limit: Annotated[int, Between(1, MAX_PAGE), Query(description="Size of a page.")] = 50,
+    after: Annotated[
+        str | None, Query(description="Id of the last trace of the page before.")
+    ] = None,
+) -> TracesAnswer:
+    """Return a page of traces, newest first."""
+    with here.using(caller) as tenant:
+        found = tenant.traces.list(
+            status=status,
+            session_id=session_id,
+            agent=agent,
+            agents=agents,
+            limit=limit,
+            after=after,
+            by=caller,
+        )
+    last = found[-1].trace_id if len(found) == limit else None
+    return TracesAnswer(traces=list(found), count=len(found), next=last)
+
+
+@router.get("/{trace_id}", summary="Fetch a trace", responses=_answers(examples.TRACE, 404))
+def trace(trace_id: TraceId, caller: Caller, here: Here) -> Trace:
+    """Fetch a trace with its steps, its tool calls, and its decisions as they stand now."""
+    with here.using(caller) as tenant:
+        return tenant.traces.get(trace_id, by=caller)
+
+
+@router.delete(
+    "/{trace_id}",
+    summary="Delete a trace",
+    status_code=204,
+    response_class=Response,
+    responses=responses(403, 404),
+)
+def delete(trace_id: TraceId, caller: Caller, here: Here) -> None:
+    """Delete a trace with all that was recorded in it, for good. Its decisions stay."""
+    with here.using(caller) as tenant:
+        tenant.traces.delete(trace_id, by=caller)

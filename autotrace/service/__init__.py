@@ -1,1 +1,0 @@
-"""What every server does: for one tenant, and for all of them."""

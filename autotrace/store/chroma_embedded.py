@@ -1,0 +1,424 @@
+"""Embedded Chroma, and the rules under which several processes share one path.
+
+Two processes that write at once destroy it in silence, and a client does not see in `query` what
+another process wrote after it was opened. So an embedded connection
+
+* takes an inter-process lock around every write,
+* keeps a generation beside the lock: who wrote last, and how often anybody has,
+* opens its client anew before it writes after another process has written,
+* and answers queries from its index and from the records that others have written since
+  (fresh_index.py). Only where these are not complete does it reopen its client, at most once a
+  second, or a tenth of the time, as it reads the whole index.
+
+Threads: any thread may use a connection. A client in use is never closed under its user's feet;
+opening anew waits until nobody uses it. After a fork the child leaves the parent's client alone
+(closing it would wait for threads that did not survive) and opens its own, in another process, as
+Chroma hangs in this one (fork_safety.py, chroma_process.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import secrets
+import shutil
+import threading
+import time
+import weakref
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Final, cast
+
+from filelock import FileLock, Timeout
+from typing_extensions import override
+
+from autotrace.base.folder_permissions import why_not_trusted
+from autotrace.base.private_folder import private_directory
+from autotrace.embedding.vectors import import_whole
+from autotrace.errors import StoreError, StoreUnavailableError
+from autotrace.store import file_purge as purge
+from autotrace.store.chroma_errors import is_failure_of_chroma
+from autotrace.store.connection import UNLIMITED, C, Connection, Opener, PurgeLimits
+from autotrace.store.fork_safety import hangs_here, will_open
+from autotrace.store.fresh_index import View
+from autotrace.store.vector_journal import Journal
+
+LOCK_FILE: Final = "store.lock"
+GENERATION_FILE: Final = "generation"
+CHROMA_DIRECTORY: Final = "chroma"
+REOPEN_INTERVAL_S: Final = 1.0
+"""How often at most a reader opens its client anew because others are writing."""
+_REOPEN_REST: Final = 10
+"""And not before so many times the time that it took: a large index takes seconds to load."""
+LOCK_TIMEOUT_S: Final = 60.0
+"""How long to wait for the lock of an embedded store; a write holds it well under a second."""
+
+_embedded: weakref.WeakValueDictionary[tuple[Path, str | None], EmbeddedConnection[Any]] = (
+    weakref.WeakValueDictionary()
+)
+_embedded_lock = threading.Lock()
+
+_inherited_clients: list[Any] = []
+"""Clients of a parent process: kept for ever, since to destroy one after a fork can hang."""
+
+
+def connect_embedded(path: Path, opener: Opener[C], space: str | None) -> Connection[C]:
+    """Return this process's connection to a path; nothing is opened yet.
+
+    One per path and process: two clients of one path would hide each other's reopening.
+    """
+    with _embedded_lock:
+        connection = _embedded.get((path, space))
+        if connection is None:
+            connection = _embedded[(path, space)] = EmbeddedConnection(path, opener, space)
+    return connection
+
+
+class _Lease:
+    """Many users or one changer of a client."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._users = 0
+        self._changing = False
+
+    @contextlib.contextmanager
+    def use(self) -> Generator[None]:
+        with self._condition:
+            while self._changing:
+                self._condition.wait()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._users -= 1
+                self._condition.notify_all()
+
+    @contextlib.contextmanager
+    def change(self) -> Generator[None]:
+        with self._condition:
+            while self._changing or self._users:
+                self._condition.wait()
+            self._changing = True
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._changing = False
+                self._condition.notify_all()
+
+
+class EmbeddedConnection(Connection[C]):
+    """Chroma in this process, on a path that any number of processes share."""
+
+    exclusive = True
+
+    def __init__(self, path: Path, opener: Opener[C], space: str | None) -> None:
+        super().__init__(str(path), space)
+        self.path = path
+        self._opener = opener
+        self._reset()
+
+    def _reset(self) -> None:
+        self._id = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._pid = os.getpid()
+        self._thread_lock = threading.RLock()
+        # One lock object for all threads; _thread_lock keeps them apart.
+        self._file_lock = FileLock(self.path / LOCK_FILE, thread_local=False, mode=0o600)
+        self._lease = _Lease()
+        self._client: Any = None
+        self._view: View[C] | None = None
+        self._seen = ""
+        self._opened_at_s = -math.inf
+        self._reopen_after_s = REOPEN_INTERVAL_S
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():
+            if self._client is not None:
+                _inherited_clients.append(self._client)
+                _forget(self._client)
+            self._reset()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Generator[None]:
+        with self._thread_lock:
+            try:
+                private_directory(self.path)
+                self._file_lock.acquire(timeout=LOCK_TIMEOUT_S)
+            except Timeout:
+                msg = (
+                    f"the lock of {self.name} has been held by another process for "
+                    f"{LOCK_TIMEOUT_S:.0f} s; see who holds {self.path / LOCK_FILE}"
+                )
+                raise StoreUnavailableError(msg) from None
+            except OSError as error:
+                msg = f"the store {self.name} cannot be used: {error}"
+                raise StoreUnavailableError(msg) from error
+            try:
+                yield
+            finally:
+                self._file_lock.release()
+
+    @override
+    @contextlib.contextmanager
+    def reading(self, *, fresh: bool = False) -> Generator[C]:
+        self._after_fork()
+        if self._view is not None and not (fresh and self._must_load()):
+            with self._lease.use():
+                # Another thread may have closed the client just before this one came in.
+                view = cast("View[C] | None", self._view)
+                if view is not None:
+                    yield view.collections
+                    return
+        with contextlib.ExitStack() as used:
+            with self._locked():
+                began_s = time.monotonic()
+                with self._lease.change():
+                    view = self._open_if_changed()
+                    if fresh:
+                        # Here, since a writer might be changing the files that this reads.
+                        view.load()
+                took_s = time.monotonic() - began_s
+                self._reopen_after_s = max(REOPEN_INTERVAL_S, _REOPEN_REST * took_s)
+                used.enter_context(self._lease.use())
+            yield view.collections
+
+    def _must_load(self) -> bool:
+        """Tell whether a query needs an index that is not loaded yet, or loaded anew."""
+        view = self._view
+        if view is None or not view.is_loaded:
+            return True
+        if self._has_caught_up():
+            return False
+        return time.monotonic() - self._opened_at_s >= self._reopen_after_s
+
+    def _has_caught_up(self) -> bool:
+        """Take in what others have stored since the client was opened; tell whether that is all."""
+        generation = self.generation()
+        if generation == self._seen:
+            return True
+        view, epoch = self._view, _epoch_of(generation)
+        return view is not None and epoch == _epoch_of(self._seen) and view.follow(epoch)
+
+    @override
+    @contextlib.contextmanager
+    def writing(self) -> Generator[C]:
+        self._after_fork()
+        with self._locked():
+            with self._lease.change():
+                view = self._open_if_changed()
+            view.journal.ensure()
+            self._advance(view)
+            try:
+                with self._lease.use():
+                    yield view.collections
+            except Exception as error:
+                if not is_failure_of_chroma(error):
+                    raise
+                # After a write that failed for a full disk the next one hangs, and the program.
+                with self._lease.change():
+                    self._close_client()
+                msg = f"the Chroma database of {self.name} cannot be written: {error}"
+                raise StoreUnavailableError(msg) from error
+            finally:
+                self._advance(view)
+
+    @override
+    def generation(self) -> str:
+        try:
+            return (self.path / GENERATION_FILE).read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return ""
+
+    @property
+    @override
+    def is_open(self) -> bool:
+        return self._view is not None
+
+    @override
+    def expire(self) -> None:
+        self._seen = "?"
+        self._opened_at_s = -math.inf
+
+    @override
+    def drop_broken_indexes(self) -> None:
+        with self._locked():
+            # What a rebuild stores is not written down.
+            self._write_mark(self.generation(), "")
+        try:
+            with self.reading() as collections:
+                collections.state.get(limit=1)
+                collections.log.get(limit=1)
+        except Exception as error:
+            if not is_failure_of_chroma(error.__cause__ or error):
+                raise
+        else:
+            return
+        with self._locked(), self._lease.change():
+            self._close_client()
+            for path in (self.path / CHROMA_DIRECTORY).iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+
+    @override
+    def catch_up(self) -> None:
+        self._opened_at_s = -math.inf
+
+    @override
+    def purge_later(self, *, vectors: bool = False) -> None:
+        known = purge.marks_in(self.path)
+        wanted = known | {purge.ROWS} | ({purge.VECTORS} if vectors else set[str]())
+        if wanted != known:
+            try:
+                purge.set_marks(self.path, wanted)
+            except OSError as error:
+                msg = f"the store {self.name} cannot be written: {error}"
+                raise StoreUnavailableError(msg) from error
+
+    @override
+    def purge_due(self) -> frozenset[str]:
+        return purge.marks_in(self.path)
+
+    @override
+    def purge(self, limits: PurgeLimits = UNLIMITED, *, also: bool = False) -> frozenset[str]:
+        wanted = frozenset({purge.ROWS} if also else ())
+        if not (self.purge_due() | wanted) or not (self.path / CHROMA_DIRECTORY).is_dir():
+            return frozenset()
+        self._after_fork()
+        if hangs_here():
+            msg = f"a forked process cannot purge {self.name}: run `autotrace doctor`"
+            raise StoreUnavailableError(msg)
+        with self._locked(), self._lease.change():
+            self._close_client()
+            try:
+                due = self.purge_due() | wanted
+                left = purge.purge(self.path / CHROMA_DIRECTORY, due, limits, self._opened_apart)
+                if left != due:
+                    # Views that are open were loaded before.
+                    self._write_mark(self.generation(), "")
+                    Journal.delete_all(self.path)
+                    purge.set_marks(self.path, left)
+                return left
+            except Exception as error:
+                if not (isinstance(error, OSError) or is_failure_of_chroma(error)):
+                    raise
+                msg = f"{self.name} cannot be purged: {error}; run `autotrace doctor`"
+                raise StoreUnavailableError(msg) from error
+
+    @contextlib.contextmanager
+    def _opened_apart(self) -> Generator[C]:
+        """Open a client for a purge alone, whichever embedding space the store holds."""
+        self._client = open_client(str(self.path / CHROMA_DIRECTORY))
+        try:
+            yield self._opener(self._client, self.name, None)
+        finally:
+            self._close_client()
+
+    def _advance(self, view: View[C]) -> None:
+        self._seen = self._write_mark(self._seen, view.journal.epoch)
+
+    def _write_mark(self, before: str, epoch: str) -> str:
+        number, _, _ = before.partition(" ")
+        mark = f"{int(number) + 1 if number.isdigit() else 1} {self._id} {epoch}".rstrip()
+        # In place, one short write: a reader sees the old or the new one.
+        descriptor = os.open(self.path / GENERATION_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, mark.ljust(63).encode("ascii") + b"\n")
+        finally:
+            os.close(descriptor)
+        return mark
+
+    def _open_if_changed(self) -> View[C]:
+        current = self.generation()
+        lock = cast("Any", self._file_lock)._context.lock_file_fd
+        if self._view is not None and current == self._seen and self._is_usable(lock):
+            return self._view
+        self._close_client()
+        path = self.path / CHROMA_DIRECTORY
+        private_directory(path)
+        for folder in (self.path, path):
+            if (why := why_not_trusted(folder)) is not None:
+                msg = f"the store {self.name} is not used: it must be {why}"
+                raise StoreUnavailableError(msg)
+        try:
+            if hangs_here():
+                from autotrace.store.chroma_process import RemoteClient
+
+                self._client = RemoteClient(str(path), lock)
+            else:
+                self._client = open_client(str(path))
+            opened = self._opener(self._client, self.name, self.space)
+        except StoreError:
+            self._close_client()
+            raise
+        except Exception as error:
+            self._close_client()
+            msg = f"the Chroma database of {self.name} cannot be opened: {error}"
+            raise StoreUnavailableError(msg) from error
+        journal = Journal(self.path, _epoch_of(current))
+        self._view = View(
+            opened,
+            journal,
+            lambda: self.purge_later(vectors=True),
+            self._has_caught_up,
+        )
+        self._seen = current
+        self._opened_at_s = time.monotonic()
+        return self._view
+
+    def _is_usable(self, lock: int) -> bool:
+        """Tell whether the client, if it is in another process, has the lock and can be asked."""
+        if hangs_here():
+            try:
+                self._client.hold(lock)
+            except Exception as error:
+                if not is_failure_of_chroma(error):
+                    raise
+                return False
+        return True
+
+    def _close_client(self) -> None:
+        client, self._client, self._view = self._client, None, None
+        if client is not None:
+            client.close()
+            # Somebody else's client of this path must not hand us its old view.
+            _forget(client)
+
+    @override
+    def close(self) -> None:
+        if self._pid != os.getpid():
+            return
+        with self._lease.change():
+            self._close_client()
+
+
+def _epoch_of(generation: str) -> str:
+    """Return the epoch that a mark names (see fresh_index.py): the third word, if there is one."""
+    return generation.split(" ")[2] if generation.count(" ") >= 2 else ""
+
+
+def open_client(path: str) -> Any:
+    """Open Chroma in this process."""
+    import_whole("chromadb")
+    import chromadb
+    from chromadb.config import Settings
+
+    will_open()
+    # No .env file: Chroma would take the names of modules to import from the current folder's.
+    settings = cast("Any", Settings)(anonymized_telemetry=False, _env_file=None)
+    return chromadb.PersistentClient(path, settings=settings)
+
+
+def _forget(client: Any) -> None:
+    """Make chromadb open the path anew instead of handing out a system it has open.
+
+    chromadb's public way to do so forgets the systems of every path and breaks other clients.
+    """
+    from chromadb.api.shared_system_client import SharedSystemClient
+
+    shared: Any = SharedSystemClient
+    identifier = getattr(client, "_identifier", None)  # one in another process has none
+    shared._identifier_to_system.pop(identifier, None)
+    shared._identifier_to_refcount.pop(identifier, None)

@@ -1,0 +1,329 @@
+"""The vectors: one for each distinct text, with the traces or decisions that share it.
+
+Agents run the same task again and again. Chroma's index cannot bear that: past a thousand or so
+equal vectors its graph has edges to nothing else, and other records are never found again. So an
+index holds one vector per text, under the text's key, whose metadata names the first trace of the
+text. Later traces of the text are entries (start, trace id) of a slot list named by the key, and
+the text is marked as repeated. For decisions read decision in place of trace.
+
+Who was first is settled by Chroma's `add`, which leaves an id that exists as it is; so a batch that
+is stored again decides the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from autotrace.store import paged_lists
+from autotrace.store.paged_lists import Appender
+from autotrace.store.schema import Collection, Collections, groups
+from autotrace.store.timeline import Entry
+from autotrace.store.trace_summaries import get_summaries
+
+_FIRST: Final = "first"
+_REPEATED: Final = "repeated"
+_SENDER: Final = "sender"
+"""Who recorded the first trace: a digest; absent for programs on the store's machine."""
+_NEWEST_OF: Final = "by_"
+"""Begins the metadata key of the newest trace of each other sender, so that copies of one sender,
+however many, hide no trace of another."""
+_SHARED: Final = "shared"
+"""Marks a text that several senders recorded."""
+_LOOKED_AT: Final = 8
+_VECTORS_PER_CALL: Final = 2000
+"""Each call has a fixed cost; as JSON a vector takes 8 kB, and Chroma's server refuses 40 MB."""
+
+
+@dataclass(frozen=True)
+class TextIndex:
+    """Texts by meaning, one vector each, and the traces (or decisions) that share each."""
+
+    collection: Collection
+    """Of the vectors."""
+    lists: Collection
+    prefix: str
+    """Begins the names of its lists."""
+    alive: Callable[[Sequence[str], str], set[str]]
+    """Returns those of some ids that still have the text with a key."""
+
+    def list_of(self, key: str) -> str:
+        """Return the name of a text's list."""
+        return f"{self.prefix}/{key}"
+
+
+def of_tasks(collections: Collections, *, success: bool) -> TextIndex:
+    """Return the task texts of traces that succeeded, or of those that failed."""
+
+    def alive(trace_ids: Sequence[str], _: str) -> set[str]:
+        return set(get_summaries(collections, trace_ids))
+
+    collection = collections.succeeded if success else collections.failed
+    return TextIndex(collection, collections.lists, "s" if success else "f", alive)
+
+
+class Text(NamedTuple):
+    """A text that traces have in common."""
+
+    key: str
+    similarity: float
+    """Cosine similarity to what was asked for, 0 to 1; opposite vectors count as unrelated."""
+    first: Entry
+    repeated: bool
+    of_others: tuple[Entry, ...] = ()
+    """The newest trace of each sender but that of the first."""
+    sender: str | None = None
+    """A digest of who recorded the first trace; None: a program on the store's machine."""
+
+    def is_only_of(self, agent: str) -> bool:
+        """Tell whether every trace of the text came with keys of one agent."""
+        return self.sender == _digest(agent) and not self.of_others
+
+
+def enter(
+    index: TextIndex,
+    traces: Mapping[Entry, str],
+    vectors: Mapping[str, Any],
+    *,
+    appender: Appender,
+    senders: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Have traces found by the meaning of their text.
+
+    Args:
+        index: Where.
+        traces: The key of each trace's text.
+        vectors: A vector per key.
+        appender: Appends for the batch that is being stored.
+        senders: The agent of the key with which a trace came, by trace id.
+
+    Raises:
+        StoreUnavailableError: Other writers always came first.
+    """
+    collection = index.collection
+    firsts: dict[str, Entry] = {}
+    for entry in sorted(traces):
+        firsts.setdefault(traces[entry], entry)
+    known = _known(collection, list(firsts))
+    new = {key: entry for key, entry in firsts.items() if key not in known}
+    _add(collection, new, vectors, senders)
+    if new and not appender.exclusive:
+        known |= _known(collection, list(new))
+    else:
+        known |= {key: _metadata(entry, senders) for key, entry in new.items()}
+    repeats: dict[str, list[Entry]] = {}
+    for entry, key in traces.items():
+        if known[key][_FIRST] != _format(entry):
+            repeats.setdefault(key, []).append(entry)
+    if not repeats:
+        return
+    appender.append(index.lists, {index.list_of(key): sorted(e) for key, e in repeats.items()})
+    if not appender.exclusive:
+        # Who deletes the last trace of a text may not have seen the one that was just entered.
+        known = _known(collection, list(repeats))
+        again = {k: e[0] for k, e in repeats.items() if k not in known}
+        _add(collection, again, vectors, senders)
+    unmarked = [key for key in repeats if _REPEATED not in known.get(key, ())]
+    marks: dict[str, dict[str, Any]] = {key: {_REPEATED: True} for key in unmarked}
+    for key, entries in repeats.items():
+        for entry in sorted(entries):
+            sender = _digest(senders.get(entry.trace_id))
+            if sender != known.get(key, {}).get(_SENDER):
+                mark = {_SHARED: True, f"{_NEWEST_OF}{sender}": _format(entry)}
+                marks.setdefault(key, {}).update(mark)
+    for keys in groups(marks, _VECTORS_PER_CALL):
+        collection.update(keys, metadatas=[marks[key] for key in keys])
+
+
+def remove(index: TextIndex, key: str, trace_id: str, *, exclusive: bool) -> None:
+    """Have a trace found no more by its text, and the text neither if no other trace has it.
+
+    Args:
+        index: Where it is found. The trace must not be alive any more.
+        key: The key of its text.
+        trace_id: The trace.
+        exclusive: Whether every writer is kept out.
+    """
+    name = index.list_of(key)
+    paged_lists.remove(index.lists, name, trace_id, lambda ids: index.alive(ids, key))
+    remove_unused(index, key, exclusive=exclusive)
+
+
+def remove_unused(index: TextIndex, key: str, *, exclusive: bool) -> None:
+    """Have a text found no more unless a trace has it.
+
+    Args:
+        index: Where it is found.
+        key: The key of the text.
+        exclusive: Whether every writer is kept out.
+    """
+    got = index.collection.get([key], include=["metadatas", "embeddings"])
+    if not got["ids"]:
+        return
+    first = _entry(got["metadatas"][0]).trace_id
+    if index.alive([first], key) or _newest_alive(index, key) is not None:
+        return
+    index.collection.delete([key])
+    name = index.list_of(key)
+    if exclusive:
+        for ids in groups(range(paged_lists.lengths(index.lists, [name])[name]), _VECTORS_PER_CALL):
+            index.lists.delete([paged_lists.slot_id(name, number) for number in ids])
+    elif (entry := _newest_alive(index, key)) is not None:
+        # Another trace of this text was entered meanwhile.
+        index.collection.add(
+            [key],
+            embeddings=got["embeddings"],
+            metadatas=[{_FIRST: _format(entry), _REPEATED: True}],
+        )
+
+
+def _newest_alive(index: TextIndex, key: str) -> Entry | None:
+    """Return the last entry of a text's list that still has the text."""
+    name, wanted, seen = index.list_of(key), _LOOKED_AT, 0
+    while True:
+        entries = paged_lists.read_newest(index.lists, [name], wanted)[name]
+        fresh = entries[: len(entries) - seen]
+        alive = index.alive([trace_id for _, trace_id in fresh], key) if fresh else set[str]()
+        for entry in reversed(fresh):
+            if entry[-1] in alive:
+                return Entry(*entry)
+        if len(entries) < wanted:
+            return None
+        wanted, seen = wanted * 8, len(entries)
+
+
+def _digest(agent: str | None) -> str | None:
+    if agent is None:
+        return None
+    name = agent.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(name, digest_size=8).hexdigest()
+
+
+def _metadata(first: Entry, senders: Mapping[str, str]) -> dict[str, Any]:
+    sender = _digest(senders.get(first.trace_id))
+    return {_FIRST: _format(first)} | ({} if sender is None else {_SENDER: sender})
+
+
+def _add(
+    collection: Collection,
+    firsts: Mapping[str, Entry],
+    vectors: Mapping[str, Any],
+    senders: Mapping[str, str],
+) -> None:
+    """Add texts, each with its first trace."""
+    for keys in groups(firsts, _VECTORS_PER_CALL):
+        collection.add(
+            keys,
+            embeddings=[vectors[key] for key in keys],
+            metadatas=[_metadata(firsts[key], senders) for key in keys],
+        )
+
+
+def _known(collection: Collection, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    if not keys:
+        return {}
+    got = collection.get(ids=list(keys), include=["metadatas"])
+    return dict(zip(got["ids"], got["metadatas"], strict=True))
+
+
+def nearest(
+    index: TextIndex,
+    vector: Any,
+    *,
+    limit: int,
+    without: str | None = None,
+) -> list[Text]:
+    """Return the texts nearest to a vector, nearest first.
+
+    Args:
+        index: Where to look.
+        vector: What they are to be near to.
+        limit: How many to return at most.
+        without: An agent; texts that came with its keys alone are left out, which takes time that
+            grows with the number of texts.
+    """
+    where = None if without is None else _not_only_of(without)
+    result = index.collection.query(
+        query_embeddings=[vector], n_results=limit, include=["metadatas", "distances"], where=where
+    )
+    return [
+        _text(key, 1.0 - distance, metadata)
+        for key, metadata, distance in zip(
+            result["ids"][0], result["metadatas"][0], result["distances"][0], strict=True
+        )
+    ]
+
+
+def _not_only_of(agent: str) -> dict[str, Any]:
+    return {"$or": [{_SENDER: {"$ne": _digest(agent)}}, {_SHARED: True}]}
+
+
+def exactly(index: TextIndex, key: str) -> Text | None:
+    """Return the text with a key, if there is one, as one that was asked for in its own words."""
+    metadata = _known(index.collection, [key]).get(key)
+    return None if metadata is None else _text(key, 1.0, metadata)
+
+
+def compare(index: TextIndex, vector: Any, keys: Sequence[str]) -> dict[str, float]:
+    """Return the similarity to a vector of each of some texts, without the index.
+
+    Source of the formula: cosine similarity, as Chroma's index computes it.
+    """
+    import numpy as np
+
+    if not keys:
+        return {}
+    got = index.collection.get(ids=list(keys), include=["embeddings"])
+    if not got["ids"]:
+        return {}
+    rows = np.asarray(got["embeddings"], dtype=np.float64)
+    query = np.asarray(vector, dtype=np.float64)
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(query)
+    cosines = rows @ query / np.where(lengths == 0, 1, lengths)
+    return {k: _clipped(float(c)) for k, c in zip(got["ids"], cosines, strict=True)}
+
+
+def traces_of(index: TextIndex, texts: Sequence[Text], at_least: int) -> dict[Text, list[Entry]]:
+    """Return the newest traces of each text: as many as asked for, or all, and maybe more."""
+    lists = {text: index.list_of(text.key) for text in texts if text.repeated}
+    newest = paged_lists.read_newest(index.lists, list(lists.values()), at_least)
+    found: dict[Text, list[Entry]] = {}
+    for text in texts:
+        repeats = newest[lists[text]] if text in lists else []
+        entries = {
+            text.first,
+            *text.of_others,
+            *(Entry(start_ns, trace_id) for start_ns, trace_id in repeats),
+        }
+        found[text] = sorted(entries, reverse=True)
+    return found
+
+
+def _text(key: str, similarity: float, metadata: Mapping[str, Any]) -> Text:
+    repeated = bool(metadata.get(_REPEATED))
+    of_others = tuple(
+        _parsed(entry) for name, entry in metadata.items() if name.startswith(_NEWEST_OF) and entry
+    )
+    first, sender = _entry(metadata), metadata.get(_SENDER)
+    return Text(key, _clipped(similarity), first, repeated, of_others, sender)
+
+
+def _entry(metadata: Mapping[str, Any]) -> Entry:
+    """Return the first trace of a text."""
+    return _parsed(metadata[_FIRST])
+
+
+def _parsed(text: Any) -> Entry:
+    start_ns, _, trace_id = str(text).partition(" ")
+    return Entry(int(start_ns), trace_id)
+
+
+def _format(entry: Entry) -> str:
+    return f"{entry.start_ns} {entry.trace_id}"
+
+
+def _clipped(similarity: float) -> float:
+    return min(1.0, max(0.0, similarity))

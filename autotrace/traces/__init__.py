@@ -1,0 +1,1 @@
+"""Decision traces: assembled from span records, stored, recalled, read and deleted."""

@@ -1,0 +1,104 @@
+"""What a batch changes where spans of other instrumentations are involved. Pure.
+
+A span of ours says by itself what it is. What one of others is depends on what lies above it, which
+mostly arrives later: a layer of a tool call turns out to be one when the outer layer comes, an
+agent to be a part of a run. So what has been listed and counted may have to be taken back.
+
+Statistics: every part of the log stands for the difference that it makes to the calls that can be
+told from the parts up to it. These differences add up to the calls of the whole log, whoever stored
+the parts and however often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autotrace.spool.span_records import SpanRecord
+from autotrace.spool.span_roles import trace_id_of
+from autotrace.store.timeline import Entry
+from autotrace.store.tool_stats import Call
+from autotrace.store.trace_summaries import Summary
+from autotrace.traces.assembly import Tree, summarize
+from autotrace.traces.tool_calls import call_of
+
+
+@dataclass
+class Changes:
+    """What a batch changes for one OpenTelemetry trace."""
+
+    started: list[Entry] = field(default_factory=list[Entry])
+    completed: list[str] = field(default_factory=list[str])
+    summaries: dict[str, Summary] = field(default_factory=dict[str, Summary])
+    gone: list[str] = field(default_factory=list[str])
+    """Traces that turn out to be none."""
+    calls: list[Call] = field(default_factory=list[Call])
+    taken_back: list[Call] = field(default_factory=list[Call])
+    """Calls that were counted and turn out to be none, or others."""
+
+
+def changes_of(records: Sequence[SpanRecord], fresh: Iterable[SpanRecord], tree: Tree) -> Changes:
+    """Find out what some records change.
+
+    Args:
+        records: All that the log holds of the trace, in its order.
+        fresh: Those of them that belong to the batch.
+        tree: Of all of them.
+    """
+    fresh_ids = {id(record) for record in fresh}
+    before = Tree(record for record in records if id(record) not in fresh_ids)
+    known = {trace_id_of(task): summarize(before, task) for task in before.tasks}
+    changes = Changes()
+    for task in tree.tasks:
+        trace_id = trace_id_of(task)
+        summary, was = summarize(tree, task), known.pop(trace_id, None)
+        if summary == was:
+            continue
+        changes.summaries[trace_id] = summary
+        if was is None:
+            changes.started.append(Entry(task["start_ns"], trace_id))
+        if summary["status"] == "completed" and not _is_found_by(was, summary):
+            changes.completed.append(trace_id)
+    changes.gone = list(known)
+    stretches = list(_stretches(records, fresh_ids))
+    if len(stretches) == 1 and stretches[0][1] == len(records):  # nobody else has written since
+        _count(_calls(before), _calls(tree), changes)
+        return changes
+    for start, end in stretches:
+        _count(_calls(Tree(records[:start])), _calls(Tree(records[:end])), changes)
+    return changes
+
+
+def _is_found_by(was: Summary | None, summary: Summary) -> bool:
+    """Tell whether a trace is in the index already as it is now."""
+    return was is not None and all(
+        was[name] == summary[name]  # pyright: ignore[reportTypedDictNotRequiredAccess] - all are there
+        for name in ("status", "task", "success")
+    )
+
+
+def _stretches(records: Sequence[SpanRecord], fresh_ids: set[int]) -> Iterator[tuple[int, int]]:
+    """Yield where stretches of fresh records begin and end."""
+    start: int | None = None
+    for index, record in enumerate(records):
+        is_fresh = id(record) in fresh_ids
+        if is_fresh and start is None:
+            start = index
+        elif not is_fresh and start is not None:
+            yield start, index
+            start = None
+    if start is not None:
+        yield start, len(records)
+
+
+def _calls(tree: Tree) -> dict[str, Call]:
+    return {record["id"]: call_of(record) for record in tree.calls()}
+
+
+def _count(before: Mapping[str, Call], after: Mapping[str, Call], changes: Changes) -> None:
+    for span_id, call in after.items():
+        if before.get(span_id) != call:
+            changes.calls.append(call)
+    for span_id, call in before.items():
+        if after.get(span_id) != call:
+            changes.taken_back.append(call)

@@ -1,0 +1,301 @@
+"""Reading a store: traces, listings, recall, statistics. Every surface reads through this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+from autotrace.embedding.embedder import Embedder
+from autotrace.errors import (
+    InvalidArgumentError,
+    StoreError,
+    TraceNotFoundError,
+)
+from autotrace.models import (
+    Decision,
+    RecallResult,
+    ToolStats,
+    ToolStatsPage,
+    Trace,
+    TraceStatus,
+    TraceSummary,
+)
+from autotrace.store import tool_stats as stats
+from autotrace.store import trace_summaries
+from autotrace.store.connection import Connection
+from autotrace.store.schema import Collections
+from autotrace.store.text_keys import TextKeys
+from autotrace.store.timeline import Entry
+from autotrace.store.trace_log import read_records
+from autotrace.traces import recall as search
+from autotrace.traces.assembly import Tree, build_trace, decisions_of
+from autotrace.traces.trace_ids import Located, locate, public_ids
+
+MAX_RECALL = 50
+MAX_PAGE = 1000
+MAX_AGENTS = 100
+DEFAULT_TOOLS = 100
+
+
+class Reader:
+    """Answers questions about what is stored. Any thread may use it.
+
+    Args:
+        connection: The store.
+        embedder: Makes the vectors of queries; must be of the store's embedding space.
+        decisions: Returns those of some decisions that exist, oldest first. Without it traces
+            have none.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        embedder: Embedder,
+        decisions: Callable[[Sequence[str]], list[Decision]] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._embedder = embedder
+        self._decisions = decisions
+
+    def get_trace(self, trace_id: str, *, asked_by: str | None = None) -> Trace:
+        """Return a trace with its steps, its tool calls, and its decisions as they stand now.
+
+        That the decisions cannot be read is no error: `decisions_error` says so.
+
+        Args:
+            trace_id: The trace.
+            asked_by: The agent of the key that asks. Should several agents have recorded a task of
+                this id, its own one is meant. None: a program on this machine asks.
+
+        Raises:
+            TraceNotFoundError: There is none with this id.
+            StoreError: The store cannot be read.
+        """
+
+        def read(collections: Collections) -> tuple[Located | None, list[Any]]:
+            place = locate(collections, str(trace_id), asked_by)
+            return place, [] if place is None else read_records(collections.log, place.share.key)
+
+        place, records = self._connection.read(read)
+        if place is not None:
+            tree = Tree(records)
+            for task in tree.tasks:
+                if task["id"] == place.span:
+                    trace = build_trace(tree, task).model_copy(update={"trace_id": str(trace_id)})
+                    ids = decisions_of(tree, task)
+                    return self._with_decisions(trace, ids) if ids else trace
+        raise TraceNotFoundError(trace_id, self._connection.name)
+
+    def locate(self, trace_id: str, *, asked_by: str | None = None) -> Located:
+        """Return in whose share of an OpenTelemetry trace a trace lies; see trace_ids.py.
+
+        Raises:
+            TraceNotFoundError: The id is not one of a trace.
+            StoreError: The store cannot be read.
+        """
+        place = self._connection.read(lambda c: locate(c, trace_id, asked_by))
+        if place is None:
+            raise TraceNotFoundError(trace_id, self._connection.name)
+        return place
+
+    def _with_decisions(self, trace: Trace, decision_ids: Sequence[str]) -> Trace:
+        if self._decisions is None:
+            return trace
+        try:
+            return trace.model_copy(update={"decisions": self._decisions(decision_ids)})
+        except StoreError as error:
+            return trace.model_copy(update={"decisions_error": str(error)})
+
+    def list_traces(
+        self,
+        *,
+        status: TraceStatus | None = None,
+        session_id: str | None = None,
+        agent: str | None = None,
+        agents: Sequence[str] | None = None,
+        limit: int = 50,
+        after: str | None = None,
+        asked_by: str | None = None,
+    ) -> list[TraceSummary]:
+        """Return a page of traces, newest first.
+
+        Args:
+            status: Only traces of this status.
+            session_id: Only traces of this session.
+            agent: Only traces of this agent, as programs called themselves.
+            agents: Only traces that one of these agents recorded; see `recall`.
+            limit: Size of a page, 1 to 1000.
+            after: Id of the last trace of the page before.
+            asked_by: The agent of the key that asks, which `after` may depend on; see `get_trace`.
+
+        Raises:
+            InvalidArgumentError: An argument has a value that is not allowed.
+            TraceNotFoundError: `after` is no trace of the store.
+            StoreError: The store cannot be read.
+        """
+        if status is not None and status not in get_args(TraceStatus):
+            raise InvalidArgumentError("status", status, get_args(TraceStatus))
+        _check_limit(limit, MAX_PAGE)
+        recorded_by = _checked_agents(agents)
+
+        def read(collections: Collections) -> list[TraceSummary]:
+            found = trace_summaries.list_summaries(
+                collections,
+                status=status,
+                session_id=session_id,
+                agent=agent,
+                agents=recorded_by,
+                limit=limit,
+                before=None if after is None else self._entry(collections, after, asked_by),
+            )
+            shown = public_ids(collections, dict(found))
+            return [
+                trace_summaries.to_model(shown[trace_id], summary) for trace_id, summary in found
+            ]
+
+        return self._connection.read(read)
+
+    def _entry(self, collections: Collections, trace_id: str, asked_by: str | None) -> Entry:
+        place = locate(collections, trace_id, asked_by)
+        kept = trace_id if place is None else place.trace_id
+        summary = trace_summaries.get_summaries(collections, [kept]).get(kept)
+        if summary is None:
+            raise TraceNotFoundError(trace_id, self._connection.name)
+        return Entry(summary["created_ns"], kept)
+
+    def recall(
+        self,
+        query: str,
+        success_only: bool = True,
+        limit: int = 10,
+        *,
+        agent: str | None = None,
+        agents: Sequence[str] | None = None,
+        session_id: str | None = None,
+        tools: Sequence[str] | None = None,
+    ) -> list[RecallResult]:
+        """Return past completed traces whose tasks mean something similar, most similar first.
+
+        Traces that are related (half as similar as the best one, or more) come before copies: of
+        each sender and task text the newest two. More copies fill the places that are left; those
+        of an agent's key do not. What came with the keys of one agent takes at most half of the
+        places while others have related traces. Texts that differ in case, spaces and punctuation
+        alone count as one.
+
+        Args:
+            query: The task at hand, in words.
+            success_only: Whether to leave out traces that failed; see `nearer_failure`.
+            limit: How many to return at most, 1 to 50.
+            agent: Only traces of this agent, as programs called themselves.
+            agents: Only traces that one of these agents, 1 to 100, recorded: with a key of its own,
+                or, for programs on the store's machine, under its name.
+            session_id: Only traces of this session.
+            tools: Only traces that called every one of these (of the first 200 they called).
+
+        Raises:
+            InvalidArgumentError: An argument has a value that is not allowed.
+            StoreError: The store cannot be read.
+        """
+        where = _filter(agent, agents, session_id, tools)
+        return self._recall(query, (True,) if success_only else (True, False), limit, where)
+
+    def nearer_failure(
+        self,
+        query: str,
+        found: Sequence[RecallResult],
+        *,
+        agent: str | None = None,
+        agents: Sequence[str] | None = None,
+        session_id: str | None = None,
+        tools: Sequence[str] | None = None,
+    ) -> RecallResult | None:
+        """Return a failed trace that is more similar than all that a recall of successes found.
+
+        Args:
+            query: The query of that recall.
+            found: Its results.
+            agent: Its filter, as the others that follow.
+            agents: See `recall`.
+            session_id: See `recall`.
+            tools: See `recall`.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        failed = self._recall(query, (False,), 1, _filter(agent, agents, session_id, tools))
+        best = found[0].similarity if found else -1.0
+        return failed[0] if failed and failed[0].similarity > best else None
+
+    def _recall(
+        self, query: str, outcomes: Sequence[bool], limit: int, where: search.Filter
+    ) -> list[RecallResult]:
+        if not str(query or "").strip():
+            raise InvalidArgumentError("query", query, "a text that is not empty")
+        _check_limit(limit, MAX_RECALL)
+        vector = self._embedder.embed([str(query)])[0]
+
+        def find(collections: Collections) -> list[RecallResult]:
+            found = search.find(
+                collections,
+                str(query),
+                vector,
+                TextKeys(self._embedder, collections.by_tokens),
+                outcomes=outcomes,
+                limit=limit,
+                where=where,
+            )
+            shown = public_ids(collections, {each.trace_id: each.summary for each in found})
+            return [search.to_model(shown[each.trace_id], each) for each in found]
+
+        return self._connection.read(find, fresh=True)
+
+    def tool_stats(
+        self, *, limit: int = DEFAULT_TOOLS, after: str | None = None
+    ) -> list[ToolStats]:
+        """Return a page of the statistics of tools, most used first.
+
+        Args:
+            limit: Size of a page, 1 to 1000.
+            after: Name of the last tool of the page before.
+
+        Raises:
+            InvalidArgumentError: The limit is not allowed.
+            ToolNotFoundError: `after` is no tool that is counted by name.
+            StoreError: The store cannot be read.
+        """
+        return self.tool_stats_page(limit=limit, after=after).tools
+
+    def tool_stats_page(
+        self, *, limit: int = DEFAULT_TOOLS, after: str | None = None
+    ) -> ToolStatsPage:
+        """Return the same page, with the statistics of all calls that come after it together."""
+        _check_limit(limit, MAX_PAGE)
+        return self._connection.read(lambda c: stats.read_page(c.state, limit, after))
+
+
+def _filter(
+    agent: str | None,
+    agents: Sequence[str] | None,
+    session_id: str | None,
+    tools: Sequence[str] | None,
+) -> search.Filter:
+    if isinstance(tools, str):
+        raise InvalidArgumentError("tools", tools, "a list of tool names")
+    return search.Filter(agent, session_id, tuple(tools or ()), _checked_agents(agents))
+
+
+def _checked_agents(agents: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the agents to keep to; none for all.
+
+    An empty list is refused: it must not read as everybody.
+    """
+    if agents is None:
+        return ()
+    if isinstance(agents, str) or not 1 <= len(agents) <= MAX_AGENTS:
+        raise InvalidArgumentError("agents", agents, f"a list of 1 to {MAX_AGENTS} agents' names")
+    return tuple(agents)
+
+
+def _check_limit(limit: Any, maximum: int) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= maximum:
+        raise InvalidArgumentError("limit", limit, f"a whole number from 1 to {maximum}")

@@ -1,0 +1,379 @@
+"""Finding past traces by meaning.
+
+The index knows texts; each stands for the traces whose task it was. So a recall asks for the texts
+nearest to the query, and takes their traces in order: the most similar first, of equally similar
+ones the newest. The index is approximate, so a text in the very words of the query is looked up.
+
+A filter that matches most traces makes a Chroma query slow, and one that matches few makes an
+unfiltered query miss them. So a filtered recall looks at a few times as many texts as were asked
+for, and filters their traces. When too few match, which shows the filter to be selective, the
+traces of that agent or session are looked up, if they are few enough, and compared one by one; and
+for tools, which no index knows, the circle of texts is drawn wider until enough match or all have
+been seen.
+
+An agent with a key may record any number of texts near a query. So the traces of one sender take at
+most half of a page while others have related ones: where one sender has more, the texts of all
+others are searched by themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+
+from autotrace.models import RecallResult
+from autotrace.store import task_index, trace_summaries
+from autotrace.store.schema import Collections
+from autotrace.store.task_index import Text
+from autotrace.store.text_keys import TextKeys
+from autotrace.store.times import utc
+from autotrace.store.trace_summaries import Summary
+
+_WIDENING: Final = 4
+_SELECTIVE_AFTER: Final = 16
+"""A filter that so many times the texts asked for do not satisfy is selective."""
+_MAX_COMPARED: Final = 2000
+"""How many traces of an agent or session are compared one by one."""
+_MAX_TIED: Final = 1000
+"""How many texts are looked at that are all as similar as the last one wanted."""
+_MAX_REPEATS: Final = 1000
+"""How many of the newest traces of one text a filter is tried on."""
+_SUMMARIES_AT_ONCE: Final = 64
+_MAX_ALIKE: Final = 2
+"""How many results one sender gets for one text."""
+_MAX_WIDENING: Final = 16
+"""How many times the texts asked for are looked at for ones that are no copies."""
+_RELATED: Final = 0.5
+"""Others' traces take a crowding sender's places if they are so similar, against the best one."""
+_PUNCTUATION: Final = ".,;:!?\u2026\"'()[]{}\u2018\u2019\u201c\u201d"
+_TIE: Final = 1e-6
+"""Two similarities closer than this are the same, computed in single precision."""
+
+
+class Found(NamedTuple):
+    """A trace that a search found."""
+
+    trace_id: str
+    summary: Summary
+    similarity: float
+    """Cosine similarity, 0 to 1; opposite vectors count as unrelated."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a trace must be, beside similar. None, or nothing, leaves it open."""
+
+    agent: str | None = None
+    session_id: str | None = None
+    tools: Sequence[str] = ()
+    """It called every one of these."""
+    agents: Sequence[str] = ()
+    """One of these recorded it; see `trace_summaries.author_of`."""
+
+    def __bool__(self) -> bool:
+        return bool(self.agent or self.session_id or self.tools or self.agents)
+
+    def matches(self, summary: Summary) -> bool:
+        """Tell whether a trace passes."""
+        return (
+            (self.agent is None or summary["agent"] == self.agent)
+            and (self.session_id is None or summary["session_id"] == self.session_id)
+            and (not self.agents or trace_summaries.author_of(summary) in self.agents)
+            and set(self.tools) <= set(summary["tool_names"] or summary["tool_sequence"])
+        )
+
+
+def find(
+    collections: Collections,
+    query: str,
+    vector: Any,
+    keys: TextKeys,
+    *,
+    outcomes: Sequence[bool],
+    limit: int,
+    where: Filter,
+) -> list[Found]:
+    """Return the completed traces whose tasks are nearest to a vector, nearest first.
+
+    Args:
+        collections: The open store.
+        query: What is asked for, in words.
+        vector: Its embedding.
+        keys: The keys under which the store keeps task texts.
+        outcomes: Whether to return traces that succeeded (True), that failed (False), or both.
+        limit: How many to return at most.
+        where: What the traces must be beside similar.
+    """
+    found: list[Found] = []
+    for success in outcomes:
+        found += _Search(collections, query, vector, keys, success, limit, where).run()
+    return page_of(varied(ranked(found, query), limit), query, limit)
+
+
+def page_of(found: Sequence[Found], query: str, limit: int) -> list[Found]:
+    """Return the first of some ranked traces, at most half of them by one sender with a key.
+
+    Others' traces that are related take the places over; where there are none, nothing changes.
+    Programs on the store's machine are trusted with the store, and not held to a half.
+    """
+    page = found[:limit]
+    sender = _crowding(Counter(_senders(page)), limit)
+    if sender is None or len(page) < limit:
+        return list(page)
+    at_least = min(page[0].similarity * _RELATED, page[-1].similarity)
+    others = [f for f in found if _is_by_others(f, sender) and f.similarity >= at_least]
+    others = others[: max(limit // 2, sum(_is_by_others(f, sender) for f in page))]
+    own = [f for f in found if not _is_by_others(f, sender)]
+    return ranked([*own[: limit - len(others)], *others], query)
+
+
+def _crowding(places: Counter[str], limit: int) -> str | None:
+    """Return the sender who has more than half of the places of a page, if one has."""
+    for sender, count in places.most_common(1):
+        if count > limit - limit // 2:
+            return sender
+    return None
+
+
+def _senders(found: Iterable[Found]) -> list[str]:
+    return [s for each in found if (s := each.summary["recorded_by"]) is not None]
+
+
+def _is_by_others(found: Found, sender: str) -> bool:
+    return found.summary["recorded_by"] != sender
+
+
+def varied(found: Sequence[Found], limit: int) -> list[Found]:
+    """Leave out copies of ranked traces: of each sender and text, all but the best two.
+
+    Else a task that runs every night, or copies of one trace, which every key can record, take
+    every place. More copies of programs on the store's machine fill a page that others, which are
+    related, do not.
+    """
+    places: Counter[tuple[str | None, str]] = Counter()
+    related = 0
+    spare: list[str] = []
+    dropped: set[str] = set()
+    for each in found:
+        sender = each.summary["recorded_by"]
+        said = sender, _said(each.summary["task"])
+        places[said] += 1
+        if places[said] <= _MAX_ALIKE:
+            related += each.similarity >= found[0].similarity * _RELATED
+        elif sender is None:
+            spare.append(each.trace_id)
+        else:
+            dropped.add(each.trace_id)
+    dropped.update(spare[max(0, limit - related) :])
+    return [each for each in found if each.trace_id not in dropped]
+
+
+def _said(text: str) -> str:
+    """Return the words of a text: "Pay  the invoice!" and "pay the invoice" say the same.
+
+    Numbers and symbols stay: order 17 is not order 18, and C++ is not C#.
+    """
+    words = (word.strip(_PUNCTUATION) for word in text.casefold().split())
+    return " ".join(word for word in words if word) or text
+
+
+def ranked(found: Sequence[Found], query: str) -> list[Found]:
+    """Order candidates: most similar first.
+
+    Of equally similar ones those in the very words of the query come first, then the newest.
+    """
+
+    def rank(each: Found) -> tuple[int, bool, int, str]:
+        summary = each.summary
+        return _rank(
+            each.similarity, summary["task"] == query, summary["created_ns"], each.trace_id
+        )
+
+    return sorted(found, key=rank)
+
+
+def _rank(
+    similarity: float, is_worded_so: bool, start_ns: int, trace_id: str
+) -> tuple[int, bool, int, str]:
+    return -round(similarity / _TIE), not is_worded_so, -start_ns, trace_id
+
+
+@dataclass
+class _Search:
+    """One search among the traces of one outcome."""
+
+    collections: Collections
+    query: str
+    vector: Any
+    keys: TextKeys
+    success: bool
+    limit: int
+    where: Filter
+    without: str | None = None
+    """The agent of a key whose traces do not count."""
+
+    def __post_init__(self) -> None:
+        self._summaries: dict[str, Summary | None] = {}
+        self._matched = 0
+        """How many traces passed the filter, copies too, when they were last looked at."""
+        self._matched_by: Counter[str] = Counter()
+        """Those of each sender with a key."""
+        key = self.keys.of(self.query)
+        self._index = task_index.of_tasks(self.collections, success=self.success)
+        self._exactly = task_index.exactly(self._index, key.key)
+        self._worded_so: dict[str, Summary] = {}
+        """Traces in the very words of the query, which their text's key does not tell."""
+        if key.words is not None and self._exactly is not None:
+            self._worded_so = trace_summaries.find(
+                self.collections, words=key.words, without=self.without, limit=_MAX_COMPARED
+            )
+            self._summaries.update(self._worded_so)
+
+    def run(self) -> list[Found]:
+        """Return what is nearest, and what is nearest of others where one sender has the most."""
+        page = self._nearest()
+        is_full = len(page) == self.limit
+        places = Counter(_senders(page)) if is_full else self._matched_by
+        sender = _crowding(places, self.limit)
+        if sender is None:
+            return page
+        at_least = page[0].similarity * _RELATED if is_full else 0.0
+        known = {each.trace_id for each in page}
+        others = replace(self, without=sender)._related(at_least)
+        return ranked([*page, *(each for each in others if each.trace_id not in known)], self.query)
+
+    def _related(self, at_least: float) -> list[Found]:
+        """Return the nearest traces that are at least so similar, of others than one sender."""
+        wanted = self.limit * _MAX_WIDENING
+        near = self._texts(wanted + 1, without=None)
+        found = self._matching(near, self.limit)
+        if len(near) > wanted and near[-1].similarity >= at_least:
+            is_full = len(found) == self.limit
+            if not is_full or near[-1].similarity >= found[-1].similarity - _TIE:
+                found = self._nearest()
+        return [each for each in found if each.similarity >= at_least]
+
+    def _texts(self, limit: int, *, without: str | None) -> list[Text]:
+        return task_index.nearest(self._index, self.vector, limit=limit, without=without)
+
+    def _nearest(self) -> list[Found]:
+        wanted = self.limit * _WIDENING if self.where else self.limit
+        selective = False
+        while True:
+            # One more than wanted shows whether there are more.
+            near = self._texts(wanted + 1, without=self.without)
+            found = self._matching(near, min(wanted, _MAX_REPEATS))
+            if len(found) < self.limit <= self._matched and wanted >= self.limit * _MAX_WIDENING:
+                return found  # most of what is near are copies
+            full = len(found) == self.limit
+            tied = full and near[-1].similarity >= found[-1].similarity - _TIE
+            if len(near) <= wanted or (full and (not tied or wanted >= _MAX_TIED)):
+                return found
+            if not full and not selective and wanted >= self.limit * _SELECTIVE_AFTER:
+                selective = True
+                compared = self._compared()
+                if compared is not None:
+                    return compared
+            wanted *= _WIDENING
+
+    def _matching(self, near: Sequence[Text], repeats: int) -> list[Found]:
+        """Return the best traces of some texts that pass the filter."""
+        similarity: dict[str, float] = {}
+        candidates: list[tuple[int, int, bool, int, str]] = []
+        if self._exactly is not None and all(t.key != self._exactly.key for t in near):
+            near = [self._exactly, *near]
+        if self.without is not None:
+            near = [text for text in near if not text.is_only_of(self.without)]
+        for trace_id, summary in self._worded_so.items():
+            similarity[trace_id] = 1.0
+            candidates.append((0, *_rank(1.0, True, summary["created_ns"], trace_id)))
+        at_least = max(repeats, _SUMMARIES_AT_ONCE) if self._exactly is not None else repeats
+        for text, entries in task_index.traces_of(self._index, near, at_least).items():
+            # Copies are read after what may take their places: see `varied`.
+            turn = 2 if text.similarity < near[0].similarity * _RELATED else 0
+            newest = {*entries[:_MAX_ALIKE], text.first, *text.of_others}
+            for entry in entries:
+                if similarity.setdefault(entry.trace_id, text.similarity) == text.similarity:
+                    worded_so = entry.trace_id in self._worded_so
+                    rank = _rank(text.similarity, worded_so, entry.start_ns, entry.trace_id)
+                    candidates.append((turn if entry in newest else max(turn, 1), *rank))
+        candidates = sorted(set(candidates))
+        found: list[Found] = []
+        self._matched = 0
+        self._matched_by.clear()
+        for start in range(0, len(candidates), _SUMMARIES_AT_ONCE):
+            group = [trace_id for *_, trace_id in candidates[start : start + _SUMMARIES_AT_ONCE]]
+            for trace_id, summary in self._read(group).items():
+                if summary is not None and self._passes(summary):
+                    self._matched += 1
+                    found.append(Found(trace_id, summary, similarity[trace_id]))
+                    if (sender := summary["recorded_by"]) is not None:
+                        self._matched_by[sender] += 1
+            found = varied(ranked(found, self.query), self.limit)
+            if len(found) >= self.limit:
+                break
+        return found[: self.limit]
+
+    def _read(self, trace_ids: Sequence[str]) -> dict[str, Summary | None]:
+        unread = [trace_id for trace_id in trace_ids if trace_id not in self._summaries]
+        if unread:
+            got = trace_summaries.get_summaries(self.collections, unread)
+            self._summaries.update((trace_id, got.get(trace_id)) for trace_id in unread)
+        return {trace_id: self._summaries[trace_id] for trace_id in trace_ids}
+
+    def _passes(self, summary: Summary) -> bool:
+        return (
+            summary["status"] == "completed"
+            and bool(summary["success"]) is self.success
+            and (self.without is None or summary["recorded_by"] != self.without)
+            and self.where.matches(summary)
+        )
+
+    def _compared(self) -> list[Found] | None:
+        """Compare every trace of the agent and session; None if that is open, or they are many."""
+        agent, session_id, agents = self.where.agent, self.where.session_id, self.where.agents
+        if agent is None and session_id is None and not agents:
+            return None
+        theirs = trace_summaries.find(
+            self.collections,
+            session_id=session_id,
+            agent=agent,
+            agents=agents,
+            without=self.without,
+            limit=_MAX_COMPARED + 1,
+        )
+        if len(theirs) > _MAX_COMPARED:
+            return None
+        passing = {
+            trace_id: (self.keys.of(summary["task"]).key, summary)
+            for trace_id, summary in theirs.items()
+            if self._passes(summary)
+        }
+        keys = list({key for key, _ in passing.values()})
+        similarity = task_index.compare(self._index, self.vector, keys)
+        found = [
+            Found(trace_id, summary, similarity[key])
+            for trace_id, (key, summary) in passing.items()
+            if key in similarity
+        ]
+        return varied(ranked(found, self.query), self.limit)[: self.limit]
+
+
+def to_model(trace_id: str, found: Found) -> RecallResult:
+    """Return what users see of a found trace, under the id that it is shown under."""
+    summary = found.summary
+    return RecallResult(
+        trace_id=trace_id,
+        task=summary["task"],
+        outcome=summary["outcome"],
+        similarity=round(found.similarity, 6),
+        tool_sequence=summary["tool_sequence"],
+        success=bool(summary["success"]),
+        created_at=utc(summary["created_ns"]),
+        session_id=summary["session_id"],
+        agent=summary["agent"],
+        recorded_by=summary["recorded_by"],
+        rejected_decisions=summary["rejected_decisions"],
+    )

@@ -1,0 +1,1 @@
+"""Store span records from the spools of every process."""

@@ -1,0 +1,230 @@
+"""Collecting: what the next batch takes of each process's spool, and what one that is pending took.
+
+Where senders have spools of their own (spool/lanes.py), each spool gets a turn in a batch, and the
+next batch begins where this one ended.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from autotrace.spool.cursor import Cursor, Process, Range
+from autotrace.spool.files import (
+    begun_segments_of,
+    owner_is_alive,
+    processes_in,
+    read_chunk,
+    segments_of,
+)
+from autotrace.spool.lanes import lane_in
+from autotrace.spool.record_fields import conformed
+from autotrace.spool.span_records import SpanRecord
+from autotrace.spool.span_roles import role_of
+from autotrace.worker.span_costs import opens_trace
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """About how much goes into one batch; a single larger record still does."""
+
+    records: int
+    bytes: int
+    """Of each process's spool."""
+    tasks: int = sys.maxsize
+    """How many of the records may be such as open a trace, which cost more than others."""
+
+    def at_most(self, other: BatchLimits) -> BatchLimits:
+        """Return the lower of each limit."""
+        return BatchLimits(
+            min(self.records, other.records),
+            min(self.bytes, other.bytes),
+            min(self.tasks, other.tasks),
+        )
+
+
+LARGE_BATCHES: Final = BatchLimits(30_000, 32 * 1024 * 1024)
+"""For when somebody waits: large writes are what Chroma is quick at."""
+SMALL_BATCHES: Final = BatchLimits(250, 256 * 1024)
+"""For the background: Chroma's library keeps Python's interpreter lock for the whole of a call, so
+that the program stands still meanwhile; small calls keep each halt to some milliseconds."""
+TURN: Final = BatchLimits(2_500, 1024 * 1024, 250)
+"""What one spool may add to a batch where senders have lanes: about a second's work."""
+_TURNS: Final = BatchLimits(5_000, TURN.bytes, 500)
+"""What a batch may hold there: what is recorded while it is stored waits for all of it."""
+_PIECE_BYTES: Final = 64 * 1024
+"""How much is read at once there, so that a turn ends about where its limits say."""
+STEP_BYTES: Final = _PIECE_BYTES // 2
+"""By so much at least each turn goes on, if so much waits."""
+
+
+@dataclass
+class SpooledBatch:
+    """Records of some spools, and where they lie."""
+
+    ranges: dict[str, Range] = field(default_factory=dict[str, Range])
+    records: dict[str, list[SpanRecord]] = field(default_factory=dict[str, list[SpanRecord]])
+    bad_lines: list[bytes] = field(default_factory=list[bytes])
+    tasks: int = 0
+    """How many of the records open a trace, where that counts."""
+
+    def size(self) -> int:
+        """Return how many records there are."""
+        return sum(map(len, self.records.values()))
+
+
+class BatchReader:
+    """Reads batches of one spool directory. For one thread at a time.
+
+    Args:
+        spool: The spool directory.
+        count: Called with a counter's name and a number.
+    """
+
+    def __init__(self, spool: Path, count: Callable[[str, int], None]) -> None:
+        self._spool = spool
+        self._count = count
+        self._newer: set[str] = set()
+        self._last = ""
+        """The process whose spool ended the last batch: the next one begins with those after it."""
+        self.has_more = False
+        """Whether the last batch was as large as it may be: more is to be stored at once."""
+
+    def collect(self, cursor: Cursor, limits: BatchLimits = LARGE_BATCHES) -> SpooledBatch:
+        """Return the pending batch of a cursor; if there is none, the next one.
+
+        Args:
+            cursor: How far everything is stored.
+            limits: How large the batch may be; one that is pending is as large as it was.
+        """
+        pending = cursor.pending
+        batch = SpooledBatch()
+        self.has_more = False
+        processes = list(pending) if pending is not None else self._in_turn()
+        turn = limits
+        if any(map(lane_in, processes)):
+            limits, turn = limits.at_most(_TURNS), limits.at_most(TURN)
+        for process in processes:
+            if process in self._newer:
+                continue
+            limit = pending[process] if pending is not None else None
+            left = BatchLimits(
+                limits.records - batch.size(), limits.bytes, limits.tasks - batch.tasks
+            )
+            self._collect_process(process, cursor, batch, limit, turn.at_most(left))
+            is_full = batch.size() >= limits.records or batch.tasks >= limits.tasks
+            if pending is None and is_full:
+                self.has_more = True
+                self._last = process
+                break
+        return batch
+
+    def _in_turn(self) -> list[str]:
+        processes = processes_in(self._spool)
+        return [p for p in processes if p > self._last] + [p for p in processes if p <= self._last]
+
+    def _collect_process(
+        self,
+        process: str,
+        cursor: Cursor,
+        batch: SpooledBatch,
+        limit: Range | None,
+        turn: BatchLimits,
+    ) -> None:
+        """Read on in one process's spool: to the limit, or until its turn is over."""
+        directory = self._spool / process
+        known = cursor.processes.get(process) or Process()
+        alive = limit is None and owner_is_alive(directory)
+        records: list[SpanRecord] = []
+        at, read_bytes, tasks = known.at, 0, 0
+        counts_tasks = turn.tasks < sys.maxsize
+        exhausted = False
+        while not exhausted and (limit is None or at < limit.to):
+            # Of the dead all: a power cut may have taken the beginning of one.
+            listed = begun_segments_of(directory) if alive else segments_of(directory)
+            segments = {int(path.stem): path for path in listed}
+            following = min((number for number in segments if number > at[0]), default=None)
+            if limit is not None:  # all of it, however much is taken at once today
+                room = limit.to[1] - at[1] if limit.to[0] == at[0] else LARGE_BATCHES.bytes
+            else:
+                room = turn.bytes - read_bytes
+                if room <= 0 or len(records) >= turn.records or tasks >= turn.tasks:
+                    self.has_more = True
+                    break
+                room = min(room, _PIECE_BYTES) if counts_tasks else room
+            end_offset = at[1]
+            if at[0] in segments:
+                complete = following is not None or not alive
+                left = None if limit is not None else turn.records - len(records)
+                chunk = read_chunk(
+                    segments[at[0]], at[1], max_bytes=room, complete=complete, max_records=left
+                )
+                if chunk.newer_version:
+                    self._newer.add(process)
+                    self._count("newer_spools", 1)
+                    return
+                read = _conformed(chunk.records, batch.bad_lines)
+                records += read
+                tasks += sum(map(opens_trace, read)) if counts_tasks else 0
+                batch.bad_lines += chunk.bad_lines
+                end_offset = chunk.end_offset
+            if end_offset > at[1]:
+                read_bytes += end_offset - at[1]
+                at = (at[0], end_offset)
+            elif following is not None:
+                at = (following, 0)
+            else:
+                exhausted = True
+        ended = limit.ended if limit is not None else exhausted and not alive
+        if ended:
+            still_open = dict(known.open)
+            follow_open_tasks(still_open, records)
+            records += [
+                SpanRecord(
+                    trace=trace, id=span_id, start_ns=seen_ns, end_ns=seen_ns, interrupted=True
+                )
+                for span_id, (trace, seen_ns) in still_open.items()
+            ]
+        if at != known.at or ended:
+            batch.ranges[process] = Range(to=at, ended=ended)
+            batch.records[process] = records
+            batch.tasks += tasks
+
+
+def _conformed(records: Iterable[SpanRecord], bad_lines: list[bytes]) -> list[SpanRecord]:
+    """Return the records among what was read; anything else is damage."""
+    found: list[SpanRecord] = []
+    for record in records:
+        try:
+            found.append(conformed(record))
+        except ValueError:
+            bad_lines.append(orjson.dumps(record))
+    return found
+
+
+def follow_open_tasks(
+    open_tasks: dict[str, tuple[str, int]], records: Sequence[SpanRecord]
+) -> None:
+    """Take in what records say of tasks that started, were at work, and ended."""
+    for record in records:
+        if "open" in record and not record.get("shared") and role_of(record) == "task":
+            open_tasks[record["id"]] = (record["trace"], record["start_ns"])
+    if not open_tasks:
+        return
+    # What came with a key ends no task of a program.
+    ended = [r for r in records if "end_ns" in r and "interrupted" not in r and "sender" not in r]
+    for record in ended:
+        open_tasks.pop(record["id"], None)
+    if not open_tasks:
+        return
+    seen_ns: dict[str, int] = {}
+    for record in ended:
+        trace = record["trace"]
+        seen_ns[trace] = max(seen_ns.get(trace, 0), record.get("end_ns", 0))
+    for span_id, (trace, last_ns) in open_tasks.items():
+        open_tasks[span_id] = (trace, max(last_ns, seen_ns.get(trace, 0)))

@@ -1,0 +1,290 @@
+"""The storekeeper's own side: the process that stores what others record.
+
+It holds `drain.lock` while it is at work, like any drainer, so that there is one for a spool
+directory; a second one finds it held and ends. It ends when told to, after a minute with nothing to
+store, when the spool directory is gone, and, once everything is stored, when the process that
+started it is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from typing_extensions import override
+
+from autotrace.base.health_counters import Counters
+from autotrace.settings import Settings
+from autotrace.spool.drain_lock import asked_to_give_way_ns
+from autotrace.traces.ingest import Ingestor
+from autotrace.worker.batch_selection import LARGE_BATCHES, BatchLimits
+from autotrace.worker.exporter import choose_embedding, open_connection, open_decision_index
+from autotrace.worker.loop import StoreLoop
+from autotrace.worker.process import (
+    DONE,
+    FLUSH_FILE,
+    READY,
+    STOP,
+    Status,
+    become_storekeeper,
+    write_status,
+)
+from autotrace.worker.purge import IDLE_LIMITS, Purger
+from autotrace.worker.spool_reader import Drainer
+
+_LINGER_S: Final = 60.0
+_POLL_S: Final = 0.05
+_IDLE_POLL_S: Final = 0.2
+_OFTEN_S: Final = 0.005
+"""How often it is looked whether somebody waits, while somebody does."""
+_OFTEN_FOR_S: Final = 2.0
+_BUSY_UNTIL_S: Final = 1.0
+"""For so long after a batch the next is looked for more often."""
+_ORPHANED_FOR_S: Final = 0.5
+_PURGE_IDLE_S: Final = 5.0
+_PURGE_EVERY_S: Final = 60.0
+_PURGE_REST: Final = 20
+"""A purge is not done again before so many times the time that it took."""
+_HUNG_AFTER_S: Final = 240
+"""Far longer than one write, of a machine however busy, takes."""
+_NICENESS: Final = 10
+_ACQUIRE_ATTEMPTS: Final = 5
+_COLLECT_AFTER: Final = 50_000
+
+
+def main(order: dict[str, Any], out: int) -> None:
+    """Store until there is nothing more to do.
+
+    Args:
+        order: `id`, `settings` by name, `embedder` as an import path.
+        out: Descriptor of the pipe to who has started this process.
+
+    Raises:
+        BaseException: Whatever it may be, who started the process is told, and stores by itself.
+    """
+    become_storekeeper()
+
+    def say(message: bytes) -> None:
+        with contextlib.suppress(OSError):  # the other end is gone
+            os.write(out, message + b"\n")
+
+    _store(order, say)
+    say(DONE)
+
+
+def _store(order: dict[str, Any], say: Callable[[bytes], None]) -> None:
+    settings = Settings(**order["settings"])
+    embedding = choose_embedding(settings, order["embedder"])
+    _end_if_it_hangs()
+    spool = settings.spool_path
+    os.nice(_NICENESS)  # what people wait for comes first
+    counters = _ToldCounters(spool, order["id"])
+    connection = open_connection(settings, embedding.space)
+    embedder = embedding.embedder
+    decisions = open_decision_index(settings, embedder, counters.add, embedding.space)
+    ingestor = Ingestor(connection, embedder, counters.add, decisions)
+    purger = Purger(settings, connection, counters.add)
+    loop = _Loop(Drainer(spool, ingestor, counters.add), purger, counters, settings, say)
+    if not _acquire(loop.drainer):
+        return
+    counters.tell()
+    spare_the_collector()
+    with suppress_instrumentation():
+        loop.run()
+    loop.drainer.release()
+    connection.close()
+    decisions.close()
+
+
+def _end_if_it_hangs() -> None:
+    """Have the kernel end this process once no thread of it has run for so long.
+
+    Chroma's library keeps the interpreter lock while it writes. A write that never returned would
+    keep `drain.lock` for ever, whoever has died meanwhile, and no other process could store.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+
+    def put_off() -> None:
+        while True:
+            signal.alarm(_HUNG_AFTER_S)
+            time.sleep(_HUNG_AFTER_S / 4)
+
+    threading.Thread(target=put_off, name="autotrace-put-off", daemon=True).start()
+
+
+def spare_the_collector() -> None:
+    """Collect garbage rarely: a batch is many small objects that all live until it is stored."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 100)
+
+
+def _acquire(drainer: Drainer) -> bool:
+    for _ in range(_ACQUIRE_ATTEMPTS):
+        if drainer.acquire():
+            return True
+        time.sleep(_POLL_S)  # it may be somebody who only looks whether anybody holds it
+    return False
+
+
+class _ToldCounters(Counters):
+    """Counters that other processes can read."""
+
+    def __init__(self, spool: Path, own_id: str) -> None:
+        super().__init__()
+        self._spool = spool
+        self.status = Status(id=own_id, pid=os.getpid())
+
+    @override
+    def add(self, name: str, number: int = 1) -> None:
+        super().add(name, number)
+        self.status.counters = self.snapshot()
+        self.tell()
+
+    @override
+    def note(self, kind: str, message: str, error: BaseException | None = None) -> None:
+        number, _ = self.status.notes.get(kind, (0, ""))
+        self.status.notes[kind] = (number + 1, message)
+        self.tell()
+
+    def tell(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk, a spool that is gone: told with the next
+            write_status(self._spool, self.status)
+
+
+class _Loop(StoreLoop):
+    def __init__(
+        self,
+        drainer: Drainer,
+        purger: Purger,
+        counters: _ToldCounters,
+        settings: Settings,
+        say: Callable[[bytes], None],
+    ) -> None:
+        super().__init__(drainer, counters, settings.store, _LINGER_S)
+        self._say = say
+        self._purger = purger
+        self._purge_at_s = -math.inf
+        self._began_ns = time.time_ns()
+        self._told = counters
+        self._spool = settings.spool_path
+        self._flush_interval_s = settings.flush_interval_ms / 1000
+        self._flushed_ns = 0
+        self._asked_at_s = -math.inf
+        self._ready = False
+        self._worked_at_s = time.monotonic()
+        self._stop = threading.Event()
+        self._orphaned_at_s: float | None = None
+        threading.Thread(target=self._listen, name="autotrace-listen", daemon=True).start()
+
+    def _listen(self) -> None:
+        if sys.stdin.buffer.readline() == STOP:
+            self._stop.set()
+        self._orphaned_at_s = time.monotonic()
+
+    def _asked_ns(self) -> int:
+        try:
+            return (self._spool / FLUSH_FILE).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    @override
+    def is_closing(self) -> bool:
+        if not self._spool.is_dir() or asked_to_give_way_ns(self._spool) > self._began_ns:
+            self._stop.set()
+        return self._stop.is_set()
+
+    @override
+    def awaits_more(self) -> bool:
+        at_s = self._orphaned_at_s
+        # The kernel closes the files of a dead process one by one: its end shows a little later.
+        if at_s is not None and time.monotonic() - at_s > _ORPHANED_FOR_S:
+            self._stop.set()
+        return False
+
+    @override
+    def limits(self) -> BatchLimits:
+        return LARGE_BATCHES
+
+    @override
+    def gather(self) -> None:
+        self._wait_until_asked(self._flush_interval_s)
+
+    def _wait_until_asked(self, seconds: float) -> None:
+        """Wait so long, or until somebody waits for what is recorded, or this is to end."""
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0 and self._orphaned_at_s is None:
+            asked_ns = self._asked_ns()
+            if asked_ns != self._flushed_ns:
+                self._flushed_ns, self._asked_at_s = asked_ns, time.monotonic()
+                return
+            # Who has waited lately will again.
+            often = time.monotonic() - self._asked_at_s < _OFTEN_FOR_S
+            if self.is_closing() or self._stop.wait(min(_OFTEN_S if often else _POLL_S, left_s)):
+                return
+
+    @override
+    def rest(self, took_s: float) -> None:
+        """Do without: nobody waits for the interpreter of this process."""
+
+    @override
+    def look_again(self) -> None:
+        self._purge_if_idle()
+        is_busy = time.monotonic() - self._worked_at_s < _BUSY_UNTIL_S
+        wait_s = _POLL_S if is_busy else _IDLE_POLL_S
+        if self._orphaned_at_s is None:
+            self._wait_until_asked(wait_s)
+        else:
+            self._stop.wait(wait_s)
+
+    def _purge_if_idle(self) -> None:
+        """Purge what was erased, if that is due and nobody has recorded for a while."""
+        now_s = time.monotonic()
+        if now_s - self._worked_at_s < _PURGE_IDLE_S or now_s < self._purge_at_s:
+            return
+        if self._orphaned_at_s is not None or not self.drainer.active:
+            return
+        try:
+            if self._purger.due():
+                self._purger.purge(IDLE_LIMITS)
+        except Exception as error:  # noqa: BLE001 - it is due until it is done, and tried again
+            self.counters.add("purge_failures")
+            self.counters.note("purge", f"erased content was not purged yet: {error}", error)
+        took_s = time.monotonic() - now_s
+        self._purge_at_s = now_s + max(_PURGE_EVERY_S, took_s * _PURGE_REST)
+
+    @override
+    def pause(self, seconds: float) -> None:
+        if self._orphaned_at_s is not None:
+            self._stop.set()  # it is tried again at the next start
+        self._stop.wait(seconds)
+
+    @override
+    def progressed(self, stored: int) -> None:
+        if self._told.status.refused:
+            self._told.status.refused = False
+            self._told.tell()
+        if not self.drainer.active:
+            self._stop.set()  # another process stores
+        elif stored:
+            self._worked_at_s = time.monotonic()
+            if not self._ready:
+                self._ready = True
+                self._say(READY)
+
+    @override
+    def failed(self, *, is_final: bool) -> None:
+        if is_final:
+            self.drainer.release()  # for a rebuild, which is what will help
+        self._told.status.refused = is_final
+        self._told.tell()

@@ -1,0 +1,239 @@
+"""Purging: no byte of what was erased stays in a file of the store's folder.
+
+A deletion of a trace, or of the content of a decision, leaves a mark; whoever stores takes it away
+when it has nothing else to do, and so does `autotrace doctor`. The files of Chroma are the work of
+store/file_purge.py. Besides, content lies
+
+* in segments of the spool that a live process still writes to: what is stored of them is
+  overwritten with spaces, in place, as the process goes on appending behind it;
+* in `spool/bad`: lines of deleted traces go, and all that does not read, as it may be of one;
+* in the registry of open traces, `open/`: deleted traces go.
+
+On a Chroma server only the spool of this machine is within reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import orjson
+
+from autotrace.errors import StoreUnavailableError
+from autotrace.settings import Settings
+from autotrace.spool.cursor import load_cursor
+from autotrace.spool.files import (
+    BAD_DIRECTORY,
+    SEGMENT_SUFFIX,
+    decode_line,
+    is_of_newer_version,
+    processes_in,
+    segments_of,
+)
+from autotrace.spool.shares import partition_of
+from autotrace.spool.span_records import SpanRecord
+from autotrace.store.connection import UNLIMITED, Connection, PurgeLimits, ServerOptions
+from autotrace.store.decision_log import DecisionCollections, connect_decisions
+from autotrace.store.file_purge import VECTORS
+from autotrace.store.open_traces import open_traces
+from autotrace.store.schema import groups
+from autotrace.store.trace_log import read_parts
+from autotrace.traces.assembly import Tree
+from autotrace.worker.quarantine import set_aside_path
+from autotrace.worker.spool_reader import DAMAGED
+
+IDLE_LIMITS: Final = PurgeLimits(vectors=2_000, bytes=256 * 1024 * 1024)
+"""What is purged unasked: it takes some seconds, in which the store cannot be written."""
+_TRACES_AT_ONCE: Final = 64
+_MANY: Final = 100_000
+_ATTEMPTS: Final = 3
+_PAUSE_S: Final = 1.0
+_STALE_S: Final = 60.0
+_BLOCK: Final = b" " * 4095 + b"\n"
+"""Lines of spaces: a reader passes over them."""
+_LOOK_BYTES: Final = 4096
+
+
+class Purger:
+    """Purges one store. `drain.lock` must be held, and everything that waits should be stored.
+
+    Args:
+        settings: Name the store.
+        connection: To its traces.
+        count: Called with a counter's name and a number.
+    """
+
+    def __init__(
+        self, settings: Settings, connection: Connection, count: Callable[[str, int], None]
+    ) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._count = count
+
+    def due(self) -> bool:
+        """Tell whether there is anything to purge."""
+        return any(connection.purge_due() for connection in self._connections())
+
+    def _connections(self) -> tuple[Connection[Any], ...]:
+        return self._connection, decisions_of(self._settings, self._connection.space)
+
+    def purge(self, limits: PurgeLimits = UNLIMITED) -> bool:
+        """Purge what is due; return whether nothing is left.
+
+        Raises:
+            StoreError: The store cannot be read, or purged now.
+            OSError: A file of the spool cannot be written.
+        """
+        due = frozenset[str]().union(*(each.purge_due() for each in self._connections()))
+        if not due:
+            return True
+        if limits != UNLIMITED and due == frozenset({VECTORS}):
+            return False  # left before, as there were too many
+        self._purge_spool()
+        self._purge_registry()
+        left = frozenset[str]()
+        # Both, as index files have free places with what the process had in memory; the one that
+        # is marked last, so that a purge that is killed is done again.
+        for connection in sorted(self._connections(), key=lambda each: bool(each.purge_due())):
+            left |= _persistently(lambda each=connection: each.purge(limits, also=True))
+        return not left
+
+    def _purge_spool(self) -> None:
+        spool = self._settings.spool_path
+        known = load_cursor(spool).processes
+        for process in processes_in(spool):
+            if process in known and not is_of_newer_version(spool / process):
+                segment, offset = known[process].at
+                overwrite_stored(spool / process, segment, offset)
+        self._purge_unstored(set_aside_path(spool))
+        damaged = spool / BAD_DIRECTORY / f"{DAMAGED}.log"
+        if damaged.is_file():
+            # What does not read does not show whose it is.
+            self._count("purged_records", damaged.read_bytes().count(b"\n"))
+            damaged.unlink()
+
+    def _purge_unstored(self, path: Path) -> None:
+        path.with_suffix(".new").unlink(missing_ok=True)  # of a retry that was killed
+        if not path.is_file():
+            return
+        by_share: dict[str, list[bytes]] = {}
+        for line in path.read_bytes().splitlines(keepends=True):
+            record = _record_of(line)
+            by_share.setdefault("" if record is None else partition_of(record), []).append(line)
+        erased = self._erased(by_share)
+        kept: list[bytes] = []
+        for share, lines in by_share.items():
+            if share in erased:
+                kept += _without_erased(lines, erased[share])
+            elif share:
+                kept += lines
+        lost = sum(map(len, by_share.values())) - len(kept)
+        if not lost:
+            return
+        self._count("purged_records", lost)
+        if kept:
+            temporary = path.with_suffix(".new")
+            temporary.touch(mode=0o600)
+            temporary.write_bytes(b"".join(kept))
+            temporary.replace(path)
+        else:
+            path.unlink()
+
+    def _erased(self, shares: Iterable[str]) -> dict[str, list[SpanRecord]]:
+        """Return what the log has of those shares of traces in which a trace was deleted."""
+        found: dict[str, list[SpanRecord]] = {}
+        for group in groups(filter(None, shares), _TRACES_AT_ONCE):
+            logs = self._connection.read(lambda c, group=group: read_parts(c.log, group))
+            for share, parts in logs.items():
+                records = [record for part in parts for record in part["records"]]
+                if any("erased" in record for record in records):
+                    found[share] = records
+        return found
+
+    def _purge_registry(self) -> None:
+        """Have the registry of an embedded store forget deleted traces."""
+        folder = Path(self._settings.store).expanduser() / "open"
+        if not self._settings.is_embedded or not folder.is_dir():
+            return
+        registry = open_traces(self._settings.store, ServerOptions.of(self._settings))
+        now_ns = time.time_ns() + 1_000_000_000
+        ids = {*registry.begun(now_ns, _MANY), *registry.completed(now_ns, _MANY)}
+        begun = {i: opening["begun"] for i, opening in registry.openings(list(ids)).items()}
+        erased = self._erased({partition_of(record) for record in begun.values()})
+        gone = [
+            trace_id
+            for trace_id, task in begun.items()
+            if any(
+                record["id"] == task["id"] and "erased" in record
+                for record in erased.get(partition_of(task), ())
+            )
+        ]
+        registry.remove(gone)
+        for path in folder.glob("new-*"):  # of a process that was killed while it wrote one
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _STALE_S:
+                    path.unlink()
+
+
+def _persistently(purge: Callable[[], frozenset[str]]) -> frozenset[str]:
+    """Purge, and again if the database was locked: somebody was reading."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return purge()
+        except StoreUnavailableError as error:
+            if error.__cause__ is None:
+                raise
+            time.sleep(_PAUSE_S)
+    return purge()
+
+
+def decisions_of(settings: Settings, space: str | None) -> Connection[DecisionCollections]:
+    """Return the connection to the decisions of a store."""
+    return connect_decisions(settings.store, space=space, server=ServerOptions.of(settings))
+
+
+def overwrite_stored(directory: Path, segment: int, offset: int) -> None:
+    """Overwrite what is stored of a process's segments; it goes on appending behind that.
+
+    Args:
+        directory: Of the process.
+        segment: Number of the segment that is stored in part.
+        offset: How much of it is stored, in bytes.
+    """
+    for path in segments_of(directory):
+        if int(path.stem) < segment:
+            path.unlink(missing_ok=True)
+    path = directory / f"{segment:08d}{SEGMENT_SUFFIX}"
+    with contextlib.suppress(FileNotFoundError), path.open("r+b", buffering=0) as file:
+        head = file.readline(_LOOK_BYTES)
+        header = decode_line(head[:-1])
+        start = len(head) if header is not None and "autotrace_spool" in header else 0
+        file.seek(start)
+        left = offset - start
+        while left > 0:
+            block = _BLOCK if left >= len(_BLOCK) else _BLOCK[-left:]
+            left -= file.write(block)
+
+
+def _without_erased(lines: Sequence[bytes], logged: Sequence[SpanRecord]) -> list[bytes]:
+    """Return those lines of a trace that are not of a deleted one, as far as that can be told."""
+    records = [_record_of(line) for line in lines]
+    whole = [record for record in records if record is not None]
+    tree = Tree([*logged, *whole])
+    return [
+        line
+        for line, record in zip(lines, records, strict=True)
+        if record is not None and tree.erased_task_of(record) is None
+    ]
+
+
+def _record_of(line: bytes) -> SpanRecord | None:
+    try:
+        value: Any = orjson.loads(line)
+    except ValueError:
+        return None
+    is_record = isinstance(value, dict) and {"trace", "id", "start_ns"} <= value.keys()
+    return cast("SpanRecord", value) if is_record else None

@@ -1,0 +1,119 @@
+"""What the store refused for what it holds: how much there is, and trying it again.
+
+The drainer puts records that are refused into `bad/unstored.log`, so that the others are stored.
+The retry stores them as the drainer does (traces/batch_groups.py). A part of a batch may have been
+stored before it was refused: that is in the log, and counts as a repeat here; `rebuild`, run
+before, has made its projections from there.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import orjson
+
+from autotrace.spool.cursor import Group
+from autotrace.spool.drain_lock import DRAIN_LOCK_TIMEOUT_S, no_drainer
+from autotrace.spool.files import BAD_DIRECTORY
+from autotrace.spool.record_fields import conformed
+from autotrace.spool.span_records import SpanRecord
+from autotrace.traces import batch_groups
+from autotrace.traces.ingest import Ingestor
+from autotrace.worker.spool_reader import UNSTORED
+
+_READ_BYTES: Final = 1024 * 1024
+
+
+class Retried(NamedTuple):
+    """What came of a retry."""
+
+    stored: int
+    """Records that are in the store now."""
+    refused: int
+    """Records that were refused again, and are kept."""
+    reason: str | None
+    """Why the last of them was."""
+
+
+def set_aside_path(spool: Path) -> Path:
+    """Return where the records lie that the store refused."""
+    return spool / BAD_DIRECTORY / f"{UNSTORED}.log"
+
+
+def count_set_aside(spool: Path) -> int:
+    """Return how many records of this spool directory the store has refused."""
+    try:
+        with set_aside_path(spool).open("rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(_READ_BYTES), b""))
+    except OSError:
+        return 0
+
+
+def set_aside_problem(number: int, store: str) -> str:
+    """Say how many records were refused, and what to do."""
+    records = "1 record, which is" if number == 1 else f"{number} records, which are"
+    return f"the store refused {records} set aside: {set_aside_fix(store)}"
+
+
+def set_aside_fix(store: str) -> str:
+    """Return the command that tries them again."""
+    return f"autotrace rebuild --store {store}"
+
+
+def retry_set_aside(spool: Path, ingestor: Ingestor) -> Retried:
+    """Store again what was refused; interrupted, it is simply run again.
+
+    Args:
+        spool: The spool directory.
+        ingestor: Stores batches.
+
+    Raises:
+        StoreError: The store is not there, or another process drains and does not give way.
+            Nothing is changed beyond what is stored by then.
+    """
+    if not count_set_aside(spool):
+        return Retried(0, 0, None)
+    with no_drainer(spool, DRAIN_LOCK_TIMEOUT_S):
+        return _retry(set_aside_path(spool), ingestor)
+
+
+@dataclass
+class _Progress:
+    writer: str
+    batch: int = 0
+    groups: list[Group] | None = None
+
+
+def _retry(path: Path, ingestor: Ingestor) -> Retried:
+    lines, kept = list[bytes](), list[bytes]()
+    records: list[SpanRecord] = []
+    reason: str | None = None
+    all_lines = path.read_bytes().splitlines(keepends=True)
+    for line in all_lines:
+        try:
+            records.append(conformed(orjson.loads(line)))
+            lines.append(line)
+        except (ValueError, AttributeError) as error:  # not a record, or cut by a full disk
+            kept.append(line)
+            reason = f"{type(error).__name__}: {error}"
+
+    def refuse(places: Sequence[int], error: Exception) -> None:
+        nonlocal reason
+        kept.extend(lines[place] for place in places)
+        reason = f"{type(error).__name__}: {error}"
+
+    if records:
+        progress = _Progress(secrets.token_hex(8))
+        batch_groups.store(ingestor, records, progress, refuse=refuse, save=lambda: None)
+    if kept:
+        temporary = path.with_suffix(".new")
+        temporary.touch(mode=0o600)
+        temporary.write_bytes(b"".join(kept))
+        temporary.replace(path)
+    else:
+        path.unlink()
+    return Retried(len(all_lines) - len(kept), len(kept), reason)

@@ -1,0 +1,236 @@
+"""Rebuilding: every projection of a store anew, from the log, which is the truth.
+
+For an index that is damaged, for statistics in doubt, and for vectors of another embedder.
+
+What keeps it safe:
+
+* An embedded store's lock is held from the first deletion to the last write, and before it the
+  lock of the spool directory, so that no drainer stands between a batch and its commit. A Chroma
+  server has no such lock: there, a writer that is at work fails, keeps its records in its spool,
+  and stores them once the rebuild is over.
+* From the first deletion to the last write the store's record says so, and the store is not opened.
+  Interrupted at any point, a rebuild is run again from the start; the log stays as it is, but that
+  deletions which were cut short are finished in it.
+* Decisions come last. Their log, too, is only read; agents go on deciding meanwhile, but for the
+  moment in which the new vectors are written.
+* Statistics are recounted for each writer apart, with the last batch counted, just as the writer
+  would have left them. Of a batch that was under way when its drainer died, what is still to be
+  stored is left out: it is stored again by the next drainer, which counts it (pending_batch.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from autotrace.embedding.embedder import Embedder
+from autotrace.errors import AutotraceError, StoreError
+from autotrace.spool.drain_lock import DRAIN_LOCK_TIMEOUT_S, no_drainer
+from autotrace.spool.span_records import record_key
+from autotrace.spool.span_roles import trace_id_of
+from autotrace.store import reset as repair
+from autotrace.store import timeline
+from autotrace.store import trace_summaries as traces
+from autotrace.store.call_counts import Recount
+from autotrace.store.connection import Connection
+from autotrace.store.paged_lists import Appender
+from autotrace.store.schema import Collections
+from autotrace.store.timeline import Entry
+from autotrace.store.trace_log import Part, read_parts, replace_parts
+from autotrace.traces.assembly import Tree, summarize
+from autotrace.traces.decision_index import DecisionIndex
+from autotrace.traces.deletion import skeletons_of, without_undo
+from autotrace.traces.embed_batch import TextVectors
+from autotrace.traces.ingest import enter_completed
+from autotrace.traces.tool_calls import call_of
+from autotrace.traces.trace_ids import claim
+from autotrace.worker.pending_batch import UnderWay
+
+_TRACES_AT_ONCE: Final = 64
+_SUMMARIES_AT_ONCE: Final = 512
+_TEXT_AT_ONCE: Final = 4 * 1024 * 1024
+"""Characters of summaries in one write, in case a few of them are very large."""
+
+
+class Rebuilt(NamedTuple):
+    """What a rebuild found in the log."""
+
+    traces: int
+    """Traces of tasks, each now listed, and recalled if it is completed."""
+    tool_calls: int
+    """Tool calls, inside and outside tasks, each now counted in the statistics."""
+    space: str
+    """The embedding space that the store holds from now on."""
+    refused_texts: int
+    """Task texts that the embedder refused: their traces are listed, and not recalled."""
+    decisions: int = 0
+    """Decisions that are found by meaning."""
+
+
+@dataclass
+class _Pending:
+    """Summaries that wait to be written together."""
+
+    summaries: dict[str, traces.Summary] = field(default_factory=dict[str, traces.Summary])
+    entries: list[Entry] = field(default_factory=list[Entry])
+    characters: int = 0
+
+    def add(self, entry: Entry, summary: traces.Summary) -> None:
+        self.entries.append(entry)
+        self.summaries[entry.trace_id] = summary
+        self.characters += len(summary["task"]) + len(summary["outcome"] or "")
+
+    def is_full(self) -> bool:
+        return len(self.summaries) >= _SUMMARIES_AT_ONCE or self.characters >= _TEXT_AT_ONCE
+
+
+def rebuild(
+    connection: Connection,
+    embedder: Embedder,
+    spool: Path,
+    *,
+    decisions: DecisionIndex | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    lock_timeout_s: float = DRAIN_LOCK_TIMEOUT_S,
+) -> Rebuilt:
+    """Build everything but the log anew, in the embedding space of this embedder.
+
+    Args:
+        connection: The store, connected with `space=None`, as it may hold another space.
+        embedder: Makes the vectors of task texts.
+        spool: The spool directory of the store on this machine.
+        decisions: Embeds the decisions of the store anew; None: there are none.
+        progress: Called with the number of OpenTelemetry traces done and of all.
+        lock_timeout_s: How long to wait for a process that is storing, in seconds.
+
+    Returns:
+        What was found.
+
+    Raises:
+        StoreError: The embedder does not work. If it failed at once, nothing is changed.
+        StoreVersionError: A newer autotrace wrote the store; nothing is changed.
+        StoreUnavailableError: Another process does not let go of the store, or Chroma failed.
+    """
+    _check(embedder)  # what cannot be embedded must not be deleted
+    try:
+        with no_drainer(spool, lock_timeout_s):
+            connection.drop_broken_indexes()
+            with connection.writing() as collections:
+                connection.purge_later()
+                rebuilt = _Rebuild(connection, embedder, spool, progress).run(collections)
+            number = 0 if decisions is None else decisions.rebuild()
+            return rebuilt._replace(decisions=number)
+    finally:
+        connection.close()  # its collections are gone, and so is what it knows of them
+        if decisions is not None:
+            decisions.close()
+
+
+class _Rebuild:
+    """One run."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        embedder: Embedder,
+        spool: Path,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._store = connection.name
+        self._exclusive = connection.exclusive
+        self._embedder = embedder
+        self._progress = progress
+        self._under_way = UnderWay(spool)
+        self._pending = _Pending()
+        self._traces = 0
+        self._tool_calls = 0
+        self._refused_texts = 0
+
+    def run(self, collections: Collections) -> Rebuilt:
+        space = self._embedder.space
+        self._recount = Recount(collections.state)
+        collections = repair.begin(collections, self._store, space)
+        logged = repair.logged_traces(collections.log)
+        self._report(0, len(logged))
+        for start in range(0, len(logged), _TRACES_AT_ONCE):
+            group = logged[start : start + _TRACES_AT_ONCE]
+            for trace, parts in read_parts(collections.log, group).items():
+                self._take_in(_settled(collections, trace, parts))
+                if self._pending.is_full():
+                    self._write(collections)
+            self._report(start + len(group), len(logged))
+        self._write(collections)
+        repair.replace_stats(collections, self._recount.counters)
+        repair.finish(collections, space)
+        return Rebuilt(self._traces, self._tool_calls, space, self._refused_texts)
+
+    def _report(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(done, total)
+
+    def _take_in(self, parts: Sequence[Part]) -> None:
+        """Count and summarize one OpenTelemetry trace."""
+        logged: dict[str, tuple[Part, Any]] = {}
+        for part in parts:
+            for record in part["records"]:
+                logged.setdefault(record_key(record), (part, record))
+        tree = Tree(record for _, record in logged.values())
+        if tree.is_translated:
+            self._count_translated(logged)
+        else:
+            for part, record in logged.values():
+                if tree.roles.get(record["id"]) == "tool" and "end_ns" in record:
+                    self._count(part, record)
+        for task in tree.tasks:
+            self._pending.add(Entry(task["start_ns"], trace_id_of(task)), summarize(tree, task))
+
+    def _count_translated(self, logged: Mapping[str, tuple[Part, Any]]) -> None:
+        """Count calls as they can be told from what is stored, and not what is under way."""
+        counted = {k: pr for k, pr in logged.items() if not self._under_way.has(*pr)}
+        for call in Tree(record for _, record in counted.values()).calls():
+            # A call without a span of its own counts for whoever stored the last record.
+            part, _ = counted.get(call["id"]) or next(reversed(counted.values()))
+            self._count(part, call)
+
+    def _count(self, part: Part, record: Any) -> None:
+        self._tool_calls += 1
+        if not self._under_way.has(part, record):
+            self._recount.add(part["writer"], self._under_way.batch_of(part), call_of(record))
+
+    def _write(self, collections: Collections) -> None:
+        pending, self._pending = self._pending, _Pending()
+        appender = Appender("rebuild", 0, self._exclusive, collections.max_batch)
+        timeline.enter(collections.lists, pending.entries, appender)
+        claim(collections, pending.summaries)
+        completed = {t: s for t, s in pending.summaries.items() if s["status"] == "completed"}
+        vectors = TextVectors(self._embedder, self._count_refused)
+        keys = vectors.keys_of(collections, completed)
+        traces.put(collections, pending.summaries, keys)
+        enter_completed(collections, completed, keys, vectors, appender)
+        self._traces += len(pending.summaries)
+
+    def _count_refused(self) -> None:
+        self._refused_texts += 1
+
+
+def _settled(collections: Collections, trace: str, parts: Sequence[Part]) -> Sequence[Part]:
+    """Finish deletions that were cut short; return the parts as they are then."""
+    changed = skeletons_of(parts)
+    settled = [changed.get(number, part) for number, part in enumerate(parts)]
+    under_way = {n: without_undo(part) for n, part in enumerate(settled) if "undo" in part}
+    if changed or under_way:
+        replace_parts(collections.log, trace, changed | under_way)
+    return [under_way.get(number, part) for number, part in enumerate(settled)]
+
+
+def _check(embedder: Embedder) -> None:
+    try:
+        embedder.embed(["a task"])
+    except AutotraceError:
+        raise
+    except Exception as error:
+        # The application's own function: it may raise anything.
+        msg = f"the embedder {embedder.space} failed: {type(error).__name__}: {error}"
+        raise StoreError(msg) from error

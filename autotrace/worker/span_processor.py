@@ -1,0 +1,152 @@
+"""The two doors into the pipeline: a span processor, and a span exporter for a stock processor."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from autotrace import semconv
+from autotrace.base.health_counters import Counters
+from autotrace.base.signal_errors import let_through
+from autotrace.spool.span_records import (
+    SpanRecord,
+    attributes_of,
+    ended_record,
+    is_agent_span,
+    open_record,
+    skeleton_record,
+)
+from autotrace.worker.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import ReadableSpan, Span
+
+_MAX_BEGUN: Final = 100_000
+"""How many spans under way are remembered; some applications make spans and never end them."""
+
+
+def record_of(span: ReadableSpan) -> SpanRecord:
+    """Make the record of an ended span.
+
+    Spans that say nothing about agents are kept as a place in the tree alone, since agents' spans
+    may lie below them: what a database or web framework records is never copied into the store.
+    """
+    scope = span.instrumentation_scope
+    if is_agent_span(span.attributes, None if scope is None else scope.name):
+        return ended_record(span)
+    return skeleton_record(span)
+
+
+class SpoolSpanProcessor(SpanProcessor):
+    """Writes each span to the spool as it ends, and tasks and steps as they start.
+
+    Never raises, never waits for the store.
+
+    Args:
+        pipeline: Where spans go that start from now on. Each ends where it started, even if that
+            has been closed meanwhile.
+        counters: Where a span is counted that was not recorded.
+        redact: Takes secrets out of the records of spans that other libraries made.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        counters: Counters,
+        redact: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        self.redact = redact
+        self.pipeline: Pipeline | None = pipeline
+        """None: spans that start now are not recorded."""
+        self._counters = counters
+        self._begun: OrderedDict[int, Pipeline] = OrderedDict()
+        """By span id, the pipeline of each span under way."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Record that a task or step has started, so that a crash leaves evidence of it."""
+        pipeline = self.pipeline
+        if pipeline is None:
+            return
+        try:
+            begun = self._begun
+            begun[span.get_span_context().span_id] = pipeline
+            if len(begun) > _MAX_BEGUN:
+                begun.popitem(last=False)
+            if span.name.startswith(semconv.EXECUTE_TOOL):
+                return  # most spans are tool calls, and to ask for attributes costs more
+            # An event of a decision begins and ends at once.
+            kind = attributes_of(span).get(semconv.KIND, semconv.KIND_DECISION)
+            if kind != semconv.KIND_DECISION:
+                pipeline.append(open_record(span))
+        except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
+            _count_dropped(self._counters, error)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Record an ended span: on disk when this returns."""
+        try:
+            context = span.get_span_context()
+            begun = None if context is None else self._begun.pop(context.span_id, None)
+            pipeline = begun or self.pipeline
+            if pipeline is None:
+                return
+            record = record_of(span)
+            if self.redact is not None and "scope" in record:
+                record = cast("SpanRecord", self.redact(cast("dict[str, Any]", record)))
+            pipeline.append(record)
+        except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
+            _count_dropped(self._counters, error)
+
+    def shutdown(self) -> None:
+        """Do nothing: the pipeline outlives the provider it was attached to."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Bring everything recorded so far into the store; return whether it is there."""
+        return self.pipeline is None or self.pipeline.flush(timeout_millis / 1000)
+
+
+def guarded_append(pipeline: Pipeline, counters: Counters) -> Callable[[SpanRecord], None]:
+    """Make what records into a pipeline for spans that are records already, and never raises."""
+
+    def append(record: SpanRecord) -> None:
+        try:
+            pipeline.append(record)
+        except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
+            _count_dropped(counters, error)
+
+    return append
+
+
+def _count_dropped(counters: Counters, error: Exception) -> None:
+    let_through(error)
+    counters.add("dropped_spans")
+    counters.note("processor", f"a span was not recorded: {error!r}", error)
+
+
+class PipelineExporter(SpanExporter):
+    """Hands spans to a pipeline: what they are worth is on disk when `export` returns."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Record spans.
+
+        Returns:
+            SUCCESS: they are safe on disk. The store may be down; they reach it when it is up.
+        """
+        for span in spans:
+            self._pipeline.append(record_of(span))
+        return SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Bring everything exported so far into the store; return whether it is there."""
+        return self._pipeline.flush(timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        """Store what is left, within five seconds, and stop."""
+        self._pipeline.close(5.0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotrace import semconv
 from autotrace.base.event_loops import do_apart, off_loop
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.capture.native_spans import LocalSpan, LocalTracerProvider
 from autotrace.capture.recorder import make_recorder
 from autotrace.embedding.choice import Embedding
@@ -29,7 +29,7 @@ from autotrace.worker.quarantine import count_set_aside, set_aside_problem
 from autotrace.worker.span_processor import guarded_append
 
 if TYPE_CHECKING:
-    from autotrace.decisions.active import Deciding
+    from autotrace.decisions.active import Decisions
 
 
 class Memory:
@@ -48,14 +48,14 @@ class Memory:
         self,
         settings: Settings,
         embedding: Embedding,
-        counters: Counters | None = None,
+        counters: HealthCounters | None = None,
         *,
         redact: Callable[[str, Any], Any] | None = None,
         forwards: bool = True,
     ) -> None:
         self.settings = settings
         self.embedding = embedding
-        self.counters = counters = counters or Counters()
+        self.counters = counters = counters or HealthCounters()
         self.connection = open_connection(settings, embedding.space)
         self.reader = Reader(
             self.connection, embedding.embedder, lambda ids: self.deciding().library.existing(ids)
@@ -77,7 +77,7 @@ class Memory:
             settings,
             self.provider.get_tracer(semconv.SCOPE),
             count=counters.add,
-            note=counters.note,
+            note=counters.record_failure,
             redact=redact,
         )
         self.switched_off: str | None = None
@@ -86,13 +86,13 @@ class Memory:
         """Which tracer provider gets the spans, and which one does not."""
         self._flushed_dropped = self._problem_dropped = counters.dropped()
         """How many spans had been dropped at the last flush, and at the one before."""
-        self._deciding: Deciding | None = None
+        self._deciding: Decisions | None = None
         self._deciding_lock = threading.Lock()
 
     def _forward(self, span: LocalSpan) -> None:
         self.collector.send(span.readable)
 
-    def deciding(self) -> Deciding:
+    def deciding(self) -> Decisions:
         """Return the decisions of the store; made when first asked for, as few programs do."""
         with self._deciding_lock:
             if self._deciding is None:
@@ -105,7 +105,7 @@ class Memory:
                     space=self.embedding.space,
                     embed=lambda text: self.embedding.embedder.embed([text])[0],
                     count=self.counters.add,
-                    note=self.counters.note,
+                    note=self.counters.record_failure,
                 )
             return self._deciding
 
@@ -118,7 +118,7 @@ class Memory:
         """Store what dead processes have left, in the background."""
         self.pipeline.recover()
 
-    def append(
+    def record(
         self,
         records: Iterable[SpanRecord],
         *,
@@ -137,7 +137,7 @@ class Memory:
                 harm.
         """
         for record in records:
-            if not self.pipeline.append(record, sender):
+            if not self.pipeline.record(record, sender):
                 reason = self.counters.last_error or "it is full, or the record too large"
                 msg = f"not recorded in {self.settings.spool_path}: {reason}"
                 raise StoreUnavailableError(msg)

@@ -121,7 +121,7 @@ class Step(_Model):
     completed_at: datetime | None = None
 
 
-class Place(NamedTuple):
+class TraceLocation(NamedTuple):
     """Where in a trace a decision is opened."""
 
     trace_id: str | None = None
@@ -130,7 +130,7 @@ class Place(NamedTuple):
     if that is not this machine's."""
 
 
-NOWHERE: Final = Place()
+NOWHERE: Final = TraceLocation()
 """Outside of any trace."""
 
 _PUBLIC_KEY_BYTES: Final = 32

@@ -17,7 +17,7 @@ from opentelemetry import trace as otel_trace
 from autotrace import semconv
 from autotrace.base.blocking_calls import asynchronous
 from autotrace.base.event_loops import do_apart, off_loop
-from autotrace.base.health_counters import Counters, logger
+from autotrace.base.health_counters import HealthCounters, logger
 from autotrace.capture.approvals import decision_access as capture_deciding
 from autotrace.capture.native_spans import id_generator
 from autotrace.capture.recorder import current
@@ -31,7 +31,7 @@ from autotrace.otlp.export import add_processor, described_provider, exports_otl
 from autotrace.settings import Settings, load_settings
 from autotrace.traces.reader import Reader
 from autotrace.worker.exporter import choose_embedding
-from autotrace.worker.process import is_storekeeper
+from autotrace.worker.process import is_worker
 from autotrace.worker.span_processor import SpoolSpanProcessor
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Runtime:
         self.memory.recorder.tracer = tracer = tracer_of(provider)
         self.memory.switched_off = why = why_switched_off(provider, tracer)
         if why is not None:
-            self.memory.counters.note("switched off", why)
+            self.memory.counters.record_failure("switched off", why)
 
     def _attach(self, provider: TracerProvider) -> None:
         # What the environment names, a provider that exports over OTLP sends there by itself.
@@ -209,7 +209,7 @@ def why_switched_off(provider: otel_trace.TracerProvider, tracer: otel_trace.Tra
 _SAMPLES_NOTHING: Final = ("AlwaysOff", "TraceIdRatioBased{0}", "TraceIdRatioBased{0.0}")
 """How samplers describe themselves that leave every span out."""
 _STORE_FIRST_TIMEOUT_S: Final = 30.0
-_counters = Counters()
+_counters = HealthCounters()
 """Of the process, so that no count is lost when it is configured anew."""
 _attached: WeakKeyDictionary[Any, SpoolSpanProcessor] = WeakKeyDictionary()
 """Our processor on each provider: a provider cannot be rid of one, so it gets one only."""
@@ -258,7 +258,7 @@ def configure(
         )
     if redact is not None and not callable(redact):
         raise InvalidArgumentError("redact", redact, "a function of (path, value)")
-    if is_storekeeper():
+    if is_worker():
         return  # the program's module, imported there for its embedder, must not record again
     settings |= {"store": None if store is None else str(store), "otlp_endpoint": otlp_endpoint}
     off_loop(lambda: _configure(embedder, tracer_provider, redact, settings), do_apart)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from autotrace import semconv
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.capture.native_spans import LocalTracerProvider
 from autotrace.capture.recorder import current, make_recorder
 from autotrace.capture.thread_context import InheritedContext
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class Recording:
     """What has been recorded so far; any thread may record."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: HealthCounters) -> None:
         self.records: list[SpanRecord] = []
         """The spans as they go to the spool, in the order in which they started or ended."""
         self._counters = counters
@@ -92,7 +92,7 @@ def recording(
     Raises:
         InvalidArgumentError: A setting has a value that is not allowed.
     """
-    counters = Counters()
+    counters = HealthCounters()
     recorded = Recording(counters)
     provider = tracer_provider or LocalTracerProvider(recorded.records.append)
     loaded = load_settings(**settings)
@@ -100,7 +100,7 @@ def recording(
         loaded,
         provider.get_tracer(semconv.SCOPE),
         count=counters.add,
-        note=counters.note,
+        note=counters.record_failure,
         redact=redact,
     )
     recorder.granting = None  # there is no store whose secret could sign

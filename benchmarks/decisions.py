@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from autotrace.capture.approvals.decision_spans import DecisionRecording
-from autotrace.decisions.active import Deciding
+from autotrace.decisions.active import Decisions
 from autotrace.decisions.wiring import make_deciding
 from autotrace.models import ApprovalRequest
 from autotrace.settings import load_settings
@@ -37,7 +37,7 @@ CONTEXT = {"order": "o-1001", "discount": 0.25, "reason": "a good customer for m
 
 
 @contextmanager
-def opened(store: str) -> Generator[Deciding]:
+def opened(store: str) -> Generator[Decisions]:
     """Open the decisions of a store, without a pipeline."""
 
     def failed(*problem: object) -> None:
@@ -57,7 +57,7 @@ def opened(store: str) -> Generator[Deciding]:
         deciding.close(0)
 
 
-def ask(deciding: Deciding) -> str:
+def ask(deciding: Decisions) -> str:
     """Open a decision and ask for approval. Returns its id."""
     service = deciding.service
     made = service.create("order.discount", "approve", actor="bot", metadata=CONTEXT)
@@ -66,7 +66,7 @@ def ask(deciding: Deciding) -> str:
     return made.decision_id
 
 
-def resolve(deciding: Deciding, number: int) -> Metrics:
+def resolve(deciding: Decisions, number: int) -> Metrics:
     """Make decisions from the beginning to the end."""
     began_s = time.perf_counter()
     for _ in range(number):
@@ -76,7 +76,7 @@ def resolve(deciding: Deciding, number: int) -> Metrics:
     return {"wall": (time.perf_counter() - began_s) / number * 1e3}
 
 
-def event_json(deciding: Deciding) -> str:
+def event_json(deciding: Decisions) -> str:
     """Return a stored event of the usual size."""
     event = deciding.service.book.read(ask(deciding)).events[0]
     return json.dumps([event])
@@ -91,7 +91,7 @@ def add_raw(collection: Any, event: str, number: int) -> Metrics:
     return {"wall": (time.perf_counter() - began_s) / number * 1e3}
 
 
-def wait(deciding: Deciding, approver: subprocess.Popen[str]) -> Metrics:
+def wait(deciding: Decisions, approver: subprocess.Popen[str]) -> Metrics:
     """Wait for another process to approve; return how long after its call this one goes on."""
     if approver.stdin is None or approver.stdout is None:
         raise RuntimeError("the approver has no pipes")

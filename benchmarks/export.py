@@ -24,7 +24,7 @@ from autotrace.spool.files import processes_in, read_chunk, segments_of
 from autotrace.spool.span_roles import role_of
 from autotrace.store.connection import Connection, connect
 from autotrace.traces.ingest import Ingestor
-from autotrace.worker.main import spare_the_collector
+from autotrace.worker.main import reduce_gc
 from autotrace.worker.spool_reader import Drainer
 from benchmarks.measure import Fact, Metrics, Report, Size, Stopwatch, compare, interleave
 from benchmarks.raw import raw_collection
@@ -103,7 +103,7 @@ def drain(texts: list[str], embedder: LookupEmbedder) -> Metrics:
     with recorded(texts, embedder) as full:
         with full.connection.writing():
             pass  # Chroma is opened and the collections are made outside of the time
-        spare_the_collector()  # as the process does that stores; the baseline has it, too
+        reduce_gc()  # as the process does that stores; the baseline has it, too
         watch = Stopwatch()
         with watch.timing():
             while full.drainer.step():

@@ -150,7 +150,7 @@ class GrowingStore:
 
     def recall_reopened(self) -> Sample:
         """Time the recall that finds that what others have written must be read from the index."""
-        self._connection.expire()
+        self._connection.invalidate()
         return self.recall()
 
 

@@ -15,8 +15,8 @@ from filelock import FileLock
 
 import autotrace
 from autotrace import task, tool_call
-from autotrace.decisions.active import Deciding
-from autotrace.doctor import Check, diagnose, diagnosis, store_checks
+from autotrace.decisions.active import Decisions
+from autotrace.doctor import DoctorCheck, diagnose, diagnosis, store_checks
 from autotrace.models import ApprovalRequest
 from autotrace.settings import Settings, load_settings
 from autotrace.spool.files import SPOOL_VERSION, encode_line
@@ -50,11 +50,11 @@ def settings(tmp_path: Path) -> Settings:
     return found
 
 
-def look(settings: Settings, embedder: Any = None) -> dict[str, Check]:
+def look(settings: Settings, embedder: Any = None) -> dict[str, DoctorCheck]:
     return {check.name: check for check in diagnose(settings, embedder or HashEmbedder())}
 
 
-def only_wrong(checks: dict[str, Check]) -> Check:
+def only_wrong(checks: dict[str, DoctorCheck]) -> DoctorCheck:
     """Return the one check that is not ok; it says what to do."""
     (wrong,) = [check for check in checks.values() if check.status != "ok"]
     assert wrong.fix
@@ -97,7 +97,7 @@ def test_no_store_is_an_error_and_none_is_made(tmp_path: Path) -> None:
 def test_what_is_only_in_the_spool_yet_is_a_warning_and_left_there(tmp_path: Path) -> None:
     settings = load_settings(store=str(tmp_path / "store"))
     writer = SpoolWriter(settings.spool_path, count=lambda _: None)
-    writer.append({"trace": "1" * 32, "id": "2" * 16, "name": "x"})
+    writer.write({"trace": "1" * 32, "id": "2" * 16, "name": "x"})
     writer.close()
 
     checks = look(settings)
@@ -110,7 +110,7 @@ def test_what_is_only_in_the_spool_yet_is_a_warning_and_left_there(tmp_path: Pat
 
 def test_a_process_that_records_is_counted_and_its_backlog_no_fault(settings: Settings) -> None:
     writer = SpoolWriter(settings.spool_path, count=lambda _: None)
-    writer.append({"trace": "1" * 32, "id": "2" * 16, "name": "x"})
+    writer.write({"trace": "1" * 32, "id": "2" * 16, "name": "x"})
 
     with FileLock(settings.spool_path / "drain.lock"):
         checks = look(settings)
@@ -307,8 +307,8 @@ def test_a_vector_that_the_index_has_lost_is_an_error(
     def blind(index: TextIndex, vector: Any, *, limit: int) -> Any:
         return [] if index.prefix == "s" else search(index, vector, limit=limit)
 
-    search = store_checks.texts.nearest
-    monkeypatch.setattr(store_checks.texts, "nearest", blind)
+    search = store_checks.task_index.nearest
+    monkeypatch.setattr(store_checks.task_index, "nearest", blind)
 
     check = store_checks.check_index(opened, HashEmbedder(), "rebuild")
 
@@ -344,7 +344,7 @@ def test_a_lost_summary_is_an_error_whose_fix_works(settings: Settings) -> None:
 
 
 @pytest.fixture
-def asked(settings: Settings) -> Iterator[tuple[Deciding, str]]:
+def asked(settings: Settings) -> Iterator[tuple[Decisions, str]]:
     """A decision of the store that waits for its answer."""
     deciding = open_deciding(settings.model_dump())
     decision_id = deciding.service.create("refund.grant", "approve", actor="bot").decision_id
@@ -353,20 +353,20 @@ def asked(settings: Settings) -> Iterator[tuple[Deciding, str]]:
     deciding.service.book.connection.close()
 
 
-def test_decisions_that_wait_are_counted(settings: Settings, asked: tuple[Deciding, str]) -> None:
+def test_decisions_that_wait_are_counted(settings: Settings, asked: tuple[Decisions, str]) -> None:
     found = look(settings)["decisions"]
 
     assert (found.status, found.detail) == ("ok", "1 wait for an answer; 1 of 1 histories verify")
 
 
 def test_a_decision_whose_history_was_changed_is_an_error(
-    settings: Settings, asked: tuple[Deciding, str]
+    settings: Settings, asked: tuple[Decisions, str]
 ) -> None:
     deciding, decision_id = asked
     with deciding.service.book.connection.writing() as collections:
         (change,) = decision_log.get(collections.log, [f"{decision_id}/0"]).values()
         change[0]["by"] = "somebody else"
-        decision_log.put(collections.log, f"{decision_id}/0", change, over=True)
+        decision_log.put_summary(collections.log, f"{decision_id}/0", change, over=True)
 
     wrong = only_wrong(look(settings))
 
@@ -376,7 +376,7 @@ def test_a_decision_whose_history_was_changed_is_an_error(
 
 
 def test_decisions_of_another_space_are_an_error_that_a_rebuild_mends(
-    settings: Settings, asked: tuple[Deciding, str]
+    settings: Settings, asked: tuple[Decisions, str]
 ) -> None:
     deciding, _ = asked
     with deciding.service.book.connection.writing() as collections:

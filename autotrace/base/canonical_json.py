@@ -27,7 +27,7 @@ def canonical(value: Any) -> bytes:
     Raises:
         ValueError: It holds anything else, a key that is no string, or text that is no Unicode.
     """
-    return rfc8785.dumps(_plain(value))
+    return rfc8785.dumps(_to_plain_json(value))
 
 
 def sha256_of(value: Any) -> str:
@@ -35,7 +35,7 @@ def sha256_of(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def _to_plain_json(value: Any) -> Any:
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
@@ -43,14 +43,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else {_TAG: repr(float(value))}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in cast("list[Any]", value)]
+        return [_to_plain_json(item) for item in cast("list[Any]", value)]
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value).items()
         for key, _ in items:
             if not isinstance(key, str):
                 msg = f"the key {key!r} is no string"
                 raise ValueError(msg)
-        plain = {key: _plain(item) for key, item in items}
+        plain = {key: _to_plain_json(item) for key, item in items}
         # An object that looks like a tagged number is tagged as well, and is no text.
         return {_TAG: plain} if _TAG in plain else plain
     msg = f"a value of type {type(value).__qualname__} has no canonical JSON"

@@ -34,7 +34,7 @@ _GRANT: Final = re.compile(r"1\.([0-9a-f]{12}|local)\.([0-9a-f]{1,10})\.([A-Za-z
 _SECRET_BYTES: Final = 32
 
 
-class Signer(NamedTuple):
+class GrantSigner(NamedTuple):
     """Who grants."""
 
     name: str
@@ -47,10 +47,10 @@ class Signer(NamedTuple):
         return f"1.{self.name}.{expires}.{_signature(self.secret, self.name, trace, expires)}"
 
 
-def signer_of_key(key: str) -> Signer | None:
+def signer_of_key(key: str) -> GrantSigner | None:
     """Return what signs in the name of a server's key; None if the text is not a key."""
     named = KEY.fullmatch(key)
-    return None if named is None else Signer(named[1], secret_of_key(_sha256(key)))
+    return None if named is None else GrantSigner(named[1], secret_of_key(_sha256(key)))
 
 
 def secret_of_key(key_sha256: str) -> bytes:
@@ -58,7 +58,7 @@ def secret_of_key(key_sha256: str) -> bytes:
     return hmac.digest(bytes.fromhex(key_sha256), b"autotrace grant", "sha256")
 
 
-def local_signer(path: Path) -> Signer:
+def local_signer(path: Path) -> GrantSigner:
     """Return what signs in the name of a store's own machine.
 
     Args:
@@ -74,10 +74,10 @@ def local_signer(path: Path) -> Signer:
     if len(secret) != _SECRET_BYTES:
         msg = f"{path} must hold {_SECRET_BYTES} bytes: move it away, so that a new one is made"
         raise ValueError(msg)
-    return Signer(LOCAL, secret)
+    return GrantSigner(LOCAL, secret)
 
 
-def signer_of(key_path: Path | None) -> Signer | None:
+def signer_of(key_path: Path | None) -> GrantSigner | None:
     """Return what signs for this program; None if it has neither a key nor a store of its own.
 
     Args:
@@ -100,7 +100,7 @@ def signer_in(grant: str) -> str | None:
     return None if parts is None else parts[1]
 
 
-def holds(grant: str, trace: str, signer: Signer, now_s: float) -> bool:
+def holds(grant: str, trace: str, signer: GrantSigner, now_s: float) -> bool:
     """Tell whether a signer has made a grant for a trace, and it has not expired."""
     parts = _GRANT.fullmatch(grant)
     if parts is None or parts[1] != signer.name:
@@ -125,9 +125,9 @@ class Granting:
         find_signer: Finds out who signs, which may read a file; None: nobody can.
     """
 
-    def __init__(self, find_signer: Callable[[], Signer | None]) -> None:
+    def __init__(self, find_signer: Callable[[], GrantSigner | None]) -> None:
         self._find_signer = find_signer
-        self._found: tuple[Signer | None] | None = None
+        self._found: tuple[GrantSigner | None] | None = None
 
     def added_to(self, tracestate: str, trace: str) -> str:
         """Return a `tracestate` with a grant for an OpenTelemetry trace, if one can be made.

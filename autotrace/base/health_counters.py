@@ -18,7 +18,7 @@ _SAY_AGAIN_S = 600.0
 """A kind of failure that lasts is logged again after this time."""
 
 
-class Counters:
+class HealthCounters:
     """Counts by name; any thread may count at any time."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Counters:
         with self._lock:
             self._counts[name] += number
 
-    def note(self, kind: str, message: str, error: BaseException | None = None) -> None:
+    def record_failure(self, kind: str, message: str, error: BaseException | None = None) -> None:
         """Keep a failure as the last one, and log it unless its kind was logged lately."""
         now_s = time.monotonic()
         with self._lock:

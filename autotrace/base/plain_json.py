@@ -23,10 +23,10 @@ def plain_object(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         msg = f"{name} is no JSON object but of type {type(value).__qualname__}"
         raise ValueError(msg)
-    return cast("dict[str, Any]", _plain(cast("object", value), name, 0))
+    return cast("dict[str, Any]", _to_plain_json(cast("object", value), name, 0))
 
 
-def _plain(value: Any, path: str, depth: int) -> Any:
+def _to_plain_json(value: Any, path: str, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -38,11 +38,12 @@ def _plain(value: Any, path: str, depth: int) -> Any:
     if depth < MAX_DEPTH:
         if isinstance(value, list | tuple):
             items = enumerate(cast("list[Any]", value))
-            return [_plain(item, f"{path}[{index}]", depth + 1) for index, item in items]
+            return [_to_plain_json(item, f"{path}[{index}]", depth + 1) for index, item in items]
         if isinstance(value, Mapping):
             pairs = cast("Mapping[Any, Any]", value).items()
             return {
-                _key(key, path): _plain(item, f"{path}.{key}", depth + 1) for key, item in pairs
+                _key(key, path): _to_plain_json(item, f"{path}.{key}", depth + 1)
+                for key, item in pairs
             }
         what = f"of type {type(value).__qualname__}, which is not JSON"
     else:

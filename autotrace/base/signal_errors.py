@@ -13,7 +13,7 @@ from types import CodeType
 from typing import Any
 
 
-def let_through(error: Exception) -> None:
+def reraise_if_from_signal_handler(error: Exception) -> None:
     """Raise an error again if a signal handler has raised it; do nothing if not."""
     if threading.current_thread() is not threading.main_thread():
         return

@@ -48,11 +48,11 @@ _kind_of = cast("Callable[[object], type[Any]]", type)
 """`type`, with a result that the type checker knows."""
 
 
-def _plain(value: Any) -> Any:
+def _to_plain_json(value: Any) -> Any:
     return plain_object({"": value}, "")[""]
 
 
-def fingerprint(function: FunctionType, spell: Spell = _plain) -> str:
+def source_hash(function: FunctionType, spell: Spell = _to_plain_json) -> str:
     """Return the SHA-256 of a function's source, without its indentation.
 
     A function that was made with values (defaults, variables of an enclosing function, and so also

@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from autotrace import semconv
-from autotrace.base.signal_errors import let_through
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.capture.arguments import ArgumentNames
 from autotrace.capture.call_drivers import traced
 from autotrace.capture.operation import Operation
@@ -21,7 +21,7 @@ H = TypeVar("H")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class DecoratedCall:
     """A call of a decorated function."""
 
     arguments: Mapping[str, Any]
@@ -44,7 +44,7 @@ class Block(Generic[H]):
         """Of each entry: where it was made, and what records it."""
         self._open_lock = threading.Lock()
 
-    def _make(self, recorder: Recorder, call: Call | None) -> Operation:
+    def _make(self, recorder: Recorder, call: DecoratedCall | None) -> Operation:
         """Make the operation; of a call when it decorates a function."""
         raise NotImplementedError
 
@@ -69,7 +69,9 @@ class Block(Generic[H]):
         def make(
             recorder: Recorder, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Operation:
-            return self._make(recorder, Call(names.bind(instance, args, kwargs), description))
+            return self._make(
+                recorder, DecoratedCall(names.bind(instance, args, kwargs), description)
+            )
 
         return cast("F", traced(function, make, self, self._not_configured))
 
@@ -160,5 +162,5 @@ def filled(text: str, arguments: Mapping[str, Any], recorder: Recorder) -> str:
     try:
         return text.format_map(fields)
     except Exception as error:  # noqa: BLE001 - an argument's own __format__ may raise anything
-        let_through(error)
+        reraise_if_from_signal_handler(error)
         return text

@@ -174,13 +174,13 @@ def _follow(operation: Operation, future: Any) -> None:
     """End an operation when an asyncio future does; the caller gets the future itself."""
     operation.detach()
     try:
-        future.add_done_callback(partial(_settle, operation))
+        future.add_done_callback(partial(_finish_call, operation))
     except Exception as error:  # noqa: BLE001 - the guard of this package
         operation.recorder.failed(error)
         operation.succeed()
 
 
-def _settle(operation: Operation, future: Any) -> None:
+def _finish_call(operation: Operation, future: Any) -> None:
     try:
         if future.cancelled():
             operation.fail(asyncio.CancelledError())

@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-from autotrace.base.signal_errors import let_through
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.capture.cancellation import is_by_timeout
 from autotrace.encoding.introspect import own_text, type_name
 from autotrace.errors import ApprovalPending
@@ -171,7 +171,7 @@ def ending_of(error: BaseException) -> Ending:
     try:
         return _ending_of(error, 0)
     except Exception as inner:  # noqa: BLE001 - an exception is a foreign object, and may refuse
-        let_through(inner)
+        reraise_if_from_signal_handler(inner)
         return "error"
 
 
@@ -182,17 +182,17 @@ def is_clean_exit(error: BaseException) -> bool:
             return error.code is None or (type(error.code) is int and error.code == 0)
         return _is_one(type(error), "exit") and getattr(error, "exit_code", None) == 0
     except Exception as inner:  # noqa: BLE001 - an exception is a foreign object, and may refuse
-        let_through(inner)
+        reraise_if_from_signal_handler(inner)
         return False
 
 
-def text_of(error: BaseException) -> str:
+def outcome_text(error: BaseException) -> str:
     """Return the class and the message of an exception; the message is not redacted."""
     name = type_name(type(error))
     try:
         message = own_text(error, str)[:_MAX_TEXT_CHARS]
     except Exception as inner:  # noqa: BLE001 - an exception may fail to say what it is
-        let_through(inner)
+        reraise_if_from_signal_handler(inner)
         message = ""
     return f"{name}: {message}" if message else name
 

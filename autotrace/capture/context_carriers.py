@@ -15,7 +15,7 @@ import wrapt
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context as OtelContext
 
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 
 _CONTEXT_ATTRIBUTE: Final = "_autotrace_context"
 """Of a background task: the context in which it was made."""
@@ -33,7 +33,7 @@ class _Carrying:
 _carrying: Final = _Carrying()
 
 
-def start_carrying(counters: Counters) -> None:
+def start_carrying(counters: HealthCounters) -> None:
     """Carry context into green threads and background tasks from now on."""
     _carrying.users += 1
     if _carrying.is_installed:
@@ -52,7 +52,7 @@ def stop_carrying() -> None:
 
 
 def _guarded(
-    patch: Callable[[Any], None], module: str, counters: Counters
+    patch: Callable[[Any], None], module: str, counters: HealthCounters
 ) -> Callable[[Any], None]:
     def patch_when_imported(imported: Any) -> None:
         try:
@@ -63,10 +63,10 @@ def _guarded(
     return patch_when_imported
 
 
-def _note(module: str, error: Exception, counters: Counters) -> None:
+def _note(module: str, error: Exception, counters: HealthCounters) -> None:
     counters.add("capture_errors")
     message = f"work that {module} starts does not inherit the current task: {error}"
-    counters.note("threads", message, error)
+    counters.record_failure("threads", message, error)
 
 
 def _patch_gevent(module: Any) -> None:

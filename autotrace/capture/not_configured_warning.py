@@ -8,7 +8,7 @@ from inspect import currentframe
 from pathlib import Path
 from typing import Final
 
-from autotrace.base.signal_errors import let_through
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.errors import NotConfiguredWarning
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
@@ -27,7 +27,7 @@ def warn_not_configured() -> None:
             stacklevel=_frames_of_ours() + 1,
         )
     except Exception as error:  # noqa: BLE001 - warnings are errors here, and ours must not be the user's
-        let_through(error)
+        reraise_if_from_signal_handler(error)
 
 
 def _frames_of_ours() -> int:

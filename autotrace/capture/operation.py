@@ -32,7 +32,7 @@ from opentelemetry.trace import (
 
 from autotrace import semconv
 from autotrace.base.clock import elapsed_ns, wall_ns
-from autotrace.capture.call_outcomes import ending_of, is_clean_exit, text_of
+from autotrace.capture.call_outcomes import ending_of, is_clean_exit, outcome_text
 from autotrace.capture.queue_consumers import is_consumer
 
 if TYPE_CHECKING:
@@ -43,21 +43,21 @@ if TYPE_CHECKING:
 OPERATION_KEY: Final = otel_context.create_key("autotrace-operation")
 """Context key of the innermost operation."""
 FRAME_KEY: Final = otel_context.create_key("autotrace-frame")
-"""Context key of the `Frame` of the innermost task."""
+"""Context key of the `TaskScope` of the innermost task."""
 DECISION_KEY: Final = otel_context.create_key("autotrace-decision")
-"""Context key of the `Envelope` of the innermost open decision."""
+"""Context key of the `DecisionScope` of the innermost open decision."""
 
 
 _NOTHING: Final = Context()
 _set_item = dict[str, object].__setitem__
 
 
-def surroundings() -> Context:
+def effective_context() -> Context:
     """Return the current context, without the blocks that were left but could not put it back.
 
     A task that has ended gets no more of a worker that was started in it; see queue_consumers.py.
     """
-    context = _living(otel_context.get_current())
+    context = _skip_ended_operations(otel_context.get_current())
     frame: Any = context.get(FRAME_KEY)
     if frame is not None and frame.operation.ended:
         # What an open call does (a stream that outlives its task, say) is the call's.
@@ -75,7 +75,7 @@ def without_task(context: Context) -> Context:
     return set_span_in_context(INVALID_SPAN, Context(kept))
 
 
-def _living(context: Context) -> Context:
+def _skip_ended_operations(context: Context) -> Context:
     operation: Any = context.get(OPERATION_KEY)
     while operation is not None and operation.ended and operation.token is not None:
         context = _before(operation.token)
@@ -150,7 +150,7 @@ class Operation:
     def note_call(self) -> None:
         """Take note of the call of a function whose body runs later, maybe elsewhere."""
         try:
-            self.called_in = surroundings()
+            self.called_in = effective_context()
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
 
@@ -159,7 +159,7 @@ class Operation:
 
         A web framework, say, runs a stream after the block that made it was left.
         """
-        here = surroundings()
+        here = effective_context()
         called_in = self.called_in
         return here if called_in is None or OPERATION_KEY in here else called_in
 
@@ -248,7 +248,7 @@ class Operation:
             return body
         try:
             current = otel_context.get_current()
-            otel_context.attach(_living(_before(token)))
+            otel_context.attach(_skip_ended_operations(_before(token)))
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
             return body
@@ -263,7 +263,7 @@ class Operation:
         try:
             if not self.is_current():
                 return
-            outside = _living(_before(token))
+            outside = _skip_ended_operations(_before(token))
             try:
                 token.var.reset(token)  # not by OpenTelemetry's function, which logs what is normal
             except ValueError:  # a copy of the context: what it was made of is still to put right
@@ -336,7 +336,7 @@ class Operation:
 
     def describe_end(self, error: BaseException) -> None:
         """Say which exception ended this, where it is no failure."""
-        text = self.recorder.encoder.text(text_of(error), path="error.message")
+        text = self.recorder.encoder.text(outcome_text(error), path="error.message")
         self.set({semconv.ENDED_BY: text})
 
     def set(self, attributes: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from autotrace.capture.operation import FRAME_KEY, surroundings, without_task
+from autotrace.capture.operation import FRAME_KEY, effective_context, without_task
 from autotrace.capture.recorder import current, failed
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def inject(carrier: MutableMapping[str, str] | None = None) -> dict[str, str]:
     """
     headers: dict[str, str] = {}
     try:
-        here = surroundings()
+        here = effective_context()
         _W3C.inject(headers, here)
         recorder = current.recorder
         if headers and recorder is not None and recorder.granting is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
 
-from autotrace.base.signal_errors import let_through
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -80,7 +80,7 @@ class Recorder:
         Raises:
             Exception: The same, if a signal handler raised it and it is not ours to keep.
         """
-        let_through(error)
+        reraise_if_from_signal_handler(error)
         try:
             self.count("capture_errors")
             self.note("capture", f"a part of a span was not recorded: {error!r}", error)

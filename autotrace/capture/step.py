@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, cast, overload
 
 from autotrace import semconv
-from autotrace.capture.blocks import Block, Call, filled
+from autotrace.capture.blocks import Block, DecoratedCall, filled
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
 from autotrace.capture.span_attributes import Observations, step_attributes
@@ -81,7 +81,7 @@ class StepBlock(Block[Step]):
     def __reduce__(self) -> Any:
         return StepBlock, (self._thought, self._action, self._observations)
 
-    def _make(self, recorder: Recorder, call: Call | None) -> Operation:
+    def _make(self, recorder: Recorder, call: DecoratedCall | None) -> Operation:
         thought, action = self._thought, self._action
         if call is not None:
             thought = call.description if thought is None else thought

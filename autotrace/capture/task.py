@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, cast, overload
 
 from autotrace import semconv
-from autotrace.capture.blocks import Block, Call, filled
+from autotrace.capture.blocks import Block, DecoratedCall, filled
 from autotrace.capture.not_configured_warning import warn_not_configured
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder, failed
@@ -65,7 +65,7 @@ class TaskBlock(Block[Task]):
     def _not_configured(self) -> None:
         warn_not_configured()
 
-    def _make(self, recorder: Recorder, call: Call | None) -> Operation:
+    def _make(self, recorder: Recorder, call: DecoratedCall | None) -> Operation:
         outer = current_frame()
         session_id = _name(recorder, self._session_id, semconv.GEN_AI_CONVERSATION_ID)
         agent = _name(recorder, self._agent, semconv.GEN_AI_AGENT_NAME)
@@ -83,7 +83,7 @@ class TaskBlock(Block[Task]):
         name = task_span_name(agent)
         return TaskOperation(recorder, name, attributes, session_id=session_id, agent=agent)
 
-    def _text_for(self, recorder: Recorder, call: Call | None) -> Any:
+    def _text_for(self, recorder: Recorder, call: DecoratedCall | None) -> Any:
         if call is None:
             return "" if self._text is None else self._text
         if self._text is not None:

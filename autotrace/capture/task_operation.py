@@ -10,7 +10,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from autotrace import semconv
 from autotrace.capture.call_outcomes import ending_of
-from autotrace.capture.operation import FRAME_KEY, Operation, surroundings
+from autotrace.capture.operation import FRAME_KEY, Operation, effective_context
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -23,7 +23,7 @@ _MAX_STREAMED_CHARS: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class TaskScope:
     """What inner tasks inherit from the task they are opened in."""
 
     operation: TaskOperation
@@ -31,10 +31,10 @@ class Frame:
     agent: str | None
 
 
-def current_frame() -> Frame | None:
+def current_frame() -> TaskScope | None:
     """Return the frame of the task that encloses the caller, or None outside any."""
-    frame = surroundings().get(FRAME_KEY)
-    return frame if isinstance(frame, Frame) else None
+    frame = effective_context().get(FRAME_KEY)
+    return frame if isinstance(frame, TaskScope) else None
 
 
 class TaskOperation(Operation):
@@ -60,7 +60,7 @@ class TaskOperation(Operation):
 
     def context(self, span: Span, outside: Context) -> Context:
         """Return the context of the task's body, with what inner tasks inherit."""
-        frame = Frame(self, self.session_id, self.agent)
+        frame = TaskScope(self, self.session_id, self.agent)
         return super().context(span, otel_context.set_value(FRAME_KEY, frame, outside))
 
     def item(self, value: Any) -> None:

@@ -7,7 +7,7 @@ import threading
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context as OtelContext
 
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.capture.context_carriers import start_carrying, stop_carrying
 
 
@@ -18,7 +18,7 @@ class InheritedContext:
         counters: Where failures are counted.
     """
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: HealthCounters) -> None:
         self._counters = counters
         self._instrumented = instrument_threads(counters)
         self._carries = True
@@ -31,7 +31,7 @@ class InheritedContext:
             stop_carrying()
         if self._instrumented:
             self._instrumented = False
-            leave_threads_alone(self._counters)
+            uninstrument_threads(self._counters)
 
 
 class _ContextOfCaller:
@@ -45,7 +45,7 @@ class _ContextOfCaller:
         return otel_context.get_current()
 
 
-def instrument_threads(counters: Counters) -> bool:
+def instrument_threads(counters: HealthCounters) -> bool:
     """Let threads and executors inherit context; return whether it was not so before."""
     from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 
@@ -57,12 +57,14 @@ def instrument_threads(counters: Counters) -> bool:
         instrumentor.instrument()
     except Exception as error:  # noqa: BLE001 - recording goes on, with threads apart
         counters.add("capture_errors")
-        counters.note("threads", f"threads do not inherit the current task: {error}", error)
+        counters.record_failure(
+            "threads", f"threads do not inherit the current task: {error}", error
+        )
         return False
     return True
 
 
-def leave_threads_alone(counters: Counters) -> None:
+def uninstrument_threads(counters: HealthCounters) -> None:
     """Undo that."""
     from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 
@@ -70,4 +72,4 @@ def leave_threads_alone(counters: Counters) -> None:
         ThreadingInstrumentor().uninstrument()
     except Exception as error:  # noqa: BLE001 - the program is stopping us, and must not fail by it
         counters.add("capture_errors")
-        counters.note("threads", f"threads still inherit context: {error}", error)
+        counters.record_failure("threads", f"threads still inherit context: {error}", error)

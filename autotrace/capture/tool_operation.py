@@ -8,7 +8,7 @@ import orjson
 
 from autotrace import semconv
 from autotrace.base.clock import elapsed_ns
-from autotrace.capture.approvals.decision_scope import Envelope
+from autotrace.capture.approvals.decision_scope import DecisionScope
 from autotrace.capture.call_outcomes import ending_of
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
@@ -55,9 +55,9 @@ class ToolOperation(Operation):
         self.redacted = redacted
         self.items: _Items | None = None
         self.status: CallStatus = "success"
-        self.envelope: Envelope | None = None
+        self.envelope: DecisionScope | None = None
 
-    def enclosed(self, envelope: Envelope) -> None:
+    def enclosed(self, envelope: DecisionScope) -> None:
         """Belong to an open decision; a call that a decision of its own allows names that one."""
         if not envelope.ended:
             self.envelope, self.enclosed_ns = envelope, elapsed_ns()

@@ -17,7 +17,7 @@ from autotrace.errors import InvalidArgumentError
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 """What can be decorated; it keeps its type."""
-Call = Callable[[Any, Any, "tuple[Any, ...]", "dict[str, Any]"], Any]
+CallHandler = Callable[[Any, Any, "tuple[Any, ...]", "dict[str, Any]"], Any]
 """Called instead of the function, with it, the instance it is bound to, args and kwargs."""
 
 
@@ -113,7 +113,7 @@ class _TracedFunction(Traced, _wrapt.FunctionWrapper):
     __bound_function_wrapper__ = staticmethod(functools.partial(type.__call__, _TracedMethod))
 
     def __init__(
-        self, function: Any, call: Call, decorator: Callable[[Any], Any], shown: Any
+        self, function: Any, call: CallHandler, decorator: Callable[[Any], Any], shown: Any
     ) -> None:
         _wrapt.FunctionWrapper.__init__(self, shown, call)
         self._self_function = function
@@ -133,7 +133,7 @@ class _TracedObject(Traced, _wrapt.CallableObjectProxy):
     """
 
     def __init__(
-        self, function: Any, call: Call, decorator: Callable[[Any], Any], shown: Any
+        self, function: Any, call: CallHandler, decorator: Callable[[Any], Any], shown: Any
     ) -> None:
         _wrapt.CallableObjectProxy.__init__(self, shown)
         self._self_function = function
@@ -155,7 +155,9 @@ class _TracedObject(Traced, _wrapt.CallableObjectProxy):
             raise AttributeError("__signature__") from None  # how `inspect` is told of none
 
 
-def wrap(function: Any, call: Call, decorator: Callable[[Any], Any], shown: Any = None) -> Any:
+def wrap(
+    function: Any, call: CallHandler, decorator: Callable[[Any], Any], shown: Any = None
+) -> Any:
     """Put a function behind one that is called instead and looks the same.
 
     Args:
@@ -189,7 +191,7 @@ def bound_to(function: Any, instance: Any) -> Any:
 
     Args:
         function: Any callable, or a classmethod or staticmethod object.
-        instance: What a `Call` is given as that.
+        instance: What a `CallHandler` is given as that.
     """
     kind = cast("Any", type(function))
     if instance is None:

@@ -9,7 +9,7 @@ import typer
 
 from autotrace.cli.command_options import JsonOption, command_of
 from autotrace.cli.terminal import Screen, print_json
-from autotrace.decisions.receipts import Signer
+from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.errors import SigningKeyError
 from autotrace.semconv import ENV_PREFIX
 from autotrace.settings import load_settings
@@ -26,11 +26,11 @@ _command = command_of(app)
 def init(as_json: JsonOption = False) -> None:
     """Make your key, if you have none, and print its public half for the gates."""
     path = load_settings().approver_key_path.absolute()
-    if not Signer.create(path):
-        public_key = Signer.load(path).public_key
+    if not ReceiptSigner.create(path):
+        public_key = ReceiptSigner.load(path).public_key
         msg = f"there is a key in {path}, which was left as it is; its public key is {public_key}"
         raise SigningKeyError(msg)
-    public_key = Signer.load(path).public_key
+    public_key = ReceiptSigner.load(path).public_key
     if as_json:
         print_json({"file": str(path), "public_key": public_key})
         return

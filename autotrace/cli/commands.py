@@ -349,7 +349,7 @@ def rebuild(
     which are tried again. Nothing recorded is lost by it, and a rebuild that was interrupted is
     simply run again.
     """
-    from autotrace.base.health_counters import Counters
+    from autotrace.base.health_counters import HealthCounters
     from autotrace.store.decision_log import exist
     from autotrace.worker import rebuild as rebuilding
     from autotrace.worker.exporter import open_connection, open_decision_index
@@ -357,7 +357,7 @@ def rebuild(
     settings = existing_store(store)
     chosen = chosen_embedding(settings, embedder).embedder
     connection = open_connection(settings, None)
-    counters = Counters()
+    counters = HealthCounters()
     try:
         with progress(f"rebuilding {settings.store}") as report:
             index = None
@@ -396,7 +396,7 @@ def rebuild(
 
 def _retry_set_aside(settings: Settings, embedder: Embedder) -> Retried:
     """Store what the store refused before, now that what was wrong may be right."""
-    from autotrace.base.health_counters import Counters
+    from autotrace.base.health_counters import HealthCounters
     from autotrace.traces.ingest import Ingestor
     from autotrace.worker.exporter import open_connection, open_decision_index
     from autotrace.worker.quarantine import retry_set_aside
@@ -404,7 +404,7 @@ def _retry_set_aside(settings: Settings, embedder: Embedder) -> Retried:
     connection = open_connection(settings, embedder.space)
     try:
         with busy("storing what was set aside"):
-            count = Counters().add
+            count = HealthCounters().add
             index = open_decision_index(settings, embedder, count, embedder.space)
             ingestor = Ingestor(connection, embedder, count, index)
             retried = retry_set_aside(settings.spool_path, ingestor)

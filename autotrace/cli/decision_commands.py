@@ -22,7 +22,7 @@ from autotrace.cli.command_options import (
 )
 from autotrace.cli.open_store import open_deciding, open_search
 from autotrace.cli.terminal import Screen, complain, print_json
-from autotrace.decisions.active import Deciding
+from autotrace.decisions.active import Decisions
 from autotrace.decisions.queries import MAX_FOUND, MAX_PAGE
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import Checkpoint, Decision, DecisionCategory, DecisionStatus, Receipt
@@ -123,7 +123,7 @@ def _list(  # pyright: ignore[reportUnusedFunction] - typer calls it
         screen.whole(f"--after {found[-1].decision_id}", style="dim")
 
 
-def _full_id(deciding: Deciding, given: str) -> str:
+def _full_id(deciding: Decisions, given: str) -> str:
     newest = deciding.library.newest_ids
     return complete_id(given, DECISION_ID_PREFIX, _ID_LENGTH, lambda: newest(MAX_PAGE))
 
@@ -186,7 +186,7 @@ def _answer(
     head: str | None,
     as_json: bool,
 ) -> None:
-    def answer(deciding: Deciding, full_id: str) -> Decision:
+    def answer(deciding: Decisions, full_id: str) -> Decision:
         shown = head
         if shown is None and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
             shown = _ask(deciding, full_id, granted=granted)
@@ -195,7 +195,7 @@ def _answer(
     _change(store, decision_id, answer, as_json=as_json)
 
 
-def _ask(deciding: Deciding, decision_id: str, *, granted: bool) -> str | None:
+def _ask(deciding: Decisions, decision_id: str, *, granted: bool) -> str | None:
     """Show a decision that waits, have the answer confirmed, and return the head shown."""
     found = deciding.library.trace(decision_id, whole=granted)
     if found.status != "needs_approval":
@@ -238,7 +238,7 @@ def _close(
     why: str | None,
     as_json: bool,
 ) -> None:
-    def close(deciding: Deciding, full_id: str) -> Decision:
+    def close(deciding: Decisions, full_id: str) -> Decision:
         return deciding.service.close(full_id, action, by=by, reason=why)
 
     _change(store, decision_id, close, as_json=as_json)
@@ -254,7 +254,7 @@ def erase(
 ) -> None:
     """Erase what was written in a decision; that it happened stays, and verifies."""
 
-    def erase(deciding: Deciding, full_id: str) -> Decision:
+    def erase(deciding: Decisions, full_id: str) -> Decision:
         deciding.proof.erase(full_id, by=by, reason=why)
         return deciding.library.get(full_id)
 
@@ -264,7 +264,7 @@ def erase(
 def _change(
     store: str | None,
     decision_id: str,
-    change: Callable[[Deciding, str], Decision],
+    change: Callable[[Decisions, str], Decision],
     *,
     as_json: bool,
 ) -> None:

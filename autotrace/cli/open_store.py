@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from autotrace import semconv
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.base.private_folder import private_directory
 from autotrace.capture.native_spans import LocalTracerProvider
 from autotrace.cli.terminal import busy, complain
@@ -27,7 +27,7 @@ from autotrace.worker.exporter import choose_embedding, open_connection, open_pi
 from autotrace.worker.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from autotrace.decisions.active import Deciding
+    from autotrace.decisions.active import Decisions
     from autotrace.embedding.embedder import Embedder
     from autotrace.models import Decision
     from autotrace.store.connection import Connection
@@ -125,7 +125,7 @@ def chosen_embedding(settings: Settings, name: str | None) -> Embedding:
     return choose_embedding(settings, named_embedding(settings, name))
 
 
-class Opened(NamedTuple):
+class OpenedStore(NamedTuple):
     """A store that a command has opened."""
 
     reader: Reader
@@ -145,7 +145,7 @@ def open_reader(
 @contextmanager
 def open_store(
     store: str | None, embedder: str | None, *, recalls: bool = False
-) -> Generator[Opened]:
+) -> Generator[OpenedStore]:
     """Open a store, with what dead processes have left in its spool taken in.
 
     Args:
@@ -160,7 +160,7 @@ def open_store(
     settings = existing_store(store)
     with busy(f"opening {settings.store}") as say:
         chosen = chosen_embedding(settings, embedder).embedder
-        counters = Counters()
+        counters = HealthCounters()
         connection = read_from = open_connection(settings, chosen.space)
         pipeline = open_pipeline(settings, connection, chosen, counters)
         try:
@@ -177,7 +177,7 @@ def open_store(
                 _take_in(pipeline, counters, say)
             say("reading")
             reader = Reader(read_from, chosen, functools.partial(_decisions, settings))
-            yield Opened(reader, read_from, chosen)
+            yield OpenedStore(reader, read_from, chosen)
         finally:
             if read_from is not connection:
                 read_from.close()
@@ -190,7 +190,7 @@ def _decisions(settings: Settings, decision_ids: Sequence[str]) -> list[Decision
         return deciding.library.existing(decision_ids)
 
 
-def _take_in(pipeline: Pipeline, counters: Counters, say: Callable[[str], None]) -> None:
+def _take_in(pipeline: Pipeline, counters: HealthCounters, say: Callable[[str], None]) -> None:
     """Store what waits in the spool, until nothing does, or it fails, or it takes too long."""
     pipeline.recover()
     deadline_s = time.monotonic() + INTAKE_TIMEOUT_S
@@ -205,7 +205,7 @@ def _take_in(pipeline: Pipeline, counters: Counters, say: Callable[[str], None])
 
 
 @contextmanager
-def open_deciding(store: str | None) -> Generator[Deciding]:
+def open_deciding(store: str | None) -> Generator[Decisions]:
     """Open the decisions of a store, to read and to answer, while the agent that asks waits.
 
     No embedder is loaded and no process started, so that an answer takes no longer than the store
@@ -224,7 +224,7 @@ def open_deciding(store: str | None) -> Generator[Deciding]:
 
 
 @contextmanager
-def open_search(store: str | None, embedder: str | None) -> Generator[Deciding]:
+def open_search(store: str | None, embedder: str | None) -> Generator[Decisions]:
     """Open the decisions of a store to find some by meaning, with what waits taken in.
 
     Args:
@@ -244,28 +244,30 @@ def open_search(store: str | None, embedder: str | None) -> Generator[Deciding]:
 
 
 @contextmanager
-def _deciding(settings: Settings, embedder: Embedder | None) -> Generator[Deciding]:
+def _deciding(settings: Settings, embedder: Embedder | None) -> Generator[Decisions]:
     # Not needed by the other commands, so not loaded by them.
     from autotrace.capture.approvals.decision_spans import DecisionRecording
     from autotrace.capture.recorder import make_recorder
     from autotrace.decisions.wiring import make_deciding
 
-    counters = Counters()
+    counters = HealthCounters()
     writer = SpoolWriter(
         settings.spool_path,
         count=counters.add,
         max_total_bytes=settings.max_spool_bytes,
-        on_error=lambda error: counters.note("spool", f"not recorded in the trace: {error}"),
+        on_error=lambda error: counters.record_failure(
+            "spool", f"not recorded in the trace: {error}"
+        ),
     )
 
     def append(record: Any) -> None:
-        writer.append(record)
+        writer.write(record)
 
     recorder = make_recorder(
         settings,
         LocalTracerProvider(append).get_tracer(semconv.SCOPE),
         count=counters.add,
-        note=counters.note,
+        note=counters.record_failure,
     )
 
     def embed(text: str) -> Any:
@@ -279,7 +281,7 @@ def _deciding(settings: Settings, embedder: Embedder | None) -> Generator[Decidi
         space=None if embedder is None else embedder.space,
         embed=embed,
         count=counters.add,
-        note=counters.note,
+        note=counters.record_failure,
     )
     try:
         yield deciding

@@ -10,7 +10,7 @@ from rich.text import Text
 from autotrace.cli import formatting as t
 from autotrace.cli.render_decisions import show_decisions
 from autotrace.cli.terminal import Node, Screen
-from autotrace.doctor import Check
+from autotrace.doctor import DoctorCheck
 from autotrace.models import (
     RecallResult,
     Step,
@@ -228,7 +228,7 @@ def _percent(rate: float) -> str:
     return f"{rate * 100:.0f} %"
 
 
-def show_check(screen: Screen, check: Check) -> None:
+def show_check(screen: Screen, check: DoctorCheck) -> None:
     """Print one check of the doctor."""
     style = "red" if check.status == "error" else _STYLES[check.status]
     status = (f"{check.status:9}", style)

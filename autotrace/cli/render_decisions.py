@@ -254,13 +254,13 @@ def _show_event(screen: Screen, event: DecisionEvent) -> None:
     told = {name: value for name, value in carried.items() if value not in (None, [], {}, "")}
     detail = "content erased  " if event.erased else ""
     if told:
-        detail += t.json_line(_plain(told), _DETAIL_CHARACTERS)
+        detail += t.json_line(_to_plain_text(told), _DETAIL_CHARACTERS)
     head = f"{event.sequence:3}  {t.local_time(event.timestamp)}  {t.one_line(event.type)}"
     by = f"  by {t.one_line(event.by)}"
     screen.cut(Text.assemble(head, (by, "dim"), (f"  {detail}" if detail else "", "dim")))
 
 
-def _plain(value: Mapping[str, Any]) -> Any:
+def _to_plain_text(value: Mapping[str, Any]) -> Any:
     return orjson.loads(orjson.dumps(value, default=str))
 
 

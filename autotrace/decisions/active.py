@@ -10,13 +10,13 @@ from autotrace.errors import NotConfiguredError
 if TYPE_CHECKING:
     from autotrace.decisions.notify.delivery import Deliveries
     from autotrace.decisions.queries import DecisionLibrary
-    from autotrace.decisions.receipts import Signer
+    from autotrace.decisions.receipts import ReceiptSigner
     from autotrace.decisions.service import DecisionService
     from autotrace.decisions.verification import DecisionProof
     from autotrace.models import Decision
 
 
-class Deciding:
+class Decisions:
     """What one configuration has set up for decisions."""
 
     def __init__(
@@ -26,7 +26,7 @@ class Deciding:
         proof: DecisionProof,
         deliveries: Deliveries,
         actor: str,
-        signer: Callable[[], Signer | None],
+        signer: Callable[[], ReceiptSigner | None],
     ) -> None:
         self.service = service
         self.library = library
@@ -83,14 +83,14 @@ class Deciding:
 
 
 class _Current:
-    open: Callable[[], Deciding] | None = None
+    open: Callable[[], Decisions] | None = None
     """Makes them at first use."""
 
 
 current: Final = _Current()
 
 
-def deciding_or_raise(what: str) -> Deciding:
+def deciding_or_raise(what: str) -> Decisions:
     """Return the decisions in use.
 
     Raises:

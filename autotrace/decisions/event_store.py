@@ -29,7 +29,7 @@ from autotrace.errors import (
     InvalidArgumentError,
     StoreUnavailableError,
 )
-from autotrace.models import NOWHERE, Place
+from autotrace.models import NOWHERE, TraceLocation
 from autotrace.semconv import DECISION_ID_PREFIX
 from autotrace.store import decision_log as store
 from autotrace.store import paged_lists
@@ -41,7 +41,7 @@ logger = logging.getLogger("autotrace")
 _MAX_ATTEMPTS: Final = 50
 
 
-class Recording(Protocol):
+class EventContext(Protocol):
     """What the book needs of capture: values that may be kept, and spans."""
 
     def value(self, value: Any, path: str) -> Any:
@@ -52,17 +52,17 @@ class Recording(Protocol):
         """Return what may be kept of a text."""
         ...
 
-    def place(self) -> Place:
+    def place(self) -> TraceLocation:
         """Return where in a trace the caller is."""
         ...
 
-    def event(self, happened: Happened) -> None:
+    def event(self, happened: AppendedEvent) -> None:
         """Make the span of an event. Never raises."""
         ...
 
 
 @dataclass(frozen=True)
-class Happened:
+class AppendedEvent:
     """An event that was appended."""
 
     decision_id: str
@@ -70,7 +70,7 @@ class Happened:
     status: str
     event: hash_chain.StoredEvent
     otel: tuple[str, ...] | None
-    """Where the decision was opened: see `Place`."""
+    """Where the decision was opened: see `TraceLocation`."""
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Log:
     def __post_init__(self) -> None:
         try:
             events = [hash_chain.to_event(event) for event in self.events]
-            self.state = state_machine.fold(self.decision_id, events)
+            self.state = state_machine.fold_events(self.decision_id, events)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedDecisionError(self.decision_id) from error
         if events[0].type != state_machine.CREATED:
@@ -99,7 +99,7 @@ class Log:
 Command = Callable[[State], list[Draft]]
 
 
-class DecisionBook:
+class DecisionEventStore:
     """The decisions of one store. Any thread may use it.
 
     Args:
@@ -113,7 +113,7 @@ class DecisionBook:
     def __init__(
         self,
         connection: Connection[DecisionCollections],
-        recording: Recording,
+        recording: EventContext,
         *,
         ledger: Ledger,
         sign: Callable[[Log], Mapping[str, Any] | None] | None = None,
@@ -133,7 +133,7 @@ class DecisionBook:
         facts: Mapping[str, Any],
         content: Mapping[str, Any] | None = None,
         *,
-        place: Place = NOWHERE,
+        place: TraceLocation = NOWHERE,
         key: str | None = None,
         then: Sequence[Draft] = (),
         supersedes: str | None = None,
@@ -175,7 +175,7 @@ class DecisionBook:
             self._tell(log, log.events)
         return log
 
-    def open_call(self, facts: Mapping[str, Any], *, place: Place = NOWHERE) -> Log:
+    def open_call(self, facts: Mapping[str, Any], *, place: TraceLocation = NOWHERE) -> Log:
         """Return the decision on a call of a tool: the one under way, or a new one.
 
         Args:
@@ -210,21 +210,21 @@ class DecisionBook:
             StoreUnavailableError: The store does not answer.
         """
         with self.connection.writing() as collections:
-            store.put(collections.log, store.HIDING_KEY_ID, {"key": secrets.token_hex(32)})
+            store.put_summary(collections.log, store.HIDING_KEY_ID, {"key": secrets.token_hex(32)})
             found: Any = store.get(collections.log, [store.HIDING_KEY_ID])[store.HIDING_KEY_ID]
         return bytes.fromhex(found["key"])
 
     def _supersede(self, collections: DecisionCollections, old_id: str, new_id: str) -> None:
         old = self._read(collections, old_id)
         record_id = store.superseded_id(old_id)
-        store.put(collections.log, record_id, {"by": new_id})
+        store.put_summary(collections.log, record_id, {"by": new_id})
         first = store.get(collections.log, [record_id])[record_id]["by"]
         if first != new_id and self._find(collections, first) is not None:
             raise DecisionStateError(
                 old_id, old.state.status, "supersede", f"{first} has superseded it"
             )
         if first != new_id:  # whoever it was has died before there was a decision
-            store.put(collections.log, record_id, {"by": new_id}, over=True)
+            store.put_summary(collections.log, record_id, {"by": new_id}, over=True)
 
     def _begin(
         self, collections: DecisionCollections, decision_id: str, drafts: Sequence[Draft]
@@ -235,9 +235,9 @@ class DecisionBook:
         events = hash_chain.link(decision_id, None, drafts, by=agent, at_ns=now_ns)
         exclusive = self.connection.exclusive
         # First, so that whatever dies in between, no decision is left out of the lists.
-        store.enter(collections, now_ns, decision_id, self._writer, exclusive)
+        store.add_decision_entry(collections, now_ns, decision_id, self._writer, exclusive)
         log = Log(decision_id, [events])
-        if store.append(collections, decision_id, 0, events, also=self._receipt(log)):
+        if store.append_event(collections, decision_id, 0, events, also=self._receipt(log)):
             self._note(log)
             return log, True
         return self._read(collections, decision_id), False
@@ -295,7 +295,7 @@ class DecisionBook:
             store.set_waiting(collections, log.decision_id, waits=True)
         number = len(log.changes)
         also = self._receipt(after)
-        if not store.append(collections, log.decision_id, number, events, also=also):
+        if not store.append_event(collections, log.decision_id, number, events, also=also):
             return None
         if waited and not waits:
             store.set_waiting(collections, log.decision_id, waits=False)
@@ -339,7 +339,7 @@ class DecisionBook:
         otel = facts.get("otel")
         for event in events:
             self.recording.event(
-                Happened(
+                AppendedEvent(
                     log.decision_id,
                     facts["intent"],
                     log.state.status,

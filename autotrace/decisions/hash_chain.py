@@ -50,7 +50,7 @@ class StoredEvent(TypedDict):
     content: Mapping[str, Any] | None
 
 
-class Check(NamedTuple):
+class ChainCheck(NamedTuple):
     """What is wrong with a chain."""
 
     event_id: str
@@ -113,7 +113,7 @@ def to_event(stored: StoredEvent) -> Event:
     )
 
 
-def check(decision_id: str, events: Sequence[StoredEvent]) -> Check | None:
+def check(decision_id: str, events: Sequence[StoredEvent]) -> ChainCheck | None:
     """Return the first event that is not as it was appended; None if all are.
 
     Args:
@@ -134,7 +134,7 @@ def check(decision_id: str, events: Sequence[StoredEvent]) -> Check | None:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             problem = f"it cannot be read: {error!r}"
         if problem is not None:
-            return Check(event_id, problem)
+            return ChainCheck(event_id, problem)
         previous = event["hash"]
     return None
 

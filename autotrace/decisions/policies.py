@@ -17,8 +17,8 @@ from types import CoroutineType, FunctionType
 from typing import Any, Final, TypeAlias, TypeVar, cast, get_args
 
 from autotrace.base.plain_json import plain_object
-from autotrace.base.signal_errors import let_through
-from autotrace.base.source_hash import fingerprint
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
+from autotrace.base.source_hash import source_hash
 from autotrace.errors import InvalidArgumentError, PolicyError, PolicyNotFoundError
 from autotrace.models import PolicyOutcome
 
@@ -108,7 +108,7 @@ def policy(policy_id: str) -> Callable[[_F], _F]:
         add_policy(
             Policy(
                 policy_id,
-                fingerprint(plain),
+                source_hash(plain),
                 function,
                 f"{name} ({code.co_filename}:{code.co_firstlineno})",
                 # Many functions share a name such as f.<locals>.g or <lambda>.
@@ -148,7 +148,7 @@ def import_policies(modules: Iterable[str]) -> None:
         try:
             importlib.import_module(module)
         except Exception as error:
-            let_through(error)
+            reraise_if_from_signal_handler(error)
             allowed = (
                 "a module that this program can import (install it, or put its folder on "
                 f"PYTHONPATH): {type(error).__name__}: {error}"
@@ -197,7 +197,7 @@ def evaluate(policy_id: str, inputs: Mapping[str, Any], principal: str | None = 
     except PolicyError:
         raise
     except Exception as error:
-        let_through(error)
+        reraise_if_from_signal_handler(error)
         raise PolicyError(policy_id, f"it raised {_shorten.repr(error)}") from error
     outcome, rationale = _read(policy_id, answer)
     return Evaluated(policy_id, found.version, outcome, rationale)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Generator
 from typing import Final
 
-from autotrace.decisions.event_store import DecisionBook, Log
+from autotrace.decisions.event_store import DecisionEventStore, Log
 from autotrace.decisions.state_machine import State
 from autotrace.errors import StoreUnavailableError
 
@@ -24,7 +24,7 @@ _UNREACHABLE_FOR_S: Final = 60.0
 
 
 def until_answered(
-    book: DecisionBook, decision_id: str, timeout_s: float | None
+    book: DecisionEventStore, decision_id: str, timeout_s: float | None
 ) -> Generator[float, None, Log]:
     """Follow a decision until its request is answered, or ends, or the time is over.
 
@@ -64,7 +64,7 @@ def until_answered(
             now_s = time.monotonic()
 
 
-def _pause_s(book: DecisionBook, state: State) -> float:
+def _pause_s(book: DecisionEventStore, state: State) -> float:
     """Return how long the decision itself may go unread: until it expires, or a while."""
     pause_s = _READ_EVERY_S if book.connection.exclusive else _ASK_SERVER_EVERY_S
     expires_at_ns = state.request.expires_at_ns if state.request is not None else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, get_args
 
 from autotrace.decisions import to_models
-from autotrace.decisions.event_store import DecisionBook, Log
+from autotrace.decisions.event_store import DecisionEventStore, Log
 from autotrace.decisions.state_machine import State
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import (
@@ -18,7 +18,7 @@ from autotrace.models import (
 )
 from autotrace.store import decision_log as store
 from autotrace.store import timeline
-from autotrace.store.timeline import Entry
+from autotrace.store.timeline import TimelineEntry
 
 MAX_PAGE: Final = 1000
 MAX_FOUND: Final = 100
@@ -44,7 +44,7 @@ class DecisionLibrary:
 
     def __init__(
         self,
-        book: DecisionBook,
+        book: DecisionEventStore,
         *,
         embed: Callable[[str], Any],
     ) -> None:
@@ -200,12 +200,12 @@ class DecisionLibrary:
 
     def _newest_first(self, after: str | None) -> Iterator[list[Log]]:
         """Yield groups of decisions, newest first."""
-        before = None if after is None else Entry(self._opened_ns(after), after)
+        before = None if after is None else TimelineEntry(self._opened_ns(after), after)
         while True:
             # The store is not held open between: one whose time is over is changed by reading it.
             with self._book.connection.reading() as collections:
                 entries = timeline.newest_first(collections.lists, before=before)
-                group: list[Entry] = _first(_LOGS_AT_ONCE, entries)
+                group: list[TimelineEntry] = _first(_LOGS_AT_ONCE, entries)
             if not group:
                 return
             before = group[-1]

@@ -28,7 +28,7 @@ _HIDDEN: Final = "(not shown)"
 _FORMS: Final = "an unencrypted Ed25519 private key: PEM (PKCS #8), or base64 of its 32 bytes"
 
 
-class Signer:
+class ReceiptSigner:
     """Signs receipts and votes. Make one with `load_or_create`, `load` or `from_setting`."""
 
     __slots__ = ("_key", "key_id", "public_key")
@@ -45,7 +45,7 @@ class Signer:
         self.public_key = base64.b64encode(public).decode("ascii")
 
     @classmethod
-    def load_or_create(cls, path: Path) -> Signer:
+    def load_or_create(cls, path: Path) -> ReceiptSigner:
         """Take the key from a file, which is made, open to its owner alone, if there is none.
 
         However many processes ask at once, all get the same key.
@@ -78,7 +78,7 @@ class Signer:
             raise SigningKeyError(msg) from error
 
     @classmethod
-    def load(cls, path: Path) -> Signer:
+    def load(cls, path: Path) -> ReceiptSigner:
         """Take the key from a file.
 
         Raises:
@@ -109,7 +109,7 @@ class Signer:
         return cls(key)
 
     @classmethod
-    def from_setting(cls, text: str, *, setting: str = "receipt_key") -> Signer:
+    def from_setting(cls, text: str, *, setting: str = "receipt_key") -> ReceiptSigner:
         r"""Take a key from text: PEM (line ends may be spelled `\n`), or base64 of 32 bytes.
 
         Args:
@@ -143,7 +143,7 @@ class Signer:
         raise TypeError(msg)
 
 
-def approver_of(settings: Settings) -> Signer | None:
+def approver_of(settings: Settings) -> ReceiptSigner | None:
     """Return what signs the answers of this user; None if there is no key.
 
     Raises:
@@ -152,7 +152,7 @@ def approver_of(settings: Settings) -> Signer | None:
     path = settings.approver_key_path
     if settings.approver_key is None and not path.exists():
         return None
-    return Signer.load(path)
+    return ReceiptSigner.load(path)
 
 
 def verify_signature(public_key: str, data: Mapping[str, Any], signature: str) -> bool:
@@ -161,7 +161,7 @@ def verify_signature(public_key: str, data: Mapping[str, Any], signature: str) -
     Args:
         public_key: Base64 of its 32 bytes.
         data: What was signed.
-        signature: Base64, as `Signer.sign` returns it.
+        signature: Base64, as `ReceiptSigner.sign` returns it.
 
     Returns:
         False also for what is no key, no signature or no JSON.

@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import Any, Final, get_args
 
 from autotrace.decisions import state_machine, to_models, validation, votes
-from autotrace.decisions.event_store import DecisionBook, Log
+from autotrace.decisions.event_store import DecisionEventStore, Log
 from autotrace.decisions.notify.routes import approval_notice
 from autotrace.decisions.policies import Evaluated
 from autotrace.decisions.polling import until_answered
 from autotrace.decisions.state_machine import Draft, State
-from autotrace.decisions.validation import Given
+from autotrace.decisions.validation import ArgumentValidator
 from autotrace.errors import ApprovalRefused, DecisionStateError, InvalidArgumentError
 from autotrace.models import (
     NOWHERE,
@@ -28,15 +28,15 @@ from autotrace.models import (
     Decision,
     DecisionCategory,
     DecisionEvent,
-    Place,
+    TraceLocation,
 )
 from autotrace.semconv import APPROVAL_ID_PREFIX
 
 RECORD_INTENT: Final = "decision.record"
 
-Report = Callable[[str, str, int], None]
+EventReporter = Callable[[str, str, int], None]
 """Told once how a delivery went: `delivered` or `failed`, a note, and after how many attempts."""
-Send = Callable[[Mapping[str, Any], Report], None]
+Send = Callable[[Mapping[str, Any], EventReporter], None]
 """Begins to deliver a notice; never raises."""
 
 
@@ -54,7 +54,7 @@ class DecisionService:
 
     def __init__(
         self,
-        book: DecisionBook,
+        book: DecisionEventStore,
         *,
         evaluate: Callable[[str, Any, str | None], Evaluated],
         route: Callable[[str | None], Send | None],
@@ -62,7 +62,7 @@ class DecisionService:
         approver_keys: Sequence[str] | None = None,
     ) -> None:
         self.book = book
-        self._given = Given(book.recording)
+        self._given = ArgumentValidator(book.recording)
         self._evaluate = evaluate
         self._route = route
         self._enforce_modes = enforce_modes
@@ -83,7 +83,7 @@ class DecisionService:
         version: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         key: str | None = None,
-        place: Place = NOWHERE,
+        place: TraceLocation = NOWHERE,
     ) -> Decision:
         """Open a decision; with a key that was used before, find the one it has opened.
 
@@ -123,7 +123,7 @@ class DecisionService:
         tool_name: str,
         arguments_sha256: str,
         code: Mapping[str, Any] | None = None,
-        place: Place = NOWHERE,
+        place: TraceLocation = NOWHERE,
     ) -> Decision:
         """Return the decision on a call of a tool: the one under way, or a new one.
 
@@ -159,7 +159,7 @@ class DecisionService:
         supersedes: str | None = None,
         actor: str,
         agent: str | None = None,
-        place: Place = NOWHERE,
+        place: TraceLocation = NOWHERE,
     ) -> Decision:
         """Open, fill and commit a decision in one call.
 

@@ -5,10 +5,10 @@
      └──── commit | abort          └──> aborted                   └── commit | abort
                                                                    terminal: committed, aborted
 
-`fold` makes the state from the events; each command looks at a state and returns the events that
-follow from it, none if there is nothing left to do, or raises and thereby changes nothing. Who wins
-when several race is settled by whose event is appended first (store/decision_log.py); the others
-look again at the state that the winner left.
+`fold_events` makes the state from the events; each command looks at a state and returns the events
+that follow from it, none if there is nothing left to do, or raises and thereby changes nothing. Who
+wins when several race is settled by whose event is appended first (store/decision_log.py); the
+others look again at the state that the winner left.
 
 What a policy has held against a decision stays held against it: `requires_exception` until an
 approval that comes later, `deny` for good, unless the mode is `override` and an approval that comes
@@ -91,7 +91,7 @@ class Event:
 
 
 @dataclass
-class Vote:
+class CountedVote:
     """One approver's answer."""
 
     approver: str
@@ -106,7 +106,7 @@ class Request:
 
     event: Event
     status: ApprovalStatus = "pending"
-    votes: list[Vote] = field(default_factory=list[Vote])
+    votes: list[CountedVote] = field(default_factory=list[CountedVote])
     resolved_by: Event | None = None
     delivery: Event | None = None
 
@@ -143,7 +143,7 @@ class State:
     told: bool = False
     """Whether the refusal has been told to who asked."""
     evaluations: list[Event] = field(default_factory=list[Event])
-    answers: list[Vote] = field(default_factory=list[Vote])
+    answers: list[CountedVote] = field(default_factory=list[CountedVote])
     """Every answer to a request, also those that count no longer."""
 
     @property
@@ -182,7 +182,7 @@ class State:
         return self.status in TERMINAL
 
 
-def fold(decision_id: str, events: Sequence[Event]) -> State:
+def fold_events(decision_id: str, events: Sequence[Event]) -> State:
     """Make the state that events lead to.
 
     Args:
@@ -209,7 +209,7 @@ def _move_head(state: State, event: Event) -> None:
 def _apply(state: State, event: Event) -> None:
     request = state.request
     if event.type in (APPROVAL_GRANTED, APPROVAL_REJECTED) and request is not None:
-        state.answers.append(Vote(event.facts["approver"], event, state.head))
+        state.answers.append(CountedVote(event.facts["approver"], event, state.head))
     if event.type == POLICY_EVALUATED:
         state.evaluations.append(event)
     elif event.type == APPROVAL_REQUESTED:

@@ -159,7 +159,7 @@ def to_event(stored: StoredEvent) -> DecisionEvent:
     )
 
 
-def text_of(events: list[StoredEvent]) -> str:
+def search_text(events: list[StoredEvent]) -> str:
     """Return the words by which a decision is found: what was asked, why, and what came of it."""
     words: list[Any] = []
     # What is said to be erased may be there for another moment.

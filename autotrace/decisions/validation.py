@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from autotrace.decisions.event_store import Recording
+from autotrace.decisions.event_store import EventContext
 from autotrace.errors import InvalidArgumentError
 
 _MAX_NAME_CHARS: Final = 256
 
 
-class Given:
+class ArgumentValidator:
     """Checks texts and objects, and returns what may be kept of them.
 
     Args:
         recording: Redacts and bounds.
     """
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: EventContext) -> None:
         self._recording = recording
 
     def text(self, field: str, value: Any, *, may_be_empty: bool = False) -> str:

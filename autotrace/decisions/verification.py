@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from autotrace.decisions import hash_chain, state_machine, votes
-from autotrace.decisions.event_store import DecisionBook, Log
+from autotrace.decisions.event_store import DecisionEventStore, Log
 from autotrace.decisions.ledger import Mark, gap
 from autotrace.decisions.state_machine import Draft, State
 from autotrace.errors import DecisionNotFoundError, DecisionStateError, InvalidArgumentError
@@ -24,7 +24,7 @@ _UNREADABLE: Final = (KeyError, TypeError, ValueError, AttributeError)
 _Rating: TypeAlias = Literal["valid", "unknown_key", "invalid", "none"]
 
 
-class Signer(Protocol):
+class ReceiptSource(Protocol):
     """Signs receipts."""
 
     key_id: str
@@ -47,9 +47,9 @@ class DecisionProof:
 
     def __init__(
         self,
-        book: DecisionBook,
+        book: DecisionEventStore,
         *,
-        signer: Callable[[], Signer],
+        signer: Callable[[], ReceiptSource],
         is_signed: Callable[[str, dict[str, Any], str], bool],
         trusted: Collection[str] = (),
     ) -> None:
@@ -91,7 +91,7 @@ class DecisionProof:
             if closed is not None:
                 with self._book.connection.writing() as collections:
                     record_id = store.receipt_id(decision_id, closed.event_id)
-                    store.put(collections.log, record_id, stored)
+                    store.put_summary(collections.log, record_id, stored)
                     stored = store.get(collections.log, [record_id])[record_id]
         return Receipt(
             decision_id=decision_id,

@@ -13,13 +13,13 @@ from typing import Any
 from autotrace.base.canonical_json import sha256_of
 from autotrace.base.lookalikes import same_person
 from autotrace.decisions import validation
-from autotrace.decisions.receipts import Signer, verify_signature
+from autotrace.decisions.receipts import ReceiptSigner, verify_signature
 from autotrace.decisions.state_machine import (
     APPROVAL_GRANTED,
     APPROVAL_REQUESTED,
+    CountedVote,
     Draft,
     State,
-    Vote,
 )
 from autotrace.errors import ApprovalRefused, DecisionStateError, InvalidArgumentError
 from autotrace.models import ApprovalRequest, DecisionTrace, SignedVote
@@ -43,7 +43,9 @@ def statement(
 # --- by the approver
 
 
-def sign(decision: DecisionTrace, signer: Signer, *, granted: bool, approver: str) -> SignedVote:
+def sign(
+    decision: DecisionTrace, signer: ReceiptSigner, *, granted: bool, approver: str
+) -> SignedVote:
     """Sign an answer to a decision as the approver was shown it.
 
     Raises:
@@ -137,7 +139,7 @@ def with_signature(
 # --- by those who read it
 
 
-def key_of(state: State, vote: Vote, arguments_sha256: str | None) -> str | None:
+def key_of(state: State, vote: CountedVote, arguments_sha256: str | None) -> str | None:
     """Return the public key whose signature of a vote verifies; None if there is none."""
     facts = vote.event.facts
     public_key, signature = facts.get("public_key"), facts.get("signature")
@@ -153,7 +155,7 @@ def key_of(state: State, vote: Vote, arguments_sha256: str | None) -> str | None
     return public_key if verify_signature(public_key, data, signature) else None
 
 
-def counted(state: State, keys: Sequence[str], arguments_sha256: str | None) -> list[Vote]:
+def counted(state: State, keys: Sequence[str], arguments_sha256: str | None) -> list[CountedVote]:
     """Return the votes that count at a gate: each of another key and of another person.
 
     Args:
@@ -164,7 +166,7 @@ def counted(state: State, keys: Sequence[str], arguments_sha256: str | None) -> 
     asked = state.request
     if asked is None:
         return []
-    found: list[Vote] = []
+    found: list[CountedVote] = []
     unused = set(keys)
     barred = [state.agent, asked.event.facts["requester"]]
     for vote in asked.votes:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from autotrace.decisions import policies
-from autotrace.decisions.active import Deciding
-from autotrace.decisions.event_store import DecisionBook, Log, Recording
+from autotrace.decisions.active import Decisions
+from autotrace.decisions.event_store import DecisionEventStore, EventContext, Log
 from autotrace.decisions.ledger import Ledger
 from autotrace.decisions.notify.delivery import Deliveries
 from autotrace.decisions.notify.routes import route_named
 from autotrace.decisions.queries import DecisionLibrary
-from autotrace.decisions.receipts import Signer, approver_of, verify_signature
+from autotrace.decisions.receipts import ReceiptSigner, approver_of, verify_signature
 from autotrace.decisions.service import DecisionService, Send
 from autotrace.decisions.verification import DecisionProof
 from autotrace.semconv import DEFAULT_ACTOR
@@ -26,13 +26,13 @@ Note = Callable[[str, str, BaseException], None]
 
 def make_deciding(
     settings: Settings,
-    recording: Recording,
+    recording: EventContext,
     *,
     space: str | None,
     embed: Callable[[str], Any],
     count: Callable[[str], None],
     note: Note,
-) -> Deciding:
+) -> Decisions:
     """Make the decisions of the store that settings name; nothing is opened yet.
 
     Args:
@@ -62,7 +62,7 @@ def make_deciding(
 
     # Beside the key that signs: a client of Chroma reaches neither.
     ledger = Ledger(settings.receipt_key_path.with_name("ledger"))
-    book = DecisionBook(connection, recording, ledger=ledger, sign=sign)
+    book = DecisionEventStore(connection, recording, ledger=ledger, sign=sign)
     library = DecisionLibrary(book, embed=embed)
     proof = DecisionProof(
         book, signer=signer, is_signed=verify_signature, trusted=settings.receipt_keys
@@ -74,7 +74,7 @@ def make_deciding(
         enforce_modes=settings.enforce_modes,
         approver_keys=settings.approver_keys,
     )
-    return Deciding(
+    return Decisions(
         service,
         library,
         proof,
@@ -84,7 +84,7 @@ def make_deciding(
     )
 
 
-def _signer(settings: Settings) -> Signer:
+def _signer(settings: Settings) -> ReceiptSigner:
     if settings.receipt_key is not None:
-        return Signer.from_setting(settings.receipt_key)
-    return Signer.load_or_create(settings.receipt_key_path)
+        return ReceiptSigner.from_setting(settings.receipt_key)
+    return ReceiptSigner.load_or_create(settings.receipt_key_path)

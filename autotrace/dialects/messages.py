@@ -20,7 +20,7 @@ from autotrace.spool.span_records import SpanRecord
 
 
 @dataclass(frozen=True)
-class Call:
+class RequestedToolCall:
     """That a model asks for a tool."""
 
     name: str
@@ -29,7 +29,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     """What a tool gave back, as the model was told."""
 
     content: Any
@@ -69,13 +69,13 @@ class Message:
     """One message of a conversation."""
 
     def __init__(
-        self, role: str, text: str = "", thought: str = "", calls: Iterable[Call] = ()
+        self, role: str, text: str = "", thought: str = "", calls: Iterable[RequestedToolCall] = ()
     ) -> None:
         self.role = role
         self.said = _Lines(text)
         self.thoughts = _Lines(thought)
         self.calls = list(calls)
-        self.answers: list[Answer] = []
+        self.answers: list[ModelAnswer] = []
 
     @property
     def text(self) -> str:
@@ -323,7 +323,9 @@ def _message(held: dict[str, Any], role: str) -> Message:
         if not parts and "toolResult" not in str(content)[:200]:
             failed = held.get("status") == "error"
             message.answers.append(
-                Answer(content, _text_or_none(call_id), _text_or_none(held.get("name")), failed)
+                ModelAnswer(
+                    content, _text_or_none(call_id), _text_or_none(held.get("name")), failed
+                )
             )
             return message
     if _type_of(held) in _CALL_TYPES | _ANSWER_TYPES | _THOUGHT_TYPES and "role" not in held:
@@ -404,7 +406,7 @@ def _plain_text(value: Any, depth: int = 0) -> str:
     return "" if found is None else _plain_text(found, depth + 1)
 
 
-def _calls(part: Any, depth: int = 0) -> Iterator[Call]:
+def _calls(part: Any, depth: int = 0) -> Iterator[RequestedToolCall]:
     """Yield the call that a part is, if it is one."""
     inside = mapping(part)
     if inside is None or depth > _MAX_DEPTH:
@@ -425,10 +427,10 @@ def _calls(part: Any, depth: int = 0) -> Iterator[Call]:
     is_call = _type_of(inside) in {*_CALL_TYPES, "function"} or function or "toolName" in inside
     if (is_call or arguments is not None) and _type_of(inside) not in _ANSWER_TYPES:
         call_id = find(inside, ("call_id", "id", "toolCallId", "toolUseId", "tool_call_id"))
-        yield Call(name, arguments_of(arguments), _text_or_none(call_id))
+        yield RequestedToolCall(name, arguments_of(arguments), _text_or_none(call_id))
 
 
-def _answer(inside: dict[str, Any], depth: int = 0) -> Answer | None:
+def _answer(inside: dict[str, Any], depth: int = 0) -> ModelAnswer | None:
     if depth > _MAX_DEPTH:
         return None
     for name in ("toolResult", "function_response", "functionResponse"):
@@ -443,7 +445,7 @@ def _answer(inside: dict[str, Any], depth: int = 0) -> Answer | None:
     content = find(inside, ("response", "result", "output", "content"))
     failed = inside.get("is_error") is True or inside.get("status") == "error"
     name = find(inside, ("name", "toolName"))
-    return Answer(content, _text_or_none(call_id), _text_or_none(name), failed)
+    return ModelAnswer(content, _text_or_none(call_id), _text_or_none(name), failed)
 
 
 def _text_or_none(value: Any) -> str | None:

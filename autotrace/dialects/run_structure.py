@@ -21,7 +21,7 @@ from typing import Final
 
 from autotrace import semconv
 from autotrace.dialects import attribute_keys
-from autotrace.dialects.span_kinds import Kind, kind_of, tool_name
+from autotrace.dialects.span_kinds import Kind, span_kind, tool_name
 from autotrace.spool import record_fields
 from autotrace.spool.span_records import STATUS_ERROR, SpanRecord
 from autotrace.spool.span_roles import role_of
@@ -35,13 +35,13 @@ def is_foreign(record: SpanRecord) -> bool:
 
 
 @dataclass
-class Run:
+class AgentRun:
     """One run, with its spans in order."""
 
     opener: SpanRecord
     own: bool = False
     """Whether it is a task of our own, and only holds spans of others."""
-    by_hand: bool = False
+    is_manual: bool = False
     """Whether it is the root of a program that calls models and tools by hand."""
     agents: list[SpanRecord] = field(default_factory=list[SpanRecord])
     """Agents and workflows that are parts of it."""
@@ -49,15 +49,15 @@ class Run:
     """Calls of models, each with its layers, the outermost first; by the span id of that one."""
     tools: list[SpanRecord] = field(default_factory=list[SpanRecord])
     handoffs: list[SpanRecord] = field(default_factory=list[SpanRecord])
-    managed: list[SpanRecord] = field(default_factory=list[SpanRecord])
+    sub_agents: list[SpanRecord] = field(default_factory=list[SpanRecord])
     """Agents that it calls as a framework calls tools, but without a span of the call."""
 
 
 @dataclass
-class Shape:
+class TraceShape:
     """The runs among the spans of one OpenTelemetry trace, and what is in none."""
 
-    runs: list[Run]
+    runs: list[AgentRun]
     loose_tools: list[SpanRecord]
     """Tool calls in no run."""
     failed_inside: dict[str, SpanRecord]
@@ -98,7 +98,7 @@ class _Shaper:
         for record in self._ordered:
             attributes = record_fields.attributes(record)
             if is_foreign(record) and record["id"] not in erased:
-                self._kinds[record["id"]] = kind_of(record)
+                self._kinds[record["id"]] = span_kind(record)
             elif role_of(record) == "task":
                 self._own_tasks.add(record["id"])
             elif attributes.get(semconv.GEN_AI_OPERATION_NAME) == semconv.EXECUTE_TOOL:
@@ -183,16 +183,16 @@ class _Shaper:
             return above.run is None or above.in_tool or _is_managed(record)
         return above.run is None and not above.in_tool and self._reaches_root(record)
 
-    def shape(self) -> Shape:
+    def shape(self) -> TraceShape:
         """Sort the spans into runs."""
         runs = {
-            record["id"]: Run(
+            record["id"]: AgentRun(
                 record, record["id"] in self._own_tasks, record["id"] in self._by_hand
             )
             for record in self._ordered
             if self._places[record["id"]].run == record["id"]
         }
-        shape = Shape(list(runs.values()), [], {}, self._recorded)
+        shape = TraceShape(list(runs.values()), [], {}, self._recorded)
         for record in self._ordered:
             place, kind = self._places[record["id"]], self._kinds.get(record["id"])
             run = runs.get(place.run or "")
@@ -205,7 +205,9 @@ class _Shaper:
                 self._sort_in(record, kind, run, runs)
         return shape
 
-    def _sort_in(self, record: SpanRecord, kind: Kind, run: Run, runs: Mapping[str, Run]) -> None:
+    def _sort_in(
+        self, record: SpanRecord, kind: Kind, run: AgentRun, runs: Mapping[str, AgentRun]
+    ) -> None:
         span_id = record["id"]
         if kind == "llm":
             outermost = self._places[span_id].layer_of or span_id
@@ -217,7 +219,7 @@ class _Shaper:
         elif kind == "agent" and _is_managed(record):
             above = self._places.get(record.get("parent") or "", _NOWHERE)
             if above.run is not None and not above.in_tool:
-                runs[above.run].managed.append(record)
+                runs[above.run].sub_agents.append(record)
 
 
 def _is_managed(record: SpanRecord) -> bool:
@@ -225,7 +227,7 @@ def _is_managed(record: SpanRecord) -> bool:
     return record.get("scope") == attribute_keys.SMOLAGENTS_SCOPE
 
 
-def shape_of(spans: Mapping[str, SpanRecord], erased: Set[str] = frozenset()) -> Shape:
+def shape_of(spans: Mapping[str, SpanRecord], erased: Set[str] = frozenset()) -> TraceShape:
     """Find the runs among the spans of one OpenTelemetry trace.
 
     Args:

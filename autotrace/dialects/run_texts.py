@@ -14,8 +14,8 @@ from autotrace.dialects.messages import (
     inputs,
     outputs,
 )
-from autotrace.dialects.run_structure import Run
-from autotrace.dialects.span_kinds import kind_of
+from autotrace.dialects.run_structure import AgentRun
+from autotrace.dialects.span_kinds import span_kind
 from autotrace.dialects.wrapped_values import (
     dumps,
     error_text,
@@ -51,7 +51,7 @@ _NAME_PREFIXES: Final = ("invoke_agent ", "invoke_workflow ", "agent_run [", "in
 _NAME_SUFFIXES: Final = (".run", ".agent", ".workflow", "]", "._execute_core")
 
 
-def task_of(run: Run, turns: Sequence[list[Message]]) -> str:
+def task_of(run: AgentRun, turns: Sequence[list[Message]]) -> str:
     """Return what a run was asked.
 
     Args:
@@ -116,7 +116,7 @@ def _asked_in(value: Any) -> str:
     return texts[0].strip() if texts else dumps(read)
 
 
-def outcome_of(run: Run, turns: Sequence[list[Message]]) -> str | None:
+def outcome_of(run: AgentRun, turns: Sequence[list[Message]]) -> str | None:
     """Return what a run answered at last.
 
     Args:
@@ -164,7 +164,7 @@ def _answered_in(value: Any) -> str | None:
     return None if read in (None, {}, []) else dumps(read)
 
 
-def agent_of(run: Run) -> str | None:
+def agent_of(run: AgentRun) -> str | None:
     """Return the name of the agent that was asked."""
     records = [run.opener, *run.agents]
     for record in [*records, *(layers[0] for layers in run.models.values())]:
@@ -174,7 +174,7 @@ def agent_of(run: Run) -> str | None:
         if name is not None and name not in attribute_keys.DEFAULT_AGENT_NAMES:
             return name
     for record in records:
-        if kind_of(record) == "agent" and (name := _name_in(record.get("name", ""))):
+        if span_kind(record) == "agent" and (name := _name_in(record.get("name", ""))):
             return name
     name = record_fields.as_text(
         find(record_fields.attributes(run.opener), attribute_keys.WORKFLOW_NAMES)

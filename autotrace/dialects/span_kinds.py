@@ -52,7 +52,7 @@ _TOOL_PREFIXES: Final = ("execute_tool ", "MCP send tools/call ", "tools/call ")
 _TOOL_SUFFIXES: Final = (".tool", ".run")
 
 
-def kind_of(record: SpanRecord) -> Kind:
+def span_kind(record: SpanRecord) -> Kind:
     """Tell what a span is. Families mix within one trace, so each span is asked by itself."""
     attributes = record_fields.attributes(record)
     kind = _by_attributes(attributes) or _by_name(record, attributes)

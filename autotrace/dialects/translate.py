@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from autotrace import semconv
 from autotrace.dialects import attribute_keys
-from autotrace.dialects.messages import Answer, Call, Message, inputs, outputs
-from autotrace.dialects.run_structure import Run, Shape, is_foreign, shape_of
+from autotrace.dialects.messages import Message, ModelAnswer, RequestedToolCall, inputs, outputs
+from autotrace.dialects.run_structure import AgentRun, TraceShape, is_foreign, shape_of
 from autotrace.dialects.run_texts import (
     agent_of,
     failure_of,
@@ -27,7 +27,7 @@ from autotrace.dialects.run_texts import (
     session_of,
     task_of,
 )
-from autotrace.dialects.span_kinds import is_handoff, kind_of, tool_name
+from autotrace.dialects.span_kinds import is_handoff, span_kind, tool_name
 from autotrace.dialects.wrapped_values import arguments_of, dumps, find, loads, result_of
 from autotrace.spool import record_fields
 from autotrace.spool.span_records import STATUS_ERROR, SpanRecord
@@ -93,11 +93,11 @@ class _Turn:
     said: list[Message]
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[RequestedToolCall]:
         return [call for message in self.said for call in message.calls]
 
     @property
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[ModelAnswer]:
         return [answer for message in self.asked for answer in message.answers]
 
 
@@ -132,7 +132,7 @@ class _ToolSpan:
                 return record_fields.value(event, key)
         return None
 
-    def hear(self, request: Call, answer: Answer | None) -> None:
+    def merge_request(self, request: RequestedToolCall, answer: ModelAnswer | None) -> None:
         """Take over what the span itself leaves out."""
         if not isinstance(self.arguments, dict) and request.arguments is not None:
             self.arguments = request.arguments
@@ -184,7 +184,7 @@ def _tool_record(
 class _Translator:
     """Translates one run."""
 
-    def __init__(self, run: Run, shape: Shape) -> None:
+    def __init__(self, run: AgentRun, shape: TraceShape) -> None:
         self._run = run
         self._recorded = shape.recorded
         self._tools = [_ToolSpan(record, shape.failed_inside) for record in run.tools]
@@ -196,12 +196,12 @@ class _Translator:
         records = [t.translated() for t in self._tools if t.record["id"] not in self._recorded]
         if self._run.own:
             return records
-        if self._run.by_hand and not (records or rebuilt):
+        if self._run.is_manual and not (records or rebuilt):
             return []  # models that call no tool are no agent
         records += rebuilt
         records += [self._step(turn) for turn in self._turns]
         records += [self._handoff(record) for record in self._run.handoffs]
-        for agent in self._run.managed:
+        for agent in self._run.sub_agents:
             records += self._managed(agent)
         return [*records, self._task()]
 
@@ -231,9 +231,9 @@ class _Translator:
     def _find_failing(self) -> SpanRecord | None:
         """Return the span whose failure is that of the run: a tool's alone is not."""
         candidates = [self._run.opener]
-        agents = [record for record in self._run.agents if kind_of(record) == "agent"]
+        agents = [record for record in self._run.agents if span_kind(record) == "agent"]
         candidates += agents[-1:]
-        if self._run.by_hand:
+        if self._run.is_manual:
             candidates += [turn.record for turn in self._turns[-1:]]
         failing = [r for r in candidates if r.get("status") == STATUS_ERROR and not _is_handoff(r)]
         # The innermost knows best what has happened.
@@ -262,7 +262,7 @@ class _Translator:
     def _managed(self, agent: SpanRecord) -> list[SpanRecord]:
         """Make the call by which an agent was asked, as its framework has no span for it."""
         call_id = _id(agent["id"], "call")
-        sub = Run(agent)
+        sub = AgentRun(agent)
         failed = agent.get("status") == STATUS_ERROR
         error, kind = failure_of(agent) if failed else (None, None)
         call = _tool_record(
@@ -279,7 +279,7 @@ class _Translator:
 
     def _join_calls(self) -> list[SpanRecord]:
         """Tell tool spans what the models said of them; make spans of calls that have none."""
-        open_tools = _OpenTools(self._tools)
+        open_tools = _UnmatchedTools(self._tools)
         rebuilt: list[SpanRecord] = []
         for index, turn in enumerate(self._turns):
             calls = [
@@ -293,16 +293,21 @@ class _Translator:
             answers = _Answers(_new_answers(turn, following))
             for number, call in enumerate(calls):
                 answer = answers.take(call, alone=len(calls) == 1)
-                tool = open_tools.take(call)
+                tool = open_tools.claim(call)
                 if tool is not None:
-                    tool.hear(call, answer)
+                    tool.merge_request(call, answer)
                 elif answer is not None or (following is None and self._failing is not None):
                     rebuilt.append(self._rebuilt(turn, following, number, call, answer))
-        managed = {agent_of(Run(agent)) for agent in self._run.managed}
+        managed = {agent_of(AgentRun(agent)) for agent in self._run.sub_agents}
         return [r for r in rebuilt if tool_name(r) not in managed]
 
     def _rebuilt(
-        self, turn: _Turn, following: _Turn | None, number: int, call: Call, answer: Answer | None
+        self,
+        turn: _Turn,
+        following: _Turn | None,
+        number: int,
+        call: RequestedToolCall,
+        answer: ModelAnswer | None,
     ) -> SpanRecord:
         start_ns = turn.record.get("end_ns", turn.record["start_ns"])
         end_ns = (
@@ -368,7 +373,7 @@ def _without_silent_copies(turns: Sequence[_Turn]) -> list[_Turn]:
     return kept
 
 
-def _new_answers(turn: _Turn, following: _Turn | None) -> list[Answer]:
+def _new_answers(turn: _Turn, following: _Turn | None) -> list[ModelAnswer]:
     """Return what the tools answered between two calls of a model."""
     if following is None:
         return []
@@ -379,7 +384,7 @@ def _new_answers(turn: _Turn, following: _Turn | None) -> list[Answer]:
 class _Answers:
     """Answers of tools that no call has been found for yet."""
 
-    def __init__(self, answers: Iterable[Answer]) -> None:
+    def __init__(self, answers: Iterable[ModelAnswer]) -> None:
         self._left = dict(enumerate(answers))
         self._named = sum(bool(answer.name) for answer in self._left.values())
         self._by_id: dict[str, deque[int]] = {}
@@ -389,7 +394,7 @@ class _Answers:
                 self._by_id.setdefault(answer.call_id, deque()).append(number)
             self._by_name.setdefault(answer.name, deque()).append(number)
 
-    def take(self, call: Call, *, alone: bool) -> Answer | None:
+    def take(self, call: RequestedToolCall, *, alone: bool) -> ModelAnswer | None:
         """Return the answer to a call: by id, by the name of the tool, or the next without one."""
         found = self._first(self._by_id.get(call.call_id or ""))
         if found is None:
@@ -410,7 +415,7 @@ class _Answers:
         return None
 
 
-class _OpenTools:
+class _UnmatchedTools:
     """Tool calls that no request of a model has been found for yet."""
 
     def __init__(self, tools: Iterable[_ToolSpan]) -> None:
@@ -422,7 +427,7 @@ class _OpenTools:
             if tool.call_id is not None:
                 self._by_call_id.setdefault((tool.name, tool.call_id), deque()).append(tool)
 
-    def take(self, call: Call) -> _ToolSpan | None:
+    def claim(self, call: RequestedToolCall) -> _ToolSpan | None:
         """Return the call that a model has asked for: by id, by its arguments, or the next one."""
         same = self._by_name.get(call.name)
         if not same:

@@ -5,7 +5,7 @@ It looks and changes nothing; a store that others write to meanwhile may be look
 
 from __future__ import annotations
 
-from autotrace.doctor.check import Check
+from autotrace.doctor.check import DoctorCheck
 from autotrace.doctor.diagnosis import diagnose, store_exists
 
-__all__ = ["Check", "diagnose", "store_exists"]
+__all__ = ["DoctorCheck", "diagnose", "store_exists"]

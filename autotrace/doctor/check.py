@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 
-class Check(BaseModel):
+class DoctorCheck(BaseModel):
     """One thing that was looked at."""
 
     model_config = ConfigDict(frozen=True)
@@ -20,10 +20,10 @@ class Check(BaseModel):
     """What to do about it; None when it is ok."""
 
 
-def guarded(name: str, check: Callable[[], Check], fix: str | None = None) -> Check:
+def guarded(name: str, check: Callable[[], DoctorCheck], fix: str | None = None) -> DoctorCheck:
     """Look; that looking fails, in whatever way, is a finding too."""
     try:
         return check()
     except Exception as error:  # noqa: BLE001 - see above
         detail = f"{type(error).__name__}: {error}"
-        return Check(name=name, status="error", detail=detail, fix=fix or "see what it says")
+        return DoctorCheck(name=name, status="error", detail=detail, fix=fix or "see what it says")

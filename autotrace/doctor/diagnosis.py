@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.doctor import environment_checks
-from autotrace.doctor.check import Check, guarded
+from autotrace.doctor.check import DoctorCheck, guarded
 from autotrace.doctor.decision_checks import check_decisions
 from autotrace.doctor.lock_holder import lock_holder
 from autotrace.doctor.purge import purge_erased
@@ -34,7 +34,7 @@ def store_exists(settings: Settings) -> bool:
     return database.is_file() or (spool.is_dir() and bool(processes_in(spool)))
 
 
-def diagnose(settings: Settings, embedder: Any = None) -> Iterator[Check]:
+def diagnose(settings: Settings, embedder: Any = None) -> Iterator[DoctorCheck]:
     """Look at everything, and yield what was found one by one.
 
     Args:
@@ -45,7 +45,7 @@ def diagnose(settings: Settings, embedder: Any = None) -> Iterator[Check]:
     usable, check = environment_checks.check_embedder(settings, embedder)
     yield check
     if not store_exists(settings):
-        yield Check(
+        yield DoctorCheck(
             name="store",
             status="error",
             detail=f"no store at {settings.shown_store}",
@@ -60,18 +60,18 @@ def diagnose(settings: Settings, embedder: Any = None) -> Iterator[Check]:
     yield guarded("cursor", lambda: environment_checks.check_cursor(spool))
     yield guarded("set aside", lambda: environment_checks.check_set_aside(settings))
     # Before the store is opened: nobody must have it open in this process.
-    yield guarded("erased content", lambda: purge_erased(settings, Counters().add))
+    yield guarded("erased content", lambda: purge_erased(settings, HealthCounters().add))
     yield from check_store(settings, usable)
 
 
-def check_store(settings: Settings, embedder: Embedder | None) -> Iterator[Check]:
+def check_store(settings: Settings, embedder: Embedder | None) -> Iterator[DoctorCheck]:
     """Open the store and look at what it holds."""
     store = settings.store
     if settings.is_embedded:
         if not (Path(store) / CHROMA_DIRECTORY / "chroma.sqlite3").is_file():
             detail = f"embedded at {store}; everything recorded is still in the spool"
             fix = f"autotrace traces --store {store} (a command that reads takes it in)"
-            yield Check(name="store", status="warning", detail=detail, fix=fix)
+            yield DoctorCheck(name="store", status="warning", detail=detail, fix=fix)
             return
         try:
             holder = _lasting_holder(Path(store) / LOCK_FILE)
@@ -79,7 +79,7 @@ def check_store(settings: Settings, embedder: Embedder | None) -> Iterator[Check
             yield _not_opened(settings, error)
             return
         if holder is not None:
-            yield Check(
+            yield DoctorCheck(
                 name="store",
                 status="error",
                 detail=f"{holder} has held the lock of {store} for over {_LOCK_PATIENCE_S:g} s",
@@ -91,23 +91,23 @@ def check_store(settings: Settings, embedder: Embedder | None) -> Iterator[Check
     try:
         with connection.reading(fresh=True) as collections:
             kind = "embedded at" if settings.is_embedded else "a Chroma server at"
-            yield Check(name="store", status="ok", detail=f"{kind} {connection.name}")
+            yield DoctorCheck(name="store", status="ok", detail=f"{kind} {connection.name}")
             yield from check_contents(collections, embedder, rebuild)
         yield guarded("decisions", lambda: check_decisions(settings, embedder, rebuild), rebuild)
     except StoreVersionError as error:
         fix = "pip install -U autotrace-agents"
-        yield Check(name="schema", status="error", detail=str(error), fix=fix)
+        yield DoctorCheck(name="schema", status="error", detail=str(error), fix=fix)
     except Exception as error:  # noqa: BLE001 - that it cannot be opened, however, is the finding
         yield _not_opened(settings, error)
     finally:
         connection.close()
 
 
-def _not_opened(settings: Settings, error: Exception) -> Check:
+def _not_opened(settings: Settings, error: Exception) -> DoctorCheck:
     fix = "restore it from a backup" if settings.is_embedded else "start it: chroma run"
     if isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError):
         fix = "run this as the user who records into the store"
-    return Check(name="store", status="error", detail=str(error), fix=fix)
+    return DoctorCheck(name="store", status="error", detail=str(error), fix=fix)
 
 
 def _lasting_holder(path: Path) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
-from autotrace.doctor.check import Check, guarded
+from autotrace.doctor.check import DoctorCheck, guarded
 from autotrace.embedding.embedder import Embedder
 from autotrace.store import task_index, timeline, trace_summaries
 from autotrace.store.schema import (
@@ -37,7 +37,7 @@ _PROBE: Final = "find a restaurant near the venue"
 
 def check_contents(
     collections: Collections, embedder: Embedder | None, rebuild: str
-) -> Iterator[Check]:
+) -> Iterator[DoctorCheck]:
     """Look into an open store; `rebuild` is the command that rebuilds it."""
     record = documents(collections.state, [STORE_RECORD_ID]).get(STORE_RECORD_ID)
     yield check_schema(record, embedder, rebuild)
@@ -51,10 +51,12 @@ def check_contents(
         yield guarded("query", lambda: check_query(collections, usable), rebuild)
 
 
-def check_schema(record: dict[str, Any] | None, embedder: Embedder | None, rebuild: str) -> Check:
+def check_schema(
+    record: dict[str, Any] | None, embedder: Embedder | None, rebuild: str
+) -> DoctorCheck:
     """Tell whether the store may be used with this embedder."""
     if record is None:
-        return Check(
+        return DoctorCheck(
             name="schema",
             status="error",
             detail="the store does not say its version nor its embedding space",
@@ -63,22 +65,24 @@ def check_schema(record: dict[str, Any] | None, embedder: Embedder | None, rebui
     detail = f"version {record['schema_version']} of {SCHEMA_VERSION}, space {record['space']}"
     if record.get("rebuilding"):
         detail += "; it is being rebuilt, or a rebuild was interrupted"
-        return Check(name="schema", status="error", detail=detail, fix=f"wait for it, or {rebuild}")
+        return DoctorCheck(
+            name="schema", status="error", detail=detail, fix=f"wait for it, or {rebuild}"
+        )
     if embedder is not None and embedder.space != record["space"]:
         detail += f"; the configured embedder makes vectors of {embedder.space}"
         fix = f"configure the embedder of the store, or embed it anew: {rebuild}"
-        return Check(name="schema", status="error", detail=detail, fix=fix)
-    return Check(name="schema", status="ok", detail=detail)
+        return DoctorCheck(name="schema", status="error", detail=detail, fix=fix)
+    return DoctorCheck(name="schema", status="ok", detail=detail)
 
 
-def count_records(collections: Collections) -> Check:
+def count_records(collections: Collections) -> DoctorCheck:
     """Count the records of each collection."""
     names = ("log", "summaries", "lists", "succeeded", "failed", "state")
     counts = ", ".join(f"{name} {getattr(collections, name).count():,}" for name in names)
-    return Check(name="records", status="ok", detail=counts)
+    return DoctorCheck(name="records", status="ok", detail=counts)
 
 
-def check_timeline(collections: Collections, rebuild: str) -> Check:
+def check_timeline(collections: Collections, rebuild: str) -> DoctorCheck:
     """Tell whether the newest traces that were started can be listed."""
     entries = islice(timeline.newest_first(collections.lists), _NEWEST)
     newest = [entry.trace_id for entry in entries]
@@ -86,11 +90,13 @@ def check_timeline(collections: Collections, rebuild: str) -> Check:
     lost = sum(not is_erased(collections, i) for i in newest if i not in listed)
     if lost:
         detail = f"{lost} of the newest {len(newest)} traces cannot be listed or recalled"
-        return Check(name="timeline", status="error", detail=detail, fix=rebuild)
-    return Check(name="timeline", status="ok", detail=f"the newest {len(listed)} traces are listed")
+        return DoctorCheck(name="timeline", status="error", detail=detail, fix=rebuild)
+    return DoctorCheck(
+        name="timeline", status="ok", detail=f"the newest {len(listed)} traces are listed"
+    )
 
 
-def check_index(collections: Collections, embedder: Embedder | None, rebuild: str) -> Check:
+def check_index(collections: Collections, embedder: Embedder | None, rebuild: str) -> DoctorCheck:
     """Look for a sample of the task texts by their own vectors; each must be found."""
     sample = [
         (success, vector)
@@ -118,11 +124,13 @@ def check_index(collections: Collections, embedder: Embedder | None, rebuild: st
         detail = f"of {len(sample)} task texts {lost} are not found by their own vector"
         if foreign:
             detail += f", and {foreign} have another vector than the embedder makes"
-        return Check(name="index", status="error", detail=detail, fix=rebuild)
-    return Check(name="index", status="ok", detail=f"{len(sample)} of {len(sample)} texts found")
+        return DoctorCheck(name="index", status="error", detail=detail, fix=rebuild)
+    return DoctorCheck(
+        name="index", status="ok", detail=f"{len(sample)} of {len(sample)} texts found"
+    )
 
 
-def check_vectors(collections: Collections, rebuild: str) -> Check:
+def check_vectors(collections: Collections, rebuild: str) -> DoctorCheck:
     """Look for a vector that too many texts have, which makes the index lose other texts."""
     counted = [
         count_equal(collection, _COMPARED // 2)
@@ -130,12 +138,12 @@ def check_vectors(collections: Collections, rebuild: str) -> Check:
     ]
     compared, most = sum(each for each, _ in counted), max(equal for _, equal in counted)
     if most <= MAX_EQUAL:
-        return Check(name="vectors", status="ok", detail=f"{compared:,} compared")
+        return DoctorCheck(name="vectors", status="ok", detail=f"{compared:,} compared")
     detail = f"{most:,} task texts have one and the same vector: recall may not find other texts"
     fix = rebuild
     if collections.by_tokens:
         fix = "an embedder that tells them apart, or one with the method `tokens`; then " + rebuild
-    return Check(name="vectors", status="error", detail=detail, fix=fix)
+    return DoctorCheck(name="vectors", status="error", detail=detail, fix=fix)
 
 
 def count_equal(collection: Any, limit: int = _COMPARED) -> tuple[int, int]:
@@ -172,7 +180,7 @@ def _dot(one: Any, other: Any) -> float:
     return float(sum(a * b for a, b in zip(one, other, strict=True)))
 
 
-def check_query(collections: Collections, embedder: Embedder) -> Check:
+def check_query(collections: Collections, embedder: Embedder) -> DoctorCheck:
     """Recall something, whatever it finds."""
     started_s = time.perf_counter()
     vector = embedder.embed([_PROBE])[0]
@@ -180,4 +188,4 @@ def check_query(collections: Collections, embedder: Embedder) -> Check:
     elapsed_ms = (time.perf_counter() - started_s) * 1000
     what = f"{found[0].similarity:.2f} similar" if found else "none stored"
     detail = f"a query took {elapsed_ms:.0f} ms; nearest task of a successful trace: {what}"
-    return Check(name="query", status="ok", detail=detail)
+    return DoctorCheck(name="query", status="ok", detail=detail)

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final, cast
 
 from autotrace.encoding.introspect import attribute, class_attribute, kind_of
-from autotrace.encoding.opened_shapes import Again, Items, Members, Shape, Take
+from autotrace.encoding.opened_shapes import Again, Items, Members, ReadLimits, ValueShape
 
 _TRIES: Final = 3
 """How often the head of a container that other threads change is read anew."""
@@ -59,7 +59,7 @@ def _length(before: int, taken: int, head: list[Any]) -> int:
     return before if taken < before else len(head)
 
 
-def open_dict(value: Any, kind: type[Any], take: Take) -> Members:
+def open_dict(value: Any, kind: type[Any], take: ReadLimits) -> Members:
     """Opens a dict or an instance of a subclass."""
     length = _dict.__len__(value)
     count = take.of(length)
@@ -68,7 +68,7 @@ def open_dict(value: Any, kind: type[Any], take: Take) -> Members:
     return Members(head, _length(length, count, head))
 
 
-def open_sequence(value: Any, kind: type[Any], take: Take) -> Items | Members:
+def open_sequence(value: Any, kind: type[Any], take: ReadLimits) -> Items | Members:
     """Opens a list, a tuple or an instance of a subclass: a namedtuple has members."""
     base = _tuple if issubclass(kind, tuple) else _list
     length = base.__len__(value)
@@ -81,7 +81,7 @@ def open_sequence(value: Any, kind: type[Any], take: Take) -> Items | Members:
     return Items(head, _length(length, count, head))
 
 
-def open_set(value: Any, kind: type[Any], take: Take) -> Items:
+def open_set(value: Any, kind: type[Any], take: ReadLimits) -> Items:
     """Opens a set or a frozenset; one of texts reads the same in every process."""
     base = _set if issubclass(kind, set) else _frozenset
     length = base.__len__(value)
@@ -92,7 +92,7 @@ def open_set(value: Any, kind: type[Any], take: Take) -> Items:
     return Items(head, _length(length, count, head))
 
 
-def open_deque(value: Any, kind: type[Any], take: Take) -> Items:
+def open_deque(value: Any, kind: type[Any], take: ReadLimits) -> Items:
     """Opens a deque."""
     length = _deque.__len__(value)
     count = take.of(length)
@@ -100,7 +100,7 @@ def open_deque(value: Any, kind: type[Any], take: Take) -> Items:
     return Items(head, _length(length, count, head))
 
 
-def open_view(value: Any, kind: type[Any], take: Take) -> Items:
+def open_view(value: Any, kind: type[Any], take: ReadLimits) -> Items:
     """Opens the keys, values or items of a dict."""
     length = len(value)
     count = take.of(length)
@@ -108,19 +108,19 @@ def open_view(value: Any, kind: type[Any], take: Take) -> Items:
     return Items(head, _length(length, count, head))
 
 
-def open_array(value: Any, kind: type[Any], take: Take) -> Items:
+def open_array(value: Any, kind: type[Any], take: ReadLimits) -> Items:
     """Opens an `array.array`."""
     length = _array.__len__(value)
     return Items(_array.__getitem__(value, slice(take.of(length))).tolist(), length)
 
 
-def open_mapping(value: Any, kind: type[Any], take: Take) -> Members:
+def open_mapping(value: Any, kind: type[Any], take: ReadLimits) -> Members:
     """Opens a mapping of a library that keeps it in memory: its own code runs."""
     head: list[Any] = list(islice(value.items(), take.whole + 1))
     length = max(len(value), len(head))
     return Members(head[: take.of(length)], length)
 
 
-def open_data(value: Any, kind: type[Any], take: Take) -> Shape:
+def open_data(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Opens a `UserDict`, `UserList` or `UserString`."""
     return Again(attribute(value, kind, "data"))

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from autotrace.base.signal_errors import let_through
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.encoding.exception_text import message_of, stack_of
 from autotrace.encoding.fast_path import plain
 from autotrace.encoding.introspect import type_name
@@ -111,7 +111,7 @@ class Encoder:
                                 self._hidden(hidden, found)
                             return raw.decode()
                 except Exception as error:  # noqa: BLE001 not plain, for one of many reasons: the walk decides
-                    let_through(error)
+                    reraise_if_from_signal_handler(error)
             walk = Walk(
                 self.redactor,
                 rule,
@@ -128,7 +128,7 @@ class Encoder:
             self._counted("truncated", fit.cuts + walk.cut_keys)
             return text
         except Exception as error:  # noqa: BLE001 recording must never break the caller, whatever went wrong
-            let_through(error)
+            reraise_if_from_signal_handler(error)
             self._counted("unencodable", 1)
             return _FAILED
 
@@ -151,7 +151,7 @@ class Encoder:
                 return self.json(shown, path=path)
             return self._prose(str.__str__(shown))
         except Exception as error:  # noqa: BLE001 recording must never break the caller, whatever went wrong
-            let_through(error)
+            reraise_if_from_signal_handler(error)
             self._counted("unencodable", 1)
             return _FAILED[1:-1]
 
@@ -175,7 +175,7 @@ class Encoder:
             shown = self._failure_text("error.message", message, found)
             return name, shown, self._failure_text("error.stacktrace", stack_of(exc), found)
         except Exception as error:  # noqa: BLE001 recording must never break the caller, whatever went wrong
-            let_through(error)
+            reraise_if_from_signal_handler(error)
             self._counted("unencodable", 1)
             return name, _FAILED[1:-1], ""
 

@@ -10,7 +10,7 @@ import traceback
 from types import TracebackType
 from typing import Any, Final, cast
 
-from autotrace.base.signal_errors import let_through
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.encoding.introspect import (
     MISSING,
     attribute,
@@ -54,7 +54,7 @@ def message_of(error: BaseException) -> tuple[str, bool]:
     try:
         return read_message(error), True
     except Exception as inner:  # noqa: BLE001 user code: an exception may fail to say what it is
-        let_through(inner)
+        reraise_if_from_signal_handler(inner)
         return f"<{type_name(type(inner))} raised when the message was read>", False
 
 

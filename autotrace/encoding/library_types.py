@@ -20,7 +20,7 @@ from autotrace.encoding.introspect import (
     root_of,
     type_name,
 )
-from autotrace.encoding.opened_shapes import Again, Items, Members, Prose, Shape, Take
+from autotrace.encoding.opened_shapes import Again, Items, Members, Prose, ReadLimits, ValueShape
 
 _MAX_ROWS: Final = 5
 _MAX_COLUMNS: Final = 20
@@ -45,7 +45,7 @@ def _described(kind: type[Any], *members: tuple[str, Any]) -> Members:
     return Members(head, len(head))
 
 
-def _named(kind: type[Any]) -> Shape:
+def _named(kind: type[Any]) -> ValueShape:
     return Prose(f"<{type_name(kind)}>")
 
 
@@ -74,7 +74,7 @@ def _short(dtype: Any, roots: tuple[str, ...]) -> str:
 # --- numpy
 
 
-def ndarray(value: Any, kind: type[Any], take: Take) -> Shape:
+def ndarray(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `numpy.ndarray`: whole if it is small."""
     base = _base(kind, "numpy", "ndarray")
     # Of the base class: a derived one is asked each time that a view of it is made.
@@ -93,7 +93,7 @@ def ndarray(value: Any, kind: type[Any], take: Take) -> Shape:
     return _described(kind, *members, ("head", corner))
 
 
-def _nested(base: Any, view: Any, shape: tuple[int, ...]) -> Shape:
+def _nested(base: Any, view: Any, shape: tuple[int, ...]) -> ValueShape:
     if len(shape) == 0:
         return Again(base.item(view))
     if len(shape) > 1:
@@ -109,7 +109,7 @@ def _corner(view: Any, shape: Iterable[int]) -> Any:
     return view[tuple(slice(each) for _ in shape)]
 
 
-def numpy_scalar(value: Any, kind: type[Any], take: Take) -> Shape:
+def numpy_scalar(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a scalar of numpy."""
     if root_of(kind) != "numpy":
         return _named(kind)
@@ -129,7 +129,7 @@ def _base(kind: type[Any], root: str, name: str) -> Any:
 # --- pandas
 
 
-def data_frame(value: Any, kind: type[Any], take: Take) -> Shape:
+def data_frame(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pandas.DataFrame`."""
     if root_of(kind) != "pandas":
         shape = getattr(attribute(value, kind, "_mgr"), "shape", ())
@@ -141,7 +141,7 @@ def data_frame(value: Any, kind: type[Any], take: Take) -> Shape:
     return _described(kind, ("shape", list(value.shape)), ("columns", columns))
 
 
-def series(value: Any, kind: type[Any], take: Take) -> Shape:
+def series(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pandas.Series`."""
     if root_of(kind) != "pandas":
         shape = getattr(attribute(value, kind, "_mgr"), "shape", ())
@@ -150,7 +150,7 @@ def series(value: Any, kind: type[Any], take: Take) -> Shape:
     return _column(kind, value.shape[0], *column)
 
 
-def index(value: Any, kind: type[Any], take: Take) -> Shape:
+def index(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pandas.Index`."""
     if root_of(kind) != "pandas":
         return _named(kind)
@@ -169,7 +169,7 @@ def _pandas_head(values: Any) -> Any:
 # --- polars
 
 
-def polars_frame(value: Any, kind: type[Any], take: Take) -> Shape:
+def polars_frame(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `polars.DataFrame`."""
     if root_of(kind) != "polars":
         return _named(kind)
@@ -180,7 +180,7 @@ def polars_frame(value: Any, kind: type[Any], take: Take) -> Shape:
     return _described(kind, ("shape", list(value.shape)), ("columns", shown))
 
 
-def polars_series(value: Any, kind: type[Any], take: Take) -> Shape:
+def polars_series(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `polars.Series`."""
     if root_of(kind) != "polars":
         return _named(kind)
@@ -208,7 +208,7 @@ def _polars_head(column: Any) -> Any:
 # --- pyarrow
 
 
-def arrow_table(value: Any, kind: type[Any], take: Take) -> Shape:
+def arrow_table(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pyarrow.Table` or `RecordBatch`."""
     if root_of(kind) != "pyarrow":
         return _named(kind)
@@ -220,7 +220,7 @@ def arrow_table(value: Any, kind: type[Any], take: Take) -> Shape:
     return _described(kind, ("shape", [value.num_rows, value.num_columns]), ("columns", columns))
 
 
-def arrow_array(value: Any, kind: type[Any], take: Take) -> Shape:
+def arrow_array(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pyarrow.Array` or `ChunkedArray`."""
     if root_of(kind) != "pyarrow":
         return _named(kind)
@@ -245,7 +245,7 @@ def _arrow_head(column: Any, rows: int) -> Any:
 # --- torch, images
 
 
-def tensor(value: Any, kind: type[Any], take: Take) -> Shape:
+def tensor(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `torch.Tensor`: its elements only if they are in memory."""
     if root_of(kind) != "torch" or class_name(kind) not in {"Tensor", "Parameter"}:
         return _named(kind)
@@ -260,7 +260,7 @@ def tensor(value: Any, kind: type[Any], take: Take) -> Shape:
     return _described(kind, *members, ("head", _corner(value.detach(), value.shape).tolist()))
 
 
-def image(value: Any, kind: type[Any], take: Take) -> Shape:
+def image(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `PIL.Image.Image`; one that was not read from its file yet stays unread."""
     size: Any = attribute(value, kind, "_size")
     mode = attribute(value, kind, "_mode")

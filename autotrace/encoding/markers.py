@@ -70,7 +70,7 @@ class Leaf:
         }
 
 
-class Part:
+class TruncatedContainer:
     """A container of which only the head was taken.
 
     Args:
@@ -95,8 +95,9 @@ class Part:
         self.whole = whole
 
 
+_Scalar: TypeAlias = bool | int | float | str | None
 Json: TypeAlias = (
-    "bool | int | float | str | list[Json] | dict[str, Json] | dict[str, Any] | Leaf | Part | None"
+    "_Scalar | list[Json] | dict[str, Json] | dict[str, Any] | Leaf | TruncatedContainer"
 )
 """A reduced value: plain JSON, with leaves and parts in it."""
 

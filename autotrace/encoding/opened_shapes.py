@@ -53,10 +53,10 @@ class Hidden(NamedTuple):
     value: Any
 
 
-Shape: TypeAlias = Again | Items | Members | Prose | Binary | Opaque | Hidden
+ValueShape: TypeAlias = Again | Items | Members | Prose | Binary | Opaque | Hidden
 
 
-class Take(NamedTuple):
+class ReadLimits(NamedTuple):
     """How much of a container is taken."""
 
     whole: int
@@ -71,5 +71,5 @@ class Take(NamedTuple):
         return length if length <= self.whole else min(length, self.head)
 
 
-Opener: TypeAlias = Callable[[Any, "type[Any]", Take], Shape]
+TypeOpener: TypeAlias = Callable[[Any, "type[Any]", ReadLimits], ValueShape]
 """Opens an object of a given type."""

@@ -20,7 +20,7 @@ from autotrace.encoding.introspect import (
     instance_dict,
     kind_of,
 )
-from autotrace.encoding.opened_shapes import Again, Hidden, Members, Shape, Take
+from autotrace.encoding.opened_shapes import Again, Hidden, Members, ReadLimits, ValueShape
 
 _ALL_FIELDS: Final = frozenset(
     ("super", "__dict__", "vars", "model_fields", "__fields__", "model_dump", "dict", "items")
@@ -28,7 +28,7 @@ _ALL_FIELDS: Final = frozenset(
 """What a function uses that reads fields without naming them."""
 
 
-def open_dataclass(value: Any, kind: type[Any], take: Take) -> Shape:
+def open_dataclass(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a dataclass, also one of pydantic."""
     hidden = _hidden_in(class_attribute(kind, "__pydantic_fields__"))
     return _fields(
@@ -41,13 +41,13 @@ def open_dataclass(value: Any, kind: type[Any], take: Take) -> Shape:
     )
 
 
-def open_attrs(value: Any, kind: type[Any], take: Take) -> Shape:
+def open_attrs(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open an attrs class; a function in place of `repr` hides, too: it shows something else."""
     declared = cast("Iterable[Any]", class_attribute(kind, "__attrs_attrs__"))
     return _fields(value, kind, ((field.name, field.repr is not True) for field in declared))
 
 
-def open_pydantic(value: Any, kind: type[Any], take: Take) -> Shape:
+def open_pydantic(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a model of pydantic 2."""
     held = dict(instance_dict(value, kind) or {})
     declared = class_attribute(kind, "__pydantic_fields__")
@@ -62,7 +62,7 @@ def open_pydantic(value: Any, kind: type[Any], take: Take) -> Shape:
     return open_dict(_without(held, hidden), dict, take)
 
 
-def open_pydantic_1(value: Any, kind: type[Any], take: Take) -> Shape:
+def open_pydantic_1(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a model of pydantic 1."""
     declared = class_attribute(kind, "__fields__")
     fields: Mapping[str, Any] = cast("dict[str, Any]", declared) if type(declared) is dict else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, cast
 
-from autotrace.base.signal_errors import let_through
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.encoding.secret_names import KeyRule
 from autotrace.encoding.secret_patterns import mask, scrub_basic, scrub_pairs
 from autotrace.encoding.secret_tokens import may_hold_secret, scrub_formats, scrub_keys
@@ -157,7 +157,7 @@ class Redactor:
         try:
             return self.hook(path, value)
         except Exception as error:  # noqa: BLE001 user code: whatever it raises, the value must not be recorded
-            let_through(error)
+            reraise_if_from_signal_handler(error)
             self.counted("hook_errors", 1)
             self.counted("redacted", 1)
             return REDACTED

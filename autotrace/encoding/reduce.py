@@ -11,11 +11,11 @@ import math
 from time import thread_time_ns
 from typing import Any, Final
 
-from autotrace.base.signal_errors import let_through
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.encoding.containers import open_dict, open_sequence
 from autotrace.encoding.injected_types import is_injected
 from autotrace.encoding.introspect import class_name, kind_of, type_name
-from autotrace.encoding.markers import CYCLE, Json, Leaf, Part, base64_text, encoded
+from autotrace.encoding.markers import CYCLE, Json, Leaf, TruncatedContainer, base64_text, encoded
 from autotrace.encoding.opened_shapes import (
     Again,
     Binary,
@@ -24,13 +24,13 @@ from autotrace.encoding.opened_shapes import (
     Members,
     Opaque,
     Prose,
-    Shape,
-    Take,
+    ReadLimits,
+    ValueShape,
 )
 from autotrace.encoding.redaction import Redactor
 from autotrace.encoding.secret_names import KeyRule
 from autotrace.encoding.secret_tokens import may_hold_secret
-from autotrace.encoding.secret_values import keep_texts, text_of
+from autotrace.encoding.secret_values import decode_text, keep_texts
 from autotrace.encoding.type_handlers import unfold
 from autotrace.semconv import REDACTED
 
@@ -155,7 +155,7 @@ class Walk:
                 if self._opened % _OPENED_A_LOOK == 0 and thread_time_ns() > self._until_ns:
                     self._items_left, self._is_late = 0, True
         except Exception as error:  # noqa: BLE001 user code: whatever it raises, the rest is recorded
-            let_through(error)
+            reraise_if_from_signal_handler(error)
             self.unencodable += 1
             return f"<{type_name(kind)}: {type_name(type(error))} raised when it was read>"
         if type(shape) is Items:
@@ -185,8 +185,8 @@ class Walk:
         self._hops -= 1
         return shown
 
-    def _take(self) -> Take:
-        return Take(max(self._items_left, 0), self._max_items, self._max_bytes + SLACK_CHARS)
+    def _take(self) -> ReadLimits:
+        return ReadLimits(max(self._items_left, 0), self._max_items, self._max_bytes + SLACK_CHARS)
 
     def _spent(self) -> bool:
         return self._items_left <= 0 or self._text_left <= 0
@@ -256,13 +256,13 @@ class Walk:
             limit = "max_value_bytes" if self._text_left <= 0 else "max_items"
             limit = "time" if self._is_late else limit
         if taken <= self._max_items:
-            return Part(items, length, limit)
+            return TruncatedContainer(items, length, limit)
         head = (
             dict(list(items.items())[: self._max_items])
             if isinstance(items, dict)
             else items[: self._max_items]
         )
-        return Part(head, length, limit, items if taken == length else None)
+        return TruncatedContainer(head, length, limit, items if taken == length else None)
 
     def _opaque(self, value: Any, shape: Opaque, depth: int, path: str) -> Json:
         """Shows an object by its attributes, but not the objects in those: clients hold worlds."""
@@ -303,7 +303,7 @@ class Walk:
                 if type(shape) is not Again:
                     return self._redactor.text(_key_text(shape, kind)[: self._max_bytes])
             except Exception as error:  # noqa: BLE001 user code: whatever it raises, the rest is recorded
-                let_through(error)
+                reraise_if_from_signal_handler(error)
                 self.unencodable += 1
                 return f"<{type_name(kind)}>"
             key, kind = shape.value, kind_of(shape.value)
@@ -343,7 +343,7 @@ class Walk:
 
     def _binary(self, shape: Binary) -> Json:
         whole = shape.length <= len(shape.head)
-        text = text_of(shape.head, whole=whole)
+        text = decode_text(shape.head, whole=whole)
         if text is None:
             self._text_left -= len(shape.head)
             shown = base64_text(shape.head if whole else shape.head[: self._max_bytes])
@@ -361,12 +361,12 @@ class Walk:
             self.unencodable += keep_texts(self._found, secret)
 
 
-def _key_text(shape: Shape, kind: type[Any]) -> str:
+def _key_text(shape: ValueShape, kind: type[Any]) -> str:
     """Returns the text of a key that is no scalar: of a tuple or a record of scalars, its repr."""
     if isinstance(shape, Prose):
         return shape.text
     if isinstance(shape, Binary):
-        text = text_of(shape.head, whole=True)
+        text = decode_text(shape.head, whole=True)
         return repr(shape.head) if text is None else text
     if isinstance(shape, Items) and all(type(item) in _SCALARS for item in shape.head):
         inside = ", ".join(map(repr, shape.head[:_KEY_ITEMS]))

@@ -6,16 +6,24 @@ import codecs
 import re
 from typing import Any, Final
 
-from autotrace.base.signal_errors import let_through
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.encoding.introspect import kind_of
-from autotrace.encoding.opened_shapes import Again, Binary, Hidden, Items, Members, Opaque, Take
+from autotrace.encoding.opened_shapes import (
+    Again,
+    Binary,
+    Hidden,
+    Items,
+    Members,
+    Opaque,
+    ReadLimits,
+)
 from autotrace.encoding.secret_patterns import MIN_SECRET_CHARS
 from autotrace.encoding.type_handlers import unfold
 
 _MAX_TEXTS: Final = 256
 _MAX_DEPTH: Final = 4
 _MAX_INT_BITS: Final = 2048
-_TAKE: Final = Take(whole=_MAX_TEXTS, head=_MAX_TEXTS, size_bytes=4096)
+_TAKE: Final = ReadLimits(whole=_MAX_TEXTS, head=_MAX_TEXTS, size_bytes=4096)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -45,7 +53,7 @@ def keep_texts(found: list[str], secret: Any, depth: int = _MAX_DEPTH) -> int:
         try:
             inside = _inside(secret, kind)
         except Exception as error:  # noqa: BLE001 user code may raise anything; the caller counts it
-            let_through(error)
+            reraise_if_from_signal_handler(error)
             return 1
         return sum(keep_texts(found, inner, depth - 1) for inner in inside)
     return 0
@@ -60,11 +68,11 @@ def _inside(secret: Any, kind: type[Any]) -> list[Any]:
     if isinstance(shape, Opaque):
         return list(shape.attributes.values())
     if isinstance(shape, Binary):
-        return [text_of(shape.head, whole=True)]
+        return [decode_text(shape.head, whole=True)]
     return [shape.value] if isinstance(shape, Again | Hidden) else []
 
 
-def text_of(data: bytes, *, whole: bool) -> str | None:
+def decode_text(data: bytes, *, whole: bool) -> str | None:
     """Decodes bytes that are text to be read.
 
     Args:

@@ -18,7 +18,7 @@ from autotrace.encoding.markers import (
     Digests,
     Json,
     Leaf,
-    Part,
+    TruncatedContainer,
     container_marker,
     with_marker,
 )
@@ -61,7 +61,7 @@ class Fit:
         return raw
 
     def _rendered(self, node: object) -> Json:
-        if type(node) is Part:
+        if type(node) is TruncatedContainer:
             self.cuts += 1
             sha256 = None if node.whole is None else self._digest(node.whole)
             marker = container_marker(type(node.items), node.length, node.limit, sha256)
@@ -87,7 +87,7 @@ class Fit:
     def _measured(self, node: Any) -> int:
         if type(node) is Leaf:
             return len(orjson.dumps(node.render())) if node.whole else _UNLIMITED
-        if type(node) is Part:
+        if type(node) is TruncatedContainer:
             return self._size(node.items) + MARKER_BYTES
         return 2 + sum(self._overheads(node)) + sum(self._size(item) for item in _items(node))
 
@@ -120,7 +120,7 @@ class Fit:
 
     def _cut_container(self, node: Any, room: int) -> Json:
         """Shares the room among the items; drops items from the end when they are too many."""
-        part = node if type(node) is Part else None
+        part = node if type(node) is TruncatedContainer else None
         inside = _container(node)
         items = _items(inside)
         sizes = [self._size(item) for item in items]
@@ -165,7 +165,7 @@ def _whole(node: object) -> Json:
 
 
 def _container(node: Any) -> list[Json] | dict[str, Json]:
-    return node.items if type(node) is Part else node
+    return node.items if type(node) is TruncatedContainer else node
 
 
 def _items(node: list[Json] | dict[str, Json]) -> list[Json]:

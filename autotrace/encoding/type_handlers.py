@@ -54,10 +54,10 @@ from autotrace.encoding.opened_shapes import (
     Hidden,
     Members,
     Opaque,
-    Opener,
     Prose,
-    Shape,
-    Take,
+    ReadLimits,
+    TypeOpener,
+    ValueShape,
 )
 from autotrace.encoding.record_types import (
     open_attrs,
@@ -76,7 +76,7 @@ _NO_ITEMS: Final[dict[str, str]] = {}
 _PLAIN_REPR: Final = object.__dict__["__repr__"]
 
 
-def unfold(value: Any, kind: type[Any], take: Take) -> Shape:
+def unfold(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Opens an object.
 
     Args:
@@ -103,7 +103,7 @@ def unfold(value: Any, kind: type[Any], take: Take) -> Shape:
     return _foreign(value, kind, take)
 
 
-def _named(klass: type[Any]) -> Opener | None:
+def _named(klass: type[Any]) -> TypeOpener | None:
     """Return what opens a class of a library that is not imported here."""
     by_root = _BY_NAME.get(class_name(klass))
     return None if by_root is None else by_root.get(root_of(klass))
@@ -112,19 +112,19 @@ def _named(klass: type[Any]) -> Opener | None:
 # --- numbers, texts, times
 
 
-def _int(value: Any, kind: type[Any], take: Take) -> Shape:
+def _int(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Again(int.__int__(value))
 
 
-def _float(value: Any, kind: type[Any], take: Take) -> Shape:
+def _float(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Again(float.__float__(value))
 
 
-def _str(value: Any, kind: type[Any], take: Take) -> Shape:
+def _str(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Again(str.__str__(value))
 
 
-def _isoformat(value: Any, kind: type[Any], take: Take) -> Shape:
+def _isoformat(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     of_builtin: Any = next(base for base in _MOMENTS if any(base is klass for klass in mro(kind)))
     # That of pandas knows nanoseconds, and its NaT says NaT.
     isoformat = cast("Any", kind if root_of(kind) == "pandas" else of_builtin).isoformat
@@ -136,7 +136,7 @@ def _isoformat(value: Any, kind: type[Any], take: Take) -> Shape:
     return Again(f"{naive.isoformat()}[{type_name(kind_of(zone))}]")
 
 
-def _timedelta(value: Any, kind: type[Any], take: Take) -> Shape:
+def _timedelta(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Again(duration(timedelta.__add__(value, timedelta())))
 
 
@@ -156,28 +156,28 @@ def duration(value: timedelta) -> str:
     return f"{sign}P{days}{'T' if clock else ''}{clock}" if days or clock else "PT0S"
 
 
-def _uuid(value: Any, kind: type[Any], take: Take) -> Shape:
+def _uuid(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Again(uuid.UUID.__str__(value))
 
 
-def _decimal(value: Any, kind: type[Any], take: Take) -> Shape:
+def _decimal(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Again(Decimal.__str__(value))
 
 
-def _path(value: Any, kind: type[Any], take: Take) -> Shape:
+def _path(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Again(own_text(value, PurePath.__str__))
 
 
 # --- bytes
 
 
-def _bytes(value: Any, kind: type[Any], take: Take) -> Shape:
+def _bytes(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     base: Any = bytes if issubclass(kind, bytes) else bytearray
     head = bytes(base.__getitem__(value, slice(take.size_bytes)))
     return Binary(head, base.__len__(value), value)
 
 
-def _memoryview(value: memoryview, kind: type[Any], take: Take) -> Shape:
+def _memoryview(value: memoryview, kind: type[Any], take: ReadLimits) -> ValueShape:
     if value.c_contiguous:
         view = value.cast("B")
         return Binary(bytes(view[: take.size_bytes]), view.nbytes, view)
@@ -190,15 +190,15 @@ def _memoryview(value: memoryview, kind: type[Any], take: Take) -> Shape:
 # --- objects with fields
 
 
-def _in_dict(value: Any, kind: type[Any], take: Take) -> Shape:
+def _in_dict(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return open_dict(instance_dict(value, kind) or {}, dict, take)
 
 
-def _enum(value: Any, kind: type[Any], take: Take) -> Shape:
+def _enum(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Again(attribute(value, kind, "_value_"))
 
 
-def _exception(value: Any, kind: type[Any], take: Take) -> Shape:
+def _exception(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     message = read_message(value)
     return Members([("type", type_name(kind)), ("message", Prose(message))], 2)
 
@@ -206,17 +206,17 @@ def _exception(value: Any, kind: type[Any], take: Take) -> Shape:
 # --- what is shown by its name
 
 
-def _class(value: Any, kind: type[Any], take: Take) -> Shape:
+def _class(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Again(type_name(value))
 
 
-def _function(value: Any, kind: type[Any], take: Take) -> Shape:
+def _function(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     module, name = value.__module__, value.__qualname__
     named = type(module) is str and module != "builtins"
     return Again(f"{module}.{name}" if named else f"{name}")
 
 
-def _method(value: types.MethodType, kind: type[Any], take: Take) -> Shape:
+def _method(value: types.MethodType, kind: type[Any], take: ReadLimits) -> ValueShape:
     function: Any = value.__func__
     functions = (types.FunctionType, types.BuiltinFunctionType)
     if type(function) in functions:
@@ -224,36 +224,36 @@ def _method(value: types.MethodType, kind: type[Any], take: Take) -> Shape:
     return Again(type_name(kind_of(function)))
 
 
-def _module(value: Any, kind: type[Any], take: Take) -> Shape:
+def _module(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Again((instance_dict(value, kind) or {}).get("__name__"))
 
 
-def _running(value: Any, kind: type[Any], take: Take) -> Shape:
+def _running(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Prose(f"<{type_name(kind)} {value.__qualname__}>")
 
 
 # --- everything else
 
 
-def _type_alone(value: Any, kind: type[Any], take: Take) -> Shape:
+def _type_alone(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Prose(f"<{type_name(kind)}>")
 
 
-def _own_repr(value: Any, kind: type[Any], take: Take) -> Shape:
+def _own_repr(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open an object of a builtin class by its repr, which is short and runs no other code."""
     is_own = root_of(kind) in _BUILTIN
     return Prose(own_text(value, repr)) if is_own else _type_alone(value, kind, take)
 
 
-def _partial(value: Any, kind: type[Any], take: Take) -> Shape:
+def _partial(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Again(functools.partial.func.__get__(value))  # type: ignore[attr-defined] - a slot
 
 
-def _proxied(value: Any, kind: type[Any], take: Take) -> Shape:
+def _proxied(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Again(gc.get_referents(value)[0])  # all methods of a proxy ask what it stands for
 
 
-def _chained(value: Any, kind: type[Any], take: Take) -> Shape:
+def _chained(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     maps = attribute(value, kind, "maps")
     merged: dict[Any, Any] = {}
     for each in reversed(cast("list[Any]", maps) if type(maps) is list else []):
@@ -263,19 +263,19 @@ def _chained(value: Any, kind: type[Any], take: Take) -> Shape:
     return open_dict(merged, dict, take)
 
 
-def _row_of_sqlalchemy(value: Any, kind: type[Any], take: Take) -> Shape:
+def _row_of_sqlalchemy(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return (
         Again(value._mapping) if root_of(kind) == "sqlalchemy" else _type_alone(value, kind, take)
     )
 
 
-def _row_of_sqlite(value: Any, kind: type[Any], take: Take) -> Shape:
+def _row_of_sqlite(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     if root_of(kind) != "sqlite3":
         return _type_alone(value, kind, take)
     return Again(dict(zip(value.keys(), tuple(value), strict=False)))
 
 
-def _foreign(value: Any, kind: type[Any], take: Take) -> Shape:
+def _foreign(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     if class_attribute(kind, "get_secret_value") is not MISSING:
         held = attribute(value, kind, "_secret_value")
         if held is not MISSING:
@@ -287,7 +287,7 @@ def _foreign(value: Any, kind: type[Any], take: Take) -> Shape:
     return _type_alone(value, kind, take)
 
 
-_OPENERS: Final[dict[type[Any], Opener]] = {
+_OPENERS: Final[dict[type[Any], TypeOpener]] = {
     dict: open_dict,
     list: open_sequence,
     tuple: open_sequence,
@@ -337,7 +337,7 @@ _OPENERS: Final[dict[type[Any], Opener]] = {
 _BY_ID: Final = {id(klass): opener for klass, opener in _OPENERS.items()}
 """By identity: to look a class up by itself runs the `__hash__` of its metaclass."""
 
-_BY_NAME: Final[dict[str, dict[str, Opener]]] = {
+_BY_NAME: Final[dict[str, dict[str, TypeOpener]]] = {
     "ndarray": {"numpy": library_types.ndarray},
     "generic": {"numpy": library_types.numpy_scalar},
     "DataFrame": {"pandas": library_types.data_frame, "polars": library_types.polars_frame},
@@ -371,7 +371,7 @@ _BY_NAME: Final[dict[str, dict[str, Opener]]] = {
 for _name, _roots in ROOTS.items():
     _BY_NAME.setdefault(_name, {}).update(dict.fromkeys(_roots, _type_alone))
 
-_MARKS: Final[tuple[tuple[str, Opener], ...]] = (
+_MARKS: Final[tuple[tuple[str, TypeOpener], ...]] = (
     ("_member_map_", _enum),
     ("__dataclass_fields__", open_dataclass),
     ("__attrs_attrs__", open_attrs),

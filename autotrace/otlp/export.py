@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from autotrace import semconv
-from autotrace.base.health_counters import Counters
-from autotrace.base.signal_errors import let_through
+from autotrace.base.health_counters import HealthCounters
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.spool.span_records import is_agent_span
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Collector:
         counters: Where a span is counted that was not sent.
     """
 
-    def __init__(self, endpoint: str | None, counters: Counters) -> None:
+    def __init__(self, endpoint: str | None, counters: HealthCounters) -> None:
         self._endpoint = endpoint
         self._counters = counters
         self._stopped = False
@@ -103,9 +103,11 @@ class Collector:
         try:
             self.processor.on_end(readable())
         except Exception as error:  # noqa: BLE001 - see above
-            let_through(error)
+            reraise_if_from_signal_handler(error)
             self._counters.add("dropped_otlp_spans")
-            self._counters.note("otlp", f"a span was not sent to the collector: {error!r}", error)
+            self._counters.record_failure(
+                "otlp", f"a span was not sent to the collector: {error!r}", error
+            )
 
     def flush(self, timeout_ms: int) -> bool:
         """Export what is queued; return whether the exporter was done with it in time."""

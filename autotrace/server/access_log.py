@@ -39,7 +39,7 @@ _GONE: Final = 499
 
 
 @dataclass
-class Seen:
+class RequestInfo:
     """What is known of a request, for its log line."""
 
     request_id: str
@@ -49,12 +49,12 @@ class Seen:
     """Of the response; None before there is one."""
 
 
-def seen_by(connection: HTTPConnection) -> Seen:
+def seen_by(connection: HTTPConnection) -> RequestInfo:
     """Return what is known of a request."""
-    return connection.scope.setdefault(_SCOPE_KEY, Seen(""))
+    return connection.scope.setdefault(_SCOPE_KEY, RequestInfo(""))
 
 
-class Observed:
+class AccessLogMiddleware:
     """ASGI middleware: the outermost of ours.
 
     Args:
@@ -71,7 +71,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen = scope[_SCOPE_KEY] = Seen(secrets.token_hex(8))
+        seen = scope[_SCOPE_KEY] = RequestInfo(secrets.token_hex(8))
         began_s = time.perf_counter()
 
         sent_bytes = 0

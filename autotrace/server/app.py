@@ -15,8 +15,8 @@ from starlette.routing import Route
 
 import autotrace
 from autotrace.server import otlp
-from autotrace.server.access_log import Observed
-from autotrace.server.app_state import Served
+from autotrace.server.access_log import AccessLogMiddleware
+from autotrace.server.app_state import AppState
 from autotrace.server.auth.principal import DEFAULT_TENANT
 from autotrace.server.head import HeadAsGet
 from autotrace.server.http_errors import handle_errors
@@ -27,7 +27,7 @@ from autotrace.server.rest import decisions, operations, traces
 
 _log = logging.getLogger("autotrace.server")
 
-Lifespan = Callable[[Served], AbstractAsyncContextManager[None]]
+Lifespan = Callable[[AppState], AbstractAsyncContextManager[None]]
 """What runs as long as the application does."""
 
 _SAVE_USES_EVERY_S: Final = 60.0
@@ -37,7 +37,7 @@ _DESCRIPTION: Final = (
 )
 
 
-def create_app(served: Served) -> FastAPI:
+def create_app(served: AppState) -> FastAPI:
     """Return the application that serves one worker's parts.
 
     It stops what it serves when it ends.
@@ -79,12 +79,12 @@ def create_app(served: Served) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", *CORS_HEADERS],
         )
     app.add_middleware(HeadAsGet)
-    app.add_middleware(Observed, metrics=served.metrics)
+    app.add_middleware(AccessLogMiddleware, metrics=served.metrics)
     return app
 
 
 @asynccontextmanager
-async def _stopping(served: Served) -> AsyncGenerator[None]:
+async def _stopping(served: AppState) -> AsyncGenerator[None]:
     try:
         yield
     finally:
@@ -95,24 +95,24 @@ async def _stopping(served: Served) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def _warm(served: Served) -> AsyncGenerator[None]:
+async def _warm(served: AppState) -> AsyncGenerator[None]:
     """Load the embedder, and store what was left, before somebody waits for it."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.to_thread.run_sync, _warm_up, served)
         yield
 
 
-def _warm_up(served: Served) -> None:
+def _warm_up(served: AppState) -> None:
     try:
         served.embedding.embedder.embed(["a first text"])
-        with served.tenants.using(DEFAULT_TENANT):
+        with served.tenants.lease(DEFAULT_TENANT):
             pass
     except Exception as error:  # noqa: BLE001 - whoever asks is told, and the server goes on
         _log.warning("not ready yet: %s: %s", type(error).__name__, error)
 
 
 @asynccontextmanager
-async def _saving_uses(served: Served) -> AsyncGenerator[None]:
+async def _saving_uses(served: AppState) -> AsyncGenerator[None]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_save_uses, served)
         try:
@@ -121,7 +121,7 @@ async def _saving_uses(served: Served) -> AsyncGenerator[None]:
             tasks.cancel_scope.cancel()
 
 
-async def _save_uses(served: Served) -> None:
+async def _save_uses(served: AppState) -> None:
     while True:
         await anyio.sleep(_SAVE_USES_EVERY_S)
         await anyio.to_thread.run_sync(served.save_uses)

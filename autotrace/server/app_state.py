@@ -18,9 +18,9 @@ from autotrace.errors import NotAuthenticatedError, StoreError
 from autotrace.memory import Memory
 from autotrace.server.auth.api_keys import KeyRing
 from autotrace.server.auth.principal import Principal
-from autotrace.server.decision_api import DecisionDesk
+from autotrace.server.decision_api import DecisionApi
 from autotrace.server.metrics import Metrics
-from autotrace.server.rate_limits import Rates
+from autotrace.server.rate_limits import RateLimiter
 from autotrace.server.remote_traces import TraceService
 from autotrace.server.request_turns import Turns
 from autotrace.server.tenants import Tenant, Tenants
@@ -70,7 +70,7 @@ class StoreCheck:
         return True
 
 
-class Served:
+class AppState:
     """The keys, the tenants and the limits of one worker.
 
     Args:
@@ -91,7 +91,7 @@ class Served:
         self.embedding = choose_embedding(settings, embedding)
         self.keys = KeyRing.of(settings)
         self.tenants = Tenants(settings, self._open_tenant, max_open=server.max_tenants)
-        self.rates = Rates(server.requests_per_second, server.request_burst)
+        self.rates = RateLimiter(server.requests_per_second, server.request_burst)
         self.turns = Turns(_BATCHES_AT_ONCE, _BATCHES_WAITING)
         self.batch_threads = anyio.CapacityLimiter(_BATCHES_AT_ONCE)
         self.metrics = Metrics()
@@ -104,16 +104,16 @@ class Served:
             max_open_per_key=self.server.max_open_traces,
             signer_of_key=self.keys.signer,
         )
-        return Tenant(name, memory, traces, DecisionDesk(memory))
+        return Tenant(name, memory, traces, DecisionApi(memory))
 
     @contextmanager
-    def using(self, caller: Principal) -> Generator[Tenant]:
+    def lease(self, caller: Principal) -> Generator[Tenant]:
         """Use what is the caller's tenant's: traces, decisions, memory. Not on the event loop.
 
         Raises:
             StoreError: It cannot be opened.
         """
-        with self.tenants.using(caller.tenant) as tenant:
+        with self.tenants.lease(caller.tenant) as tenant:
             yield tenant
 
     def spend(self, caller: Principal, size_bytes: int, spans: int = 0, traces: int = 0) -> None:
@@ -165,15 +165,15 @@ class Served:
             _log.warning("when keys were used is not stored yet: %s", error)
 
 
-def served_by(connection: HTTPConnection) -> Served:
+def served_by(connection: HTTPConnection) -> AppState:
     """Return what the application that answers a request serves."""
-    served: Served = connection.app.state.served
+    served: AppState = connection.app.state.served
     return served
 
 
-async def _here(request: Request) -> Served:
+async def _here(request: Request) -> AppState:
     return served_by(request)
 
 
-Here = Annotated[Served, Depends(_here)]
+State = Annotated[AppState, Depends(_here)]
 """The parameter of a route that has what is served."""

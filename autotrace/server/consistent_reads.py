@@ -25,7 +25,7 @@ _ASK_AFTER_S: Final = 1.0
 """How long to wait before the store is asked whether it is there at all; and, where storing goes
 on, for what other senders recorded."""
 _NOT_READ: Final = "the decisions cannot be read just now; ask again"
-BEHIND: Final = "the store has not taken in yet what was recorded; ask again"
+NOT_STORED_YET_MESSAGE: Final = "the store has not taken in yet what was recorded; ask again"
 
 T = TypeVar("T", TraceSummary, RecallResult)
 F = TypeVar("F")
@@ -80,7 +80,7 @@ class TraceReading:
             StoreUnavailableError: The store has not taken in what was recorded.
         """
         self._be_current(by)
-        with unnamed():
+        with hide_store_name():
             page = self.memory.reader.list_traces(
                 status=status,
                 session_id=session_id,
@@ -170,16 +170,16 @@ class TraceReading:
             StoreUnavailableError: It may be among what waits.
         """
         self._catch_up(by)
-        with unnamed(), contextlib.suppress(TraceNotFoundError):
+        with hide_store_name(), contextlib.suppress(TraceNotFoundError):
             return read()
         if not self.memory.catch_up(self._patience_s()):
-            raise StoreUnavailableError(BEHIND)
-        with unnamed():
+            raise StoreUnavailableError(NOT_STORED_YET_MESSAGE)
+        with hide_store_name():
             return read()
 
     def _be_current(self, by: Principal) -> None:
         if not self._catch_up(by):
-            raise StoreUnavailableError(BEHIND)
+            raise StoreUnavailableError(NOT_STORED_YET_MESSAGE)
 
     def _catch_up(self, by: Principal) -> bool:
         """Wait for the store to take in what was recorded; tell whether it has."""
@@ -206,7 +206,7 @@ def sender_for(by: Principal) -> str | None:
 
 
 @contextlib.contextmanager
-def unnamed() -> Generator[None]:
+def hide_store_name() -> Generator[None]:
     """Keep from who asks from afar where the store is."""
     try:
         yield

@@ -23,8 +23,8 @@ from autotrace.models import (
     DecisionStatus,
     DecisionTrace,
     FoundDecision,
-    Place,
     Receipt,
+    TraceLocation,
 )
 from autotrace.server import remote_records
 from autotrace.server.auth.principal import Principal
@@ -39,7 +39,7 @@ CATCH_UP_TIMEOUT_S: Final = 5.0
 """How long a search waits for decisions just made to be among those it looks through."""
 
 
-class DecisionDesk:
+class DecisionApi:
     """Reads and changes the decisions of one tenant. Any thread may use it.
 
     Args:
@@ -138,7 +138,7 @@ class DecisionDesk:
             place=self._place(trace_id, by),
         )
 
-    def _place(self, trace_id: str | None, by: Principal) -> Place:
+    def _place(self, trace_id: str | None, by: Principal) -> TraceLocation:
         if trace_id is None:
             return NOWHERE
         task = remote_records.task_named(trace_id)
@@ -149,7 +149,7 @@ class DecisionDesk:
         by.check_owns_trace(reader.get_trace(trace_id, asked_by=by.agent), trace_id)
         share, span = reader.locate(trace_id, asked_by=by.agent)
         otel = (share.trace, span) if share.owner is None else (share.trace, span, share.owner)
-        return Place(trace_id, otel)
+        return TraceLocation(trace_id, otel)
 
     # --- looking
 

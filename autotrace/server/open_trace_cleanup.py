@@ -70,7 +70,7 @@ class Tidier:
         self._due_at_s = time.monotonic() + _EVERY_S
         self._memory.counters.add("registry_failures")
         message = f"the registry of open traces was not tidied up: {error}"
-        self._memory.counters.note("registry", message, error)
+        self._memory.counters.record_failure("registry", message, error)
 
     def tidy(self, kept_for_s: float, abandoned_after_s: float) -> None:
         """Forget what the store knows by now, and what nobody goes on with.

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from autotrace.errors import AutotraceError
 from autotrace.otlp.decode import Batch, MalformedBatchError, read_json, read_protobuf
-from autotrace.server.app_state import Served, served_by
+from autotrace.server.app_state import AppState, served_by
 from autotrace.server.auth.authenticate import recognise
 from autotrace.server.auth.principal import Principal
 from autotrace.server.content import (
@@ -137,7 +137,7 @@ async def take_spans(request: Request) -> Response:
 
 
 def _take(
-    served: Served, caller: Principal, content_type: str, encoding: str, body: bytes
+    served: AppState, caller: Principal, content_type: str, encoding: str, body: bytes
 ) -> Batch:
     # Batches that were read while this one waited may have cost too much.
     served.rates.check(caller.key_id)
@@ -152,7 +152,7 @@ def _take(
     except MalformedBatchError as error:
         raise ContentError(HTTPStatus.BAD_REQUEST, str(error)) from None
     served.spend(caller, 0, batch.read, sum(map(opens_trace, batch.records)))
-    with served.using(caller) as tenant:
+    with served.lease(caller) as tenant:
         tenant.traces.take_spans(batch, by=caller)
     return batch
 

@@ -32,11 +32,11 @@ class Grantor(NamedTuple):
     """The agent of a key; None: a program on this machine."""
 
 
-Check = Callable[[str, str], Grantor | None]
+AccessCheck = Callable[[str, str], Grantor | None]
 """Takes a grant and an OpenTelemetry trace; returns who has granted it, or None if nobody has."""
 
 
-def admit(batch: Batch, open_traces: OpenTraces, check: Check, by: Principal) -> None:
+def admit(batch: Batch, open_traces: OpenTraces, check: AccessCheck, by: Principal) -> None:
     """Leave in a batch what may be taken in, each span with its sender and its owner.
 
     Args:
@@ -64,7 +64,7 @@ def admit(batch: Batch, open_traces: OpenTraces, check: Check, by: Principal) ->
             record["owner"] = owner
 
 
-def _grantors(batch: Batch, check: Check) -> dict[tuple[str, str], Grantor]:
+def _grantors(batch: Batch, check: AccessCheck) -> dict[tuple[str, str], Grantor]:
     given = {(r["grant"], r["trace"]): None for r in batch.records if "grant" in r}
     found = {(grant, trace): check(grant, trace) for grant, trace in given}
     return {given: grantor for given, grantor in found.items() if grantor is not None}

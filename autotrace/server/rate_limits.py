@@ -9,7 +9,7 @@ from collections.abc import Callable
 from autotrace.errors import LimitExceededError
 
 
-class Rates:
+class RateLimiter:
     """Counts what each key asks for, in requests. Any thread may use it.
 
     Args:

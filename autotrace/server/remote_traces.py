@@ -43,7 +43,13 @@ from autotrace.otlp.arrival_times import bound_times
 from autotrace.otlp.decode import Batch
 from autotrace.server import remote_records
 from autotrace.server.auth.principal import LOCAL_KEY_ID, Principal
-from autotrace.server.consistent_reads import BEHIND, TraceReading, lane_for, sender_for, unnamed
+from autotrace.server.consistent_reads import (
+    NOT_STORED_YET_MESSAGE,
+    TraceReading,
+    hide_store_name,
+    lane_for,
+    sender_for,
+)
 from autotrace.server.open_trace_cleanup import ABANDONED_AFTER_S, KEPT_FOR_S, Tidier
 from autotrace.server.otlp_access import Grantor, admit
 from autotrace.server.remote_records import SpanIds
@@ -58,7 +64,7 @@ _MAX_KNOWN: Final = 10_000
 _RETRY_AFTER_S: Final = 60.0
 
 
-SignerOfKey = Callable[[str], tuple[Principal, grants.Signer] | None]
+SignerOfKey = Callable[[str], tuple[Principal, grants.GrantSigner] | None]
 
 
 def _no_signer(key_id: str) -> None:
@@ -321,7 +327,7 @@ class TraceService(TraceReading):
             cast("SpanRecord", redactor.of_span(cast("dict[str, Any]", record)))
             for record in batch.records
         ]
-        self.memory.append(batch.records, forward=False, sender=sender_for(by))
+        self.memory.record(batch.records, forward=False, sender=sender_for(by))
 
     def _grantor(self, tenant: str, grant: str, trace: str) -> Grantor | None:
         """Return who has granted to add to an OpenTelemetry trace; None if nobody of the tenant."""
@@ -340,13 +346,15 @@ class TraceService(TraceReading):
             grantor, signer = Grantor(known[0].agent), known[1]
         return grantor if grants.holds(grant, trace, signer, time.time()) else None
 
-    def _local_signer(self) -> grants.Signer | None:
+    def _local_signer(self) -> grants.GrantSigner | None:
         path = self.memory.settings.grant_key_path
         try:
             return grants.local_signer(path) if path is not None and path.exists() else None
         except (OSError, ValueError) as error:
             self.memory.counters.add("unchecked_grants")
-            self.memory.counters.note("grants", f"grants of programs are not valid: {error}", error)
+            self.memory.counters.record_failure(
+                "grants", f"grants of programs are not valid: {error}", error
+            )
             return None
 
     def delete(self, trace_id: str, *, by: Principal) -> None:
@@ -377,11 +385,11 @@ class TraceService(TraceReading):
             except TraceNotFoundError:
                 raise TraceNotFoundError(trace_id) from None
         try:
-            with unnamed():
+            with hide_store_name():
                 self.memory.delete_trace(trace_id, self._wait_s, place=place, lane=lane_for(by))
         except TraceNotFoundError:
             if not self.memory.catch_up(0.0):  # it may wait in another sender's backlog
-                raise StoreUnavailableError(BEHIND) from None
+                raise StoreUnavailableError(NOT_STORED_YET_MESSAGE) from None
             # Deleted by a process that has died before it could have the registry forget it.
             self._open.remove([trace_id])
             raise
@@ -399,7 +407,7 @@ class TraceService(TraceReading):
 
     def _record(self, record: SpanRecord, by: Principal | None = None) -> None:
         """Record, for who asks; None: for whom the record says."""
-        self.memory.append([record], sender=None if by is None else sender_for(by))
+        self.memory.record([record], sender=None if by is None else sender_for(by))
         if not self.memory.settings.is_embedded:
             lane = None if by is None else lane_for(by)
             self.memory.pipeline.flush(self._wait_s, lane=lane)

@@ -58,11 +58,11 @@ class Application:
     def __call__(self) -> FastAPI:
         """Return the application."""
         from autotrace.server.app import create_app
-        from autotrace.server.app_state import Served
+        from autotrace.server.app_state import AppState
 
         end_with_parent()
         allow_files(2 * self.server.max_connections + _OTHER_FILES)
-        return create_app(Served(self.settings, self.server))
+        return create_app(AppState(self.settings, self.server))
 
 
 class PatientProtocol(HttpProtocol):

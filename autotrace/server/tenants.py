@@ -25,7 +25,7 @@ from autotrace.store.connection import ServerOptions
 
 if TYPE_CHECKING:
     from autotrace.memory import Memory
-    from autotrace.server.decision_api import DecisionDesk
+    from autotrace.server.decision_api import DecisionApi
     from autotrace.server.remote_traces import TraceService
 
 FOLDER: Final = "tenants"
@@ -83,7 +83,7 @@ class Tenant:
     name: str
     memory: Memory
     traces: TraceService
-    decisions: DecisionDesk
+    decisions: DecisionApi
 
     def stop(self, timeout_s: float) -> bool:
         """Let go of the store; store what is left, as far as time allows, and say whether it is."""
@@ -124,7 +124,7 @@ class Tenants:
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
 
     @contextmanager
-    def using(self, name: str) -> Generator[Tenant]:
+    def lease(self, name: str) -> Generator[Tenant]:
         """Use a tenant's memory, which is not stopped meanwhile.
 
         Raises:

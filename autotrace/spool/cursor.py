@@ -25,16 +25,16 @@ import orjson
 
 CURSOR_FILE: Final = "cursor.json"
 
-Place = tuple[int, int]
+SpoolPosition = tuple[int, int]
 """(segment number, offset in bytes)."""
-START: Final[Place] = (0, 0)
+START: Final[SpoolPosition] = (0, 0)
 
 
 @dataclass
 class Process:
     """How far one process's spool has been stored."""
 
-    at: Place = START
+    at: SpoolPosition = START
     open: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     """Tasks that started and have not ended: span id to (OpenTelemetry trace, last time seen)."""
     set_aside: int = 0
@@ -45,7 +45,7 @@ class Process:
 class Range:
     """What a batch takes of one process's spool: from where it stands to here."""
 
-    to: Place
+    to: SpoolPosition
     ended: bool
     """Whether the process is dead and this is all it left."""
 
@@ -77,14 +77,14 @@ class Stored:
         self.batch = cursor.batch
         """Number of the last batch: another one says that storing goes on."""
 
-    def up_to(self, process: str) -> Place | None:
+    def up_to(self, process: str) -> SpoolPosition | None:
         """Return how far a process's spool is stored; None when all of it is and it is gone."""
         place = self._places.get(process)
         if place is not None:
             return place
         return START if (self._spool / process).is_dir() else None
 
-    def holds(self, places: Mapping[str, Place]) -> bool:
+    def holds(self, places: Mapping[str, SpoolPosition]) -> bool:
         """Tell whether everything up to some places, by process, is stored."""
         return all(
             (stored := self.up_to(process)) is None or stored >= place

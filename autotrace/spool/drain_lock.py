@@ -26,7 +26,7 @@ def _ask_to_give_way(spool: Path) -> None:
         (spool / GIVE_WAY_FILE).touch(mode=0o600)
 
 
-def asked_to_give_way_ns(spool: Path) -> int:
+def handover_requested_ns(spool: Path) -> int:
     """Return when that was asked last; 0 for never."""
     try:
         return (spool / GIVE_WAY_FILE).stat().st_mtime_ns
@@ -35,7 +35,7 @@ def asked_to_give_way_ns(spool: Path) -> int:
 
 
 @contextlib.contextmanager
-def no_drainer(spool: Path, timeout_s: float) -> Generator[None]:
+def exclusive_drain_lock(spool: Path, timeout_s: float) -> Generator[None]:
     """Keep every process from storing; without a spool there is none to keep.
 
     Args:

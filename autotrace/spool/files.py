@@ -54,18 +54,18 @@ def encode_line(record: SpanRecord) -> bytes:
         body = orjson.dumps(record, default=_default)
     except (orjson.JSONEncodeError, ValueError):
         # A lone surrogate, an int beyond 64 bits: rare, so the hot path does not look for them.
-        body = orjson.dumps(_plain(record), default=_default)
+        body = orjson.dumps(_to_plain_json(record), default=_default)
     return b"%08x %b\n" % (zlib.crc32(body), body)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain_json(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, dict):
         items = cast("dict[Any, Any]", value).items()
-        return {_plain(str(key)): _plain(item) for key, item in items}
+        return {_to_plain_json(str(key)): _to_plain_json(item) for key, item in items}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in cast("list[Any]", value)]
+        return [_to_plain_json(item) for item in cast("list[Any]", value)]
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str(value)
     return value

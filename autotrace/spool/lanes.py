@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from autotrace.spool.cursor import START, Place
+from autotrace.spool.cursor import START, SpoolPosition
 from autotrace.spool.files import size_bytes_of
 from autotrace.spool.shares import owner_of
 from autotrace.spool.span_records import SpanRecord
@@ -91,7 +91,7 @@ class SpoolLanes:
             has_room=self._has_room,
         )
 
-    def append(self, record: SpanRecord, sender: str | None = None) -> bool:
+    def write(self, record: SpanRecord, sender: str | None = None) -> bool:
         """Write one record; return whether it is on disk. Never raises for the disk.
 
         Args:
@@ -101,7 +101,7 @@ class SpoolLanes:
         if sender is None:
             sender = record["sender"]["agent"] if "sender" in record else owner_of(record)
         writer = self._local if sender is None else self._of(lane_of(sender))
-        return writer.append(record)
+        return writer.write(record)
 
     def _of(self, lane: str) -> SpoolWriter:
         writer = self._by_lane.get(lane)
@@ -126,7 +126,7 @@ class SpoolLanes:
         held_bytes = sum(size_bytes_of(each.directory) for each in self._writers())
         return held_bytes + more_bytes <= self._max_total_bytes
 
-    def places(self, lane: str | None = None) -> dict[str, Place]:
+    def places(self, lane: str | None = None) -> dict[str, SpoolPosition]:
         """Return how far each spool was written that has begun; of one lane, or of all."""
         return {
             writer.process: place

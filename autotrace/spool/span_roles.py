@@ -18,13 +18,13 @@ _TRACE_ID: Final = re.compile(f"{semconv.TRACE_ID_PREFIX}([0-9a-f]{{32}})-([0-9a
 MAX_DURATION_MS: Final = 366 * 24 * 60 * 60 * 1000
 """The longest that a tool call may have taken: a year."""
 
-Role = Literal["task", "step", "tool", "decision", "erased", "other"]
+SpanRole = Literal["task", "step", "tool", "decision", "erased", "other"]
 """`task` says what was asked: a span of that kind without a text opens no trace, and is `other`.
 `decision` is an event of a decision: a decision has several spans. `erased` is a task whose
 trace was deleted, which its own span does not say."""
 
 
-def role_of(record: SpanRecord) -> Role:
+def role_of(record: SpanRecord) -> SpanRole:
     """Tell what a span is about."""
     if not record.get("attributes"):
         return "other"

@@ -1,6 +1,6 @@
 """The spool: what each process records, between capture and the store.
 
-A record is on disk when `SpoolWriter.append` returns, so a process that is killed at any moment
+A record is on disk when `SpoolWriter.write` returns, so a process that is killed at any moment
 loses no ended span, and a store that is down costs nothing but disk. (On disk as seen by every
 process of the machine; there is no fsync, so a power cut may lose the last moments.) The files are
 described in files.py, and segments in segment.py.
@@ -40,7 +40,7 @@ from filelock import lock_descriptor
 
 from autotrace.base.event_loops import hand_over, is_running, off_loop
 from autotrace.base.private_folder import private_directory
-from autotrace.base.signal_errors import let_through
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.spool.files import (
     MAX_RECORD_BYTES,
     OWNER_FILE,
@@ -119,7 +119,7 @@ class SpoolWriter:
         self._full_until_ns = 0
         self._closed = False
 
-    def append(self, record: SpanRecord) -> bool:
+    def write(self, record: SpanRecord) -> bool:
         """Write one record; return whether it is on disk.
 
         Never raises for a disk or record at fault: the record is dropped and counted as
@@ -198,7 +198,7 @@ class SpoolWriter:
         self._owner_fd = -1
 
     def _fail(self, error: OSError) -> bool:
-        let_through(error)  # a TimeoutError is one, too
+        reraise_if_from_signal_handler(error)  # a TimeoutError is one, too
         self._count("dropped_spool_error")
         if self._on_error is not None:
             self._on_error(error)

@@ -7,7 +7,14 @@ from typing import Any
 
 from autotrace.store.schema import Collection
 from autotrace.store.tool_names import OTHER_TOOLS, ToolNames
-from autotrace.store.tool_stats import Call, Counters, TakenBack, Totals, documents_of, read_totals
+from autotrace.store.tool_stats import (
+    TakenBack,
+    ToolCallStat,
+    ToolCounters,
+    Totals,
+    documents_of,
+    read_totals,
+)
 
 
 class WriterCounters:
@@ -24,8 +31,8 @@ class WriterCounters:
         self._names = ToolNames(self._counters, elsewhere)
 
     def count(
-        self, calls: Sequence[Call], batch: int, attempts: Sequence[int] = ()
-    ) -> list[Counters]:
+        self, calls: Sequence[ToolCallStat], batch: int, attempts: Sequence[int] = ()
+    ) -> list[ToolCounters]:
         """Count the calls of a batch; return what has changed.
 
         What was written of the batch before a crash is not counted again: the calls of unnamed
@@ -39,26 +46,26 @@ class WriterCounters:
         for call in calls:  # names first, so that a name has every call of the batch
             place = self._names.place(call.tool_name, call.sender)
             if place not in self._counters and place != OTHER_TOOLS:
-                self._counters[place] = Counters(place, since=since, sender=call.sender)
-        changed: dict[str, Counters] = {}
+                self._counters[place] = ToolCounters(place, since=since, sender=call.sender)
+        changed: dict[str, ToolCounters] = {}
         for call in calls:
             place = self._place(call)
             if place not in counted:
-                counters = self._counters.setdefault(place, Counters(place))
+                counters = self._counters.setdefault(place, ToolCounters(place))
                 counters.batch = batch
                 counters.count(call)
                 changed[place] = counters
         return sorted(changed.values(), key=lambda c: c.tool == OTHER_TOOLS)
 
-    def taken(self, calls: Iterable[Call]) -> dict[str, Any]:
+    def taken(self, calls: Iterable[ToolCallStat]) -> dict[str, Any]:
         """Return what is to be taken back of calls that this writer has counted, as documents."""
         taken: dict[str, TakenBack] = {}
         for call in calls:
             place = self._place(call)
-            taken.setdefault(place, TakenBack(Counters(place))).counters.count(call)
+            taken.setdefault(place, TakenBack(ToolCounters(place))).counters.count(call)
         return documents_of(taken)
 
-    def _place(self, call: Call) -> str:
+    def _place(self, call: ToolCallStat) -> str:
         return call.tool_name if call.tool_name in self._counters else OTHER_TOOLS
 
 
@@ -73,7 +80,7 @@ class Recount:
     """
 
     def __init__(self, state: Collection) -> None:
-        self.counters: dict[str, dict[str, Counters]] = {}
+        self.counters: dict[str, dict[str, ToolCounters]] = {}
         """By writer and tool."""
         self._names: dict[str, ToolNames] = {}
         self._refused: set[tuple[str, str]] = set()
@@ -82,21 +89,21 @@ class Recount:
             used = {tool for tool, counters in totals.by_tool().items() if counters.calls > 0}
         except (KeyError, TypeError, ValueError):
             return  # damaged, and so about to be replaced
-        known: dict[str, dict[str, Counters]] = {}
+        known: dict[str, dict[str, ToolCounters]] = {}
         for (writer, tool), counters in totals.writers.items():
             if tool in used:
                 known.setdefault(writer, {})[tool] = counters
         self._names = {writer: ToolNames(tools) for writer, tools in known.items()}
 
-    def add(self, writer: str, batch: int, call: Call) -> None:
+    def add(self, writer: str, batch: int, call: ToolCallStat) -> None:
         """Count a call that a writer has stored in a batch."""
         tools = self.counters.setdefault(writer, {})
         place = self._place(writer, call)
-        counters = tools.setdefault(place, Counters(place, sender=self._sender(writer, place)))
+        counters = tools.setdefault(place, ToolCounters(place, sender=self._sender(writer, place)))
         counters.batch = max(counters.batch, batch)
         counters.count(call)
 
-    def _place(self, writer: str, call: Call) -> str:
+    def _place(self, writer: str, call: ToolCallStat) -> str:
         if (writer, call.tool_name) in self._refused:
             return OTHER_TOOLS
         names = self._names.setdefault(writer, ToolNames({}))

@@ -39,8 +39,8 @@ from autotrace.embedding.vectors import import_whole
 from autotrace.errors import StoreError, StoreUnavailableError
 from autotrace.store import file_purge as purge
 from autotrace.store.chroma_errors import is_failure_of_chroma
-from autotrace.store.connection import UNLIMITED, C, Connection, Opener, PurgeLimits
-from autotrace.store.fork_safety import hangs_here, will_open
+from autotrace.store.connection import UNLIMITED, C, CollectionsOpener, Connection, PurgeLimits
+from autotrace.store.fork_safety import chroma_deadlocks_after_fork, mark_opened
 from autotrace.store.fresh_index import View
 from autotrace.store.vector_journal import Journal
 
@@ -63,7 +63,7 @@ _inherited_clients: list[Any] = []
 """Clients of a parent process: kept for ever, since to destroy one after a fork can hang."""
 
 
-def connect_embedded(path: Path, opener: Opener[C], space: str | None) -> Connection[C]:
+def connect_embedded(path: Path, opener: CollectionsOpener[C], space: str | None) -> Connection[C]:
     """Return this process's connection to a path; nothing is opened yet.
 
     One per path and process: two clients of one path would hide each other's reopening.
@@ -115,7 +115,7 @@ class EmbeddedConnection(Connection[C]):
 
     exclusive = True
 
-    def __init__(self, path: Path, opener: Opener[C], space: str | None) -> None:
+    def __init__(self, path: Path, opener: CollectionsOpener[C], space: str | None) -> None:
         super().__init__(str(path), space)
         self.path = path
         self._opener = opener
@@ -200,7 +200,7 @@ class EmbeddedConnection(Connection[C]):
         if generation == self._seen:
             return True
         view, epoch = self._view, _epoch_of(generation)
-        return view is not None and epoch == _epoch_of(self._seen) and view.follow(epoch)
+        return view is not None and epoch == _epoch_of(self._seen) and view.apply_journal(epoch)
 
     @override
     @contextlib.contextmanager
@@ -238,7 +238,7 @@ class EmbeddedConnection(Connection[C]):
         return self._view is not None
 
     @override
-    def expire(self) -> None:
+    def invalidate(self) -> None:
         self._seen = "?"
         self._opened_at_s = -math.inf
 
@@ -263,7 +263,7 @@ class EmbeddedConnection(Connection[C]):
                     shutil.rmtree(path)
 
     @override
-    def catch_up(self) -> None:
+    def refresh(self) -> None:
         self._opened_at_s = -math.inf
 
     @override
@@ -287,7 +287,7 @@ class EmbeddedConnection(Connection[C]):
         if not (self.purge_due() | wanted) or not (self.path / CHROMA_DIRECTORY).is_dir():
             return frozenset()
         self._after_fork()
-        if hangs_here():
+        if chroma_deadlocks_after_fork():
             msg = f"a forked process cannot purge {self.name}: run `autotrace doctor`"
             raise StoreUnavailableError(msg)
         with self._locked(), self._lease.change():
@@ -343,7 +343,7 @@ class EmbeddedConnection(Connection[C]):
                 msg = f"the store {self.name} is not used: it must be {why}"
                 raise StoreUnavailableError(msg)
         try:
-            if hangs_here():
+            if chroma_deadlocks_after_fork():
                 from autotrace.store.chroma_process import RemoteClient
 
                 self._client = RemoteClient(str(path), lock)
@@ -370,7 +370,7 @@ class EmbeddedConnection(Connection[C]):
 
     def _is_usable(self, lock: int) -> bool:
         """Tell whether the client, if it is in another process, has the lock and can be asked."""
-        if hangs_here():
+        if chroma_deadlocks_after_fork():
             try:
                 self._client.hold(lock)
             except Exception as error:
@@ -405,7 +405,7 @@ def open_client(path: str) -> Any:
     import chromadb
     from chromadb.config import Settings
 
-    will_open()
+    mark_opened()
     # No .env file: Chroma would take the names of modules to import from the current folder's.
     settings = cast("Any", Settings)(anonymized_telemetry=False, _env_file=None)
     return chromadb.PersistentClient(path, settings=settings)

@@ -20,7 +20,7 @@ from autotrace.errors import (
     StoreUnavailableError,
 )
 from autotrace.store.chroma_errors import is_content_error
-from autotrace.store.connection import C, Connection, Opener, ServerOptions
+from autotrace.store.connection import C, CollectionsOpener, Connection, ServerOptions
 
 _NOT_FOUND: Final = 404
 _OWN_ERRORS: Final = (AutotraceError, RecursionError, TypeError, UnicodeError)
@@ -33,7 +33,7 @@ class ServerConnection(Connection[C]):
     exclusive = False
 
     def __init__(
-        self, url: str, opener: Opener[C], space: str | None, options: ServerOptions
+        self, url: str, opener: CollectionsOpener[C], space: str | None, options: ServerOptions
     ) -> None:
         if (why := why_not_a_place(url)) is not None:
             raise InvalidArgumentError("store", without_user(url), why)
@@ -86,7 +86,7 @@ class ServerConnection(Connection[C]):
         return self._collections is not None
 
     @override
-    def expire(self) -> None:
+    def invalidate(self) -> None:
         self.close()
 
     @override
@@ -94,7 +94,7 @@ class ServerConnection(Connection[C]):
         """Do nothing: a server's files are out of reach."""
 
     @override
-    def catch_up(self) -> None:
+    def refresh(self) -> None:
         """Do nothing: a server shows everything at once."""
 
     def _open(self) -> C:

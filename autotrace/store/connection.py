@@ -20,12 +20,12 @@ from autotrace.base.store_location import PLACES, without_user
 from autotrace.errors import AutotraceError, InvalidArgumentError, StoreUnavailableError
 from autotrace.settings import Settings
 from autotrace.store.chroma_errors import StaleIndexError
-from autotrace.store.schema import Collections, Opened, open_collections
+from autotrace.store.schema import Collections, OpenedCollections, open_collections
 
-C = TypeVar("C", bound=Opened, default=Collections)
+C = TypeVar("C", bound=OpenedCollections, default=Collections)
 """What a connection opens: the collections of traces, or those of decisions."""
 R = TypeVar("R")
-Opener = Callable[[Any, str, "str | None"], C]
+CollectionsOpener = Callable[[Any, str, "str | None"], C]
 """Opens, or makes, the collections of a Chroma client; given the store's name and its space."""
 
 
@@ -98,7 +98,7 @@ class Connection(ABC, Generic[C]):
         except AutotraceError:
             raise
         except Exception:  # noqa: BLE001 - what it is shows in the second attempt
-            self.expire()
+            self.invalidate()
         try:
             with self.reading(fresh=True) as collections:
                 return read(collections)
@@ -124,11 +124,11 @@ class Connection(ABC, Generic[C]):
         """Whether a client is open, so that the next use is quick."""
 
     @abstractmethod
-    def expire(self) -> None:
+    def invalidate(self) -> None:
         """Have the next fresh reading open the client anew, whatever the generation says."""
 
     @abstractmethod
-    def catch_up(self) -> None:
+    def refresh(self) -> None:
         """Have the next fresh reading see all that others have written, however lately it did."""
 
     @abstractmethod
@@ -182,7 +182,11 @@ def connect(
 
 
 def connect_to(
-    store: str, opener: Opener[C], *, space: str | None, server: ServerOptions | None = None
+    store: str,
+    opener: CollectionsOpener[C],
+    *,
+    space: str | None,
+    server: ServerOptions | None = None,
 ) -> Connection[C]:
     """Make the connection to other collections than those of traces.
 

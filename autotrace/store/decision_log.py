@@ -49,7 +49,7 @@ from autotrace.store.schema import (
     open_collection,
 )
 from autotrace.store.task_index import Text, TextIndex
-from autotrace.store.timeline import Entry
+from autotrace.store.timeline import TimelineEntry
 
 FOLDER: Final = "decisions"
 """Of an embedded store."""
@@ -215,7 +215,7 @@ def receipts(log: Collection) -> dict[str, set[str]]:
     return found
 
 
-def append(
+def append_event(
     collections: DecisionCollections,
     decision_id: str,
     number: int,
@@ -250,7 +250,7 @@ def replace(
     schema.upsert(collections.log, records)
 
 
-def enter(
+def add_decision_entry(
     collections: DecisionCollections,
     created_ns: int,
     decision_id: str,
@@ -263,7 +263,9 @@ def enter(
         StoreUnavailableError: Other writers always came first.
     """
     appender = Appender(writer, 0, exclusive, collections.max_batch)
-    timeline.enter(collections.lists, [Entry(created_ns, decision_id)], appender)
+    timeline.add_timeline_entry(
+        collections.lists, [TimelineEntry(created_ns, decision_id)], appender
+    )
 
 
 def set_waiting(collections: DecisionCollections, decision_id: str, *, waits: bool) -> None:
@@ -286,7 +288,7 @@ def receipt_id(decision_id: str, event_id: str) -> str:
     return f"{_RECEIPT}/{decision_id}/{event_id}"
 
 
-def put(log: Collection, record_id: str, document: Any, *, over: bool = False) -> None:
+def put_summary(log: Collection, record_id: str, document: Any, *, over: bool = False) -> None:
     """Add a document to the log unless its id exists; with `over`, replace it."""
     (schema.upsert if over else schema.add)(log, {record_id: document})
 
@@ -365,10 +367,10 @@ def put_search(
         return
     _put_text_states(collections, begun)
     index = text_index(collections)
-    entries = {Entry(found[i].created_ns, i): found[i].key for i in begun}
+    entries = {TimelineEntry(found[i].created_ns, i): found[i].key for i in begun}
     vectors = {found[i].key: found[i].vector for i in begun}
     appender = Appender(secrets.token_hex(8), 0, exclusive, collections.max_batch)
-    texts.enter(index, entries, vectors, appender=appender)
+    texts.add_task(index, entries, vectors, appender=appender)
     _put_text_states(collections, entered)
     changed = {i: state for i, state in entered.items() if state.stale}
     for key in {key for state in changed.values() for key in state.stale}:
@@ -411,7 +413,7 @@ def nearest(
 
 
 def _ranked(
-    index: TextIndex, text: Text, entries: Iterable[Entry]
+    index: TextIndex, text: Text, entries: Iterable[TimelineEntry]
 ) -> list[tuple[int, int, str, float]]:
     """Return what to order the decisions by that have a text now."""
     at = {entry.trace_id: entry.start_ns for entry in entries}

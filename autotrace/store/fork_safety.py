@@ -12,18 +12,18 @@ import sys
 from typing import Any
 
 _has_opened = False
-_is_spoilt = False
+_forked_after_open = False
 
 
-def will_open() -> None:
+def mark_opened() -> None:
     """Say that Chroma is about to be opened in this process."""
     global _has_opened
     _has_opened = True
 
 
-def hangs_here() -> bool:
+def chroma_deadlocks_after_fork() -> bool:
     """Tell whether this process was forked from one that had opened Chroma."""
-    return _is_spoilt
+    return _forked_after_open
 
 
 def _program_has_opened() -> bool:
@@ -36,8 +36,8 @@ def _program_has_opened() -> bool:
 
 
 def _after_fork_in_child() -> None:
-    global _is_spoilt
-    _is_spoilt = _is_spoilt or _has_opened or _program_has_opened()
+    global _forked_after_open
+    _forked_after_open = _forked_after_open or _has_opened or _program_has_opened()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

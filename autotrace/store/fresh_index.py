@@ -13,13 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from autotrace.store.chroma_errors import StaleIndexError, is_failure_of_chroma
-from autotrace.store.schema import Collection, Opened
+from autotrace.store.schema import Collection, OpenedCollections
 from autotrace.store.vector_journal import Journal, Record
 
 if TYPE_CHECKING:
     from autotrace.store.vector_journal import Rows
 
-C = TypeVar("C", bound=Opened)
+C = TypeVar("C", bound=OpenedCollections)
 
 _TINY: Final = 1e-30
 """Keeps a vector of zeros from a division by zero; Chroma's index adds the same."""
@@ -76,7 +76,7 @@ class FreshCollection:
                 raise
             # It is damaged: whoever queries this collection is told so, and nobody else.
 
-    def learn(self, records: Sequence[Record]) -> None:
+    def add_rows(self, records: Sequence[Record]) -> None:
         """Take in what others have stored; for one thread at a time."""
         import numpy as np
 
@@ -93,7 +93,7 @@ class FreshCollection:
         self, ids: list[str], *, embeddings: Any, metadatas: Sequence[Mapping[str, Any]]
     ) -> None:
         """Add records; one whose id exists is ignored in silence."""
-        self._journal.append(self._letter, ids, embeddings)
+        self._journal.add(self._letter, ids, embeddings)
         self._inner.add(ids, embeddings=embeddings, metadatas=metadatas)
         self._has_index = True
 
@@ -101,14 +101,14 @@ class FreshCollection:
         self, ids: list[str], *, embeddings: Any, metadatas: Sequence[Mapping[str, Any]]
     ) -> None:
         """Add or replace records. Others must load the index anew: it has another vector now."""
-        self._journal.end()
+        self._journal.close_epoch()
         self._inner.upsert(ids, embeddings=embeddings, metadatas=metadatas)
         self._has_index = True
 
     def delete(self, ids: list[str]) -> Any:
         """Delete records, the journal's too. Others must load the index anew."""
         self._on_delete()
-        self._journal.renew()
+        self._journal.rotate()
         return self._inner.delete(ids)
 
     def update(self, ids: list[str], *, metadatas: Sequence[Mapping[str, Any]]) -> None:
@@ -263,18 +263,18 @@ class View(Generic[C]):
                 collection.load()
             self.is_loaded = True
 
-    def follow(self, epoch: str) -> bool:
+    def apply_journal(self, epoch: str) -> bool:
         """Take in what others have written down; return whether that is all they have stored.
 
         Args:
             epoch: That of the generation mark, read just before.
         """
         with self._lock:
-            records = self.journal.read_on(epoch)
+            records = self.journal.read_since(epoch)
             if records is None:
                 return False
             for collection in self._searched:
-                collection.learn(records)
+                collection.add_rows(records)
         return True
 
 

@@ -57,7 +57,7 @@ _OWNER: Final = "owner"
 
 
 @dataclass(frozen=True)
-class Entry:
+class OpenTraceEntry:
     """What is known of a trace."""
 
     opening: Any
@@ -97,7 +97,7 @@ class OpenTraces(ABC):
         """
 
     @abstractmethod
-    def find(self, trace_id: str) -> Entry | None:
+    def find(self, trace_id: str) -> OpenTraceEntry | None:
         """Return what is known of a trace; None if it was never entered, or was removed."""
 
     @abstractmethod
@@ -166,12 +166,12 @@ class _InFolder(OpenTraces):
             return _read(self._completed / trace_id)
 
     @override
-    def find(self, trace_id: str) -> Entry | None:
+    def find(self, trace_id: str) -> OpenTraceEntry | None:
         with self._using():
             # In this order: it is removed in the other one.
             closing = _read(self._completed / trace_id)
             begun = _read(self._begun / trace_id)
-        return None if begun is None else Entry(begun["opening"], closing)
+        return None if begun is None else OpenTraceEntry(begun["opening"], closing)
 
     @override
     def openings(self, trace_ids: Sequence[str]) -> dict[str, Any]:
@@ -298,10 +298,10 @@ class _OnServer(OpenTraces):
         return self._documents([record_id])[record_id]
 
     @override
-    def find(self, trace_id: str) -> Entry | None:
+    def find(self, trace_id: str) -> OpenTraceEntry | None:
         begun, completed = _BEGUN + trace_id, _COMPLETED + trace_id
         found = self._documents([begun, completed])
-        return Entry(found[begun], found.get(completed)) if begun in found else None
+        return OpenTraceEntry(found[begun], found.get(completed)) if begun in found else None
 
     @override
     def openings(self, trace_ids: Sequence[str]) -> dict[str, Any]:

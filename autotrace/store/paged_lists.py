@@ -37,7 +37,7 @@ class Appender:
     max_batch: int
     """How many records Chroma takes in one call."""
 
-    def append(
+    def add(
         self,
         collection: Collection,
         entries: Mapping[str, Iterable[tuple[Any, ...]]],

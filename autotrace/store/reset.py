@@ -18,7 +18,7 @@ from autotrace.store.schema import (
     Collections,
     open_collections,
 )
-from autotrace.store.tool_stats import STATS_PREFIX, Counters, write_counters
+from autotrace.store.tool_stats import STATS_PREFIX, ToolCounters, write_counters
 
 _PROJECTIONS: Final = ("summaries", "lists", "succeeded", "failed")
 _OF_SCHEMA_1: Final = ("open",)
@@ -48,7 +48,7 @@ def begin(collections: Collections, store: str, space: str) -> Collections:
     return open_collections(client, store, None)
 
 
-def finish(collections: Collections, space: str) -> None:
+def finish_reset(collections: Collections, space: str) -> None:
     """Let the store be opened again."""
     _put_record(collections.state, SCHEMA_VERSION, space, rebuilding=False)
 
@@ -96,7 +96,9 @@ def logged_traces(log: Collection) -> list[str]:
     return list(traces)
 
 
-def replace_stats(collections: Collections, counters: Mapping[str, Mapping[str, Counters]]) -> None:
+def replace_stats(
+    collections: Collections, counters: Mapping[str, Mapping[str, ToolCounters]]
+) -> None:
     """Make these the statistics: counters by writer and tool, and no others.
 
     Each writer keeps a record of its own, since one that is at work goes on from its own totals.

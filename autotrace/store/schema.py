@@ -125,7 +125,7 @@ class Collection(Protocol):
         ...
 
 
-class Opened(Protocol):
+class OpenedCollections(Protocol):
     """What every kind of store has when it is open."""
 
     indexes: ClassVar[Mapping[str, str]]

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from autotrace.store import paged_lists
 from autotrace.store.paged_lists import Appender
 from autotrace.store.schema import Collection, Collections, groups
-from autotrace.store.timeline import Entry
+from autotrace.store.timeline import TimelineEntry
 from autotrace.store.trace_summaries import get_summaries
 
 _FIRST: Final = "first"
@@ -71,9 +71,9 @@ class Text(NamedTuple):
     key: str
     similarity: float
     """Cosine similarity to what was asked for, 0 to 1; opposite vectors count as unrelated."""
-    first: Entry
+    first: TimelineEntry
     repeated: bool
-    of_others: tuple[Entry, ...] = ()
+    of_others: tuple[TimelineEntry, ...] = ()
     """The newest trace of each sender but that of the first."""
     sender: str | None = None
     """A digest of who recorded the first trace; None: a program on the store's machine."""
@@ -83,9 +83,9 @@ class Text(NamedTuple):
         return self.sender == _digest(agent) and not self.of_others
 
 
-def enter(
+def add_task(
     index: TextIndex,
-    traces: Mapping[Entry, str],
+    traces: Mapping[TimelineEntry, str],
     vectors: Mapping[str, Any],
     *,
     appender: Appender,
@@ -104,7 +104,7 @@ def enter(
         StoreUnavailableError: Other writers always came first.
     """
     collection = index.collection
-    firsts: dict[str, Entry] = {}
+    firsts: dict[str, TimelineEntry] = {}
     for entry in sorted(traces):
         firsts.setdefault(traces[entry], entry)
     known = _known(collection, list(firsts))
@@ -114,13 +114,13 @@ def enter(
         known |= _known(collection, list(new))
     else:
         known |= {key: _metadata(entry, senders) for key, entry in new.items()}
-    repeats: dict[str, list[Entry]] = {}
+    repeats: dict[str, list[TimelineEntry]] = {}
     for entry, key in traces.items():
         if known[key][_FIRST] != _format(entry):
             repeats.setdefault(key, []).append(entry)
     if not repeats:
         return
-    appender.append(index.lists, {index.list_of(key): sorted(e) for key, e in repeats.items()})
+    appender.add(index.lists, {index.list_of(key): sorted(e) for key, e in repeats.items()})
     if not appender.exclusive:
         # Who deletes the last trace of a text may not have seen the one that was just entered.
         known = _known(collection, list(repeats))
@@ -180,7 +180,7 @@ def remove_unused(index: TextIndex, key: str, *, exclusive: bool) -> None:
         )
 
 
-def _newest_alive(index: TextIndex, key: str) -> Entry | None:
+def _newest_alive(index: TextIndex, key: str) -> TimelineEntry | None:
     """Return the last entry of a text's list that still has the text."""
     name, wanted, seen = index.list_of(key), _LOOKED_AT, 0
     while True:
@@ -189,7 +189,7 @@ def _newest_alive(index: TextIndex, key: str) -> Entry | None:
         alive = index.alive([trace_id for _, trace_id in fresh], key) if fresh else set[str]()
         for entry in reversed(fresh):
             if entry[-1] in alive:
-                return Entry(*entry)
+                return TimelineEntry(*entry)
         if len(entries) < wanted:
             return None
         wanted, seen = wanted * 8, len(entries)
@@ -202,14 +202,14 @@ def _digest(agent: str | None) -> str | None:
     return hashlib.blake2b(name, digest_size=8).hexdigest()
 
 
-def _metadata(first: Entry, senders: Mapping[str, str]) -> dict[str, Any]:
+def _metadata(first: TimelineEntry, senders: Mapping[str, str]) -> dict[str, Any]:
     sender = _digest(senders.get(first.trace_id))
     return {_FIRST: _format(first)} | ({} if sender is None else {_SENDER: sender})
 
 
 def _add(
     collection: Collection,
-    firsts: Mapping[str, Entry],
+    firsts: Mapping[str, TimelineEntry],
     vectors: Mapping[str, Any],
     senders: Mapping[str, str],
 ) -> None:
@@ -286,17 +286,19 @@ def compare(index: TextIndex, vector: Any, keys: Sequence[str]) -> dict[str, flo
     return {k: _clipped(float(c)) for k, c in zip(got["ids"], cosines, strict=True)}
 
 
-def traces_of(index: TextIndex, texts: Sequence[Text], at_least: int) -> dict[Text, list[Entry]]:
+def traces_of(
+    index: TextIndex, texts: Sequence[Text], at_least: int
+) -> dict[Text, list[TimelineEntry]]:
     """Return the newest traces of each text: as many as asked for, or all, and maybe more."""
     lists = {text: index.list_of(text.key) for text in texts if text.repeated}
     newest = paged_lists.read_newest(index.lists, list(lists.values()), at_least)
-    found: dict[Text, list[Entry]] = {}
+    found: dict[Text, list[TimelineEntry]] = {}
     for text in texts:
         repeats = newest[lists[text]] if text in lists else []
         entries = {
             text.first,
             *text.of_others,
-            *(Entry(start_ns, trace_id) for start_ns, trace_id in repeats),
+            *(TimelineEntry(start_ns, trace_id) for start_ns, trace_id in repeats),
         }
         found[text] = sorted(entries, reverse=True)
     return found
@@ -311,17 +313,17 @@ def _text(key: str, similarity: float, metadata: Mapping[str, Any]) -> Text:
     return Text(key, _clipped(similarity), first, repeated, of_others, sender)
 
 
-def _entry(metadata: Mapping[str, Any]) -> Entry:
+def _entry(metadata: Mapping[str, Any]) -> TimelineEntry:
     """Return the first trace of a text."""
     return _parsed(metadata[_FIRST])
 
 
-def _parsed(text: Any) -> Entry:
+def _parsed(text: Any) -> TimelineEntry:
     start_ns, _, trace_id = str(text).partition(" ")
-    return Entry(int(start_ns), trace_id)
+    return TimelineEntry(int(start_ns), trace_id)
 
 
-def _format(entry: Entry) -> str:
+def _format(entry: TimelineEntry) -> str:
     return f"{entry.start_ns} {entry.trace_id}"
 
 

@@ -28,7 +28,7 @@ _GROUP: Final = 8
 _MAX_BUCKET: Final = _FAN_OUT**_TOP - 1
 
 
-class Entry(NamedTuple):
+class TimelineEntry(NamedTuple):
     """One trace on the timeline."""
 
     start_ns: int
@@ -49,20 +49,24 @@ def _marker_ids(bucket: int) -> list[str]:
     return [f"t{level}/{bucket >> (_BITS * (level - 1))}" for level in range(1, _TOP + 1)]
 
 
-def enter(lists: Collection, entries: Iterable[Entry], appender: Appender) -> None:
+def add_timeline_entry(
+    lists: Collection, entries: Iterable[TimelineEntry], appender: Appender
+) -> None:
     """Enter traces.
 
     Raises:
         StoreUnavailableError: Other writers always came first.
     """
-    by_bucket: dict[int, list[Entry]] = {}
+    by_bucket: dict[int, list[TimelineEntry]] = {}
     for entry in entries:
         by_bucket.setdefault(bucket_of(entry.start_ns), []).append(entry)
     markers = {marker: 1 for bucket in by_bucket for marker in _marker_ids(bucket)}
-    appender.append(lists, {_list_of(b): e for b, e in by_bucket.items()}, also=markers)
+    appender.add(lists, {_list_of(b): e for b, e in by_bucket.items()}, also=markers)
 
 
-def newest_first(lists: Collection, *, before: Entry | None = None) -> Iterator[Entry]:
+def newest_first(
+    lists: Collection, *, before: TimelineEntry | None = None
+) -> Iterator[TimelineEntry]:
     """Yield the entries from the newest to the oldest, each trace once.
 
     Args:
@@ -102,10 +106,12 @@ def _existing_buckets(lists: Collection, limit: int) -> Iterator[list[int]]:
     yield from descend(_TOP, [0])
 
 
-def _entries(lists: Collection, buckets: list[int]) -> Iterator[list[Entry]]:
+def _entries(lists: Collection, buckets: list[int]) -> Iterator[list[TimelineEntry]]:
     """Yield the entries of each bucket, group by group."""
     for start in range(0, len(buckets), _GROUP):
         group = buckets[start : start + _GROUP]
         found = paged_lists.read(lists, [_list_of(bucket) for bucket in group])
         for bucket in group:
-            yield [Entry(start_ns, trace_id) for start_ns, trace_id in found[_list_of(bucket)]]
+            yield [
+                TimelineEntry(start_ns, trace_id) for start_ns, trace_id in found[_list_of(bucket)]
+            ]

@@ -40,7 +40,7 @@ _LATER_FIELDS: Final = ("since", "sender", "cancelled", "paused")
 """What earlier versions do not know."""
 
 
-class Call(NamedTuple):
+class ToolCallStat(NamedTuple):
     """What the statistics need of one tool call."""
 
     tool_name: str
@@ -55,7 +55,7 @@ class Call(NamedTuple):
 
 
 @dataclass
-class Counters:
+class ToolCounters:
     """Totals over calls of one tool."""
 
     tool: str
@@ -77,7 +77,7 @@ class Counters:
     sender: str = ""
     """Who recorded the call by which the tool got its name; empty: the store's owner."""
 
-    def count(self, call: Call) -> None:
+    def count(self, call: ToolCallStat) -> None:
         """Count one call."""
         self.min_ms = min(self.min_ms, call.duration_ms) if self.calls else call.duration_ms
         self.max_ms = max(self.max_ms, call.duration_ms)
@@ -93,7 +93,7 @@ class Counters:
         key = str(rounded_ms(call.duration_ms))
         self.durations[key] = self.durations.get(key, 0) + 1
 
-    def merge(self, other: Counters) -> None:
+    def merge(self, other: ToolCounters) -> None:
         """Add the totals of another writer."""
         if other.calls == 0:
             return
@@ -111,10 +111,10 @@ class Counters:
         for key, number in other.durations.items():
             self.durations[key] = self.durations.get(key, 0) + number
 
-    def without(self, taken: TakenBack) -> Counters:
+    def without(self, taken: TakenBack) -> ToolCounters:
         """Return the totals without those of calls that are deleted."""
         less = taken.counters
-        left = Counters(
+        left = ToolCounters(
             self.tool,
             calls=self.calls - less.calls,
             errors=self.errors - less.errors,
@@ -163,7 +163,7 @@ class Counters:
 class TakenBack:
     """What deletions have taken back of one tool."""
 
-    counters: Counters
+    counters: ToolCounters
     """Of the calls that are deleted."""
     up_to_ns: int = 0
     """If no call ended later than this, the last one ended at `last_ns`."""
@@ -181,23 +181,23 @@ class TakenBack:
 class Totals(NamedTuple):
     """All that is counted."""
 
-    writers: dict[tuple[str, str], Counters]
+    writers: dict[tuple[str, str], ToolCounters]
     """By writer and tool."""
     taken: dict[str, TakenBack]
     """By tool."""
 
-    def place_of(self, writer: str, batch: int, call: Call) -> str | None:
+    def place_of(self, writer: str, batch: int, call: ToolCallStat) -> str | None:
         """Return the name under which a writer has counted a call of a batch; None: not yet."""
         named = self.writers.get((writer, call.tool_name))
         place = OTHER_TOOLS if named is None or batch < named.since else call.tool_name
         counters = self.writers.get((writer, place))
         return None if counters is None or counters.batch < batch else place
 
-    def by_tool(self) -> dict[str, Counters]:
+    def by_tool(self) -> dict[str, ToolCounters]:
         """Return what is counted of each tool, by all writers."""
-        merged: dict[str, Counters] = {}
+        merged: dict[str, ToolCounters] = {}
         for (_, tool), counters in self.writers.items():
-            merged.setdefault(tool, Counters(tool)).merge(counters)
+            merged.setdefault(tool, ToolCounters(tool)).merge(counters)
         return {
             tool: counters.without(self.taken[tool]) if tool in self.taken else counters
             for tool, counters in merged.items()
@@ -262,11 +262,11 @@ def percentiles_ms(durations: dict[str, int], ranks: Sequence[float]) -> list[in
     return answers
 
 
-def recount(calls: Iterable[Call]) -> list[ToolStats]:
+def recount(calls: Iterable[ToolCallStat]) -> list[ToolStats]:
     """Return the statistics of these calls, most used tool first."""
-    counters: dict[str, Counters] = {}
+    counters: dict[str, ToolCounters] = {}
     for call in calls:
-        counters.setdefault(call.tool_name, Counters(call.tool_name)).count(call)
+        counters.setdefault(call.tool_name, ToolCounters(call.tool_name)).count(call)
     return _sorted(counters)
 
 
@@ -284,7 +284,7 @@ def read_page(
         ToolNotFoundError: `after` is not a tool that is counted by name.
     """
     counted = read_totals(state).by_tool()
-    unnamed = counted.pop(OTHER_TOOLS, Counters(OTHER_TOOLS))
+    unnamed = counted.pop(OTHER_TOOLS, ToolCounters(OTHER_TOOLS))
     ordered = sorted((c for c in counted.values() if c.calls > 0), key=lambda c: (-c.calls, c.tool))
     start = 0
     if after is not None:
@@ -293,7 +293,7 @@ def read_page(
             raise ToolNotFoundError(bounded_name(after))
         start = names.index(after) + 1
     end = len(ordered) if limit is None else start + limit
-    rest = Counters(OTHER_TOOLS)
+    rest = ToolCounters(OTHER_TOOLS)
     for counters in (*ordered[end:], unnamed):
         rest.merge(counters)
     return ToolStatsPage(
@@ -312,7 +312,7 @@ def read_totals(state: Collection) -> Totals:
             taken[record_id] = document
         else:
             writer = record_id.removeprefix(STATS_PREFIX).partition("/")[0]
-            counters = Counters(**document)
+            counters = ToolCounters(**document)
             name = bounded_name(counters.tool)
             # Of an older version's record under a longer name, the later one goes on from there.
             if name == counters.tool or (writer, name) not in totals.writers:
@@ -343,7 +343,7 @@ def take_back_once(state: Collection, parts: Sequence[str], taken: Mapping[str, 
         take_back(state, parts[0], taken)
 
 
-def fold(state: Collection, part: str) -> None:
+def merge_statistics(state: Collection, part: str) -> None:
     """Put what a finished deletion has taken back together with the rest. The lock must be held.
 
     Stopped between the two writes, the record names what it covers, which counts once.
@@ -374,7 +374,7 @@ def documents_of(taken: Mapping[str, TakenBack]) -> dict[str, Any]:
 def _taken_of(document: Mapping[str, Any]) -> dict[str, TakenBack]:
     return {
         bounded_name(tool): TakenBack(
-            Counters(**fields["counters"]), fields["up_to_ns"], fields["last_ns"]
+            ToolCounters(**fields["counters"]), fields["up_to_ns"], fields["last_ns"]
         )
         for tool, fields in document["tools"].items()
     }
@@ -388,12 +388,12 @@ def _merge_taken(into: dict[str, TakenBack], more: Mapping[str, TakenBack]) -> N
             into[tool] = taken
 
 
-def write_counters(state: Collection, writer: str, changed: Iterable[Counters]) -> None:
+def write_counters(state: Collection, writer: str, changed: Iterable[ToolCounters]) -> None:
     """Store the counters of a writer that have changed."""
     upsert(state, {f"{STATS_PREFIX}{writer}/{c.tool}": _document_of(c) for c in changed})
 
 
-def _document_of(counters: Counters) -> dict[str, Any]:
+def _document_of(counters: ToolCounters) -> dict[str, Any]:
     # Without what says nothing, so that an older version reads it as long as it can.
     return {k: v for k, v in asdict(counters).items() if v or k not in _LATER_FIELDS}
 
@@ -405,6 +405,6 @@ def _read(state: Collection) -> Iterable[tuple[str, Any]]:
             yield record_id, document_of(metadata)
 
 
-def _sorted(counters: dict[str, Counters]) -> list[ToolStats]:
+def _sorted(counters: dict[str, ToolCounters]) -> list[ToolStats]:
     models = [c.to_model() for c in counters.values() if c.calls > 0]
     return sorted(models, key=lambda stats: (-stats.call_count, stats.tool_name))

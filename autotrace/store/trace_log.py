@@ -31,7 +31,7 @@ class Undo(TypedDict):
     """What statistics have counted of it (see tool_stats.py)."""
 
 
-class Part(TypedDict):
+class LogPart(TypedDict):
     """One part of a trace's log."""
 
     writer: str
@@ -47,9 +47,9 @@ def part_id(trace: str, number: int) -> str:
     return f"{trace}/{number}"
 
 
-def read_parts(log: Collection, traces: Sequence[str]) -> dict[str, list[Part]]:
+def read_parts(log: Collection, traces: Sequence[str]) -> dict[str, list[LogPart]]:
     """Return the parts of each trace, in order; an unknown trace has none."""
-    parts: dict[str, list[Part]] = {trace: [] for trace in traces}
+    parts: dict[str, list[LogPart]] = {trace: [] for trace in traces}
     pending = list(traces)
     # Most traces asked for are new, or have one part: look far only where there is more.
     width = _FIRST_LOOK if len(traces) == 1 else 1
@@ -82,6 +82,6 @@ def lost_ids(log: Collection, ids: Sequence[str], writer: str, batch: int) -> se
     return {i for i in ids if (found[i]["writer"], found[i]["batch"]) != (writer, batch)}
 
 
-def replace_parts(log: Collection, trace: str, parts: Mapping[int, Part]) -> None:
+def replace_parts(log: Collection, trace: str, parts: Mapping[int, LogPart]) -> None:
     """Replace parts, by their numbers, by themselves without some content."""
     upsert(log, {part_id(trace, number): part for number, part in parts.items()})

@@ -96,7 +96,7 @@ def to_model(trace_id: str, summary: Summary) -> TraceSummary:
     )
 
 
-def put(
+def put_summary(
     collections: Collections,
     summaries: Mapping[str, Summary],
     keys: Mapping[str, TextKey] = MappingProxyType({}),
@@ -136,7 +136,7 @@ def list_summaries(
     agent: str | None,
     agents: Sequence[str],
     limit: int,
-    before: timeline.Entry | None,
+    before: timeline.TimelineEntry | None,
 ) -> list[tuple[str, Summary]]:
     """Return a page of summaries, newest first; for `agents` see `find`."""
 

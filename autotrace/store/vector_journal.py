@@ -106,7 +106,7 @@ class Journal:
             msg = f"{self._folder} cannot be written: {error}"
             raise StoreUnavailableError(msg) from error
 
-    def append(self, collection: str, keys: Sequence[str], vectors: Any) -> None:
+    def add(self, collection: str, keys: Sequence[str], vectors: Any) -> None:
         """Write down vectors, which this client has seen then. The store's lock must be held.
 
         Args:
@@ -120,7 +120,7 @@ class Journal:
         import numpy as np
 
         if max(map(len, keys)) > _KEY_BYTES:
-            self.end()  # no key of a text: the file has no place for it
+            self.close_epoch()  # no key of a text: the file has no place for it
             return
         rows: Rows = np.asarray(vectors, dtype=np.float32)
         records: Any = np.empty(len(keys), dtype=_layout(rows.shape[1]))
@@ -158,7 +158,7 @@ class Journal:
             with contextlib.suppress(OSError):  # a reader has it open (Windows): the next one does
                 path.unlink()
 
-    def renew(self) -> None:
+    def rotate(self) -> None:
         """Begin another epoch, without what was written in this one. The lock must be held.
 
         Raises:
@@ -173,12 +173,12 @@ class Journal:
         for path in folder.glob(f"{_PREFIX}*"):
             path.unlink(missing_ok=True)
 
-    def end(self) -> None:
+    def close_epoch(self) -> None:
         """End the epoch: what is written now is not in the file."""
         with self._lock:
             self.epoch = ""
 
-    def read_on(self, epoch: str) -> list[Record] | None:
+    def read_since(self, epoch: str) -> list[Record] | None:
         """Return what others have written down since this client was opened, or last asked.
 
         Args:

@@ -37,7 +37,7 @@ from autotrace.spool import record_fields
 from autotrace.spool.shares import admitted, guest_of, sender_of, share_of, span_in
 from autotrace.spool.span_records import STATUS_ERROR, SpanRecord
 from autotrace.spool.span_roles import (
-    Role,
+    SpanRole,
     decision_id_of,
     is_rejection,
     public_id_of,
@@ -51,7 +51,7 @@ from autotrace.store.trace_summaries import Origin, Summary
 from autotrace.traces.running_tasks import Running
 from autotrace.traces.tool_calls import duration_ms_of, tool_name_of, tool_status_of
 
-TASKS: Final[tuple[Role, ...]] = ("task", "erased")
+TASKS: Final[tuple[SpanRole, ...]] = ("task", "erased")
 """What a span may belong to."""
 MAX_TOOL_SEQUENCE: Final = 200
 """How many tool names a summary holds; the trace itself has them all."""
@@ -99,15 +99,15 @@ class Tree:
         if self._guests:
             self._admit_guests()
         ordered = sorted(self.spans.values(), key=_order)
-        self.roles: dict[str, Role] = {
+        self.roles: dict[str, SpanRole] = {
             r["id"]: "erased" if r["id"] in self.erased else role_of(r) for r in ordered
         }
         self.tasks = [r for r in ordered if self.roles[r["id"]] == "task"]
         self._owners = [r for r in ordered if self.roles[r["id"]] in TASKS]
         self._owner_ids = {r["id"] for r in self._owners}
         self._task_of: dict[str, str | None] = {}
-        self._nearest: dict[tuple[Role, ...], dict[str, SpanRecord | None]] = {}
-        """By roles and span id: what `nearest` has found above a span."""
+        self._nearest: dict[tuple[SpanRole, ...], dict[str, SpanRecord | None]] = {}
+        """By roles and span id: what `nearest_ancestor` has found above a span."""
         self.guessed = False
         """Whether the task of any span had to be guessed."""
         self.members: dict[str, list[SpanRecord]] = {task["id"]: [] for task in self.tasks}
@@ -117,7 +117,7 @@ class Tree:
         for record in ordered:
             role = self.roles[record["id"]]
             if role in ("step", "tool", "decision"):
-                owner = self.task_above(record)
+                owner = self.owning_task(record)
                 if owner is None or owner in self.erased:
                     continue
                 if role == "decision":
@@ -164,7 +164,9 @@ class Tree:
         """Return every tool call that has ended, inside and outside tasks."""
         return [r for r in self.spans.values() if self.roles[r["id"]] == "tool" and "end_ns" in r]
 
-    def nearest(self, record: SpanRecord, roles: tuple[Role, ...]) -> SpanRecord | None:
+    def nearest_ancestor(
+        self, record: SpanRecord, roles: tuple[SpanRole, ...]
+    ) -> SpanRecord | None:
         """Return the closest span above this one that has one of the roles."""
         known = self._nearest.setdefault(roles, {})
         passed: dict[str, None] = {}
@@ -183,11 +185,11 @@ class Tree:
         known.update(dict.fromkeys(passed, found))
         return found
 
-    def task_above(self, record: SpanRecord) -> str | None:
+    def owning_task(self, record: SpanRecord) -> str | None:
         """Return the span id of the task, deleted or not, that this span belongs to."""
         span_id = record["id"]
         if span_id not in self._task_of:
-            self._climb(record)
+            self._walk_up(record)
         return self._task_of[span_id]
 
     def erased_task_of(self, record: SpanRecord) -> str | None:
@@ -198,10 +200,10 @@ class Tree:
             return span_id
         if role is None or role == "task":
             return None
-        owner = self.task_above(self.spans[span_id])
+        owner = self.owning_task(self.spans[span_id])
         return owner if owner in self.erased else None
 
-    def _climb(self, record: SpanRecord) -> None:
+    def _walk_up(self, record: SpanRecord) -> None:
         """Find the task above a span, for it and all spans on the way."""
         path: dict[str, None] = {}
         current = record
@@ -212,7 +214,7 @@ class Tree:
                 break
             above = self._above(current)
             if above is None:
-                found = self._guess(current)
+                found = self._infer_task(current)
                 break
             if above["id"] in self._owner_ids:
                 found = above["id"]
@@ -223,7 +225,7 @@ class Tree:
             current = above
         self._task_of.update(dict.fromkeys(path, found))
 
-    def _guess(self, orphan: SpanRecord) -> str | None:
+    def _infer_task(self, orphan: SpanRecord) -> str | None:
         """Find the task of a span whose parent is unknown, by time."""
         tasks = self._owners
         if self._admitted and orphan["id"] not in self._admitted:
@@ -265,7 +267,7 @@ def _order(record: SpanRecord) -> tuple[int, int, str]:
 def build_trace(tree: Tree, task: SpanRecord) -> Trace:
     """Build the trace of one task of a tree."""
     status, success, outcome, ended_ns = _completion(tree, task)
-    parent = tree.nearest(task, TASKS)
+    parent = tree.nearest_ancestor(task, TASKS)
     return Trace(
         trace_id=public_id_of(task),
         task=task_of(task),
@@ -326,7 +328,7 @@ def _steps(tree: Tree, task: SpanRecord) -> list[Step]:
     steps: dict[str, _OpenStep] = {}
     for record in members:
         if tree.roles[record["id"]] == "step":
-            outer = tree.nearest(record, ("step", "task"))
+            outer = tree.nearest_ancestor(record, ("step", "task"))
             steps[record["id"]] = _OpenStep(
                 step_id_of(record),
                 record["start_ns"],
@@ -342,7 +344,7 @@ def _steps(tree: Tree, task: SpanRecord) -> list[Step]:
     for record in members:
         if tree.roles[record["id"]] != "tool":
             continue
-        owner = tree.nearest(record, ("step", "task"))
+        owner = tree.nearest_ancestor(record, ("step", "task"))
         step = steps.get(owner["id"]) if owner else None
         if step is None:
             begun = bisect_right(starts_ns, told_ns_of(record))
@@ -382,7 +384,7 @@ def _step(step: _OpenStep) -> Step:
 
 
 def _tool_call(tree: Tree, record: SpanRecord) -> ToolCall:
-    outer = tree.nearest(record, ("tool", "step", "task"))
+    outer = tree.nearest_ancestor(record, ("tool", "step", "task"))
     status = tool_status_of(record)
     return ToolCall(
         tool_call_id=_call_id(record),
@@ -423,7 +425,7 @@ def _error_text(record: SpanRecord) -> str | None:
 def summarize(tree: Tree, task: SpanRecord) -> Summary:
     """Build the summary of one task's trace, as the store keeps it, from the records alone."""
     status, success, outcome, ended_ns = _completion(tree, task)
-    parent = tree.nearest(task, TASKS)
+    parent = tree.nearest_ancestor(task, TASKS)
     roles = tree.roles
     members = tree.members[task["id"]]
     tools = [tool_name_of(record) for record in members if roles[record["id"]] == "tool"]

@@ -41,7 +41,7 @@ class RefusedError(AutotraceError):
         self.errors = errors
 
 
-class Sieve:
+class RefusalCollector:
     """Collects the partitions whose records cannot be read."""
 
     def __init__(self) -> None:

@@ -88,7 +88,7 @@ class DecisionIndex:
         """Return the texts of decisions as they stand, and whether one of them was erased."""
         # Not needed before anything is decided, so not loaded.
         from autotrace.decisions.state_machine import CONTENT_ERASED
-        from autotrace.decisions.to_models import text_of
+        from autotrace.decisions.to_models import search_text
 
         texts: dict[str, str] = {}
         created_ns: dict[str, int] = {}
@@ -96,7 +96,7 @@ class DecisionIndex:
         for decision_id, changes in self._read(decision_ids).items():
             events = [event for change in changes for event in change]
             try:
-                text = text_of(events)
+                text = search_text(events)
                 at_ns = int(events[0]["at_ns"]) if text else 0
             except (
                 KeyError,
@@ -130,7 +130,7 @@ class DecisionIndex:
 
     def catch_up(self) -> None:
         """Have the next search see what another process has made of what this one flushed."""
-        self._connection.catch_up()
+        self._connection.refresh()
 
     def close(self) -> None:
         """Let go of the store. A later use opens it again."""

@@ -41,9 +41,9 @@ from autotrace.store.reset import logged_traces
 from autotrace.store.schema import Collections
 from autotrace.store.text_keys import TextKeys
 from autotrace.store.tool_names import OTHER_TOOLS
-from autotrace.store.tool_stats import Counters, TakenBack, Totals
+from autotrace.store.tool_stats import TakenBack, ToolCounters, Totals
 from autotrace.store.trace_log import (
-    Part,
+    LogPart,
     Undo,
     lost_ids,
     part_id,
@@ -90,10 +90,10 @@ def erase_trace(
         connection.purge_later()
         erasure.begin(collections, embedder)
         keep_name(collections, place)
-        finish(collections, place.share.key, exclusive=connection.exclusive)
+        finish_deletion(collections, place.share.key, exclusive=connection.exclusive)
 
 
-def settle(collections: Collections, trace: str, *, exclusive: bool) -> None:
+def apply_pending_deletions(collections: Collections, trace: str, *, exclusive: bool) -> None:
     """Delete what turns out to be part of a deleted trace, and was stored as part of another.
 
     Args:
@@ -110,18 +110,18 @@ def settle(collections: Collections, trace: str, *, exclusive: bool) -> None:
     }
     share = share_in(_records(parts), trace)
     for span in spans:
-        _Erasure("", exclusive, share, span, share.trace_id(span)).begin_again(collections)
-    finish(collections, trace, exclusive=exclusive)
+        _Erasure("", exclusive, share, span, share.trace_id(span)).restart(collections)
+    finish_deletion(collections, trace, exclusive=exclusive)
 
 
-def finish(collections: Collections, trace: str, *, exclusive: bool) -> None:
+def finish_deletion(collections: Collections, trace: str, *, exclusive: bool) -> None:
     """Do what is left to do of deletions in one OpenTelemetry trace, if anything is."""
     parts = read_parts(collections.log, [trace])[trace]
     begun = {number: part["undo"] for number, part in enumerate(parts) if "undo" in part}
     for number, undo in begun.items():
         tool_stats.take_back(collections.state, part_id(trace, number), undo["tools"])
     for _ in range(_MAX_ATTEMPTS):
-        changed = skeletons_of(parts)
+        changed = redacted_parts(parts)
         if not changed:
             break
         replace_parts(collections.log, trace, changed)
@@ -131,10 +131,12 @@ def finish(collections: Collections, trace: str, *, exclusive: bool) -> None:
         msg = f"the log of the OpenTelemetry trace {trace} is contended; try again"
         raise StoreUnavailableError(msg)
     for number, undo in begun.items():
-        unlist(collections, {trace_id_in(trace, undo["span"]): undo["key"]}, exclusive=exclusive)
+        remove_from_indexes(
+            collections, {trace_id_in(trace, undo["span"]): undo["key"]}, exclusive=exclusive
+        )
         replace_parts(collections.log, trace, {number: without_undo(parts[number])})
         if exclusive:
-            tool_stats.fold(collections.state, part_id(trace, number))
+            tool_stats.merge_statistics(collections.state, part_id(trace, number))
 
 
 def is_erased(collections: Collections, trace_id: str) -> bool:
@@ -145,7 +147,9 @@ def is_erased(collections: Collections, trace_id: str) -> bool:
     return place.span in Tree(read_records(collections.log, place.share.key)).erased
 
 
-def unlist(collections: Collections, keys: Mapping[str, str | None], *, exclusive: bool) -> None:
+def remove_from_indexes(
+    collections: Collections, keys: Mapping[str, str | None], *, exclusive: bool
+) -> None:
     """Have traces neither listed nor recalled.
 
     Args:
@@ -161,12 +165,12 @@ def unlist(collections: Collections, keys: Mapping[str, str | None], *, exclusiv
                 task_index.remove(index, key, trace_id, exclusive=exclusive)
 
 
-def skeletons_of(parts: Sequence[Part]) -> dict[int, Part]:
+def redacted_parts(parts: Sequence[LogPart]) -> dict[int, LogPart]:
     """Return those parts of a log, by number, that hold content of deleted traces, without it."""
     tree = Tree(_records(parts))
     if not tree.erased:
         return {}
-    changed: dict[int, Part] = {}
+    changed: dict[int, LogPart] = {}
     for number, part in enumerate(parts):
         records = [without_erased(record, tree) for record in part["records"]]
         if records != part["records"]:
@@ -179,12 +183,12 @@ def without_erased(record: SpanRecord, tree: Tree) -> SpanRecord:
     return record if tree.erased_task_of(record) is None else skeleton_of(record)
 
 
-def without_undo(part: Part) -> Part:
+def without_undo(part: LogPart) -> LogPart:
     """Return a part that says of no deletion that it is under way."""
     return {"writer": part["writer"], "batch": part["batch"], "records": part["records"]}
 
 
-def _records(parts: Iterable[Part]) -> list[SpanRecord]:
+def _records(parts: Iterable[LogPart]) -> list[SpanRecord]:
     return [record for part in parts for record in part["records"]]
 
 
@@ -252,7 +256,7 @@ class _Erasure:
         keys = TextKeys(embedder, collections.by_tokens)
         self._append(collections, lambda parts: self._text_key(parts, keys))
 
-    def begin_again(self, collections: Collections) -> None:
+    def restart(self, collections: Collections) -> None:
         """Say that there is more of a deleted trace to delete.
 
         Raises:
@@ -261,14 +265,14 @@ class _Erasure:
         self._append(collections, lambda _: None)
 
     def _append(
-        self, collections: Collections, key_of: Callable[[Sequence[Part]], str | None]
+        self, collections: Collections, key_of: Callable[[Sequence[LogPart]], str | None]
     ) -> None:
         writer = secrets.token_hex(8)
         for _ in range(_MAX_ATTEMPTS):
             parts = self._counted_parts(collections)
             if self._is_under_way(parts):
                 return
-            part: Part = {
+            part: LogPart = {
                 "writer": writer,
                 "batch": 0,
                 "records": [self._mark()],
@@ -281,10 +285,10 @@ class _Erasure:
         msg = f"{self.trace_id} of {self.store} is contended; try again"
         raise StoreUnavailableError(msg)
 
-    def _is_under_way(self, parts: Sequence[Part]) -> bool:
+    def _is_under_way(self, parts: Sequence[LogPart]) -> bool:
         return any("undo" in part and part["undo"]["span"] == self.span for part in parts)
 
-    def _text_key(self, parts: Sequence[Part], keys: TextKeys) -> str | None:
+    def _text_key(self, parts: Sequence[LogPart], keys: TextKeys) -> str | None:
         """Return the key of the task's text.
 
         Raises:
@@ -296,7 +300,7 @@ class _Erasure:
         record = tree.spans[self.span]
         return keys.of(task_of(record)).key if "end_ns" in record else None
 
-    def _counted_parts(self, collections: Collections) -> list[Part]:
+    def _counted_parts(self, collections: Collections) -> list[LogPart]:
         """Read the log, once the writers of its parts have counted the calls in them."""
         deadline_s = time.monotonic() + _COUNTING_TIMEOUT_S
         while True:
@@ -308,21 +312,23 @@ class _Erasure:
                 return parts
             time.sleep(_POLL_S)
 
-    def _calls(self, parts: Sequence[Part]) -> list[tuple[Part, SpanRecord]]:
+    def _calls(self, parts: Sequence[LogPart]) -> list[tuple[LogPart, SpanRecord]]:
         """Return the tool calls of the trace, each with the first part that holds it."""
         records = _records(parts)
         tree = Tree(records)
         if tree.is_translated:
             return self._translated_calls(parts, tree)
         tree = Tree([*records, self._mark()])
-        calls: dict[str, tuple[Part, SpanRecord]] = {}
+        calls: dict[str, tuple[LogPart, SpanRecord]] = {}
         for part in parts:
             for record in part["records"]:
                 if role_of(record) == "tool" and tree.erased_task_of(record) == self.span:
                     calls.setdefault(record_key(record), (part, record))
         return list(calls.values())
 
-    def _translated_calls(self, parts: Sequence[Part], tree: Tree) -> list[tuple[Part, SpanRecord]]:
+    def _translated_calls(
+        self, parts: Sequence[LogPart], tree: Tree
+    ) -> list[tuple[LogPart, SpanRecord]]:
         """Return the tool calls of the trace as they stand: spans of others may say less."""
         holding = {r["id"]: part for part in reversed(parts) for r in part["records"]}
         return [
@@ -331,13 +337,13 @@ class _Erasure:
             if tree.roles[record["id"]] == "tool"
         ]
 
-    def _undo(self, collections: Collections, parts: Sequence[Part], key: str | None) -> Undo:
+    def _undo(self, collections: Collections, parts: Sequence[LogPart], key: str | None) -> Undo:
         totals = tool_stats.read_totals(collections.state)
         taken: dict[str, TakenBack] = {}
         for part, record in self._calls(parts):
             # What is not counted yet is a skeleton when its writer comes back to it.
             if place := _place_of(part, record, totals):
-                of_tool = taken.setdefault(place, TakenBack(Counters(place)))
+                of_tool = taken.setdefault(place, TakenBack(ToolCounters(place)))
                 of_tool.counters.count(call_of(record))
         counted = totals.by_tool()
         for tool, of_tool in taken.items():
@@ -376,6 +382,6 @@ class _Erasure:
         return last
 
 
-def _place_of(part: Part, record: SpanRecord, totals: Totals) -> str | None:
+def _place_of(part: LogPart, record: SpanRecord, totals: Totals) -> str | None:
     """Return the name under which the writer of a part has counted a call in it, if it has."""
     return totals.place_of(part["writer"], part["batch"], call_of(record))

@@ -42,12 +42,12 @@ from autotrace.store.paged_lists import Appender
 from autotrace.store.persist_interval import Tuner
 from autotrace.store.schema import Collections
 from autotrace.store.text_keys import TextKey
-from autotrace.store.tool_stats import Call
+from autotrace.store.tool_stats import ToolCallStat
 from autotrace.store.trace_log import lost_ids, part_id, read_parts
 from autotrace.traces.assembly import Tree, summarize
-from autotrace.traces.batch_groups import Sieve
+from autotrace.traces.batch_groups import RefusalCollector
 from autotrace.traces.decision_index import DecisionIndex
-from autotrace.traces.deletion import finish, settle, unlist
+from autotrace.traces.deletion import apply_pending_deletions, finish_deletion, remove_from_indexes
 from autotrace.traces.embed_batch import TextVectors
 from autotrace.traces.log_state import (
     MAX_BYTES,
@@ -74,17 +74,17 @@ _CHECK_ID: Final = "check"
 class _Projections:
     """What the projections of a batch will write."""
 
-    started: list[timeline.Entry] = field(default_factory=list[timeline.Entry])
+    started: list[timeline.TimelineEntry] = field(default_factory=list[timeline.TimelineEntry])
     """Traces that are new to the store."""
     completed: list[str] = field(default_factory=list[str])
     """Traces that have been completed by this batch."""
     summaries: dict[str, trace_summaries.Summary] = field(
         default_factory=dict[str, trace_summaries.Summary]
     )
-    calls: list[Call] = field(default_factory=list[Call])
+    calls: list[ToolCallStat] = field(default_factory=list[ToolCallStat])
     gone: list[str] = field(default_factory=list[str])
     """Traces that turn out to be none."""
-    taken_back: list[Call] = field(default_factory=list[Call])
+    taken_back: list[ToolCallStat] = field(default_factory=list[ToolCallStat])
     """Calls that were counted and turn out to be none."""
 
     def add(self, changes: Changes | _Projections) -> None:
@@ -173,7 +173,7 @@ class Ingestor:
         """
         self._attempts = attempts
         self._left_out = {}
-        sieve = Sieve()
+        sieve = RefusalCollector()
         every = _partitions(records)
         self._keys = {partition: set(map(record_key, of)) for partition, of in every.items()}
         by_partition = {partition: without_superseded(of) for partition, of in every.items()}
@@ -185,7 +185,7 @@ class Ingestor:
                 if not self._follows(self._connection.generation()):
                     self.forget()
                 states, projected = self._append(collections, by_partition, sieve, writer, batch)
-                for trace in self._settle(collections, states, writer, batch):
+                for trace in self._apply_pending_deletions(collections, states, writer, batch):
                     projected.pop(trace, None)
                 changed = states
                 written: dict[str, trace_summaries.Summary] = {}
@@ -204,7 +204,7 @@ class Ingestor:
                 )
             self._generation = self._connection.generation()
             if must_reopen:
-                self._connection.expire()
+                self._connection.invalidate()
             self._index_decisions(record for of in by_partition.values() for record in of)
         except BaseException:
             self.forget()
@@ -243,7 +243,7 @@ class Ingestor:
         self,
         collections: Collections,
         by_partition: Mapping[str, list[SpanRecord]],
-        sieve: Sieve,
+        sieve: RefusalCollector,
         writer: str,
         batch: int,
     ) -> tuple[dict[str, TraceState], dict[str, _Projections]]:
@@ -292,7 +292,7 @@ class Ingestor:
                 state.lost_content = False
                 self._connection.purge_later()
 
-    def _settle(
+    def _apply_pending_deletions(
         self,
         collections: Collections,
         states: dict[str, TraceState],
@@ -308,7 +308,7 @@ class Ingestor:
         for trace, state in list(states.items()):
             if state.holds_erased():
                 self._connection.purge_later()
-                settle(collections, trace, exclusive=self._connection.exclusive)
+                apply_pending_deletions(collections, trace, exclusive=self._connection.exclusive)
                 self._states.pop(trace)
                 states |= self._load(collections, [trace], writer, batch)
                 settled.append(trace)
@@ -332,7 +332,7 @@ class Ingestor:
         if gone:
             of_store = vectors.keys(collections)
             keys = {trace_id: of_store.of(task).key for trace_id, task in gone.items()}
-            unlist(collections, keys, exclusive=self._connection.exclusive)
+            remove_from_indexes(collections, keys, exclusive=self._connection.exclusive)
 
     def _overtaken(
         self,
@@ -363,7 +363,7 @@ class Ingestor:
         for trace, parts in found.items():
             if any("undo" in part for part in parts):  # a deletion was cut short
                 self._connection.purge_later()
-                finish(collections, trace, exclusive=self._connection.exclusive)
+                finish_deletion(collections, trace, exclusive=self._connection.exclusive)
                 found[trace] = read_parts(collections.log, [trace])[trace]
             state = TraceState()
             state.extend(found[trace], writer, {batch, *self._attempts}, self._keys[trace])
@@ -382,7 +382,7 @@ class Ingestor:
     ) -> None:
         exclusive = self._connection.exclusive
         appender = Appender(writer, batch, exclusive, collections.max_batch)
-        timeline.enter(collections.lists, projections.started, appender)
+        timeline.add_timeline_entry(collections.lists, projections.started, appender)
         new = {entry.trace_id for entry in projections.started}
         claim(collections, {i: s for i, s in projections.summaries.items() if i in new})
         completed = {i: projections.summaries[i] for i in projections.completed}
@@ -390,7 +390,7 @@ class Ingestor:
         for key in keys.values():
             if not key.is_known:
                 self._count("unread_tasks")
-        trace_summaries.put(collections, projections.summaries, keys)
+        trace_summaries.put_summary(collections, projections.summaries, keys)
         enter_completed(collections, completed, keys, vectors, appender)
         if projections.gone:
             trace_summaries.remove(collections, projections.gone)
@@ -401,7 +401,7 @@ class Ingestor:
             tool_stats.take_back_once(collections.state, names, taken)
 
     def _count_calls(
-        self, collections: Collections, calls: Sequence[Call], writer: str, batch: int
+        self, collections: Collections, calls: Sequence[ToolCallStat], writer: str, batch: int
     ) -> None:
         if not calls:
             return
@@ -440,16 +440,16 @@ def enter_completed(
     vectors.add(summary["task"] for summary in summaries.values())
     senders = {t: by for t, s in summaries.items() if (by := s["recorded_by"]) is not None}
     for success in (True, False):
-        keys: dict[timeline.Entry, str] = {}
+        keys: dict[timeline.TimelineEntry, str] = {}
         by_key: dict[str, Any] = {}
         for trace_id, summary in summaries.items():
             vector = vectors.of(summary["task"])
             if bool(summary["success"]) is success and vector is not None:
                 key = text_keys[trace_id].key
-                keys[timeline.Entry(summary["created_ns"], trace_id)] = key
+                keys[timeline.TimelineEntry(summary["created_ns"], trace_id)] = key
                 by_key[key] = vector
         index = texts.of_tasks(collections, success=success)
-        texts.enter(index, keys, by_key, appender=appender, senders=senders)
+        texts.add_task(index, keys, by_key, appender=appender, senders=senders)
 
 
 def _decisions_in(records: Iterable[SpanRecord]) -> list[str]:
@@ -464,7 +464,7 @@ def _partitions(records: Iterable[SpanRecord]) -> dict[str, list[SpanRecord]]:
     return by_partition
 
 
-def _texts_in(by_partition: Mapping[str, list[SpanRecord]], sieve: Sieve) -> list[str]:
+def _texts_in(by_partition: Mapping[str, list[SpanRecord]], sieve: RefusalCollector) -> list[str]:
     texts: list[str] = []
     for partition, records in by_partition.items():
         with sieve.reading(partition):
@@ -514,7 +514,7 @@ def _project(state: TraceState, projections: _Projections) -> None:
     if old_ids and (tree.guessed or _joins(state.records, fresh_ids - old_ids, old_ids)):
         touched = {task["id"] for task in tree.tasks}
     else:
-        owners = (tree.task_above(tree.spans[i]) for i in fresh_ids if i in tree.spans)
+        owners = (tree.owning_task(tree.spans[i]) for i in fresh_ids if i in tree.spans)
         touched = fresh_ids | {owner for owner in owners if owner}
     for task in tree.tasks:
         if task["id"] not in touched:
@@ -522,7 +522,7 @@ def _project(state: TraceState, projections: _Projections) -> None:
         trace_id = trace_id_of(task)
         summary = projections.summaries[trace_id] = summarize(tree, task)
         if task["id"] not in old_ids:
-            projections.started.append(timeline.Entry(task["start_ns"], trace_id))
+            projections.started.append(timeline.TimelineEntry(task["start_ns"], trace_id))
         if summary["status"] == "completed" and task["id"] in ended_ids:
             projections.completed.append(trace_id)
 

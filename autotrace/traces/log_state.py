@@ -20,7 +20,7 @@ import orjson
 from autotrace.spool.shares import guest_of, span_in
 from autotrace.spool.span_records import SpanRecord, holds_content, record_key
 from autotrace.spool.span_roles import role_of
-from autotrace.store.trace_log import MAX_PART_BYTES, Part
+from autotrace.store.trace_log import MAX_PART_BYTES, LogPart
 from autotrace.traces.assembly import Tree
 from autotrace.traces.deletion import without_erased
 
@@ -71,7 +71,9 @@ class TraceState:
     _parents: set[str] = field(default_factory=set[str])
     """Ids that records name as their parents."""
 
-    def extend(self, parts: Sequence[Part], writer: str, batches: Set[int], keys: Set[str]) -> None:
+    def extend(
+        self, parts: Sequence[LogPart], writer: str, batches: Set[int], keys: Set[str]
+    ) -> None:
         """Take in parts of the log; what the batch being stored has written of its own is fresh.
 
         Args:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from autotrace.spool.span_records import SpanRecord
 from autotrace.spool.span_roles import trace_id_of
-from autotrace.store.timeline import Entry
-from autotrace.store.tool_stats import Call
+from autotrace.store.timeline import TimelineEntry
+from autotrace.store.tool_stats import ToolCallStat
 from autotrace.store.trace_summaries import Summary
 from autotrace.traces.assembly import Tree, summarize
 from autotrace.traces.tool_calls import call_of
@@ -27,13 +27,13 @@ from autotrace.traces.tool_calls import call_of
 class Changes:
     """What a batch changes for one OpenTelemetry trace."""
 
-    started: list[Entry] = field(default_factory=list[Entry])
+    started: list[TimelineEntry] = field(default_factory=list[TimelineEntry])
     completed: list[str] = field(default_factory=list[str])
     summaries: dict[str, Summary] = field(default_factory=dict[str, Summary])
     gone: list[str] = field(default_factory=list[str])
     """Traces that turn out to be none."""
-    calls: list[Call] = field(default_factory=list[Call])
-    taken_back: list[Call] = field(default_factory=list[Call])
+    calls: list[ToolCallStat] = field(default_factory=list[ToolCallStat])
+    taken_back: list[ToolCallStat] = field(default_factory=list[ToolCallStat])
     """Calls that were counted and turn out to be none, or others."""
 
 
@@ -56,7 +56,7 @@ def changes_of(records: Sequence[SpanRecord], fresh: Iterable[SpanRecord], tree:
             continue
         changes.summaries[trace_id] = summary
         if was is None:
-            changes.started.append(Entry(task["start_ns"], trace_id))
+            changes.started.append(TimelineEntry(task["start_ns"], trace_id))
         if summary["status"] == "completed" and not _is_found_by(was, summary):
             changes.completed.append(trace_id)
     changes.gone = list(known)
@@ -91,11 +91,13 @@ def _stretches(records: Sequence[SpanRecord], fresh_ids: set[int]) -> Iterator[t
         yield start, len(records)
 
 
-def _calls(tree: Tree) -> dict[str, Call]:
+def _calls(tree: Tree) -> dict[str, ToolCallStat]:
     return {record["id"]: call_of(record) for record in tree.calls()}
 
 
-def _count(before: Mapping[str, Call], after: Mapping[str, Call], changes: Changes) -> None:
+def _count(
+    before: Mapping[str, ToolCallStat], after: Mapping[str, ToolCallStat], changes: Changes
+) -> None:
     for span_id, call in after.items():
         if before.get(span_id) != call:
             changes.calls.append(call)

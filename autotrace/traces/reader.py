@@ -25,7 +25,7 @@ from autotrace.store import trace_summaries
 from autotrace.store.connection import Connection
 from autotrace.store.schema import Collections
 from autotrace.store.text_keys import TextKeys
-from autotrace.store.timeline import Entry
+from autotrace.store.timeline import TimelineEntry
 from autotrace.store.trace_log import read_records
 from autotrace.traces import recall as search
 from autotrace.traces.assembly import Tree, build_trace, decisions_of
@@ -155,13 +155,15 @@ class Reader:
 
         return self._connection.read(read)
 
-    def _entry(self, collections: Collections, trace_id: str, asked_by: str | None) -> Entry:
+    def _entry(
+        self, collections: Collections, trace_id: str, asked_by: str | None
+    ) -> TimelineEntry:
         place = locate(collections, trace_id, asked_by)
         kept = trace_id if place is None else place.trace_id
         summary = trace_summaries.get_summaries(collections, [kept]).get(kept)
         if summary is None:
             raise TraceNotFoundError(trace_id, self._connection.name)
-        return Entry(summary["created_ns"], kept)
+        return TimelineEntry(summary["created_ns"], kept)
 
     def recall(
         self,

@@ -10,7 +10,7 @@ from autotrace.spool import record_fields
 from autotrace.spool.span_records import STATUS_ERROR, SpanRecord
 from autotrace.spool.span_roles import MAX_DURATION_MS
 from autotrace.store.tool_names import bounded_name
-from autotrace.store.tool_stats import Call
+from autotrace.store.tool_stats import ToolCallStat
 
 
 def tool_status_of(record: SpanRecord) -> CallStatus:
@@ -45,12 +45,12 @@ def _whole_tool_name(record: SpanRecord) -> str:
     return span_name.removeprefix(semconv.EXECUTE_TOOL).strip() or semconv.UNNAMED_TOOL
 
 
-def call_of(record: SpanRecord) -> Call:
+def call_of(record: SpanRecord) -> ToolCallStat:
     """Return what the statistics need of a tool span."""
     name = _whole_tool_name(record)
     error = record_fields.text(record, semconv.ERROR_TYPE)
     short_name, short_error = bounded_name(name), None if error is None else bounded_name(error)
-    return Call(
+    return ToolCallStat(
         tool_name=short_name,
         status=tool_status_of(record),
         duration_ms=duration_ms_of(record),

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from autotrace.errors import InvalidArgumentError, StoreError, StoreUnavailableError
 from autotrace.settings import Settings
-from autotrace.spool.drain_lock import DRAIN_LOCK_TIMEOUT_S, no_drainer
+from autotrace.spool.drain_lock import DRAIN_LOCK_TIMEOUT_S, exclusive_drain_lock
 from autotrace.spool.drain_lock import LOCK_FILE as DRAIN_LOCK_FILE
 from autotrace.spool.files import SEGMENT_SUFFIX, written_bytes
 from autotrace.store.chroma_embedded import LOCK_FILE, LOCK_TIMEOUT_S
@@ -117,7 +117,7 @@ def _quiet(folder: Path) -> Generator[None]:
     with contextlib.ExitStack() as held:
         # In this order, as every process does that stores.
         for lock in sorted(folder.rglob(DRAIN_LOCK_FILE)):
-            held.enter_context(no_drainer(lock.parent, DRAIN_LOCK_TIMEOUT_S))
+            held.enter_context(exclusive_drain_lock(lock.parent, DRAIN_LOCK_TIMEOUT_S))
         for path in sorted(folder.rglob(LOCK_FILE)):
             lock = FileLock(path, thread_local=False, mode=0o600)
             try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.embedding.choice import Embedding, embedding_of, import_embedding
 from autotrace.embedding.embedder import default_embedder
 from autotrace.semconv import ENV_PREFIX
@@ -17,7 +17,7 @@ from autotrace.store.connection import Connection, ServerOptions, connect
 from autotrace.store.decision_log import connect_decisions
 from autotrace.traces.decision_index import DecisionIndex
 from autotrace.worker.pipeline import Pipeline
-from autotrace.worker.process import Storekeeper
+from autotrace.worker.process import WorkerProcess
 from autotrace.worker.span_processor import PipelineExporter
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def open_pipeline(
     settings: Settings,
     connection: Connection,
     embedder: Embedder,
-    counters: Counters,
+    counters: HealthCounters,
     *,
-    storekeeper: Storekeeper | None = None,
+    storekeeper: WorkerProcess | None = None,
 ) -> Pipeline:
     """Make the pipeline that settings name; without a storekeeper this process stores."""
     return Pipeline(
@@ -87,8 +87,8 @@ def open_pipeline(
 
 
 def choose_storekeeper(
-    settings: Settings, embedding: Embedding, counters: Counters
-) -> Storekeeper | None:
+    settings: Settings, embedding: Embedding, counters: HealthCounters
+) -> WorkerProcess | None:
     """Return what starts the process that stores; None where this one must.
 
     Another process cannot make an embedder that was given as an object, and a program that is one
@@ -108,7 +108,7 @@ def choose_storekeeper(
         model = Path(settings.embedding_model_path).expanduser().resolve()
         places["embedding_model_path"] = str(model)
     order = {"settings": settings.model_dump() | places, "embedder": embedding.spec}
-    return Storekeeper(settings.spool_path, order, counters)
+    return WorkerProcess(settings.spool_path, order, counters)
 
 
 class ChromaSpanExporter(PipelineExporter):
@@ -137,7 +137,7 @@ class ChromaSpanExporter(PipelineExporter):
         loaded = load_settings(store=None if store is None else str(store), **settings)
         embedding = choose_embedding(loaded, embedder)
         connection = open_connection(loaded, embedding.space)
-        counters = Counters()
+        counters = HealthCounters()
         storekeeper = choose_storekeeper(loaded, embedding, counters)
         super().__init__(
             open_pipeline(loaded, connection, embedding.embedder, counters, storekeeper=storekeeper)

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import Final
 
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.errors import EmbeddingSpaceError, StoreVersionError
 from autotrace.worker.batch_selection import BatchLimits
 from autotrace.worker.quarantine import set_aside_fix
@@ -34,7 +34,9 @@ class StoreLoop(ABC):
         linger_s: How long to look for more once nothing is left, in seconds.
     """
 
-    def __init__(self, drainer: Drainer, counters: Counters, store: str, linger_s: float) -> None:
+    def __init__(
+        self, drainer: Drainer, counters: HealthCounters, store: str, linger_s: float
+    ) -> None:
         self.drainer = drainer
         self.counters = counters
         self._store = store
@@ -44,7 +46,7 @@ class StoreLoop(ABC):
         """Store until nothing is left, or it is to end."""
         backoff_s = FIRST_BACKOFF_S
         worked_at_s = time.monotonic()
-        self.gather()
+        self.wait_for_batch()
         while not self.is_closing():
             began_at_s = time.monotonic()
             try:
@@ -54,24 +56,26 @@ class StoreLoop(ABC):
                 if self.is_closing():
                     return  # the interpreter is going, and what is not stored is on disk
                 self.counters.add("export_failures")
-                self.counters.note("export", f"not stored yet, trying again: {error}", error)
+                self.counters.record_failure(
+                    "export", f"not stored yet, trying again: {error}", error
+                )
                 # To wait for a store of another version or embedder is of no use.
                 self.failed(is_final=isinstance(error, StoreVersionError | EmbeddingSpaceError))
-                self.pause(backoff_s)
+                self.backoff(backoff_s)
                 backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
                 worked_at_s = time.monotonic()
                 continue
-            self.progressed(stored)
+            self.on_batch(stored)
             if stored:
                 worked_at_s = time.monotonic()
                 if self.drainer.has_more:
-                    self.rest(worked_at_s - began_at_s)
+                    self.throttle(worked_at_s - began_at_s)
                 else:
-                    self.gather()
+                    self.wait_for_batch()
             elif not self.awaits_more() and time.monotonic() - worked_at_s > self._linger_s:
                 return
             else:
-                self.look_again()
+                self.poll()
 
     def _step(self) -> int:
         try:
@@ -84,7 +88,7 @@ class StoreLoop(ABC):
         self.counters.add("unstored_records", number)
         message = f"the store refused {number} records, which are set aside: {error}; "
         fix = f"`{set_aside_fix(self._store)}` tries them again"
-        self.counters.note("set aside", message + fix, error)
+        self.counters.record_failure("set aside", message + fix, error)
 
     @abstractmethod
     def is_closing(self) -> bool:
@@ -99,23 +103,23 @@ class StoreLoop(ABC):
         """Return how large the next batch may be."""
 
     @abstractmethod
-    def gather(self) -> None:
+    def wait_for_batch(self) -> None:
         """Wait for records to be stored together, unless somebody waits for them."""
 
     @abstractmethod
-    def rest(self, took_s: float) -> None:
+    def throttle(self, took_s: float) -> None:
         """Leave the program some time after a batch that took so many seconds."""
 
     @abstractmethod
-    def look_again(self) -> None:
+    def poll(self) -> None:
         """Wait before the next look for records."""
 
     @abstractmethod
-    def pause(self, seconds: float) -> None:
+    def backoff(self, seconds: float) -> None:
         """Wait before another attempt."""
 
     @abstractmethod
-    def progressed(self, stored: int) -> None:
+    def on_batch(self, stored: int) -> None:
         """Take note of a batch with so many records; 0: there was nothing to store."""
 
     @abstractmethod

@@ -23,9 +23,9 @@ from typing import Any, Final
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from typing_extensions import override
 
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.settings import Settings
-from autotrace.spool.drain_lock import asked_to_give_way_ns
+from autotrace.spool.drain_lock import handover_requested_ns
 from autotrace.traces.ingest import Ingestor
 from autotrace.worker.batch_selection import LARGE_BATCHES, BatchLimits
 from autotrace.worker.exporter import choose_embedding, open_connection, open_decision_index
@@ -36,7 +36,7 @@ from autotrace.worker.process import (
     READY,
     STOP,
     Status,
-    become_storekeeper,
+    mark_as_worker,
     write_status,
 )
 from autotrace.worker.purge import IDLE_LIMITS, Purger
@@ -72,7 +72,7 @@ def main(order: dict[str, Any], out: int) -> None:
     Raises:
         BaseException: Whatever it may be, who started the process is told, and stores by itself.
     """
-    become_storekeeper()
+    mark_as_worker()
 
     def say(message: bytes) -> None:
         with contextlib.suppress(OSError):  # the other end is gone
@@ -88,7 +88,7 @@ def _store(order: dict[str, Any], say: Callable[[bytes], None]) -> None:
     _end_if_it_hangs()
     spool = settings.spool_path
     os.nice(_NICENESS)  # what people wait for comes first
-    counters = _ToldCounters(spool, order["id"])
+    counters = _PublishedCounters(spool, order["id"])
     connection = open_connection(settings, embedding.space)
     embedder = embedding.embedder
     decisions = open_decision_index(settings, embedder, counters.add, embedding.space)
@@ -97,8 +97,8 @@ def _store(order: dict[str, Any], say: Callable[[bytes], None]) -> None:
     loop = _Loop(Drainer(spool, ingestor, counters.add), purger, counters, settings, say)
     if not _acquire(loop.drainer):
         return
-    counters.tell()
-    spare_the_collector()
+    counters.publish()
+    reduce_gc()
     with suppress_instrumentation():
         loop.run()
     loop.drainer.release()
@@ -123,7 +123,7 @@ def _end_if_it_hangs() -> None:
     threading.Thread(target=put_off, name="autotrace-put-off", daemon=True).start()
 
 
-def spare_the_collector() -> None:
+def reduce_gc() -> None:
     """Collect garbage rarely: a batch is many small objects that all live until it is stored."""
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 20, 100)
@@ -137,7 +137,7 @@ def _acquire(drainer: Drainer) -> bool:
     return False
 
 
-class _ToldCounters(Counters):
+class _PublishedCounters(HealthCounters):
     """Counters that other processes can read."""
 
     def __init__(self, spool: Path, own_id: str) -> None:
@@ -149,15 +149,15 @@ class _ToldCounters(Counters):
     def add(self, name: str, number: int = 1) -> None:
         super().add(name, number)
         self.status.counters = self.snapshot()
-        self.tell()
+        self.publish()
 
     @override
-    def note(self, kind: str, message: str, error: BaseException | None = None) -> None:
+    def record_failure(self, kind: str, message: str, error: BaseException | None = None) -> None:
         number, _ = self.status.notes.get(kind, (0, ""))
         self.status.notes[kind] = (number + 1, message)
-        self.tell()
+        self.publish()
 
-    def tell(self) -> None:
+    def publish(self) -> None:
         with contextlib.suppress(OSError):  # a full disk, a spool that is gone: told with the next
             write_status(self._spool, self.status)
 
@@ -167,7 +167,7 @@ class _Loop(StoreLoop):
         self,
         drainer: Drainer,
         purger: Purger,
-        counters: _ToldCounters,
+        counters: _PublishedCounters,
         settings: Settings,
         say: Callable[[bytes], None],
     ) -> None:
@@ -200,7 +200,7 @@ class _Loop(StoreLoop):
 
     @override
     def is_closing(self) -> bool:
-        if not self._spool.is_dir() or asked_to_give_way_ns(self._spool) > self._began_ns:
+        if not self._spool.is_dir() or handover_requested_ns(self._spool) > self._began_ns:
             self._stop.set()
         return self._stop.is_set()
 
@@ -217,7 +217,7 @@ class _Loop(StoreLoop):
         return LARGE_BATCHES
 
     @override
-    def gather(self) -> None:
+    def wait_for_batch(self) -> None:
         self._wait_until_asked(self._flush_interval_s)
 
     def _wait_until_asked(self, seconds: float) -> None:
@@ -234,11 +234,11 @@ class _Loop(StoreLoop):
                 return
 
     @override
-    def rest(self, took_s: float) -> None:
+    def throttle(self, took_s: float) -> None:
         """Do without: nobody waits for the interpreter of this process."""
 
     @override
-    def look_again(self) -> None:
+    def poll(self) -> None:
         self._purge_if_idle()
         is_busy = time.monotonic() - self._worked_at_s < _BUSY_UNTIL_S
         wait_s = _POLL_S if is_busy else _IDLE_POLL_S
@@ -259,21 +259,23 @@ class _Loop(StoreLoop):
                 self._purger.purge(IDLE_LIMITS)
         except Exception as error:  # noqa: BLE001 - it is due until it is done, and tried again
             self.counters.add("purge_failures")
-            self.counters.note("purge", f"erased content was not purged yet: {error}", error)
+            self.counters.record_failure(
+                "purge", f"erased content was not purged yet: {error}", error
+            )
         took_s = time.monotonic() - now_s
         self._purge_at_s = now_s + max(_PURGE_EVERY_S, took_s * _PURGE_REST)
 
     @override
-    def pause(self, seconds: float) -> None:
+    def backoff(self, seconds: float) -> None:
         if self._orphaned_at_s is not None:
             self._stop.set()  # it is tried again at the next start
         self._stop.wait(seconds)
 
     @override
-    def progressed(self, stored: int) -> None:
+    def on_batch(self, stored: int) -> None:
         if self._told.status.refused:
             self._told.status.refused = False
-            self._told.tell()
+            self._told.publish()
         if not self.drainer.active:
             self._stop.set()  # another process stores
         elif stored:
@@ -287,4 +289,4 @@ class _Loop(StoreLoop):
         if is_final:
             self.drainer.release()  # for a rebuild, which is what will help
         self._told.status.refused = is_final
-        self._told.tell()
+        self._told.publish()

@@ -13,7 +13,7 @@ from typing import Any
 from autotrace.spool.cursor import Group, load_cursor
 from autotrace.spool.shares import partition_of
 from autotrace.spool.span_records import record_key
-from autotrace.store.trace_log import Part
+from autotrace.store.trace_log import LogPart
 from autotrace.worker.batch_selection import BatchReader
 
 
@@ -44,13 +44,13 @@ class UnderWay:
                     left = self._left[partition_of(record), record_key(record)]
                     left.update((cursor.batch + 1, *group.attempts))
 
-    def has(self, part: Part, record: Any) -> bool:
+    def has(self, part: LogPart, record: Any) -> bool:
         """Tell whether a record of a part of the log is counted when its group is stored."""
         if part["writer"] != self._writer or not self._left:
             return False
         return part["batch"] in self._left.get((partition_of(record), record_key(record)), ())
 
-    def batch_of(self, part: Part) -> int:
+    def batch_of(self, part: LogPart) -> int:
         """Return in which batch the records of a part that are counted were counted.
 
         Those that an attempt wrote were counted later, with their group. A counter must not name

@@ -33,9 +33,9 @@ from typing import Final
 from opentelemetry import context as otel_context
 from typing_extensions import override
 
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.embedding.embedder import Embedder
-from autotrace.spool.cursor import START, Place, Stored
+from autotrace.spool.cursor import START, SpoolPosition, Stored
 from autotrace.spool.files import is_of_newer_version, owner_is_alive, processes_in
 from autotrace.spool.lanes import SpoolLanes, holds_lane
 from autotrace.spool.span_records import SpanRecord
@@ -49,7 +49,7 @@ from autotrace.worker.batch_selection import (
     BatchLimits,
 )
 from autotrace.worker.loop import FIRST_BACKOFF_S, POLL_S, StoreLoop
-from autotrace.worker.process import Storekeeper
+from autotrace.worker.process import WorkerProcess
 from autotrace.worker.spool_reader import Drainer
 
 _LINGER_S: Final = 1.0
@@ -66,8 +66,8 @@ _REST: Final = 4
 class Awaited:
     """What somebody waits for: how far spools are to be stored, by process."""
 
-    own: Mapping[str, Place]
-    others: Mapping[str, Place] = field(default_factory=dict[str, Place])
+    own: Mapping[str, SpoolPosition]
+    others: Mapping[str, SpoolPosition] = field(default_factory=dict[str, SpoolPosition])
     after_batch: int | None = None
     """In place of the others it is enough that a later batch than this one was stored."""
 
@@ -107,10 +107,10 @@ class Pipeline:
         embedder: Embedder,
         spool: Path,
         *,
-        counters: Counters,
+        counters: HealthCounters,
         flush_interval_ms: int = 500,
         max_spool_bytes: int = 4 * 1024**3,
-        storekeeper: Storekeeper | None = None,
+        storekeeper: WorkerProcess | None = None,
         decisions: DecisionIndex | None = None,
     ) -> None:
         self._connection = connection
@@ -144,7 +144,7 @@ class Pipeline:
         self._urgent = threading.Event()
         self._closing = False
         self._stored = threading.Condition()
-        self._stored_up_to: Mapping[str, Place | None] = {}
+        self._stored_up_to: Mapping[str, SpoolPosition | None] = {}
         """How far the spools of this process are stored; None: one that is gone, wholly."""
         self._recovering = False
         """Whether what dead processes have left is to be stored."""
@@ -177,7 +177,7 @@ class Pipeline:
             self._closing = True
             self._lanes.close()
 
-    def append(self, record: SpanRecord, sender: str | None = None) -> bool:
+    def record(self, record: SpanRecord, sender: str | None = None) -> bool:
         """Record: on disk when this returns, in the store soon after. Never raises for the disk.
 
         Args:
@@ -187,7 +187,7 @@ class Pipeline:
         Returns:
             Whether it is on disk; if not, it is counted why.
         """
-        written = self._lanes.append(record, sender)
+        written = self._lanes.write(record, sender)
         if written and self._asleep:
             self._wake_up()
         return written
@@ -276,7 +276,7 @@ class Pipeline:
         awaited = self._awaited(lane, after_batch)
         done = awaited.is_stored(self._drainer.stored())
         if not done:
-            awaited = awaited.without(self._drainer.is_left_alone)
+            awaited = awaited.without(self._drainer.is_newer_version)
             ticket = object()
             with self._stored:
                 self._waiting += 1
@@ -300,7 +300,7 @@ class Pipeline:
             return Awaited(recorded)
         own = {name: place for name, place in recorded.items() if holds_lane(name, lane)}
         stored = self._drainer.stored()
-        others: dict[str, Place] = {}
+        others: dict[str, SpoolPosition] = {}
         for name in recorded.keys() - own.keys():
             segment, offset = stored.up_to(name) or START
             others[name] = min(recorded[name], (segment, offset + STEP_BYTES))
@@ -328,12 +328,12 @@ class Pipeline:
         return True
 
     def _see_what_others_wrote(self) -> None:
-        self._connection.catch_up()
+        self._connection.refresh()
         if self._decisions is not None:
             self._decisions.catch_up()
 
     def _wait_until_stored(
-        self, target: Mapping[str, Place], deadline: float, *, also_dead: bool
+        self, target: Mapping[str, SpoolPosition], deadline: float, *, also_dead: bool
     ) -> bool:
         with self._stored:
             while (also_dead and self._recovering) or not self._has_stored(target):
@@ -383,7 +383,7 @@ class Pipeline:
             self._storekeeper.stop(max(0.0, deadline - time.monotonic()))
         return done
 
-    def _has_stored(self, target: Mapping[str, Place]) -> bool:
+    def _has_stored(self, target: Mapping[str, SpoolPosition]) -> bool:
         known = self._stored_up_to
         return all(
             (stored := known.get(process, START)) is None or stored >= place
@@ -391,7 +391,9 @@ class Pipeline:
         )
 
     def _on_spool_error(self, error: OSError) -> None:
-        self._counters.note("spool", f"records are lost: {self._spool} cannot be written: {error}")
+        self._counters.record_failure(
+            "spool", f"records are lost: {self._spool} cannot be written: {error}"
+        )
 
     def _wake_up(self) -> None:
         if self._closing:
@@ -413,7 +415,7 @@ class Pipeline:
                     except RuntimeError as error:
                         # The interpreter is shutting down, or out of threads: the spool has it.
                         self._asleep = True
-                        self._counters.note("thread", f"not stored yet: {error}")
+                        self._counters.record_failure("thread", f"not stored yet: {error}")
                         return
                     self._thread = thread
         self._wake.set()
@@ -433,7 +435,7 @@ class Pipeline:
     def _failed(self, error: Exception) -> None:
         self._counters.add("export_failures")
         name = type(error).__name__
-        self._counters.note("export", f"exporting failed: {name}: {error}", error)
+        self._counters.record_failure("export", f"exporting failed: {name}: {error}", error)
 
     def _store_until_closed(self) -> None:
         while not self._closing:
@@ -469,13 +471,13 @@ class Pipeline:
             self._watch(keeper)
             if keeper.failure is None:
                 return
-            self._counters.note(
+            self._counters.record_failure(
                 "storekeeper", f"no process can store, so this one does: {keeper.failure}"
             )
             self._storekeeper = None
         self._InThread(self).run()
 
-    def _watch(self, keeper: Storekeeper) -> None:
+    def _watch(self, keeper: WorkerProcess) -> None:
         """See that somebody stores, until nothing is left."""
         while not self._closing and keeper.failure is None:
             self._urgent.clear()
@@ -501,7 +503,7 @@ class Pipeline:
         set_aside = sum(map(stored.set_aside_of, begun))
         keeper = self._storekeeper
         # Asked last: it tells what it has counted before it says how far it has come.
-        refused = False if keeper is None else keeper.take_over()
+        refused = False if keeper is None else keeper.sync_counters()
         with self._stored:
             # As it is, not as it was published last: others begin to recover, too.
             before = self._progress()
@@ -521,7 +523,7 @@ class Pipeline:
 
     def _begin_another_spool(self) -> None:
         self._counters.add("deleted_spools")
-        self._counters.note(
+        self._counters.record_failure(
             "deleted",
             f"{self._spool} was deleted under the running program: what was recorded and not "
             "stored is lost; what follows goes into a new one",
@@ -558,26 +560,26 @@ class Pipeline:
             return LARGE_BATCHES if self._is_hurried() else SMALL_BATCHES
 
         @override
-        def gather(self) -> None:
+        def wait_for_batch(self) -> None:
             if not self._pipeline._recovering:
                 self._pipeline._urgent.wait(self._pipeline._flush_interval_s)
 
         @override
-        def rest(self, took_s: float) -> None:
+        def throttle(self, took_s: float) -> None:
             if not self._is_hurried():
                 self._pipeline._urgent.wait(_REST * took_s)
 
         @override
-        def look_again(self) -> None:
+        def poll(self) -> None:
             pipeline = self._pipeline
             pipeline._urgent.wait(pipeline._poll_s() if pipeline._catching_up else POLL_S)
 
         @override
-        def pause(self, seconds: float) -> None:
+        def backoff(self, seconds: float) -> None:
             self._pipeline._pause(seconds)
 
         @override
-        def progressed(self, stored: int) -> None:
+        def on_batch(self, stored: int) -> None:
             self._pipeline._publish(idle=stored == 0)
 
         @override

@@ -34,7 +34,7 @@ from typing import Any, Final
 
 import orjson
 
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 
 STATUS_FILE: Final = "storekeeper.json"
 FLUSH_FILE: Final = "flush"
@@ -112,18 +112,18 @@ def _file_id(descriptor: int) -> FileId:
 _is_storekeeper = False
 
 
-def become_storekeeper() -> None:
+def mark_as_worker() -> None:
     """Say that this process is one: what it imports for the embedder must not record in it."""
     global _is_storekeeper
     _is_storekeeper = True
 
 
-def is_storekeeper() -> bool:
+def is_worker() -> bool:
     """Tell whether this process is one that stores for others."""
     return _is_storekeeper
 
 
-class Storekeeper:
+class WorkerProcess:
     """Starts the process that stores, when there is none, and follows what it says.
 
     Args:
@@ -132,7 +132,7 @@ class Storekeeper:
         counters: Where what it counts and notes is taken over.
     """
 
-    def __init__(self, spool: Path, order: dict[str, Any], counters: Counters) -> None:
+    def __init__(self, spool: Path, order: dict[str, Any], counters: HealthCounters) -> None:
         self._spool = spool
         self._order = order
         self._counters = counters
@@ -241,7 +241,7 @@ class Storekeeper:
         self._failures = 1 if READY in said else self._failures + 1
         self._counters.add("storekeeper_failures")
         message = "the process that stores has ended by itself (killed, or out of memory?)"
-        self._counters.note("storekeeper", f"{message}; another one is started")
+        self._counters.record_failure("storekeeper", f"{message}; another one is started")
         if self._failures >= _MAX_FAILURES:
             self.failure = f"{message}, {self._failures} times before it had stored anything"
 
@@ -265,7 +265,7 @@ class Storekeeper:
         with contextlib.suppress(OSError):  # without it, it takes the flush interval longer
             (self._spool / FLUSH_FILE).touch(mode=0o600)
 
-    def take_over(self) -> bool:
+    def sync_counters(self) -> bool:
         """Take over what storekeepers have counted and noted; return whether the store refused."""
         status = read_status(self._spool)
         is_own = status.id == self._id
@@ -278,7 +278,7 @@ class Storekeeper:
                 self._counters.add(name, more)
         for kind, (number, message) in status.notes.items():
             if number > seen.notes.get(kind, (0, ""))[0]:
-                self._counters.note(kind, message)
+                self._counters.record_failure(kind, message)
         # Another one's embedder, or version, may be another; and what is left of a dead one is old.
         return status.refused and is_own
 

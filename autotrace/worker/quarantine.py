@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from autotrace.spool.cursor import Group
-from autotrace.spool.drain_lock import DRAIN_LOCK_TIMEOUT_S, no_drainer
+from autotrace.spool.drain_lock import DRAIN_LOCK_TIMEOUT_S, exclusive_drain_lock
 from autotrace.spool.files import BAD_DIRECTORY
 from autotrace.spool.record_fields import conformed
 from autotrace.spool.span_records import SpanRecord
@@ -77,7 +77,7 @@ def retry_set_aside(spool: Path, ingestor: Ingestor) -> Retried:
     """
     if not count_set_aside(spool):
         return Retried(0, 0, None)
-    with no_drainer(spool, DRAIN_LOCK_TIMEOUT_S):
+    with exclusive_drain_lock(spool, DRAIN_LOCK_TIMEOUT_S):
         return _retry(set_aside_path(spool), ingestor)
 
 

@@ -27,7 +27,7 @@ from typing import Any, Final, NamedTuple
 
 from autotrace.embedding.embedder import Embedder
 from autotrace.errors import AutotraceError, StoreError
-from autotrace.spool.drain_lock import DRAIN_LOCK_TIMEOUT_S, no_drainer
+from autotrace.spool.drain_lock import DRAIN_LOCK_TIMEOUT_S, exclusive_drain_lock
 from autotrace.spool.span_records import record_key
 from autotrace.spool.span_roles import trace_id_of
 from autotrace.store import reset as repair
@@ -37,11 +37,11 @@ from autotrace.store.call_counts import Recount
 from autotrace.store.connection import Connection
 from autotrace.store.paged_lists import Appender
 from autotrace.store.schema import Collections
-from autotrace.store.timeline import Entry
-from autotrace.store.trace_log import Part, read_parts, replace_parts
+from autotrace.store.timeline import TimelineEntry
+from autotrace.store.trace_log import LogPart, read_parts, replace_parts
 from autotrace.traces.assembly import Tree, summarize
 from autotrace.traces.decision_index import DecisionIndex
-from autotrace.traces.deletion import skeletons_of, without_undo
+from autotrace.traces.deletion import redacted_parts, without_undo
 from autotrace.traces.embed_batch import TextVectors
 from autotrace.traces.ingest import enter_completed
 from autotrace.traces.tool_calls import call_of
@@ -74,10 +74,10 @@ class _Pending:
     """Summaries that wait to be written together."""
 
     summaries: dict[str, traces.Summary] = field(default_factory=dict[str, traces.Summary])
-    entries: list[Entry] = field(default_factory=list[Entry])
+    entries: list[TimelineEntry] = field(default_factory=list[TimelineEntry])
     characters: int = 0
 
-    def add(self, entry: Entry, summary: traces.Summary) -> None:
+    def add(self, entry: TimelineEntry, summary: traces.Summary) -> None:
         self.entries.append(entry)
         self.summaries[entry.trace_id] = summary
         self.characters += len(summary["task"]) + len(summary["outcome"] or "")
@@ -115,7 +115,7 @@ def rebuild(
     """
     _check(embedder)  # what cannot be embedded must not be deleted
     try:
-        with no_drainer(spool, lock_timeout_s):
+        with exclusive_drain_lock(spool, lock_timeout_s):
             connection.drop_broken_indexes()
             with connection.writing() as collections:
                 connection.purge_later()
@@ -163,16 +163,16 @@ class _Rebuild:
             self._report(start + len(group), len(logged))
         self._write(collections)
         repair.replace_stats(collections, self._recount.counters)
-        repair.finish(collections, space)
+        repair.finish_reset(collections, space)
         return Rebuilt(self._traces, self._tool_calls, space, self._refused_texts)
 
     def _report(self, done: int, total: int) -> None:
         if self._progress is not None:
             self._progress(done, total)
 
-    def _take_in(self, parts: Sequence[Part]) -> None:
+    def _take_in(self, parts: Sequence[LogPart]) -> None:
         """Count and summarize one OpenTelemetry trace."""
-        logged: dict[str, tuple[Part, Any]] = {}
+        logged: dict[str, tuple[LogPart, Any]] = {}
         for part in parts:
             for record in part["records"]:
                 logged.setdefault(record_key(record), (part, record))
@@ -184,9 +184,11 @@ class _Rebuild:
                 if tree.roles.get(record["id"]) == "tool" and "end_ns" in record:
                     self._count(part, record)
         for task in tree.tasks:
-            self._pending.add(Entry(task["start_ns"], trace_id_of(task)), summarize(tree, task))
+            self._pending.add(
+                TimelineEntry(task["start_ns"], trace_id_of(task)), summarize(tree, task)
+            )
 
-    def _count_translated(self, logged: Mapping[str, tuple[Part, Any]]) -> None:
+    def _count_translated(self, logged: Mapping[str, tuple[LogPart, Any]]) -> None:
         """Count calls as they can be told from what is stored, and not what is under way."""
         counted = {k: pr for k, pr in logged.items() if not self._under_way.has(*pr)}
         for call in Tree(record for _, record in counted.values()).calls():
@@ -194,7 +196,7 @@ class _Rebuild:
             part, _ = counted.get(call["id"]) or next(reversed(counted.values()))
             self._count(part, call)
 
-    def _count(self, part: Part, record: Any) -> None:
+    def _count(self, part: LogPart, record: Any) -> None:
         self._tool_calls += 1
         if not self._under_way.has(part, record):
             self._recount.add(part["writer"], self._under_way.batch_of(part), call_of(record))
@@ -202,12 +204,12 @@ class _Rebuild:
     def _write(self, collections: Collections) -> None:
         pending, self._pending = self._pending, _Pending()
         appender = Appender("rebuild", 0, self._exclusive, collections.max_batch)
-        timeline.enter(collections.lists, pending.entries, appender)
+        timeline.add_timeline_entry(collections.lists, pending.entries, appender)
         claim(collections, pending.summaries)
         completed = {t: s for t, s in pending.summaries.items() if s["status"] == "completed"}
         vectors = TextVectors(self._embedder, self._count_refused)
         keys = vectors.keys_of(collections, completed)
-        traces.put(collections, pending.summaries, keys)
+        traces.put_summary(collections, pending.summaries, keys)
         enter_completed(collections, completed, keys, vectors, appender)
         self._traces += len(pending.summaries)
 
@@ -215,9 +217,9 @@ class _Rebuild:
         self._refused_texts += 1
 
 
-def _settled(collections: Collections, trace: str, parts: Sequence[Part]) -> Sequence[Part]:
+def _settled(collections: Collections, trace: str, parts: Sequence[LogPart]) -> Sequence[LogPart]:
     """Finish deletions that were cut short; return the parts as they are then."""
-    changed = skeletons_of(parts)
+    changed = redacted_parts(parts)
     settled = [changed.get(number, part) for number, part in enumerate(parts)]
     under_way = {n: without_undo(part) for n, part in enumerate(settled) if "undo" in part}
     if changed or under_way:

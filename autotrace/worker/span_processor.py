@@ -10,8 +10,8 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from autotrace import semconv
-from autotrace.base.health_counters import Counters
-from autotrace.base.signal_errors import let_through
+from autotrace.base.health_counters import HealthCounters
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.spool.span_records import (
     SpanRecord,
     attributes_of,
@@ -57,7 +57,7 @@ class SpoolSpanProcessor(SpanProcessor):
     def __init__(
         self,
         pipeline: Pipeline,
-        counters: Counters,
+        counters: HealthCounters,
         redact: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         self.redact = redact
@@ -82,7 +82,7 @@ class SpoolSpanProcessor(SpanProcessor):
             # An event of a decision begins and ends at once.
             kind = attributes_of(span).get(semconv.KIND, semconv.KIND_DECISION)
             if kind != semconv.KIND_DECISION:
-                pipeline.append(open_record(span))
+                pipeline.record(open_record(span))
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
             _count_dropped(self._counters, error)
 
@@ -97,7 +97,7 @@ class SpoolSpanProcessor(SpanProcessor):
             record = record_of(span)
             if self.redact is not None and "scope" in record:
                 record = cast("SpanRecord", self.redact(cast("dict[str, Any]", record)))
-            pipeline.append(record)
+            pipeline.record(record)
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
             _count_dropped(self._counters, error)
 
@@ -109,22 +109,22 @@ class SpoolSpanProcessor(SpanProcessor):
         return self.pipeline is None or self.pipeline.flush(timeout_millis / 1000)
 
 
-def guarded_append(pipeline: Pipeline, counters: Counters) -> Callable[[SpanRecord], None]:
+def guarded_append(pipeline: Pipeline, counters: HealthCounters) -> Callable[[SpanRecord], None]:
     """Make what records into a pipeline for spans that are records already, and never raises."""
 
     def append(record: SpanRecord) -> None:
         try:
-            pipeline.append(record)
+            pipeline.record(record)
         except Exception as error:  # noqa: BLE001 - runs inside user code, where nothing of ours may raise
             _count_dropped(counters, error)
 
     return append
 
 
-def _count_dropped(counters: Counters, error: Exception) -> None:
-    let_through(error)
+def _count_dropped(counters: HealthCounters, error: Exception) -> None:
+    reraise_if_from_signal_handler(error)
     counters.add("dropped_spans")
-    counters.note("processor", f"a span was not recorded: {error!r}", error)
+    counters.record_failure("processor", f"a span was not recorded: {error!r}", error)
 
 
 class PipelineExporter(SpanExporter):
@@ -140,7 +140,7 @@ class PipelineExporter(SpanExporter):
             SUCCESS: they are safe on disk. The store may be down; they reach it when it is up.
         """
         for span in spans:
-            self._pipeline.append(record_of(span))
+            self._pipeline.record(record_of(span))
         return SpanExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:

@@ -30,14 +30,14 @@ from filelock import FileLock, Timeout
 
 from autotrace.spool.cursor import (
     Cursor,
-    Place,
     Process,
     Range,
+    SpoolPosition,
     Stored,
     load_cursor,
     save_cursor,
 )
-from autotrace.spool.drain_lock import GIVE_WAY_S, LOCK_FILE, asked_to_give_way_ns
+from autotrace.spool.drain_lock import GIVE_WAY_S, LOCK_FILE, handover_requested_ns
 from autotrace.spool.files import (
     BAD_DIRECTORY,
     begun_segments_of,
@@ -77,7 +77,7 @@ class Drainer:
         self._ingestor = ingestor
         self._count = count
         self._lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
-        self._asked_ns = asked_to_give_way_ns(spool)
+        self._asked_ns = handover_requested_ns(spool)
         self._waits_until_s = 0.0
         self._cursor = Cursor()
         self._reader = BatchReader(spool, count)
@@ -96,7 +96,7 @@ class Drainer:
 
     def acquire(self) -> bool:
         """Become the process that drains; return False while another one is, or wants the lock."""
-        asked_ns = asked_to_give_way_ns(self._spool)
+        asked_ns = handover_requested_ns(self._spool)
         if asked_ns != self._asked_ns:
             self._asked_ns = asked_ns
             self._waits_until_s = time.monotonic() + GIVE_WAY_S
@@ -123,16 +123,16 @@ class Drainer:
         """Return how far the spool of each process is stored."""
         return Stored(self._spool, self._cursor if self.active else load_cursor(self._spool))
 
-    def recorded_up_to(self) -> dict[str, Place]:
+    def recorded_up_to(self) -> dict[str, SpoolPosition]:
         """Return how far each process has recorded."""
-        places: dict[str, Place] = {}
+        places: dict[str, SpoolPosition] = {}
         for process in processes_in(self._spool):
             segments = begun_segments_of(self._spool / process)
             with contextlib.suppress(FileNotFoundError, IndexError):  # it has just been stored
                 places[process] = (int(segments[-1].stem), written_bytes(segments[-1]))
         return places
 
-    def is_left_alone(self, process: str) -> bool:
+    def is_newer_version(self, process: str) -> bool:
         """Tell whether nothing of a process will be stored: it is of a newer autotrace."""
         return is_of_newer_version(self._spool / process)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from autotrace.errors import NotPermittedError
-from autotrace.server.auth.principal import Principal, Role
+from autotrace.server.auth.principal import KeyRole, Principal
 
 
-def principal(role: Role, agent: str = "ann", tenant: str = "default") -> Principal:
+def principal(role: KeyRole, agent: str = "ann", tenant: str = "default") -> Principal:
     return Principal("k1", agent, tenant, role)
 
 
@@ -25,7 +25,7 @@ def principal(role: Role, agent: str = "ann", tenant: str = "default") -> Princi
     ],
 )
 def test_what_another_agent_made_is_changed_by_admins_alone(
-    role: Role, owner: str | None, may: bool
+    role: KeyRole, owner: str | None, may: bool
 ) -> None:
     assert principal(role).owns(owner) is may
     if may:
@@ -46,7 +46,7 @@ def test_what_another_agent_made_is_changed_by_admins_alone(
     ],
 )
 def test_approvals_are_answered_by_approvers_and_never_by_who_asks(
-    role: Role, requester: str, may: bool
+    role: KeyRole, requester: str, may: bool
 ) -> None:
     if may:
         principal(role).check_resolves(requester)
@@ -60,10 +60,10 @@ def test_approvals_are_answered_by_approvers_and_never_by_who_asks(
     [("admin", "default", True), ("admin", "acme", False), ("approver", "default", False)],
 )
 def test_the_server_is_seen_by_admins_of_the_default_tenant(
-    role: Role, tenant: str, may: bool
+    role: KeyRole, tenant: str, may: bool
 ) -> None:
     if may:
-        principal(role, tenant=tenant).check_operates()
+        principal(role, tenant=tenant).require_operator()
     else:
         with pytest.raises(NotPermittedError):
-            principal(role, tenant=tenant).check_operates()
+            principal(role, tenant=tenant).require_operator()

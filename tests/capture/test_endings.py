@@ -25,7 +25,7 @@ import urllib3
 from autotrace import ApprovalPending, step, task, tool
 from autotrace.models import ToolCall
 from autotrace.spool.span_roles import role_of
-from autotrace.store.tool_stats import Call, recount
+from autotrace.store.tool_stats import ToolCallStat, recount
 from autotrace.testing import Recording
 from autotrace.traces.tool_calls import call_of
 
@@ -162,7 +162,7 @@ def call_that_raised(recorded: Recording, error: BaseException) -> ToolCall:
     return call
 
 
-def calls_of(recorded: Recording) -> list[Call]:
+def calls_of(recorded: Recording) -> list[ToolCallStat]:
     return [call_of(record) for record in recorded.records if role_of(record) == "tool"]
 
 

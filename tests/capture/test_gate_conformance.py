@@ -16,7 +16,7 @@ import pytest
 from autotrace import step, task, tool
 from autotrace.base import blocking_calls
 from autotrace.capture.approvals import decision_access
-from autotrace.capture.approvals.gate import Passage
+from autotrace.capture.approvals.gate import ApprovalCall
 from tests.capture.scripts import SCRIPTS, is_thrown_into_unstarted
 from tests.capture.spans import Spans
 from tests.capture.subjects import HOSTS, KINDS, OPAQUE_HOSTS, foreign, hosted, plain
@@ -63,8 +63,8 @@ def approved(monkeypatch: pytest.MonkeyPatch) -> Approved:
     # In place, so that a script that counts the turns of its event loop counts the same; and of
     # any arguments, as scripts pass exceptions to be raised.
     monkeypatch.setattr(blocking_calls, "running_library", lambda: None)
-    monkeypatch.setattr(Passage, "_fingerprint", lambda self: "00")
-    monkeypatch.setattr(Passage, "_check_apart", lambda self: None)
+    monkeypatch.setattr(ApprovalCall, "_fingerprint", lambda self: "00")
+    monkeypatch.setattr(ApprovalCall, "_check_apart", lambda self: None)
     made = Approved()
     monkeypatch.setattr(decision_access.current, "open", lambda: made)
     return made

@@ -29,7 +29,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import autotrace
 from autotrace import attach, current_task, inject, step, task, tool, tool_call
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.capture.recorder import Recorder, current
 from autotrace.encoding.encoder import Encoder
 from autotrace.encoding.redaction import Redactor
@@ -398,9 +398,9 @@ def test_a_disk_that_fails_costs_records_that_are_counted(
     function: str, tmp_path: Path, provider: TracerProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = _BrokenOs(function)
-    counters = Counters()
+    counters = HealthCounters()
     writer = spool.SpoolWriter(tmp_path / "spool", count=counters.add)
-    pipeline: Any = types.SimpleNamespace(append=writer.append)
+    pipeline: Any = types.SimpleNamespace(append=writer.write)
     provider.add_span_processor(SpoolSpanProcessor(pipeline, counters))
     with recording(tracer_provider=provider) as recorded:
         monkeypatch.setattr(spool, "os", broken)

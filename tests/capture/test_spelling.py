@@ -36,7 +36,7 @@ from hypothesis import strategies as st
 
 from autotrace.capture.approvals.arguments_hash import (
     are_finite,
-    fingerprint,
+    arguments_hash,
     plain_arguments,
     show_call,
 )
@@ -390,7 +390,7 @@ HAS_NONE: list[Any] = [
 
 
 def spelled(value: Any) -> str:
-    return fingerprint("tool", {"x": value})
+    return arguments_hash("tool", {"x": value})
 
 
 def test_no_two_contents_are_spelled_alike_and_each_always_the_same() -> None:
@@ -415,7 +415,7 @@ def test_the_spelling_is_the_same_in_every_process() -> None:
 def test_what_has_no_spelling_is_refused_by_name_and_not_shown(value: Any) -> None:
     for inside in (value, [value], {"k": value}, Point(value)):
         with pytest.raises(InvalidArgumentError, match="order=") as caught:
-            fingerprint("tool", {"fine": 1, "order": inside})
+            arguments_hash("tool", {"fine": 1, "order": inside})
         assert " at 0x" not in str(caught.value)
 
 
@@ -442,7 +442,7 @@ def test_what_contains_itself_or_is_too_deep_is_refused() -> None:
 def test_the_order_of_keys_and_members_does_not_count() -> None:
     assert spelled({"a": 1, "b": 2}) == spelled({"b": 2, "a": 1})
     assert spelled({1: "a", (2,): "b"}) == spelled({(2,): "b", 1: "a"})
-    assert fingerprint("t", {"a": 1, "b": 2}) == fingerprint("t", {"b": 2, "a": 1})
+    assert arguments_hash("t", {"a": 1, "b": 2}) == arguments_hash("t", {"b": 2, "a": 1})
 
 
 def test_a_zone_read_from_a_file_is_refused_whatever_key_it_is_given() -> None:
@@ -474,7 +474,7 @@ def test_nothing_that_is_shown_is_invisible() -> None:
 
 
 def test_the_name_of_the_tool_counts() -> None:
-    assert fingerprint("pay", {"x": 1}) != fingerprint("refund", {"x": 1})
+    assert arguments_hash("pay", {"x": 1}) != arguments_hash("refund", {"x": 1})
 
 
 def test_a_policy_sees_plain_json() -> None:

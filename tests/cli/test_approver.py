@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 import autotrace
 from autotrace import task
 from autotrace.cli.commands import app
-from autotrace.decisions.receipts import Signer
+from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.models import ApprovalRequest
 from autotrace.settings import load_settings
 from tests.decisions.deciding import open_deciding
@@ -49,7 +49,7 @@ def test_what_is_printed_can_be_copied_and_is_no_secret(
 ) -> None:
     lines = run("approver", "init").stdout.splitlines()
 
-    key = Signer.load(config).public_key
+    key = ReceiptSigner.load(config).public_key
     assert str(config) in lines
     (export,) = (line for line in lines if line.startswith("export "))
     name, _, value = export.removeprefix("export ").partition("=")
@@ -68,7 +68,7 @@ def test_a_key_that_is_there_is_left_as_it_is_and_named(
 
     again = run("approver", "init")
 
-    assert made == {"file": str(config), "public_key": Signer.load(config).public_key}
+    assert made == {"file": str(config), "public_key": ReceiptSigner.load(config).public_key}
     assert (again.exit_code, config.read_bytes()) == (1, before)
     assert "left as it is" in again.stderr
     assert made["public_key"] in again.stderr

@@ -15,9 +15,9 @@ from typer.testing import CliRunner, Result
 import autotrace
 from autotrace import task
 from autotrace.cli.commands import app
-from autotrace.decisions.active import Deciding
+from autotrace.decisions.active import Decisions
 from autotrace.decisions.polling import until_answered
-from autotrace.models import ApprovalRequest, Decision, DecisionTrace, Place, Verification
+from autotrace.models import ApprovalRequest, Decision, DecisionTrace, TraceLocation, Verification
 from autotrace.store import decision_log as store_of_decisions
 from tests.decisions.deciding import open_deciding
 from tests.embedders import HashEmbedder
@@ -35,9 +35,9 @@ class Decided:
     """A store in which an agent has decided."""
 
     store: Path
-    deciding: Deciding
+    deciding: Decisions
     trace_id: str
-    place: Place
+    place: TraceLocation
     ids: dict[str, str] = field(default_factory=dict[str, str])
 
     def ask(self, title: str = "25 % discount", **options: Any) -> str:
@@ -81,7 +81,7 @@ def a_store(path: Path) -> Decided:
     assert autotrace.flush()
     autotrace.shutdown()
     otel_trace, span = t.trace_id.split("-")[1:]
-    place = Place(t.trace_id, (otel_trace, span))
+    place = TraceLocation(t.trace_id, (otel_trace, span))
     return Decided(path, open_deciding({"store": str(path)}), t.trace_id, place)
 
 
@@ -409,7 +409,7 @@ def test_a_history_that_was_changed_is_named_by_its_first_bad_event(tmp_path: Pa
     with connection.writing() as collections:
         (change,) = store_of_decisions.get(collections.log, [f"{bad}/1"]).values()
         change[0]["facts"]["requester"] = "somebody else"
-        store_of_decisions.put(collections.log, f"{bad}/1", change, over=True)
+        store_of_decisions.put_summary(collections.log, f"{bad}/1", change, over=True)
 
     result = touched.run("verify")
     document = json.loads(touched.run("verify", "--json").stdout)

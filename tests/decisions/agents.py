@@ -13,11 +13,11 @@ import pytest
 from autotrace.capture.approvals import decision_access as capture_deciding
 from autotrace.capture.approvals.decision_spans import DecisionRecording
 from autotrace.capture.recorder import current
-from autotrace.decisions.active import Deciding
-from autotrace.decisions.event_store import Happened
+from autotrace.decisions.active import Decisions
+from autotrace.decisions.event_store import AppendedEvent
 from autotrace.decisions.wiring import make_deciding
 from autotrace.errors import ApprovalPending, ApprovalRefused, StoreUnavailableError
-from autotrace.models import Decision, DecisionTrace, Place
+from autotrace.models import Decision, DecisionTrace, TraceLocation
 from autotrace.settings import load_settings
 from autotrace.testing import Recording, recording
 from tests.embedders import HashEmbedder
@@ -31,7 +31,7 @@ class WithTheRecorderInUse:
 
     def __init__(self) -> None:
         self.asked: Callable[[str], None] | None = None
-        self.happened: list[Happened] = []
+        self.happened: list[AppendedEvent] = []
 
     def value(self, value: Any, path: str) -> Any:
         return DecisionRecording(current.recorder).value(value, path)
@@ -39,17 +39,17 @@ class WithTheRecorderInUse:
     def text(self, value: Any, path: str) -> str:
         return DecisionRecording(current.recorder).text(value, path)
 
-    def place(self) -> Place:
+    def place(self) -> TraceLocation:
         return DecisionRecording(current.recorder).place()
 
-    def event(self, happened: Happened) -> None:
+    def event(self, happened: AppendedEvent) -> None:
         DecisionRecording(current.recorder).event(happened)
         self.happened.append(happened)
         if happened.event["type"] == "approval_requested" and self.asked is not None:
             self.asked(happened.decision_id)
 
 
-def open_store(folder: Any, **options: Any) -> tuple[Deciding, WithTheRecorderInUse]:
+def open_store(folder: Any, **options: Any) -> tuple[Decisions, WithTheRecorderInUse]:
     """Open the decisions of an embedded store."""
     embedder, told = HashEmbedder(), WithTheRecorderInUse()
 
@@ -72,7 +72,7 @@ class Agent:
     """The agent of one test."""
 
     name: str
-    deciding: Deciding
+    deciding: Decisions
     recorded: Recording
     told: WithTheRecorderInUse
     store: str
@@ -120,7 +120,7 @@ class Agent:
 
 @contextmanager
 def agent_in(
-    store: str, deciding: Deciding, told: WithTheRecorderInUse, name: str, **options: Any
+    store: str, deciding: Decisions, told: WithTheRecorderInUse, name: str, **options: Any
 ) -> Iterator[Agent]:
     """Be an agent of this name, whose spans are kept in memory."""
     with recording(agent=name, **options) as recorded:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from autotrace import tool
-from autotrace.decisions.active import Deciding
+from autotrace.decisions.active import Decisions
 from autotrace.decisions.policies import policy_ids, remove_policy
 from tests.decisions.agents import Agent, Ran, WithTheRecorderInUse, agent_in, open_store
 
@@ -24,7 +24,7 @@ def _policies_of_this_test_only() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def store_of_the_session(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[str, Deciding, WithTheRecorderInUse]]:
+) -> Iterator[tuple[str, Decisions, WithTheRecorderInUse]]:
     folder = str(tmp_path_factory.mktemp("decisions"))
     deciding, told = open_store(folder)
     yield folder, deciding, told
@@ -36,7 +36,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def agent(
-    store_of_the_session: tuple[str, Deciding, WithTheRecorderInUse],
+    store_of_the_session: tuple[str, Decisions, WithTheRecorderInUse],
 ) -> Iterator[Agent]:
     """An agent of its own, in a store that the tests share; nothing else of ours has failed."""
     with agent_in(*store_of_the_session, name=f"bot {next(_numbers)}") as made:

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from autotrace.decisions.active import Deciding
-from autotrace.decisions.event_store import NOWHERE, Happened, Place
+from autotrace.decisions.active import Decisions
+from autotrace.decisions.event_store import NOWHERE, AppendedEvent, TraceLocation
 from autotrace.decisions.wiring import make_deciding
 from autotrace.settings import load_settings
 from tests.embedders import HashEmbedder
@@ -19,7 +19,7 @@ class Kept:
     """Keeps everything as it is, and the events."""
 
     def __init__(self) -> None:
-        self.events: list[Happened] = []
+        self.events: list[AppendedEvent] = []
 
     def value(self, value: Any, path: str) -> Any:
         return orjson.loads(orjson.dumps(value))
@@ -27,10 +27,10 @@ class Kept:
     def text(self, value: Any, path: str) -> str:
         return str(value)
 
-    def place(self) -> Place:
+    def place(self) -> TraceLocation:
         return NOWHERE
 
-    def event(self, happened: Happened) -> None:
+    def event(self, happened: AppendedEvent) -> None:
         self.events.append(happened)
 
 
@@ -46,7 +46,7 @@ class Clock:
 
 def open_deciding(
     settings: Mapping[str, Any], embedder: HashEmbedder | None = None, **options: Any
-) -> Deciding:
+) -> Decisions:
     embedder = embedder or HashEmbedder()
     failures: list[BaseException] = []
     deciding = make_deciding(

@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 
 from autotrace.decisions import hash_chain
-from autotrace.decisions.active import Deciding
+from autotrace.decisions.active import Decisions
 from autotrace.store import decision_log as store
 
 
 class StoreWriter:
     """Changes what a store holds of decisions."""
 
-    def __init__(self, deciding: Deciding, place: Path) -> None:
+    def __init__(self, deciding: Decisions, place: Path) -> None:
         self.deciding, self.place = deciding, place
 
     def forget_ledger(self) -> None:

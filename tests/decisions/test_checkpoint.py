@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 import autotrace
 from autotrace.cli.commands import app
 from autotrace.decisions import hash_chain
-from autotrace.decisions.active import Deciding
-from autotrace.decisions.receipts import Signer
+from autotrace.decisions.active import Decisions
+from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import ApprovalRequest, Checkpoint
 from autotrace.store import decision_log as store
@@ -30,46 +30,46 @@ KEY, OTHER_KEY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 
 
 @pytest.fixture
-def deciding(store_settings: dict[str, str]) -> Iterator[Deciding]:
+def deciding(store_settings: dict[str, str]) -> Iterator[Decisions]:
     opened = open_deciding(store_settings)
     yield opened
     opened.close(5)
 
 
-def asked(deciding: Deciding) -> str:
+def asked(deciding: Decisions) -> str:
     made = deciding.service.create("a.b", "approve", actor="bot").decision_id
     request = ApprovalRequest(title="pay 10", message="for Jane Doe")
     deciding.service.request_approval(made, request, requester="bot")
     return made
 
 
-def ended(deciding: Deciding, by: str = "bot") -> str:
+def ended(deciding: Decisions, by: str = "bot") -> str:
     made = deciding.service.create("a.b", "propose", actor="bot").decision_id
     deciding.service.close(made, "commit", by=by)
     return made
 
 
-def problems(deciding: Deciding, kept: Checkpoint | None) -> dict[str, str | None]:
+def problems(deciding: Decisions, kept: Checkpoint | None) -> dict[str, str | None]:
     return {v.decision_id: v.problem for v in deciding.proof.check_all(kept) if not v.ok}
 
 
-def forget_ledger(deciding: Deciding) -> None:
+def forget_ledger(deciding: Decisions) -> None:
     """Take away what the ledger names: by who can write files of the machine."""
     shutil.rmtree(deciding.service.book.ledger._folder)  # pyright: ignore[reportPrivateUsage]
 
 
-def delete(deciding: Deciding, *record_ids: str) -> None:
+def delete(deciding: Decisions, *record_ids: str) -> None:
     with deciding.service.book.connection.writing() as collections:
         collections.log.delete(list(record_ids))
 
 
 def signed_again(kept: Checkpoint, key: Ed25519PrivateKey, **changes: Any) -> Checkpoint:
-    data, signer = kept.checkpoint_data | changes, Signer(key)
+    data, signer = kept.checkpoint_data | changes, ReceiptSigner(key)
     claims = {"key_id": signer.key_id, "public_key": signer.public_key}
     return Checkpoint(checkpoint_data=data, signature=signer.sign(data), **claims)
 
 
-def test_a_checkpoint_names_every_decision_in_the_order_of_the_ids(deciding: Deciding) -> None:
+def test_a_checkpoint_names_every_decision_in_the_order_of_the_ids(deciding: Decisions) -> None:
     ids = sorted([asked(deciding), ended(deciding), asked(deciding)])
 
     kept = deciding.proof.checkpoint()
@@ -82,7 +82,7 @@ def test_a_checkpoint_names_every_decision_in_the_order_of_the_ids(deciding: Dec
     assert kept.checkpoint_data["left_out"] == []
 
 
-def test_what_goes_on_after_a_checkpoint_verifies(deciding: Deciding) -> None:
+def test_what_goes_on_after_a_checkpoint_verifies(deciding: Decisions) -> None:
     waiting, done, erased = asked(deciding), ended(deciding), asked(deciding)
     kept = Checkpoint.model_validate_json(deciding.proof.checkpoint().model_dump_json())
 
@@ -95,7 +95,7 @@ def test_what_goes_on_after_a_checkpoint_verifies(deciding: Deciding) -> None:
     assert deciding.proof.check(done, None, kept).ok
 
 
-def test_a_decision_that_was_deleted_with_its_ledger_is_named(deciding: Deciding) -> None:
+def test_a_decision_that_was_deleted_with_its_ledger_is_named(deciding: Decisions) -> None:
     gone, stays = asked(deciding), asked(deciding)
     kept = deciding.proof.checkpoint()
     forget_ledger(deciding)
@@ -107,7 +107,7 @@ def test_a_decision_that_was_deleted_with_its_ledger_is_named(deciding: Deciding
     assert deciding.proof.check(stays, None, kept).ok
 
 
-def test_a_history_that_was_cut_off_is_named(deciding: Deciding) -> None:
+def test_a_history_that_was_cut_off_is_named(deciding: Decisions) -> None:
     cut = asked(deciding)
     kept = deciding.proof.checkpoint()
     forget_ledger(deciding)
@@ -118,7 +118,7 @@ def test_a_history_that_was_cut_off_is_named(deciding: Deciding) -> None:
     assert problems(deciding, kept) == {cut: expected}
 
 
-def test_a_history_that_was_written_and_signed_again_is_named(deciding: Deciding) -> None:
+def test_a_history_that_was_written_and_signed_again_is_named(deciding: Decisions) -> None:
     forged, stays = ended(deciding), ended(deciding)
     kept = deciding.proof.checkpoint()
     log = deciding.service.book.read(forged)
@@ -162,7 +162,7 @@ def test_a_store_folder_that_was_set_back_to_an_older_copy_is_seen(tmp_path: Pat
     assert found[later] == "it is gone: the checkpoint names 2 events"
 
 
-def test_a_history_that_is_damaged_already_is_left_out_by_name(deciding: Deciding) -> None:
+def test_a_history_that_is_damaged_already_is_left_out_by_name(deciding: Decisions) -> None:
     cut, lost, whole = asked(deciding), asked(deciding), asked(deciding)
     delete(deciding, f"{cut}/1", f"{lost}/0", f"{lost}/1")
 
@@ -172,7 +172,7 @@ def test_a_history_that_is_damaged_already_is_left_out_by_name(deciding: Decidin
     assert [each["decision_id"] for each in data["decisions"]] == [whole]
 
 
-def test_a_store_without_a_ledger_has_checkpoints_too(deciding: Deciding) -> None:
+def test_a_store_without_a_ledger_has_checkpoints_too(deciding: Decisions) -> None:
     made = ended(deciding)
     forget_ledger(deciding)
 
@@ -230,7 +230,7 @@ def test_a_checkpoint_that_no_trusted_key_has_signed_is_refused(
 def test_a_checkpoint_of_another_machine_is_read_if_a_setting_trusts_its_key(
     tmp_path: Path,
 ) -> None:
-    place, key = str(tmp_path / "store"), Signer(OTHER_KEY).public_key
+    place, key = str(tmp_path / "store"), ReceiptSigner(OTHER_KEY).public_key
     deciding = open_deciding({"store": place})
     ended(deciding)
     kept = signed_again(deciding.proof.checkpoint(), OTHER_KEY)
@@ -283,7 +283,7 @@ def run(place: Path, *arguments: str) -> Result:
 
 
 @pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[tuple[Path, Deciding]]:
+def embedded(tmp_path: Path) -> Iterator[tuple[Path, Decisions]]:
     place = traced(tmp_path / "store")
     opened = open_deciding({"store": str(place)})
     yield place, opened
@@ -291,7 +291,7 @@ def embedded(tmp_path: Path) -> Iterator[tuple[Path, Deciding]]:
 
 
 def test_what_the_command_prints_or_writes_is_what_verify_reads(
-    embedded: tuple[Path, Deciding], tmp_path: Path
+    embedded: tuple[Path, Decisions], tmp_path: Path
 ) -> None:
     place, deciding = embedded
     made, out, piped = asked(deciding), tmp_path / "out.json", tmp_path / "piped.json"
@@ -307,7 +307,7 @@ def test_what_the_command_prints_or_writes_is_what_verify_reads(
 
 
 def test_verify_refuses_a_checkpoint_that_was_edited(
-    embedded: tuple[Path, Deciding], tmp_path: Path
+    embedded: tuple[Path, Decisions], tmp_path: Path
 ) -> None:
     place, deciding = embedded
     asked(deciding)
@@ -323,7 +323,7 @@ def test_verify_refuses_a_checkpoint_that_was_edited(
 
 
 def test_a_checkpoint_of_a_damaged_store_is_exit_code_1_and_says_which(
-    embedded: tuple[Path, Deciding],
+    embedded: tuple[Path, Decisions],
 ) -> None:
     place, deciding = embedded
     cut = asked(deciding)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from autotrace.decisions.active import Deciding
-from autotrace.decisions.receipts import Signer
+from autotrace.decisions.active import Decisions
+from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.errors import DamagedDecisionError, DecisionStateError
 from autotrace.models import ApprovalRequest
 from autotrace.store import decision_log as store
@@ -22,7 +22,7 @@ from .store_writer import StoreWriter
 class Forger(StoreWriter):
     """Changes what Chroma holds of a decision that was asked about, approved and committed."""
 
-    def __init__(self, deciding: Deciding, place: Path) -> None:
+    def __init__(self, deciding: Decisions, place: Path) -> None:
         super().__init__(deciding, place)
         service = deciding.service
         self.ids = [self._approved() for _ in "ab"]
@@ -41,7 +41,7 @@ class Forger(StoreWriter):
 
     def put_receipt(self, decision_id: str, document: Any) -> None:
         with self.deciding.service.book.connection.writing() as collections:
-            store.put(collections.log, self.receipt_id(decision_id), document, over=True)
+            store.put_summary(collections.log, self.receipt_id(decision_id), document, over=True)
 
     def get_receipt(self, decision_id: str) -> Any:
         record_id = self.receipt_id(decision_id)
@@ -64,7 +64,7 @@ def _other_approver(forger: Forger) -> None:
 
 def _foreign_key(forger: Forger) -> None:
     _other_approver(forger)
-    signer, receipt = Signer(Ed25519PrivateKey.generate()), forger.get_receipt(forger.ids[0])
+    signer, receipt = ReceiptSigner(Ed25519PrivateKey.generate()), forger.get_receipt(forger.ids[0])
     receipt["receipt_data"]["head"] = forger.events(forger.ids[0])[-1]["hash"]
     receipt["signature"] = signer.sign(receipt["receipt_data"])
     receipt |= {"key_id": signer.key_id, "public_key": signer.public_key}
@@ -199,7 +199,7 @@ def test_a_missing_receipt_is_made_of_what_this_machine_recorded_and_of_nothing_
 
 
 def test_keys_of_other_machines_are_trusted_by_a_setting(forger: Forger) -> None:
-    signer, receipt = Signer(Ed25519PrivateKey.generate()), forger.get_receipt(forger.ids[0])
+    signer, receipt = ReceiptSigner(Ed25519PrivateKey.generate()), forger.get_receipt(forger.ids[0])
     receipt |= {
         "signature": signer.sign(receipt["receipt_data"]),
         "key_id": signer.key_id,

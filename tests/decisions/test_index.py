@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.doctor.decision_checks import check_decisions
 from autotrace.errors import EmbeddingSpaceError, StoreError, StoreUnavailableError
 from autotrace.models import ApprovalRequest
@@ -34,7 +34,7 @@ class Agent:
 
     settings: Settings
     embedder: HashEmbedder = field(default_factory=HashEmbedder)
-    counters: Counters = field(default_factory=Counters)
+    counters: HealthCounters = field(default_factory=HealthCounters)
 
     def __post_init__(self) -> None:
         deciding = open_deciding(self.settings.model_dump(), self.embedder)
@@ -188,7 +188,7 @@ def test_a_store_of_decisions_that_fails_has_the_batch_tried_again(
 def test_a_decision_that_is_gone_or_damaged_stops_nobody(agent: Agent) -> None:
     damaged, sound = agent.ask("a.refund", "Give money"), agent.ask("an.order", "Buy paper")
     with agent.connection.writing() as collections:
-        decision_log.put(collections.log, f"{damaged}/0", [{"type": "created"}], over=True)
+        decision_log.put_summary(collections.log, f"{damaged}/0", [{"type": "created"}], over=True)
 
     agent.store([*agent.events(), decision_record(90, 1, 9, 9, "decision-gone")])
 

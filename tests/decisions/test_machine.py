@@ -37,7 +37,7 @@ class Life:
 
     @property
     def state(self) -> State:
-        return state_machine.fold(
+        return state_machine.fold_events(
             "decision-1", [hash_chain.to_event(event) for event in self.stored]
         )
 

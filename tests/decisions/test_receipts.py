@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotrace.decisions.receipts import Signer, verify_signature
+from autotrace.decisions.receipts import ReceiptSigner, verify_signature
 from autotrace.errors import InvalidArgumentError, SigningKeyError, StoreError
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ PEM = pem_of(Ed25519PrivateKey.from_private_bytes(RAW))
 
 
 def test_a_signature_holds_for_what_was_signed_however_it_is_spelled() -> None:
-    signer = Signer.from_setting(RAW_TEXT)
+    signer = ReceiptSigner.from_setting(RAW_TEXT)
     signature = signer.sign(DATA)
 
     assert verify_signature(signer.public_key, dict(reversed(DATA.items())), signature)
@@ -55,21 +55,21 @@ def test_a_signature_holds_for_what_was_signed_however_it_is_spelled() -> None:
     assert len(base64.b64decode(signature)) == 64
     assert not verify_signature(signer.public_key, DATA | {"status": "aborted"}, signature)
     assert not verify_signature(signer.public_key, DATA, signer.sign({}))
-    other = Signer.from_setting(base64.b64encode(bytes(32)).decode())
+    other = ReceiptSigner.from_setting(base64.b64encode(bytes(32)).decode())
     assert not verify_signature(other.public_key, DATA, signature)
     assert other.key_id != signer.key_id
 
 
 @given(st.text() | st.binary().map(lambda data: base64.b64encode(data).decode()))
 def test_what_is_no_signature_or_no_key_does_not_verify(junk: str) -> None:
-    signer = Signer.from_setting(RAW_TEXT)
+    signer = ReceiptSigner.from_setting(RAW_TEXT)
 
     assert not verify_signature(signer.public_key, DATA, junk)
     assert not verify_signature(junk, DATA, signer.sign(DATA))
 
 
 def test_what_is_no_json_does_not_verify() -> None:
-    signer = Signer.from_setting(RAW_TEXT)
+    signer = ReceiptSigner.from_setting(RAW_TEXT)
 
     assert not verify_signature(signer.public_key, {"at": object()}, signer.sign(DATA))
 
@@ -79,19 +79,19 @@ def test_a_new_key_is_for_its_owner_alone_and_stays_the_same(tmp_path: Path) -> 
     path = tmp_path / "key.pem"
     before = os.umask(0)
     try:
-        made = Signer.load_or_create(path)
+        made = ReceiptSigner.load_or_create(path)
     finally:
         os.umask(before)
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert Signer.load_or_create(path).public_key == made.public_key
-    assert verify_signature(made.public_key, DATA, Signer.load_or_create(path).sign(DATA))
+    assert ReceiptSigner.load_or_create(path).public_key == made.public_key
+    assert verify_signature(made.public_key, DATA, ReceiptSigner.load_or_create(path).sign(DATA))
 
 
 def test_processes_that_ask_at_once_get_one_key(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
-        "from autotrace.decisions.receipts import Signer\n"
+        "from autotrace.decisions.receipts import ReceiptSigner\n"
         "import cryptography.hazmat.primitives.asymmetric.ed25519, filelock\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "for n in range(20):\n"
@@ -125,11 +125,11 @@ def test_processes_that_ask_at_once_get_one_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660])
 def test_a_key_that_others_may_read_is_refused_with_the_fix(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "key.pem"
-    Signer.load_or_create(path)
+    ReceiptSigner.load_or_create(path)
     path.chmod(mode)
 
     with pytest.raises(SigningKeyError, match=rf"{mode:04o}.*chmod 600"):
-        Signer.load_or_create(path)
+        ReceiptSigner.load_or_create(path)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_damaged_key_is_refused_left_as_it_is_and_not_shown(tmp_path: Path, da
     path.write_bytes(data)
 
     with pytest.raises(StoreError) as caught:
-        Signer.load_or_create(path)
+        ReceiptSigner.load_or_create(path)
 
     assert str(path) in str(caught.value)
     assert path.read_bytes() == data
@@ -155,12 +155,12 @@ def test_a_key_of_ones_own_may_be_in_any_of_these_forms(tmp_path: Path, data: by
     path.touch(mode=0o600)
     path.write_bytes(data)
 
-    assert Signer.load_or_create(path).key_id == Signer.from_setting(RAW_TEXT).key_id
+    assert ReceiptSigner.load_or_create(path).key_id == ReceiptSigner.from_setting(RAW_TEXT).key_id
 
 
 @posix_only
 def test_the_folder_of_a_new_key_is_made_for_its_owner_alone(tmp_path: Path) -> None:
-    Signer.load_or_create(tmp_path / "new" / "key.pem")
+    ReceiptSigner.load_or_create(tmp_path / "new" / "key.pem")
 
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
@@ -169,14 +169,17 @@ def test_a_place_where_no_key_can_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(SigningKeyError, match=r"file.key\.pem"):
-        Signer.load_or_create(tmp_path / "file" / "key.pem")
+        ReceiptSigner.load_or_create(tmp_path / "file" / "key.pem")
 
 
 @pytest.mark.parametrize(
     "text", [PEM.decode(), PEM.decode().replace("\n", "\\n"), f" {RAW_TEXT}\n"]
 )
 def test_a_setting_gives_the_key(text: str) -> None:
-    assert Signer.from_setting(text).public_key == Signer.from_setting(RAW_TEXT).public_key
+    assert (
+        ReceiptSigner.from_setting(text).public_key
+        == ReceiptSigner.from_setting(RAW_TEXT).public_key
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,7 +193,7 @@ def test_a_setting_gives_the_key(text: str) -> None:
 )
 def test_a_setting_that_is_no_key_is_refused_and_not_shown(text: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        Signer.from_setting(text, setting="AUTOTRACE_KEY")
+        ReceiptSigner.from_setting(text, setting="AUTOTRACE_KEY")
 
     assert caught.value.field == "AUTOTRACE_KEY"
     for line in filter(None, text.split("\n")):
@@ -198,7 +201,7 @@ def test_a_setting_that_is_no_key_is_refused_and_not_shown(text: str) -> None:
 
 
 def test_a_signer_shows_only_its_id() -> None:
-    signer = Signer.from_setting(RAW_TEXT)
+    signer = ReceiptSigner.from_setting(RAW_TEXT)
 
     assert repr(signer) == f"<Signer {signer.key_id}>"
     with pytest.raises(TypeError):

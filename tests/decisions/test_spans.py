@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from autotrace import semconv, step, task
 from autotrace.capture.approvals.decision_block import decision
-from autotrace.capture.approvals.decision_spans import DecisionRecording, place
+from autotrace.capture.approvals.decision_spans import DecisionRecording, current_trace_location
 from autotrace.capture.propagation import attach, inject
-from autotrace.decisions.active import Deciding
+from autotrace.decisions.active import Decisions
 from autotrace.decisions.policies import policy
 from autotrace.models import NOWHERE
 from autotrace.testing import recording
@@ -24,7 +24,7 @@ from tests.decisions.agents import Agent, WithTheRecorderInUse
 def spans(
     agent: Agent,
     provider: TracerProvider,
-    store_of_the_session: tuple[str, Deciding, WithTheRecorderInUse],
+    store_of_the_session: tuple[str, Decisions, WithTheRecorderInUse],
 ) -> Iterator[Spans]:
     """The spans of an application's own provider, which keeps links."""
     found = Spans(provider)
@@ -89,7 +89,7 @@ def test_an_event_outside_of_any_span_belongs_where_the_decision_was_opened(
     assert headers["traceparent"].split("-")[1] == f"{link.context.trace_id:032x}"
 
     with task("x"):
-        waiting = agent.deciding.service.create("a.b", actor="bot", place=place())
+        waiting = agent.deciding.service.create("a.b", actor="bot", place=current_trace_location())
     agent.deciding.service.close(waiting.decision_id, "abort", by="ada")
     outside, task_span = of_decisions(spans)[-1], spans.tasks[-1]
     assert outside.parent is not None
@@ -102,10 +102,10 @@ def test_an_event_outside_of_any_span_belongs_where_the_decision_was_opened(
 def test_where_a_decision_was_opened_is_kept_with_it(agent: Agent) -> None:
     with task("x") as t, step("y"), decision("order.create") as d:
         assert d.decision.trace_id == t.trace_id
-        at = place()
+        at = current_trace_location()
         assert at.otel is not None
         assert t.trace_id.split("-")[1] == at.otel[0]
-    assert place() == NOWHERE
+    assert current_trace_location() == NOWHERE
 
 
 def test_a_span_that_fails_harms_no_decision(agent: Agent) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from autotrace.decisions.active import Deciding
+from autotrace.decisions.active import Decisions
 from autotrace.errors import (
     ApprovalPending,
     ApprovalRefused,
@@ -30,31 +30,31 @@ from tests.servers import chroma_server
 
 
 @pytest.fixture
-def deciding(store_settings: dict[str, str]) -> Iterator[Deciding]:
+def deciding(store_settings: dict[str, str]) -> Iterator[Decisions]:
     opened = open_deciding(store_settings)
     yield opened
     opened.service.book.connection.close()
 
 
 @pytest.fixture
-def clock(deciding: Deciding) -> Clock:
+def clock(deciding: Decisions) -> Clock:
     made = Clock()
     deciding.service.book.now_ns = made
     return made
 
 
-def opened(deciding: Deciding, **options: Any) -> Decision:
+def opened(deciding: Decisions, **options: Any) -> Decision:
     given: dict[str, Any] = {"automation_mode": "approve", "actor": "bot"} | options
     return deciding.service.create("customer.order.create", **given)
 
 
-def asked(deciding: Deciding, **request: Any) -> str:
+def asked(deciding: Decisions, **request: Any) -> str:
     decision_id = opened(deciding).decision_id
     deciding.service.request_approval(decision_id, ApprovalRequest(**request), requester="bot")
     return decision_id
 
 
-def test_a_decision_is_read_back_whole(deciding: Deciding) -> None:
+def test_a_decision_is_read_back_whole(deciding: Decisions) -> None:
     service = deciding.service
     made = opened(deciding, instance="i-1", version="2.0", metadata={"order": 7}, key="order-7")
     context = service.add_context(made.decision_id, {"risk": 0.12}, summary="low risk", by="bot")
@@ -139,12 +139,12 @@ def test_a_decision_is_read_back_whole(deciding: Deciding) -> None:
     )
 
 
-def test_an_open_decision_says_no_time_of_closing(deciding: Deciding) -> None:
+def test_an_open_decision_says_no_time_of_closing(deciding: Decisions) -> None:
     assert "closed_at" not in opened(deciding).model_dump(mode="json")
 
 
 def test_a_key_finds_the_decision_it_has_opened_in_any_process(
-    deciding: Deciding, store_settings: dict[str, str]
+    deciding: Decisions, store_settings: dict[str, str]
 ) -> None:
     first = opened(deciding, key="order-1")
     other = open_deciding(store_settings)
@@ -168,7 +168,7 @@ def test_a_key_finds_the_decision_it_has_opened_in_any_process(
     ],
 )
 def test_what_cannot_be_opened_names_the_field_and_changes_nothing(
-    deciding: Deciding, given: dict[str, Any], named: str
+    deciding: Decisions, given: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(InvalidArgumentError, match=f"^{named}="):
         deciding.service.create(**{"intent": "a.b", "actor": "bot"} | given)
@@ -176,7 +176,7 @@ def test_what_cannot_be_opened_names_the_field_and_changes_nothing(
     assert deciding.library.list() == []
 
 
-def test_what_is_asked_of_no_decision_says_so(deciding: Deciding) -> None:
+def test_what_is_asked_of_no_decision_says_so(deciding: Decisions) -> None:
     calls: list[Callable[[], object]] = [
         lambda: deciding.library.get("decision-none"),
         lambda: deciding.library.trace("decision-none"),
@@ -191,7 +191,7 @@ def test_what_is_asked_of_no_decision_says_so(deciding: Deciding) -> None:
             call()
 
 
-def test_what_waits_is_pending_until_it_is_answered(deciding: Deciding) -> None:
+def test_what_waits_is_pending_until_it_is_answered(deciding: Decisions) -> None:
     first, second, third = (asked(deciding) for _ in range(3))
     opened(deciding)
     deciding.service.resolve(second, granted=False, approver="ada", rationale="no")
@@ -200,7 +200,7 @@ def test_what_waits_is_pending_until_it_is_answered(deciding: Deciding) -> None:
 
 
 def test_a_request_that_has_expired_is_seen_so_by_whoever_looks(
-    deciding: Deciding, clock: Clock
+    deciding: Decisions, clock: Clock
 ) -> None:
     looked_at, resolved, listed, pending = (
         asked(deciding, expires_in_seconds=60) for _ in range(4)
@@ -223,7 +223,7 @@ def test_a_request_that_has_expired_is_seen_so_by_whoever_looks(
     assert deciding.library.get(looked_at) == decision
 
 
-def test_lists_are_newest_first_by_page_and_filter(deciding: Deciding, clock: Clock) -> None:
+def test_lists_are_newest_first_by_page_and_filter(deciding: Decisions, clock: Clock) -> None:
     ids: list[str] = []
     for number in range(7):
         clock.ahead_s = 20 * number  # each in a bucket of its own
@@ -259,7 +259,7 @@ RECORD: dict[str, Any] = {
 }
 
 
-def test_a_decision_is_recorded_in_one_call(deciding: Deciding) -> None:
+def test_a_decision_is_recorded_in_one_call(deciding: Decisions) -> None:
     recorded = deciding.service.record(**RECORD)
 
     assert recorded.status == "committed"
@@ -278,7 +278,7 @@ def test_a_decision_is_recorded_in_one_call(deciding: Deciding) -> None:
             deciding.service.record(**RECORD | {name: value})
 
 
-def test_a_decision_is_superseded_once_and_both_say_so(deciding: Deciding) -> None:
+def test_a_decision_is_superseded_once_and_both_say_so(deciding: Decisions) -> None:
     old = deciding.service.record(**RECORD).decision_id
     new = deciding.service.record(**RECORD, supersedes=old).decision_id
 
@@ -291,17 +291,17 @@ def test_a_decision_is_superseded_once_and_both_say_so(deciding: Deciding) -> No
     assert len(deciding.library.list()) == 2
 
 
-def test_what_died_before_it_superseded_leaves_room_for_another(deciding: Deciding) -> None:
+def test_what_died_before_it_superseded_leaves_room_for_another(deciding: Decisions) -> None:
     old = deciding.service.record(**RECORD).decision_id
     with deciding.service.book.connection.writing() as collections:
-        store.put(collections.log, store.superseded_id(old), {"by": "decision-died"})
+        store.put_summary(collections.log, store.superseded_id(old), {"by": "decision-died"})
 
     assert deciding.library.get(old).superseded_by is None
     new = deciding.service.record(**RECORD, supersedes=old).decision_id
     assert deciding.library.get(old).superseded_by == new
 
 
-def test_searching_goes_by_meaning_and_filter(deciding: Deciding) -> None:
+def test_searching_goes_by_meaning_and_filter(deciding: Decisions) -> None:
     found: dict[str, str] = {}
     for title, tags in (("cache the menu", ["speed"]), ("cache the prices", ["speed", "money"])):
         made = deciding.service.record(**RECORD | {"title": title, "tags": tags})
@@ -326,7 +326,7 @@ def test_searching_goes_by_meaning_and_filter(deciding: Deciding) -> None:
 
 
 def test_a_call_has_one_decision_at_a_time_and_a_new_one_after_it_was_used(
-    deciding: Deciding,
+    deciding: Decisions,
 ) -> None:
     call: dict[str, Any] = {"actor": "bot", "tool_name": "pay", "arguments_sha256": "00"}
     claim: dict[str, Any] = {"tool_name": "pay", "arguments_sha256": "00", "by": "bot"}
@@ -359,7 +359,7 @@ def test_a_call_has_one_decision_at_a_time_and_a_new_one_after_it_was_used(
     assert open_call() not in (first, second)
 
 
-def test_a_receipt_is_signed_and_stays_the_same(deciding: Deciding) -> None:
+def test_a_receipt_is_signed_and_stays_the_same(deciding: Decisions) -> None:
     decision_id = opened(deciding).decision_id
     with pytest.raises(DecisionStateError, match="has not"):
         deciding.proof.receipt(decision_id)
@@ -383,7 +383,7 @@ def test_a_receipt_is_signed_and_stays_the_same(deciding: Deciding) -> None:
 
 
 def test_a_decision_is_the_agents_whose_key_opened_it_whatever_label_it_gave(
-    deciding: Deciding,
+    deciding: Decisions,
 ) -> None:
     service = deciding.service
     made = opened(deciding, actor="order-bot", label="night shift", key="order-7")
@@ -404,7 +404,7 @@ def test_a_decision_is_the_agents_whose_key_opened_it_whatever_label_it_gave(
     assert deciding.proof.receipt(made.decision_id).receipt_data["agent_id"] == "order-bot"
 
 
-def test_a_changed_receipt_is_not_valid(deciding: Deciding) -> None:
+def test_a_changed_receipt_is_not_valid(deciding: Decisions) -> None:
     decision_id = opened(deciding).decision_id
     deciding.service.close(decision_id, "commit", by="bot")
     receipt = deciding.proof.receipt(decision_id)
@@ -419,7 +419,7 @@ def test_a_changed_receipt_is_not_valid(deciding: Deciding) -> None:
 
 
 def test_a_receipt_signed_with_another_key_says_so(
-    deciding: Deciding, store_settings: dict[str, str]
+    deciding: Decisions, store_settings: dict[str, str]
 ) -> None:
     other = open_deciding(store_settings, receipt_key=base64.b64encode(bytes(32)).decode())
     decision_id = opened(other).decision_id
@@ -431,7 +431,7 @@ def test_a_receipt_signed_with_another_key_says_so(
     assert (found.ok, found.receipt) == (False, "unknown_key")
 
 
-def test_a_changed_event_is_named(deciding: Deciding) -> None:
+def test_a_changed_event_is_named(deciding: Decisions) -> None:
     decision_id = asked(deciding, title="small")
     deciding.service.resolve(decision_id, granted=True, approver="ada")
     assert deciding.proof.verify(decision_id)
@@ -449,7 +449,7 @@ def test_a_changed_event_is_named(deciding: Deciding) -> None:
 
 
 def test_callers_that_race_for_a_call_get_the_same_decision_and_so_does_the_next(
-    deciding: Deciding, store_settings: dict[str, str]
+    deciding: Decisions, store_settings: dict[str, str]
 ) -> None:
     book = deciding.service.book
     if book.connection.exclusive:
@@ -461,7 +461,7 @@ def test_callers_that_race_for_a_call_get_the_same_decision_and_so_does_the_next
         ids.append(call(other))
         return begin(*args)
 
-    def call(by: Deciding) -> str:
+    def call(by: Decisions) -> str:
         return by.service.open_call(
             "tool.pay", "approve", actor="bot", tool_name="pay", arguments_sha256="00"
         ).decision_id
@@ -476,7 +476,7 @@ def test_callers_that_race_for_a_call_get_the_same_decision_and_so_does_the_next
 
 
 def test_a_damaged_decision_is_named_and_keeps_none_of_the_others_from_being_read(
-    deciding: Deciding,
+    deciding: Decisions,
 ) -> None:
     whole = asked(deciding)
     damages = ((0, None), (0, "{"), (1, "7"), (1, "[7]"), (1, "[{}]"), (1, "[]"))
@@ -499,7 +499,7 @@ def test_a_damaged_decision_is_named_and_keeps_none_of_the_others_from_being_rea
             deciding.library.get(decision_id)
 
 
-def test_an_end_that_was_exchanged_shows_by_the_ledger(deciding: Deciding) -> None:
+def test_an_end_that_was_exchanged_shows_by_the_ledger(deciding: Decisions) -> None:
     decision_id = opened(deciding).decision_id
     deciding.service.close(decision_id, "abort", by="bot", reason="no")
     receipt = deciding.proof.receipt(decision_id)
@@ -518,7 +518,7 @@ def test_an_end_that_was_exchanged_shows_by_the_ledger(deciding: Deciding) -> No
 
 @pytest.mark.parametrize("times", [1, 500], ids=["short", "so long that it is compressed"])
 def test_erased_content_is_gone_and_the_history_still_verifies(
-    deciding: Deciding, times: int
+    deciding: Decisions, times: int
 ) -> None:
     decision_id = opened(deciding, metadata={"name": "Grace"}).decision_id
     address = {"address": "secret street " * times}
@@ -542,7 +542,7 @@ def test_erased_content_is_gone_and_the_history_still_verifies(
 
 
 def test_an_erasure_that_was_broken_off_is_finished_by_the_next(
-    deciding: Deciding, monkeypatch: pytest.MonkeyPatch
+    deciding: Decisions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decision_id = opened(deciding, metadata={"name": "Grace"}).decision_id
 
@@ -560,7 +560,7 @@ def test_an_erasure_that_was_broken_off_is_finished_by_the_next(
     assert deciding.proof.verify(decision_id)
 
 
-def test_threads_that_race_have_one_winner(deciding: Deciding) -> None:
+def test_threads_that_race_have_one_winner(deciding: Decisions) -> None:
     decision_id = asked(deciding)
     barrier = threading.Barrier(8)
     won: list[str] = []
@@ -587,7 +587,7 @@ def test_threads_that_race_have_one_winner(deciding: Deciding) -> None:
     assert len(deciding.library.trace(decision_id).events) == 3
 
 
-def test_a_failed_change_leaves_everything_as_it_was(deciding: Deciding) -> None:
+def test_a_failed_change_leaves_everything_as_it_was(deciding: Decisions) -> None:
     decision_id = asked(deciding)
     before = deciding.library.trace(decision_id)
     attempts: list[Callable[[], object]] = [
@@ -608,7 +608,7 @@ def test_a_failed_change_leaves_everything_as_it_was(deciding: Deciding) -> None
     assert deciding.library.trace(decision_id) == before
 
 
-def test_every_event_is_told_once_and_says_the_state_after_it(deciding: Deciding) -> None:
+def test_every_event_is_told_once_and_says_the_state_after_it(deciding: Decisions) -> None:
     decision_id = asked(deciding)
     deciding.service.request_approval(decision_id, ApprovalRequest(), requester="bot")
     deciding.service.resolve(decision_id, granted=True, approver="ada")
@@ -623,7 +623,7 @@ def test_every_event_is_told_once_and_says_the_state_after_it(deciding: Deciding
 
 
 def test_decisions_of_a_newer_version_are_refused_and_not_touched(
-    deciding: Deciding, store_settings: dict[str, str]
+    deciding: Decisions, store_settings: dict[str, str]
 ) -> None:
     opened(deciding)
     connection = deciding.service.book.connection

@@ -15,7 +15,7 @@ from autotrace import tool
 from autotrace.capture.approvals.decision_block import decision
 from autotrace.capture.approvals.gate import use_decision
 from autotrace.decisions import active, hash_chain, votes
-from autotrace.decisions.receipts import Signer
+from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.decisions.state_machine import Draft
 from autotrace.errors import (
     ApprovalPending,
@@ -31,7 +31,9 @@ from tests.decisions.agents import Agent, Ran, agent_in, open_store, pending, re
 
 from .store_writer import StoreWriter
 
-ADA, BOB, EVE = (Signer(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2, 3))
+ADA, BOB, EVE = (
+    ReceiptSigner(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2, 3)
+)
 
 
 class Gated:
@@ -59,7 +61,12 @@ class Gated:
         return self.deciding.library.trace(decision_id)
 
     def vote(
-        self, decision_id: str, signer: Signer = ADA, approver: str = "ada", *, granted: bool = True
+        self,
+        decision_id: str,
+        signer: ReceiptSigner = ADA,
+        approver: str = "ada",
+        *,
+        granted: bool = True,
     ) -> None:
         """Cast a signed vote, as a person does."""
         signed = votes.sign(
@@ -93,7 +100,7 @@ def gated(tmp_path: Path) -> Iterator[Gated]:
     deciding.close(30)
 
 
-def facts_of(signer: Signer, data: dict[str, Any]) -> dict[str, Any]:
+def facts_of(signer: ReceiptSigner, data: dict[str, Any]) -> dict[str, Any]:
     return {"public_key": signer.public_key, "signature": signer.sign(data)}
 
 
@@ -542,8 +549,8 @@ def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_answers_are_signed_by_whoever_has_a_key(gated: Gated, key_file: Path) -> None:
-    assert Signer.create(key_file)
-    key = Signer.load(key_file).public_key
+    assert ReceiptSigner.create(key_file)
+    key = ReceiptSigner.load(key_file).public_key
     pay = gated.tool(approver_keys=[key])
     asked = pending(lambda: pay(5))
 
@@ -557,8 +564,8 @@ def test_answers_are_signed_by_whoever_has_a_key(gated: Gated, key_file: Path) -
 def test_a_yes_to_what_was_added_after_the_request_is_not_signed_unseen(
     gated: Gated, key_file: Path
 ) -> None:
-    Signer.create(key_file)
-    asked = pending(lambda: gated.tool(approver_keys=[Signer.load(key_file).public_key])(5))
+    ReceiptSigner.create(key_file)
+    asked = pending(lambda: gated.tool(approver_keys=[ReceiptSigner.load(key_file).public_key])(5))
     gated.deciding.service.add_context(asked, {"risk": 0.9}, by="bot")
 
     with pytest.raises(DecisionStateError, match="look at the decision again"):
@@ -591,7 +598,7 @@ def test_a_key_that_cannot_be_used_answers_nothing(
 
 
 def test_a_history_that_was_changed_gets_no_signature(gated: Gated, key_file: Path) -> None:
-    Signer.create(key_file)
+    ReceiptSigner.create(key_file)
     asked = pending(lambda: gated.tool()(5))
     events = gated.attacker.events(asked)
     events[1]["content"] = (events[1]["content"] or {}) | {"title": "pay 0.05"}
@@ -616,8 +623,8 @@ def test_a_vote_is_signed_for_another_tool_to_send(
 ) -> None:
     with pytest.raises(InvalidArgumentError, match="autotrace approver init"):
         autotrace.decisions.sign_vote(gated.shown(pending(lambda: gated.tool()(4))), "ada")
-    Signer.create(key_file)
-    pay = gated.tool(approver_keys=[Signer.load(key_file).public_key])
+    ReceiptSigner.create(key_file)
+    pay = gated.tool(approver_keys=[ReceiptSigner.load(key_file).public_key])
     asked = pending(lambda: pay(5))
     read = DecisionTrace.model_validate_json(gated.shown(asked).model_dump_json())
 
@@ -631,9 +638,9 @@ def test_a_vote_is_signed_for_another_tool_to_send(
 
 
 def test_the_library_signs(gated: Gated, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Signer.create(key_file)
+    ReceiptSigner.create(key_file)
     monkeypatch.setattr(active.current, "open", lambda: gated.deciding)
-    pay = gated.tool(approver_keys=[Signer.load(key_file).public_key])
+    pay = gated.tool(approver_keys=[ReceiptSigner.load(key_file).public_key])
     autotrace.decisions.approve(pending(lambda: pay(5)), approver="ada")
     autotrace.decisions.reject(pending(lambda: pay(6)), approver="ada")
 

@@ -133,7 +133,7 @@ class Place:
     def record(self, records: Records) -> None:
         writer = SpoolWriter(self.root / "spool", count=lambda _: None)
         for record in records:
-            assert writer.append(record)
+            assert writer.write(record)
         writer.close()
 
     def drainer(self) -> Drainer:

@@ -51,7 +51,7 @@ def test_every_tool_call_below_a_task_is_in_exactly_one_trace(records: list[Span
     expected = [
         f"call-{r['id']}"
         for r in tree.spans.values()
-        if tree.roles[r["id"]] == "tool" and tree.task_above(r) is not None
+        if tree.roles[r["id"]] == "tool" and tree.owning_task(r) is not None
     ]
     assert sorted(calls) == sorted(expected)
 
@@ -112,7 +112,7 @@ def test_every_event_of_a_decision_below_a_task_is_in_exactly_one_trace(
     assert sorted(events) == sorted(
         r["id"]
         for r in tree.spans.values()
-        if tree.roles[r["id"]] == "decision" and tree.task_above(r) is not None
+        if tree.roles[r["id"]] == "decision" and tree.owning_task(r) is not None
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.memory import Memory
 from autotrace.settings import load_settings
 from autotrace.spool.files import processes_in
@@ -42,7 +42,7 @@ def opened(tmp_path: Path) -> Iterator[Open]:
 
 def writer_of(memory: Memory) -> SpoolWriter:
     """Return what another process of the machine records with, seen from this one."""
-    return SpoolWriter(memory.settings.spool_path, count=Counters().add)
+    return SpoolWriter(memory.settings.spool_path, count=HealthCounters().add)
 
 
 def test_where_nothing_waits_the_store_is_not_asked(opened: Open, tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_where_nothing_waits_the_store_is_not_asked(opened: Open, tmp_path: Path
 def test_what_the_living_and_the_dead_have_recorded_is_stored(opened: Open) -> None:
     memory = opened()
     living, dead = writer_of(memory), writer_of(memory)
-    living.append(task_record(1, None, 10, 20))
-    dead.append(task_record(2, None, 10, 20))
+    living.write(task_record(1, None, 10, 20))
+    dead.write(task_record(2, None, 10, 20))
     dead.close()
 
     assert memory.catch_up(60) is True
@@ -70,7 +70,7 @@ def test_another_process_may_store_what_the_dead_left_before_the_first_look(
 ) -> None:
     memory = opened()
     dead = writer_of(memory)
-    dead.append(task_record(2, None, 10, 20))
+    dead.write(task_record(2, None, 10, 20))
     dead.close()
 
     def is_stored_just_then(spool: Path) -> list[str]:
@@ -89,7 +89,7 @@ def test_another_process_may_store_and_remove_what_is_waited_for_between_two_loo
 ) -> None:
     memory = opened()
     other = writer_of(memory)
-    other.append(task_record(2, None, 10, 20))
+    other.write(task_record(2, None, 10, 20))
     caught_up: list[bool] = []
     waiting = threading.Thread(target=lambda: caught_up.append(memory.catch_up(1000)))
 
@@ -112,9 +112,9 @@ def test_what_is_recorded_after_the_question_is_not_waited_for(opened: Open) -> 
 
     def record() -> None:
         while not stopped.wait(0.001):
-            writer.append(task_record(next(span), None, 10, 20))
+            writer.write(task_record(next(span), None, 10, 20))
 
-    writer.append(task_record(next(span), None, 10, 20))
+    writer.write(task_record(next(span), None, 10, 20))
     recording = threading.Thread(target=record)
     recording.start()
     try:
@@ -130,7 +130,7 @@ def test_many_wait_at_once(opened: Open) -> None:
     caught_up: list[bool] = []
 
     def record_and_catch_up(number: int) -> None:
-        memory.append([task_record(number, None, 10, 20)])
+        memory.record([task_record(number, None, 10, 20)])
         caught_up.append(memory.catch_up(60))
         found = {trace.task for trace in memory.reader.list_traces()}
         caught_up.append(f"task {number}" in found)
@@ -147,7 +147,7 @@ def test_many_wait_at_once(opened: Open) -> None:
 def test_what_is_of_a_newer_autotrace_is_not_waited_for(opened: Open) -> None:
     memory = opened()
     writer = writer_of(memory)
-    writer.append(task_record(1, None, 10, 20))
+    writer.write(task_record(1, None, 10, 20))
     (segment,) = writer.directory.glob("*.log")
     from autotrace.spool.files import encode_line
 
@@ -159,7 +159,7 @@ def test_what_is_of_a_newer_autotrace_is_not_waited_for(opened: Open) -> None:
 
 def test_it_is_said_when_it_takes_longer_than_is_waited_for(opened: Open) -> None:
     memory = opened()
-    memory.append([task_record(1, None, 10, 20)])
+    memory.record([task_record(1, None, 10, 20)])
 
     with FileLock(memory.settings.spool_path / "drain.lock"):
         assert memory.catch_up(0.1) is False

@@ -17,7 +17,7 @@ import pytest
 import autotrace
 from autotrace import task, tool
 from autotrace.spool.files import owner_is_alive
-from autotrace.store.tool_stats import Call, recount
+from autotrace.store.tool_stats import ToolCallStat, recount
 from tests.embedders import HashEmbedder
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ def check_statistics_and_calls(lines: list[list[str]]) -> dict[str, autotrace.Tr
     for trace_id in {line[1] for line in lines if line[0] == "ended"}:
         assert traces[trace_id].status == "completed"
     calls = [
-        Call(
+        ToolCallStat(
             c.tool_name, c.status, c.duration_ms, round(c.ended_at.timestamp() * 1e9), c.error_type
         )
         for trace in traces.values()

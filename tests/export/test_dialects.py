@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.models import Trace
 from autotrace.settings import load_settings
 from autotrace.spool.span_records import SpanRecord
@@ -79,7 +79,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.settings = load_settings(store=str(path))
         self.connection = open_connection(self.settings, HashEmbedder.space)
-        self.ingestor = Ingestor(self.connection, HashEmbedder(), Counters().add)
+        self.ingestor = Ingestor(self.connection, HashEmbedder(), HealthCounters().add)
         self.reader = Reader(self.connection, HashEmbedder())
         self.batches = 0
 
@@ -106,7 +106,7 @@ def of_trace(records: list[SpanRecord], number: int) -> list[SpanRecord]:
 def recount(traces: list[Trace]) -> list[Any]:
     """Return the statistics that follow from traces."""
     return tool_stats.recount(
-        tool_stats.Call(
+        tool_stats.ToolCallStat(
             call.tool_name,
             call.status,
             call.duration_ms,

@@ -24,7 +24,7 @@ from autotrace.spool.span_roles import role_of
 from autotrace.store import tool_stats
 from autotrace.store.connection import Connection
 from autotrace.store.schema import Collections
-from autotrace.store.trace_log import Part, read_records
+from autotrace.store.trace_log import LogPart, read_records
 from autotrace.store.trace_log import read_parts as log_parts
 from autotrace.traces import ingest, log_state
 from autotrace.traces.deletion import erase_trace
@@ -318,7 +318,7 @@ def test_a_trickle_into_a_full_trace_that_has_ended_reads_none_of_it(
     store.put(task_record(1, None, 1, 9), *calls(50))
     read: list[str] = []
 
-    def read_parts(log: Any, traces: Sequence[str]) -> dict[str, list[Part]]:
+    def read_parts(log: Any, traces: Sequence[str]) -> dict[str, list[LogPart]]:
         read.extend(traces)
         return log_parts(log, traces)
 

@@ -16,7 +16,7 @@ from autotrace.spool import record_fields
 from autotrace.spool.span_records import SpanRecord
 from autotrace.spool.span_roles import role_of, trace_id_of
 from autotrace.store.times import utc
-from autotrace.store.tool_stats import Counters
+from autotrace.store.tool_stats import ToolCounters
 from autotrace.store.trace_summaries import to_model
 from autotrace.traces.assembly import Tree, assemble, build_trace, decisions_of, summarize
 from autotrace.traces.tool_calls import call_of
@@ -42,7 +42,7 @@ def test_whatever_spans_hold_what_is_made_of_them_can_be_stored_and_shown(
         json.dumps(shown.model_dump(mode="json"), allow_nan=False)
         assert all(isinstance(decision, str) for decision in decisions_of(tree, task))
     for call in map(call_of, tree.calls()):
-        counters = Counters(call.tool_name)
+        counters = ToolCounters(call.tool_name)
         counters.count(call)
         assert orjson.loads(orjson.dumps(counters))["total_ms"] == call.duration_ms
         assert 0 < len(call.tool_name) <= 256

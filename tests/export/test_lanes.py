@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from filelock import FileLock
 
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.memory import Memory
 from autotrace.settings import load_settings
 from autotrace.spool.files import processes_in
@@ -70,7 +70,7 @@ def drainer_of(spool: Path) -> tuple[Drainer, Stored]:
 def test_a_backlog_takes_its_turns_and_keeps_its_order(tmp_path: Path, agent: str | None) -> None:
     lanes = lanes_in(tmp_path)
     for record in [*tasks("loud", MANY), of(agent, task_record(MANY + 1, None, 1, 2))]:
-        assert lanes.append(record)
+        assert lanes.write(record)
     drainer, stored = drainer_of(tmp_path)
 
     while drainer.step(LARGE_BATCHES):
@@ -91,7 +91,7 @@ def test_of_many_backlogs_every_one_goes_on(tmp_path: Path) -> None:
     agents = [f"agent {number}" for number in range(6)]
     for agent in agents:
         for record in tasks(agent, 1_000):
-            lanes.append(record)
+            lanes.write(record)
     drainer, stored = drainer_of(tmp_path)
 
     for _ in range(len(agents)):
@@ -104,7 +104,7 @@ def test_of_many_backlogs_every_one_goes_on(tmp_path: Path) -> None:
 def test_spans_that_open_no_trace_are_stored_many_at_once(tmp_path: Path) -> None:
     lanes = lanes_in(tmp_path)
     for span in range(1, 1_001):
-        lanes.append(of("loud", tool_record(span, None, span, span + 1)))
+        lanes.write(of("loud", tool_record(span, None, span, span + 1)))
     drainer, stored = drainer_of(tmp_path)
 
     drainer.step(LARGE_BATCHES)
@@ -116,7 +116,7 @@ def test_spans_that_open_no_trace_are_stored_many_at_once(tmp_path: Path) -> Non
 def test_without_senders_a_batch_is_as_large_as_it_may_be(tmp_path: Path) -> None:
     lanes = lanes_in(tmp_path)
     for record in tasks(None, MANY):
-        lanes.append(record)
+        lanes.write(record)
     drainer, stored = drainer_of(tmp_path)
 
     drainer.step(LARGE_BATCHES)
@@ -128,7 +128,7 @@ def test_without_senders_a_batch_is_as_large_as_it_may_be(tmp_path: Path) -> Non
 def test_a_batch_that_was_cut_off_is_stored_as_it_was(tmp_path: Path) -> None:
     lanes = lanes_in(tmp_path)
     for record in [*tasks("loud", MANY), *tasks("quiet", 3)]:
-        lanes.append(record)
+        lanes.write(record)
     drainer, stored = drainer_of(tmp_path)
 
     def fail(records: Sequence[SpanRecord], **of_the_batch: Any) -> None:
@@ -150,7 +150,7 @@ def test_a_batch_that_was_cut_off_is_stored_as_it_was(tmp_path: Path) -> None:
 def test_senders_beyond_the_limit_share_a_lane(tmp_path: Path) -> None:
     lanes = lanes_in(tmp_path)
     for number in range(MAX_LANES + 5):
-        lanes.append(of(f"agent {number}", task_record(1, None, 1, 2)))
+        lanes.write(of(f"agent {number}", task_record(1, None, 1, 2)))
 
     assert len(processes_in(tmp_path)) == MAX_LANES + 1
     last, other = lane_of(f"agent {MAX_LANES + 4}"), lane_of("agent 0")
@@ -167,14 +167,14 @@ def test_an_event_of_a_decision_waits_in_the_lane_of_the_trace_s_owner(tmp_path:
     event = decision_record(1, None, 1, 2)
     event["name"] = "decision created"
     event.setdefault("attributes", {})[semconv.DECISION_OWNER] = "alice"
-    lanes.append(event)
+    lanes.write(event)
 
     assert (len(lanes.places(lane_of("alice"))), lanes.places(LOCAL_LANE)) == (1, {})
     lanes.close()
 
 
 def test_all_spools_of_a_process_together_hold_no_more_than_they_may(tmp_path: Path) -> None:
-    counters = Counters()
+    counters = HealthCounters()
     segment = MAX_SEGMENT_BYTES
     lanes = SpoolLanes(
         tmp_path,
@@ -184,18 +184,18 @@ def test_all_spools_of_a_process_together_hold_no_more_than_they_may(tmp_path: P
     )
     large = task_record(1, None, 1, 2, padding="x" * (segment - 10_000))
 
-    assert [lanes.append(of(agent, large)) for agent in ("a", "a", "b")] == [True, False, False]
+    assert [lanes.write(of(agent, large)) for agent in ("a", "a", "b")] == [True, False, False]
     assert counters.snapshot() == {"dropped_spool_full": 2}
     lanes.close()
 
 
 def test_after_the_end_a_sender_s_record_waits_in_its_lane(tmp_path: Path) -> None:
     lanes = lanes_in(tmp_path)
-    lanes.append(of("alice", task_record(1, None, 1, 2)))
+    lanes.write(of("alice", task_record(1, None, 1, 2)))
     lanes.close()
 
-    assert lanes.append(of("alice", task_record(2, None, 1, 2)))
-    assert lanes.append(of("bob", task_record(3, None, 1, 2)))
+    assert lanes.write(of("alice", task_record(2, None, 1, 2)))
+    assert lanes.write(of("bob", task_record(3, None, 1, 2)))
 
     names = [name.partition(".")[2] for name in processes_in(tmp_path)]
     assert sorted(names) == sorted([lane_of("alice"), lane_of("alice"), lane_of("bob")])

@@ -113,7 +113,7 @@ def test_records_are_read_back_in_order_over_many_segments(
     writer = SpoolWriter(tmp_path / "spool", count=dropped.append, max_segment_bytes=2000)
     expected = [record(n, name="x" * (n % 300)) for n in range(200)]
 
-    assert all(writer.append(r) for r in expected)
+    assert all(writer.write(r) for r in expected)
 
     assert len(segments_of(writer.directory)) > 5
     assert read_all(writer) == (expected, 0)
@@ -121,7 +121,7 @@ def test_records_are_read_back_in_order_over_many_segments(
 
 
 def test_files_are_for_their_owner_alone(writer: SpoolWriter) -> None:
-    writer.append(record(1))
+    writer.write(record(1))
 
     modes = {p: p.stat().st_mode & 0o777 for p in [writer.directory, *writer.directory.iterdir()]}
     assert set(modes.values()) <= {0o700, 0o600}, modes
@@ -130,7 +130,7 @@ def test_files_are_for_their_owner_alone(writer: SpoolWriter) -> None:
 def test_many_threads_write_whole_records(writer: SpoolWriter) -> None:
     def write(first: int) -> None:
         for n in range(first, first + 250):
-            writer.append(record(n))
+            writer.write(record(n))
 
     threads = [threading.Thread(target=write, args=(n * 1000,)) for n in range(8)]
     for thread in threads:
@@ -173,7 +173,7 @@ def test_a_file_cut_anywhere_yields_the_whole_records_before_the_cut(
 
 
 def test_an_unfinished_last_line_is_left_while_its_process_lives(writer: SpoolWriter) -> None:
-    writer.append(record(1))
+    writer.write(record(1))
     path = segments_of(writer.directory)[0]
     whole = written_bytes(path)
     with path.open("r+b") as file:
@@ -187,8 +187,8 @@ def test_an_unfinished_last_line_is_left_while_its_process_lives(writer: SpoolWr
 
 def test_a_record_larger_than_the_read_is_read_whole(writer: SpoolWriter) -> None:
     large = record(1, name="x" * 100_000)
-    writer.append(large)
-    writer.append(record(2))
+    writer.write(large)
+    writer.write(record(2))
 
     assert read_all(writer) == ([large, record(2)], 0)
 
@@ -215,7 +215,7 @@ def test_a_file_that_is_stored_and_removed_while_it_is_looked_at_is_of_no_versio
 def test_a_write_cut_short_by_a_full_disk_costs_one_record(
     writer: SpoolWriter, dropped: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer.append(record(1))
+    writer.write(record(1))
     real_write = os.write
 
     def full(fd: int, data: bytes) -> int:
@@ -228,9 +228,9 @@ def test_a_write_cut_short_by_a_full_disk_costs_one_record(
 
     calls = iter([full, very_full])
     monkeypatch.setattr(os, "write", lambda fd, data: next(calls)(fd, data))
-    assert writer.append(record(2)) is False
+    assert writer.write(record(2)) is False
     monkeypatch.setattr(os, "write", real_write)
-    assert writer.append(record(3)) is True
+    assert writer.write(record(3)) is True
 
     records, bad = read_all(writer)
     assert records == [record(1), record(3)]
@@ -246,7 +246,7 @@ def test_a_spool_over_its_limit_drops_and_counts_and_goes_on_when_there_is_room(
     writer = SpoolWriter(
         tmp_path / "spool", count=dropped.append, max_segment_bytes=1000, max_total_bytes=3000
     )
-    kept = sum(writer.append(record(n)) for n in range(100))
+    kept = sum(writer.write(record(n)) for n in range(100))
 
     assert 0 < kept < 100
     assert dropped == ["dropped_spool_full"] * (100 - kept)
@@ -254,7 +254,7 @@ def test_a_spool_over_its_limit_drops_and_counts_and_goes_on_when_there_is_room(
     for path in segments_of(writer.directory)[:-1]:
         path.unlink()
     now_ns[0] += 2_000_000_000
-    assert writer.append(record(200)) is True
+    assert writer.write(record(200)) is True
 
 
 def test_an_unwritable_directory_drops_and_counts(tmp_path: Path, dropped: list[str]) -> None:
@@ -262,7 +262,7 @@ def test_an_unwritable_directory_drops_and_counts(tmp_path: Path, dropped: list[
     errors: list[OSError] = []
     writer = SpoolWriter(tmp_path / "spool", count=dropped.append, on_error=errors.append)
 
-    assert writer.append(record(1)) is False
+    assert writer.write(record(1)) is False
 
     assert dropped == ["dropped_spool_error"]
     assert len(errors) == 1
@@ -278,15 +278,15 @@ def test_an_interrupt_while_the_directory_is_made_costs_one_record(
     with monkeypatch.context() as patch:
         patch.setattr(spool_module, name, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            writer.append(record(1))
+            writer.write(record(1))
 
-    assert writer.append(record(2)) is True
+    assert writer.write(record(2)) is True
     assert read_all(writer) == ([record(2)], 0)
     assert owner_is_alive(writer.directory) is True
 
 
 def test_an_owner_is_alive_until_it_closes(writer: SpoolWriter) -> None:
-    writer.append(record(1))
+    writer.write(record(1))
     assert processes_in(writer.directory.parent) == [writer.process]
     assert owner_is_alive(writer.directory) is True
 
@@ -299,10 +299,10 @@ def test_what_comes_after_the_close_is_kept_in_a_complete_directory_of_its_own(
     writer: SpoolWriter,
 ) -> None:
     spool = writer.directory.parent
-    writer.append(record(1))
+    writer.write(record(1))
     writer.close()
 
-    assert writer.append(record(2)) is True
+    assert writer.write(record(2)) is True
 
     assert read_all(writer) == ([record(1)], 0)
     (late,) = set(processes_in(spool)) - {writer.process}
@@ -316,7 +316,7 @@ def test_an_owner_killed_by_force_is_dead(tmp_path: Path) -> None:
     ready, done = os.pipe()
     child = os.fork()
     if child == 0:
-        writer.append(record(1))
+        writer.write(record(1))
         os.write(done, b"x")
         while True:
             signal.pause()  # until killed
@@ -340,12 +340,12 @@ def test_a_signal_handler_or_finaliser_may_record_while_the_thread_is_writing(
     def interrupting_write(fd: int, data: bytes) -> int:
         written = real_write(fd, data)
         for inner in nested:
-            writer.append(inner)
+            writer.write(inner)
         return written
 
-    writer.append(record(0))
+    writer.write(record(0))
     monkeypatch.setattr(os, "write", interrupting_write)
-    writer.append(record(1))
+    writer.write(record(1))
     monkeypatch.setattr(os, "write", real_write)
 
     assert read_all(writer) == ([record(0), record(1), record(2)], 0)
@@ -359,11 +359,11 @@ def test_a_signal_handler_or_finaliser_may_record_while_a_segment_is_made(
 
     def interrupted_open(path: Path, number: int, size_bytes: int) -> segment.Segment:
         made = real_open(path, number, size_bytes)
-        assert all(writer.append(inner) for inner in nested)
+        assert all(writer.write(inner) for inner in nested)
         return made
 
     monkeypatch.setattr(spool_module, "open_segment", interrupted_open)
-    writer.append(record(0))
+    writer.write(record(0))
 
     assert read_all(writer) == ([record(0), record(1), record(2)], 0)
 
@@ -373,7 +373,7 @@ def test_a_live_segment_is_read_up_to_what_is_written_however_far_it_is_allocate
 ) -> None:
     lines = [encode_line(record(n)) for n in range(3)]
     for n in range(3):
-        writer.append(record(n))
+        writer.write(record(n))
     (path,) = segments_of(writer.directory)
     header_bytes = writer.position()[1] - len(b"".join(lines))
     content = path.read_bytes()
@@ -435,7 +435,7 @@ def test_a_segment_that_is_only_prepared_does_not_end_the_one_before(
 
     async def fill() -> None:
         while writer.position()[0] < 2:
-            writer.append(record(1, name="x" * 100))
+            writer.write(record(1, name="x" * 100))
 
     asyncio.run(fill())
     writer._take_ahead()  # the third has been made by now
@@ -458,7 +458,7 @@ def test_what_is_prepared_and_not_used_is_removed_and_made_again_when_it_is_need
     writer.discard_unused()
     assert processes_in(writer.directory.parent) == []
 
-    writer.append(record(1))
+    writer.write(record(1))
     assert read_all(writer) == ([record(1)], 0)
     writer.discard_unused()  # it is in use now
     assert read_all(writer) == ([record(1)], 0)
@@ -470,14 +470,14 @@ def test_a_spool_that_was_deleted_before_its_first_record_is_made_again(
     writer.prepare()
     shutil.rmtree(writer.directory.parent)
 
-    assert writer.append(record(1)) is True
+    assert writer.write(record(1)) is True
 
     assert (read_all(writer), dropped) == (([record(1)], 0), [])
     assert owner_is_alive(writer.directory) is True
 
 
 def test_a_closed_segment_takes_no_more_room_than_its_records(writer: SpoolWriter) -> None:
-    writer.append(record(1))
+    writer.write(record(1))
     written = writer.position()[1]
 
     writer.close()
@@ -492,7 +492,7 @@ def test_a_record_larger_than_a_segment_gets_one_of_its_size(
     writer = SpoolWriter(tmp_path / "spool", count=dropped.append, max_segment_bytes=2000)
     expected = [record(1), record(2, name="x" * 100_000), record(3)]
 
-    assert all(writer.append(r) for r in expected)
+    assert all(writer.write(r) for r in expected)
 
     assert (read_all(writer), dropped) == ((expected, 0), [])
 
@@ -511,7 +511,7 @@ def test_a_disk_without_room_for_a_whole_segment_takes_a_small_one(
     writer = SpoolWriter(tmp_path / "spool", count=dropped.append)
     expected = [record(n, name="x" * 1000) for n in range(200)]
 
-    assert all(writer.append(r) for r in expected)
+    assert all(writer.write(r) for r in expected)
 
     assert (read_all(writer), dropped) == ((expected, 0), [])
     sizes = {path.stat().st_size for path in segments_of(writer.directory)[:-1]}
@@ -537,7 +537,7 @@ def test_a_spool_of_the_version_before_is_read_while_it_grows_and_when_it_is_com
 
 def test_no_more_records_are_read_at_once_than_asked_for(writer: SpoolWriter) -> None:
     for n in range(10):
-        writer.append(record(n))
+        writer.write(record(n))
     (path,) = segments_of(writer.directory)
 
     first = read_chunk(path, 0, max_bytes=1 << 20, complete=False, max_records=4)

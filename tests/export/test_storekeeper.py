@@ -276,12 +276,12 @@ def test_an_order_it_cannot_follow_is_told_and_this_process_stores(
 ) -> None:
     from autotrace.worker import exporter
 
-    made: Callable[..., Any] = exporter.Storekeeper
+    made: Callable[..., Any] = exporter.WorkerProcess
 
     def misled(spool: Path, order: dict[str, Any], counters: Any) -> Any:
         return made(spool, order | {"embedder": "no.such:embedder"}, counters)
 
-    monkeypatch.setattr(exporter, "Storekeeper", misled)
+    monkeypatch.setattr(exporter, "WorkerProcess", misled)
     configure(store)
     record("by a thread after all")
 

@@ -14,11 +14,11 @@ import httpx
 import pytest
 
 from autotrace.server.auth.api_keys import KeyRing
-from autotrace.server.auth.principal import Role
+from autotrace.server.auth.principal import KeyRole
 from autotrace.settings import load_settings
 from tests.server.serving import App, application, serving
 
-KEYS: dict[str, tuple[str, str, Role]] = {
+KEYS: dict[str, tuple[str, str, KeyRole]] = {
     "bot": ("bot", "default", "agent"),
     "other": ("other-bot", "default", "agent"),
     "approver": ("ada", "default", "approver"),

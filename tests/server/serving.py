@@ -17,8 +17,8 @@ from starlette.testclient import TestClient
 
 from autotrace.embedding.choice import embedding_of
 from autotrace.server.app import create_app
-from autotrace.server.app_state import Served
-from autotrace.server.auth.principal import Role
+from autotrace.server.app_state import AppState
+from autotrace.server.auth.principal import KeyRole
 from autotrace.settings import Settings, load_server_settings, load_settings
 from tests.embedders import HashEmbedder
 
@@ -130,11 +130,13 @@ class Client:
 class App:
     """An application in this process, and the keys to it."""
 
-    served: Served
+    served: AppState
     http: TestClient
     clients: dict[tuple[str, str, str], Client] = field(default_factory=dict)
 
-    def client(self, agent: str = "ann", role: Role = "agent", tenant: str = "default") -> Client:
+    def client(
+        self, agent: str = "ann", role: KeyRole = "agent", tenant: str = "default"
+    ) -> Client:
         """Return who asks with a key of an agent."""
         who = (agent, role, tenant)
         if who not in self.clients:
@@ -149,7 +151,7 @@ def application(store: Path | str, **settings: Any) -> Iterator[App]:
     of_store = {name: settings.pop(name) for name in set(settings) & set(Settings.model_fields)}
     loaded = load_settings(store=str(store), flush_interval_ms=0, **of_store)
     server = load_server_settings(**{"requests_per_second": 0.0} | settings)
-    served = Served(loaded, server, embedding_of(HashEmbedder()))
+    served = AppState(loaded, server, embedding_of(HashEmbedder()))
     with TestClient(create_app(served), raise_server_exceptions=False) as http:
         yield App(served, http)
 

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from autotrace.decisions import cedar_policies, policies, votes
-from autotrace.decisions.receipts import Signer
+from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.models import ApprovalRequest, DecisionTrace
 
 from .serving import DECISIONS, App, Client, problem
@@ -20,7 +20,7 @@ def asked(app: App, intent: str, **request: Any) -> str:
     """Have the agent `owner` ask for approval; return the decision's id."""
     by = app.served.keys.authenticate(app.client("owner").key)
     assert by is not None
-    with app.served.using(by) as tenant:
+    with app.served.lease(by) as tenant:
         decision = tenant.decisions.create(intent, "approve", by=by)
         tenant.decisions.request_approval(
             decision.decision_id, ApprovalRequest(title="May I?", **request), by=by
@@ -109,7 +109,9 @@ def test_a_rationale_that_is_wanted_must_be_given(app: App) -> None:
 
 
 def test_a_signed_answer_is_taken_and_one_that_does_not_fit_changes_nothing(app: App) -> None:
-    ada, bob = (Signer(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2))
+    ada, bob = (
+        ReceiptSigner(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2)
+    )
     client, keys = app.client("ada", "approver"), [ada.public_key]
     decision_id = asked(app, "signed.one", approver_keys=keys)
     where = f"{DECISIONS}/{decision_id}"
@@ -149,7 +151,7 @@ def test_an_unknown_decision_is_not_found(app: App, path: str) -> None:
 def test_decisions_are_listed_page_by_page(app: App) -> None:
     by = app.served.keys.authenticate(app.client("pager").key)
     assert by is not None
-    with app.served.using(by) as tenant:
+    with app.served.lease(by) as tenant:
         made = [tenant.decisions.create("paged.one", "propose", by=by).decision_id for _ in "abc"]
     pager = app.client("pager")
 

@@ -75,7 +75,7 @@ def everything_can_be_read(app: App) -> None:
         assert shown.status_code == 200, shown.text
     recalled = client.post(f"{TRACES}/recall", {"query": "anything", "success_only": False})
     assert recalled.status_code == 200, recalled.text
-    with app.served.tenants.using("default") as tenant:
+    with app.served.tenants.lease("default") as tenant:
         health = tenant.memory.health()
         assert tenant.memory.catch_up(60)
         tenant.traces.tool_stats(by=Principal("local", "admin", "default", "admin"))

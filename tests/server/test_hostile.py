@@ -96,7 +96,7 @@ def test_an_honest_sender_loses_nothing_to_any_span(app: App) -> None:
     for trace_id, task in expected.items():
         shown = honest.get(f"{TRACES}/{trace_id}").json()
         assert (shown["task"], shown["status"]) == (task, "completed")
-    with app.served.tenants.using("default") as tenant:
+    with app.served.tenants.lease("default") as tenant:
         health = tenant.memory.health()
     assert (health.set_aside_records, health.counters.get("export_failures")) == (0, None)
 
@@ -129,7 +129,7 @@ def test_a_record_that_is_refused_for_a_reason_nobody_foresaw_costs_itself_alone
     ids = {f"trace-{'cd' * 16}-{n:016x}" for n in (1, 2, 4, 5)}
     assert found.keys() == {first, second, *ids}
     assert app.http.get("/health").json()["status"] == "ok"
-    with app.served.tenants.using("default") as tenant:
+    with app.served.tenants.lease("default") as tenant:
         health = tenant.memory.health()
     assert (health.set_aside_records, health.counters["unstored_records"]) == (1, 1)
 
@@ -155,7 +155,7 @@ def test_while_storing_fails_nobody_gets_an_old_answer(
     monkeypatch.setattr(consistent_reads, "_ASK_AFTER_S", 0.01)
     monkeypatch.setattr(operations, "_BEHIND_AFTER_S", 0.0)
     monkeypatch.setattr("autotrace.worker.loop.FIRST_BACKOFF_S", 0.01)
-    with app.served.tenants.using("default") as tenant:
+    with app.served.tenants.lease("default") as tenant:
         monkeypatch.setattr(tenant.traces, "_wait_s", 0.02)
     trace_id = completed_trace(client, "during")
 
@@ -182,7 +182,7 @@ def test_while_storing_fails_nobody_gets_an_old_answer(
     assert app.http.get("/health/live").json() == {"status": "ok"}
 
     down = False
-    with app.served.tenants.using("default") as tenant:
+    with app.served.tenants.lease("default") as tenant:
         monkeypatch.setattr(tenant.traces, "_wait_s", 30.0)
     assert trace_id in read_everything(client)
     assert app.http.get("/health").json()["status"] == "ok"

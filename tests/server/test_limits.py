@@ -25,7 +25,7 @@ from autotrace.errors import LimitExceededError
 from autotrace.otlp.decode import Batch, read_json
 from autotrace.server.auth.api_keys import KeyRing
 from autotrace.server.limits import BATCH_PATH, Held
-from autotrace.server.rate_limits import Rates
+from autotrace.server.rate_limits import RateLimiter
 from autotrace.settings import load_settings
 
 from .serving import TRACES, App, Client, ServerProcess, application, problem, serving
@@ -186,7 +186,7 @@ def test_traces_under_way_are_bounded_for_each_key(bounded: App) -> None:
 
 def test_requests_are_counted_in_a_bucket_that_fills_steadily() -> None:
     now = [0.0]
-    rates = Rates(2.0, 3, clock_s=lambda: now[0])
+    rates = RateLimiter(2.0, 3, clock_s=lambda: now[0])
 
     for elapsed_s, allowed in ((0.0, 3), (1.0, 2), (1000.0, 3)):
         now[0] += elapsed_s
@@ -199,7 +199,7 @@ def test_requests_are_counted_in_a_bucket_that_fills_steadily() -> None:
 
 def test_what_a_request_costs_beyond_itself_delays_the_next_of_the_key() -> None:
     now = [0.0]
-    rates = Rates(2.0, 3, clock_s=lambda: now[0])
+    rates = RateLimiter(2.0, 3, clock_s=lambda: now[0])
     rates.take("k")
     rates.spend("k", 10)
 
@@ -266,7 +266,7 @@ def _spans(kind: str) -> dict[str, Any]:
 
 
 def test_without_a_rate_there_is_no_bound() -> None:
-    rates = Rates(0.0, 1)
+    rates = RateLimiter(0.0, 1)
     rates.spend("k", 1_000)
     rates.check("k")
     for _ in range(100):

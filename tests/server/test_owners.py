@@ -14,7 +14,7 @@ import pytest
 
 import autotrace
 from autotrace.base import grants
-from autotrace.base.grants import Signer, signer_of_key
+from autotrace.base.grants import GrantSigner, signer_of_key
 from tests.embedders import HashEmbedder
 
 from .serving import DECISIONS, TRACES, App, Client, application
@@ -156,7 +156,7 @@ def test_a_grant_holds_for_its_trace_its_time_and_an_unrevoked_key(app: App) -> 
         granted(bob, secrets.token_hex(16)),
         right[:-1] + ("A" if right[-1] != "A" else "B"),
         right.replace("1.", "1.0", 1),
-        Signer("local", b"\0" * 32).grant(trace, time.time()),
+        GrantSigner("local", b"\0" * 32).grant(trace, time.time()),
         granted(elsewhere, trace),
         "",
         "x" * 10_000,

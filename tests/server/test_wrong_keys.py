@@ -28,7 +28,7 @@ def things(app: App) -> dict[str, str]:
     assert principal is not None
     from autotrace.models import ApprovalRequest
 
-    with app.served.using(principal) as tenant:
+    with app.served.lease(principal) as tenant:
         decision = tenant.decisions.create("x.y", "approve", by=principal)
         tenant.decisions.request_approval(
             decision.decision_id, ApprovalRequest(title="May I?"), by=principal

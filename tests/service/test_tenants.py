@@ -46,7 +46,7 @@ def tenants(tmp_path: Path, opened: list[FakeTenant]) -> Tenants:
 
 
 def use(tenants: Tenants, name: str) -> FakeTenant:
-    with tenants.using(name) as tenant:
+    with tenants.lease(name) as tenant:
         return cast("FakeTenant", tenant)
 
 
@@ -68,7 +68,7 @@ def test_the_one_that_was_longest_idle_is_stopped_for_another(tenants: Tenants) 
 
 
 def test_one_in_use_is_not_stopped(tenants: Tenants) -> None:
-    with tenants.using("first") as first:
+    with tenants.lease("first") as first:
         for name in ("second", "third", "fourth"):
             use(tenants, name)
         assert not cast("FakeTenant", first).stopped.is_set()

@@ -283,10 +283,10 @@ def _completed_by_one_that_died(service: TraceService, trace_id: str) -> None:
         del options
         raise SystemExit
 
-    append, service.memory.append = service.memory.append, die  # type: ignore[method-assign]
+    append, service.memory.record = service.memory.record, die  # type: ignore[method-assign]
     with pytest.raises(SystemExit):
         service.complete(trace_id, "done", True, by=ALICE)
-    service.memory.append = append  # type: ignore[method-assign]
+    service.memory.record = append  # type: ignore[method-assign]
 
 
 def test_what_nobody_goes_on_with_is_interrupted_and_counts_no_more(service: TraceService) -> None:

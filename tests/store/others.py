@@ -116,7 +116,7 @@ def keep_at_most(store: str, limit_bytes: int) -> None:
 def become_older(store: str) -> None:
     """From now on be as a version that writes down nothing, and whose mark names no epoch."""
     nothing: Any = lambda *_: None  # noqa: E731 - in place of two methods
-    vector_journal.Journal.ensure = vector_journal.Journal.append = nothing
+    vector_journal.Journal.ensure = vector_journal.Journal.add = nothing
     vector_journal.Journal.epoch = property(lambda _: "", nothing)  # type: ignore[assignment] - the same
 
 

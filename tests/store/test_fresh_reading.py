@@ -71,7 +71,7 @@ def epoch_file(store: str) -> Path:
 
 def catch_up(store: str) -> None:
     """Do without the rest that readers keep between one opening and the next."""
-    connect(store, space=SmallEmbedder.space).catch_up()
+    connect(store, space=SmallEmbedder.space).refresh()
 
 
 def test_what_another_process_stores_is_recalled_at_once_and_nothing_is_opened_anew(
@@ -333,7 +333,7 @@ def test_an_answer_is_that_of_a_client_opened_now_whoever_has_stored_what_and_wh
             writer("add", *new(number))
         elif who == "this process":
             others.add(store, *new(number), keep_open=True)
-        connection.catch_up()
+        connection.refresh()
         query = random.normal(size=16).tolist()
         with connection.reading(fresh=True) as collections:
             found = task_index.nearest(

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import autotrace
 from autotrace import decision, step, task, tool_call
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.doctor import diagnose
 from autotrace.errors import StoreUnavailableError
 from autotrace.settings import load_settings
@@ -104,7 +104,7 @@ def purge_by_doctor(store: Path) -> str:
 
 def purger_of(store: Path) -> Purger:
     named = load_settings(store=str(store))
-    return Purger(named, open_connection(named, None), Counters().add)
+    return Purger(named, open_connection(named, None), HealthCounters().add)
 
 
 def record(words: str) -> str:

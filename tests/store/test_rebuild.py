@@ -15,7 +15,7 @@ from filelock import FileLock
 
 import autotrace
 from autotrace import step, task, tool_call
-from autotrace.base.health_counters import Counters
+from autotrace.base.health_counters import HealthCounters
 from autotrace.errors import (
     EmbeddingSpaceError,
     StoreError,
@@ -118,7 +118,7 @@ def damage(options: dict[str, Any], what: str) -> None:
             collections.lists.delete([i for i in ids if i.startswith("t")])
         elif what == "statistics":
             collections.state.delete([i for i in collections.state.get()["ids"] if i != "store"])
-            ghost = tool_stats.Counters("ghost")
+            ghost = tool_stats.ToolCounters("ghost")
             ghost.count(call_of(tool_span(1)))
             tool_stats.write_counters(collections.state, "nobody", [ghost])
         else:
@@ -328,14 +328,14 @@ def spooled(spool: Path, numbers: range) -> None:
     """Leave what a process that called tools and has died leaves."""
     writer = SpoolWriter(spool, count=lambda _: None)
     for number in numbers:
-        writer.append(tool_span(number))
+        writer.write(tool_span(number))
     writer.close()
 
 
 def drain(spool: Path, store: str) -> None:
     connection = connect(store, space="test-hash")
     ingestor = Ingestor(connection, HashEmbedder(), lambda _: None)
-    drainer = Drainer(spool, ingestor, Counters().add)
+    drainer = Drainer(spool, ingestor, HealthCounters().add)
     assert drainer.acquire()
     try:
         while drainer.step():

@@ -51,7 +51,7 @@ def test_entries_are_read_in_the_order_in_which_they_were_appended(
     for batch, (name, count) in enumerate(appends):
         entries = [(batch, n) for n in range(count)]
         expected[name] += [list(entry) for entry in entries]
-        appender("w", batch).append(lists, {name: entries})
+        appender("w", batch).add(lists, {name: entries})
 
     assert paged_lists.read(lists, ["a", "b", "c"]) == expected
 
@@ -73,7 +73,7 @@ def test_the_end_and_the_newest_are_found_in_a_few_look_ups(length: int) -> None
 def test_all_entries_are_given_when_fewer_than_asked_for_exist() -> None:
     lists = table()
     for batch in range(100):
-        appender("w", batch).append(lists, {"x": [(batch,)]})
+        appender("w", batch).add(lists, {"x": [(batch,)]})
 
     assert paged_lists.read_newest(lists, ["x"], 1000)["x"] == [[n] for n in range(100)]
 
@@ -89,7 +89,7 @@ def test_a_writer_that_comes_second_takes_the_next_slot() -> None:
             super().add(ids, **values)
 
     lists: Any = Raced()
-    appender("w", 1, exclusive=False).append(lists, {"x": [("ours",)]})
+    appender("w", 1, exclusive=False).add(lists, {"x": [("ours",)]})
 
     assert paged_lists.read(lists, ["x"]) == {"x": [["theirs"], ["theirs"], ["ours"]]}
 
@@ -101,4 +101,4 @@ def test_a_list_that_others_always_append_to_first_is_given_up_for_now() -> None
             super().add(ids, embeddings=None, metadatas=[other] * len(ids))
 
     with pytest.raises(StoreUnavailableError, match="contended"):
-        appender("w", 1, exclusive=False).append(cast("Any", Contended()), {"x": [(1,)]})
+        appender("w", 1, exclusive=False).add(cast("Any", Contended()), {"x": [(1,)]})

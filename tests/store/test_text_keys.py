@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import autotrace
 from autotrace import task
 from autotrace.doctor import store_checks
-from autotrace.doctor.check import Check
+from autotrace.doctor.check import DoctorCheck
 from autotrace.embedding.minilm import MiniLmEmbedder
 from autotrace.settings import load_settings
 from autotrace.store import schema
@@ -37,7 +37,7 @@ class AsciiEmbedder(SmallEmbedder):
         return super().embed([self.tokens(text) for text in texts])
 
 
-def check_vectors(store: Path) -> Check:
+def check_vectors(store: Path) -> DoctorCheck:
     connection = open_connection(load_settings(store=str(store)), None)
     try:
         return connection.read(lambda c: store_checks.check_vectors(c, "rebuild"))

@@ -16,7 +16,7 @@ from autotrace.spool.span_records import SpanRecord
 from autotrace.store import tool_names, tool_stats
 from autotrace.store.call_counts import Recount
 from autotrace.store.tool_names import OTHER_TOOLS, ToolNames, bounded_name
-from autotrace.store.tool_stats import Counters, read_page, read_totals, write_counters
+from autotrace.store.tool_stats import ToolCounters, read_page, read_totals, write_counters
 from autotrace.traces.ingest import Ingestor
 from autotrace.traces.tool_calls import call_of
 from tests.export.strategies import OTEL_TRACE, task_record, tool_record
@@ -171,7 +171,7 @@ def test_a_name_that_is_too_long_is_cut_and_counted() -> None:
 def test_a_longer_name_of_an_older_version_is_counted_once() -> None:
     store = Store(exclusive=True)
     long = "x" * 1000
-    old = Counters(long)
+    old = ToolCounters(long)
     old.count(call_of(called(1, long))._replace(tool_name=long))
     write_counters(store.connection.collections.state, "w", [old])
     assert counted(store) == {bounded_name(long): 1}
@@ -183,9 +183,9 @@ def test_a_longer_name_of_an_older_version_is_counted_once() -> None:
 
 
 def test_an_answer_names_the_most_frequent_errors_and_counts_the_others() -> None:
-    counters = Counters("t")
+    counters = ToolCounters("t")
     for number in range(tool_stats.MAX_ERROR_TYPES):
-        call = tool_stats.Call("t", "error", 1, 1, f"E{number:02}")
+        call = tool_stats.ToolCallStat("t", "error", 1, 1, f"E{number:02}")
         for _ in range(number + 1):
             counters.count(call)
 

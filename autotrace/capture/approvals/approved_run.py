@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from autotrace.base.clock import elapsed_ns
-from autotrace.capture.approvals.decision_access import Service, left_open, reason_of
+from autotrace.capture.approvals.decision_access import (
+    Service,
+    abort_reason,
+    report_unclosed_decision,
+)
 from autotrace.capture.approvals.use_decision import Use
 
 
-class Run:
+class ApprovedRun:
     """The one run that a decision allows, under way.
 
     No method raises an `Exception`: what the body did has happened, whether or not it can be
@@ -48,7 +52,7 @@ class Run:
 
     def fail(self, error: BaseException) -> None:
         """Abort: the body has raised."""
-        self._close("abort", reason=reason_of(error, self._secrets))
+        self._close("abort", reason=abort_reason(error, self._secrets))
 
     def give_up(self, reason: str) -> None:
         """Abort: the body has not run, and will not."""
@@ -62,7 +66,7 @@ class Run:
                 self.decision_id, action, by=self._actor, summary=summary, reason=reason
             )
         except Exception as error:  # noqa: BLE001 - the decision stays claimed, which is true too
-            left_open(self.decision_id, error)
+            report_unclosed_decision(self.decision_id, error)
         finally:
             if self._used is not None:
                 self._used.runs = False

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from autotrace.base.signal_errors import let_through
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.capture.approvals.arguments_hash import is_showable
 from autotrace.encoding import known_types as known
 from autotrace.encoding.introspect import instance_dict, kind_of
@@ -193,7 +193,7 @@ class Snapshot:
         try:
             return self._copy(value, 0)
         except Exception as error:  # noqa: BLE001 - a class of the user's that cannot be copied
-            let_through(error)
+            reraise_if_from_signal_handler(error)
             self.shared.append(value)
             return value
 

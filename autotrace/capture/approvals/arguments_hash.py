@@ -55,7 +55,7 @@ def show_call(
     return ShownCall(shown, hidden, sha256_of({"tool": dict(tool), "arguments": shown}))
 
 
-def fingerprint(tool_name: str, arguments: Mapping[str, Any]) -> str:
+def arguments_hash(tool_name: str, arguments: Mapping[str, Any]) -> str:
     """Return the hash of a call of which only the tool's name is known, as 64 hex digits.
 
     Raises:

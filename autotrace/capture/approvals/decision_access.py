@@ -22,15 +22,15 @@ if TYPE_CHECKING:
         AutomationMode,
         Decision,
         DecisionEvent,
-        Place,
         PolicyOutcome,
+        TraceLocation,
     )
-from autotrace.base.signal_errors import let_through
+from autotrace.base.signal_errors import reraise_if_from_signal_handler
 
 """Who asks where neither the code nor the settings name an agent."""
 
 
-class Answer(Protocol):
+class ApprovalAnswer(Protocol):
     """What a policy has answered."""
 
     @property
@@ -62,7 +62,7 @@ class Service(Protocol):
         version: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         key: str | None = None,
-        place: Place = ...,
+        place: TraceLocation = ...,
     ) -> Decision:
         """Open a decision, or find the one that a key has opened."""
         ...
@@ -76,7 +76,7 @@ class Service(Protocol):
         tool_name: str,
         arguments_sha256: str,
         code: Mapping[str, Any] | None = None,
-        place: Place = ...,
+        place: TraceLocation = ...,
     ) -> Decision:
         """Return the decision on a call of a tool: the one under way, or a new one."""
         ...
@@ -91,7 +91,7 @@ class Service(Protocol):
         """Follow a decision until its request is answered; yields how long to sleep."""
         ...
 
-    def ask(self, policy_id: str, inputs: Mapping[str, Any]) -> Answer:
+    def ask(self, policy_id: str, inputs: Mapping[str, Any]) -> ApprovalAnswer:
         """Ask a policy; nothing is recorded."""
         ...
 
@@ -212,7 +212,7 @@ def check_timeout(timeout_s: Any) -> None:
         raise InvalidArgumentError("timeout", timeout_s, "a number of seconds, or None")
 
 
-def reason_of(error: BaseException, secrets: Sequence[str] = ()) -> str:
+def abort_reason(error: BaseException, secrets: Sequence[str] = ()) -> str:
     """Return an exception as the reason for which something was given up, without secrets.
 
     Args:
@@ -226,9 +226,9 @@ def reason_of(error: BaseException, secrets: Sequence[str] = ()) -> str:
     return f"{kind}: {message}" if message else kind
 
 
-def left_open(decision_id: str, error: Exception) -> None:
+def report_unclosed_decision(decision_id: str, error: Exception) -> None:
     """Count and log a decision that could not be ended, as the store did not take it."""
-    let_through(error)
+    reraise_if_from_signal_handler(error)
     recorder = recording.recorder
     if recorder is None:
         return

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from autotrace.base import blocking_calls
 from autotrace.capture.approvals.decision_access import (
     Service,
+    abort_reason,
     actor_here,
     check_timeout,
-    left_open,
-    reason_of,
+    report_unclosed_decision,
     service_or_raise,
 )
-from autotrace.capture.approvals.decision_scope import Envelope
-from autotrace.capture.approvals.decision_spans import place
+from autotrace.capture.approvals.decision_scope import DecisionScope
+from autotrace.capture.approvals.decision_spans import current_trace_location
 from autotrace.capture.recorder import current
 from autotrace.errors import ApprovalPending, ApprovalRefused, AutotraceError, DecisionStateError
 
@@ -95,7 +95,7 @@ class decision:
         self._instance = instance
         self._version = version
         self._service: Service | None = None
-        self._envelope: Envelope | None = None
+        self._envelope: DecisionScope | None = None
         self._decision_id = ""
         self._actor = ""
         self._asked: ApprovalRequest | None = None
@@ -292,7 +292,7 @@ class decision:
             version=self._version,
             metadata=self._metadata,
             key=self._key,
-            place=place(),
+            place=current_trace_location(),
         )
         if opened.status in _ENDED:
             service.check_answer(opened.decision_id, by=opened.actor)
@@ -302,7 +302,7 @@ class decision:
     def _begin(self, opened: Decision) -> None:
         self._decision_id, self._actor, self._ended = opened.decision_id, opened.actor, False
         self._asked = None
-        self._envelope = Envelope(current.recorder, opened.decision_id, opened.actor)
+        self._envelope = DecisionScope(current.recorder, opened.decision_id, opened.actor)
         self._envelope.enter()
 
     def _undo_open(self, opened: Decision) -> None:
@@ -370,9 +370,9 @@ class decision:
     def _abort_for(self, error: BaseException) -> None:
         try:
             if self._key is None or not self._stays(error):
-                self._give_up(reason_of(error))
+                self._give_up(abort_reason(error))
         except Exception as ours:  # noqa: BLE001 - never in place of the error that left the block
-            left_open(self._decision_id, ours)
+            report_unclosed_decision(self._decision_id, ours)
 
     def _stays(self, error: BaseException) -> bool:
         if isinstance(error, ApprovalPending):  # its own, or that of a tool inside
@@ -386,7 +386,7 @@ class decision:
         except DecisionStateError:
             pass  # somebody else has ended it: a rejection, its expiry, another process
         except Exception as error:  # noqa: BLE001 - an error is on its way already
-            left_open(self._decision_id, error)
+            report_unclosed_decision(self._decision_id, error)
 
     def _close(
         self, action: str, *, summary: Mapping[str, Any] | None = None, reason: str | None = None

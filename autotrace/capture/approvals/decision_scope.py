@@ -13,7 +13,7 @@ from autotrace.capture.operation import (
     OPERATION_KEY,
     Operation,
     clock_in,
-    surroundings,
+    effective_context,
 )
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _MAX_CALLS: Final = 1000
 """How many tool calls of one decision are kept; of further ones, how many there were."""
 
 
-class Enclosure(Operation):
+class ContextScope(Operation):
     """A place in the context without a span.
 
     Args:
@@ -39,7 +39,7 @@ class Enclosure(Operation):
 
     def enter(self) -> None:
         """Be found by what runs from now on, until `leave`."""
-        outside = surroundings()
+        outside = effective_context()
         self.clock_ns = clock_in(outside)
         inside = otel_context.set_value(self.key, self, outside)
         inside = otel_context.set_value(OPERATION_KEY, self, inside)
@@ -51,7 +51,7 @@ class Enclosure(Operation):
         self.ended = True
 
 
-class Envelope(Enclosure):
+class DecisionScope(ContextScope):
     """An open decision, as what runs inside it sees it.
 
     Args:
@@ -86,7 +86,7 @@ class Envelope(Enclosure):
             return [*kept, {"left_out": self._total - len(kept)}]
 
 
-def current_envelope() -> Envelope | None:
+def current_envelope() -> DecisionScope | None:
     """Return the innermost open decision that encloses the caller, or None outside any."""
-    found = surroundings().get(DECISION_KEY)
-    return found if isinstance(found, Envelope) and not found.ended else None
+    found = effective_context().get(DECISION_KEY)
+    return found if isinstance(found, DecisionScope) and not found.ended else None

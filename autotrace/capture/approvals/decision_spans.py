@@ -20,7 +20,7 @@ from opentelemetry.trace import (
 )
 
 from autotrace import semconv
-from autotrace.capture.operation import surroundings
+from autotrace.capture.operation import effective_context
 from autotrace.capture.recorder import failed, is_suppressed
 from autotrace.capture.task_operation import current_frame
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
 
     from autotrace.capture.recorder import Recorder
-    from autotrace.models import Place
+    from autotrace.models import TraceLocation
 
 
-class Happened(Protocol):
+class RecordedEvent(Protocol):
     """An event that was appended to a decision."""
 
     @property
@@ -56,7 +56,7 @@ class Happened(Protocol):
 
     @property
     def otel(self) -> tuple[str, ...] | None:
-        """Where the decision was opened: see `Place`."""
+        """Where the decision was opened: see `TraceLocation`."""
         ...
 
 
@@ -86,11 +86,11 @@ class DecisionRecording:
         """Return what may be kept of a text."""
         return self._encoder.text(value, path=path)
 
-    def place(self) -> Place:
+    def place(self) -> TraceLocation:
         """Return where in a trace the caller is."""
-        return place()
+        return current_trace_location()
 
-    def event(self, happened: Happened) -> None:
+    def event(self, happened: RecordedEvent) -> None:
         """Make the span of an event. Never raises an `Exception`."""
         recorder = self._recorder
         if recorder is None:
@@ -102,24 +102,24 @@ class DecisionRecording:
             recorder.failed(error)
 
 
-def place() -> Place:
+def current_trace_location() -> TraceLocation:
     """Return where in a trace the caller is; nowhere, if that cannot be told."""
-    from autotrace.models import NOWHERE, Place
+    from autotrace.models import NOWHERE, TraceLocation
 
     try:
         frame = current_frame()
         ids = None if frame is None else frame.operation.ids()
         trace_id = None if ids is None else f"{semconv.TRACE_ID_PREFIX}{ids[0]}-{ids[1]}"
-        here = get_current_span(surroundings()).get_span_context()
+        here = get_current_span(effective_context()).get_span_context()
         if not here.is_valid:
-            return Place(trace_id)
-        return Place(trace_id, (f"{here.trace_id:032x}", f"{here.span_id:016x}"))
+            return TraceLocation(trace_id)
+        return TraceLocation(trace_id, (f"{here.trace_id:032x}", f"{here.span_id:016x}"))
     except Exception as error:  # noqa: BLE001 - the guard of this package
         failed(error)
         return NOWHERE
 
 
-def _make_span(recorder: Recorder, happened: Happened) -> None:
+def _make_span(recorder: Recorder, happened: RecordedEvent) -> None:
     event = happened.event
     attributes: dict[str, Any] = {
         semconv.KIND: semconv.KIND_DECISION,
@@ -146,7 +146,7 @@ def _parent_and_links(
     It belongs where it happens; if that is outside of any span, where the decision was opened: in
     the share of the trace whose owner is returned too.
     """
-    outside = surroundings()
+    outside = effective_context()
     if opened_at is None:
         return outside, [], None
     trace_id, span_id = (int(number, 16) for number in opened_at[:2])

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from autotrace import semconv
-from autotrace.capture.approvals.approved_run import Run
+from autotrace.capture.approvals.approved_run import ApprovedRun
 from autotrace.capture.approvals.argument_copies import Snapshot
 from autotrace.capture.approvals.bind_arguments import Binding
 from autotrace.capture.approvals.decision_access import (
-    Answer,
+    ApprovalAnswer,
     Service,
     actor_here,
     service_or_raise,
 )
-from autotrace.capture.approvals.decision_spans import place
+from autotrace.capture.approvals.decision_spans import current_trace_location
 from autotrace.capture.approvals.requirement import Requirement
 from autotrace.capture.approvals.tool_identity import identity_of
 from autotrace.capture.approvals.use_decision import use_decision as use_decision
@@ -73,7 +73,7 @@ class Gate:
         """What identifies the tool: its name, and module, qualified name and source hash of it."""
         self._binding = Binding(function)
 
-    def passage(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Passage:
+    def prepare(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ApprovalCall:
         """Return the passage of one call.
 
         Raises:
@@ -82,10 +82,10 @@ class Gate:
         live = self._binding.bind(instance, args, kwargs)
         snapshot = Snapshot(args, kwargs)
         copied = self._binding.bind(instance, snapshot.args, snapshot.kwargs) if snapshot else live
-        return Passage(self, live, copied, snapshot)
+        return ApprovalCall(self, live, copied, snapshot)
 
 
-class Passage:
+class ApprovalCall:
     """One call on its way through the gate.
 
     Args:
@@ -180,7 +180,7 @@ class Passage:
         self._must_ask = requirement.must_ask(self._arguments)
         return self._must_ask or bool(requirement.policies)
 
-    def steps(self) -> Generator[float, None, Run]:
+    def steps(self) -> Generator[float, None, ApprovedRun]:
         """Go through, after `is_closed` has said that it must be.
 
         Yields:
@@ -200,7 +200,7 @@ class Passage:
         service = service_or_raise(f"the tool {self._gate.tool_name!r}, which requires approval,")
         self._service = service
         actor = actor_here()
-        answers: list[Answer] = []
+        answers: list[ApprovalAnswer] = []
         if policies:
             from autotrace.capture.approvals.arguments_hash import plain_arguments
 
@@ -242,11 +242,13 @@ class Passage:
         service = self._service
         return b"" if service is None else service.hiding_key()
 
-    def _decide_by_policies(self, service: Service, actor: str, answers: Sequence[Answer]) -> Run:
+    def _decide_by_policies(
+        self, service: Service, actor: str, answers: Sequence[ApprovalAnswer]
+    ) -> ApprovedRun:
         decision_id = service.create(
-            self._intent, "autonomous", actor=actor, place=place()
+            self._intent, "autonomous", actor=actor, place=current_trace_location()
         ).decision_id
-        run = Run(service, decision_id, actor, self._secrets)
+        run = ApprovedRun(service, decision_id, actor, self._secrets)
         try:
             self._keep(service, decision_id, actor, answers)
         except BaseException as error:
@@ -261,7 +263,7 @@ class Passage:
         return run
 
     def _keep(
-        self, service: Service, decision_id: str, actor: str, answers: Sequence[Answer]
+        self, service: Service, decision_id: str, actor: str, answers: Sequence[ApprovalAnswer]
     ) -> None:
         """Record what the policies have answered."""
         inputs = self._recordable() if answers else {}
@@ -283,8 +285,8 @@ class Passage:
         )
 
     def _ask(
-        self, service: Service, actor: str, answers: Sequence[Answer]
-    ) -> Generator[float, None, Run]:
+        self, service: Service, actor: str, answers: Sequence[ApprovalAnswer]
+    ) -> Generator[float, None, ApprovedRun]:
         """Have the call approved, and claim the approval."""
         gate, wait = self._gate, self._gate.requirement.wait
         self._asked_sha256 = self._fingerprint()
@@ -310,7 +312,7 @@ class Passage:
             by=actor,
             request=gate.requirement.request,
         )
-        run = Run(service, decision_id, actor, self._secrets, used)
+        run = ApprovedRun(service, decision_id, actor, self._secrets, used)
         self._check_unchanged(run)
         return run
 
@@ -325,7 +327,7 @@ class Passage:
                 allowed = "a value that can be copied, so that nothing changes it meanwhile"
                 raise InvalidArgumentError(name, f"<{type(value).__qualname__}>", allowed)
 
-    def _check_unchanged(self, run: Run) -> None:
+    def _check_unchanged(self, run: ApprovedRun) -> None:
         """Hash what the body gets once more, after the claim; give up unless it was approved.
 
         Raises:
@@ -342,7 +344,7 @@ class Passage:
             run.give_up(why)
             raise ApprovalRefused(run.decision_id, "changed", why)
 
-    def _opened(self, service: Service, actor: str, answers: Sequence[Answer]) -> str:
+    def _opened(self, service: Service, actor: str, answers: Sequence[ApprovalAnswer]) -> str:
         """Return the decision on this call, for which approval has been asked."""
         gate = self._gate
         request = self._request(actor)
@@ -354,7 +356,7 @@ class Passage:
             tool_name=gate.tool_name,
             arguments_sha256=self._asked_sha256,
             code={name: value for name, value in gate.identity.items() if name != "name"},
-            place=place(),
+            place=current_trace_location(),
         )
         decision_id = opened.decision_id
         if opened.status != "open":

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 import wrapt
 
 from autotrace.base.canonical_json import sha256_of
-from autotrace.base.source_hash import fingerprint, noted
+from autotrace.base.source_hash import noted, source_hash
 from autotrace.capture.approvals.faithful_json import TYPE, Speller
 from autotrace.capture.wrappers import Traced, original_of
 from autotrace.encoding import known_types as known
@@ -89,7 +89,7 @@ def _hashes(layer: Any) -> list[str]:
     """Return the hashes of what a layer adds to what it leads to."""
     kind = kind_of(layer)
     if kind is FunctionType:
-        return [fingerprint(layer, _spelled)]
+        return [source_hash(layer, _spelled)]
     if kind is MethodType:
         return [_state_hash(layer.__self__)]
     if issubclass(kind, BuiltinFunctionType):
@@ -98,7 +98,7 @@ def _hashes(layer: Any) -> list[str]:
     if issubclass(kind, _PROXIES):
         wrapper: Any = getattr(layer, "_self_wrapper", None)
         is_foreign = kind_of(wrapper) is FunctionType and not wrapper.__module__.startswith(_OURS)
-        return [fingerprint(wrapper, _spelled)] if is_foreign else []
+        return [source_hash(wrapper, _spelled)] if is_foreign else []
     return [] if issubclass(kind, _WITHOUT_STATE) else [_state_hash(layer)]
 
 
@@ -107,7 +107,7 @@ def _state_hash(holder: Any) -> str:
     kind = kind_of(holder)
     name = f"{kind.__module__}.{kind.__qualname__}"
     call: Any = inspect.getattr_static(kind, "__call__", None)
-    called = fingerprint(call, _spelled) if type(call) is FunctionType else None
+    called = source_hash(call, _spelled) if type(call) is FunctionType else None
     try:
         state: Any = {"value": _spelled(holder)}
     except ValueError:

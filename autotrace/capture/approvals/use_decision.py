@@ -8,15 +8,15 @@ from typing import Final
 
 from opentelemetry import context as otel_context
 
-from autotrace.capture.approvals.decision_scope import Enclosure
-from autotrace.capture.operation import surroundings
+from autotrace.capture.approvals.decision_scope import ContextScope
+from autotrace.capture.operation import effective_context
 from autotrace.capture.recorder import current
 
 _USE_KEY: Final = otel_context.create_key("autotrace-use")
 """Context key of the innermost `use_decision` block."""
 
 
-class Use(Enclosure):
+class Use(ContextScope):
     """A decision that the next call has to be about."""
 
     __slots__ = ("decision_id", "runs")
@@ -30,7 +30,7 @@ class Use(Enclosure):
 
 def use_here() -> Use | None:
     """Return the innermost block whose decision the next call uses."""
-    found = surroundings().get(_USE_KEY)
+    found = effective_context().get(_USE_KEY)
     return found if isinstance(found, Use) and not found.ended and not found.runs else None
 
 

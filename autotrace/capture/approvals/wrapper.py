@@ -13,8 +13,8 @@ from typing import Any, Final, NoReturn, cast
 
 from autotrace.base.blocking_calls import call_unawaited, in_thread, run_through, run_through_async
 from autotrace.base.event_loops import running_library
-from autotrace.capture.approvals.approved_run import Run
-from autotrace.capture.approvals.gate import Gate, Passage
+from autotrace.capture.approvals.approved_run import ApprovedRun
+from autotrace.capture.approvals.gate import ApprovalCall, Gate
 from autotrace.capture.call_drivers import Drivers, Tracing, can_be_driven, driven_by, first_step
 from autotrace.capture.result_protocols import (
     STREAMS,
@@ -23,12 +23,12 @@ from autotrace.capture.result_protocols import (
     is_held_once,
     returned_body,
 )
-from autotrace.capture.wrappers import Call, bound_to, name_of
+from autotrace.capture.wrappers import CallHandler, bound_to, name_of
 
 _CANCELLED: Final = "cancelled before it ran"
 
 
-def gated(function: Any, gate: Gate, call: Tracing) -> Call:
+def gated(function: Any, gate: Gate, call: Tracing) -> CallHandler:
     """Return what calls a function once the gate is passed.
 
     Args:
@@ -42,7 +42,7 @@ def gated(function: Any, gate: Gate, call: Tracing) -> Call:
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         try:
-            passage = gate.passage(instance, args, kwargs)
+            passage = gate.prepare(instance, args, kwargs)
         except TypeError as error:
             return call(_raising(error), instance, args, kwargs)
         args, kwargs = passage.args, passage.kwargs
@@ -92,7 +92,7 @@ def _raising(error: TypeError) -> Any:
 class _Passed:
     """A passage that was gone through before its body could begin."""
 
-    def __init__(self, passage: Passage | _Passed, run: Run | None) -> None:
+    def __init__(self, passage: ApprovalCall | _Passed, run: ApprovedRun | None) -> None:
         self._run = run
         self.leave = passage.leave
         self.result_of = passage.result_of
@@ -100,17 +100,17 @@ class _Passed:
     def is_closed(self) -> bool:
         return self._run is not None
 
-    def steps(self) -> Generator[float, None, Run]:
+    def steps(self) -> Generator[float, None, ApprovedRun]:
         yield from ()
         if self._run is None:  # `is_closed` says so, and is asked first
             raise AssertionError
         return self._run
 
 
-_Way = Passage | _Passed
+_Way = ApprovalCall | _Passed
 
 
-def _give_up(run: Run) -> None:
+def _give_up(run: ApprovedRun) -> None:
     run.give_up(_CANCELLED)
 
 

@@ -58,7 +58,7 @@ class Sender(Protocol):
         ...
 
 
-Report: TypeAlias = Callable[[Literal["delivered", "failed"], str, int], None]
+DeliveryReporter: TypeAlias = Callable[[Literal["delivered", "failed"], str, int], None]
 """Called with the status, a note and the number of attempts."""
 
 
@@ -77,7 +77,7 @@ class _Delivery:
     sender: Sender = field(compare=False)
     notice: str = field(compare=False)
     """As JSON: what the caller changes afterwards changes nothing."""
-    report: Report = field(compare=False)
+    report: DeliveryReporter = field(compare=False)
     id: str = field(compare=False)
     attempts: int = field(compare=False, default=0)
 
@@ -120,7 +120,7 @@ class Deliveries:
         self._number = 0
         self._thread: threading.Thread | None = None
 
-    def deliver(self, sender: Sender, notice: Mapping[str, Any], report: Report) -> None:
+    def deliver(self, sender: Sender, notice: Mapping[str, Any], report: DeliveryReporter) -> None:
         """Deliver a notice in the background. Never raises.
 
         Args:
@@ -154,7 +154,7 @@ class Deliveries:
         with self._changed:
             return self._changed.wait_for(lambda: self._pending == 0, timeout_s)
 
-    def _add(self, sender: Sender, text: str, report: Report) -> None:
+    def _add(self, sender: Sender, text: str, report: DeliveryReporter) -> None:
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="autotrace-deliveries", daemon=True)
             thread.start()  # waits for the lock that is held here
@@ -194,7 +194,7 @@ class Deliveries:
             self._thread = None
             return None
 
-    def _tell(self, report: Report, attempt: Attempt, attempts: int) -> None:
+    def _tell(self, report: DeliveryReporter, attempt: Attempt, attempts: int) -> None:
         status = "delivered" if attempt.status == "delivered" else "failed"
         try:
             report(status, attempt.note, attempts)

@@ -32,8 +32,12 @@ def slack_message(notice: Mapping[str, Any]) -> dict[str, Any]:
     answer = notice["answer"]
     commands = f"{answer['approve']}\n{answer['reject']}"
     sections = [
-        *([_plain(notice["message"], _TEXT_CHARACTERS, whole)] if notice.get("message") else []),
-        _plain("\n".join(_facts(notice)), _TEXT_CHARACTERS, whole),
+        *(
+            [_to_plain_text(notice["message"], _TEXT_CHARACTERS, whole)]
+            if notice.get("message")
+            else []
+        ),
+        _to_plain_text("\n".join(_facts(notice)), _TEXT_CHARACTERS, whole),
         *([_arguments(notice["arguments"], whole)] if notice.get("arguments") is not None else []),
         _code(commands, _TEXT_CHARACTERS, whole),
     ]
@@ -41,7 +45,7 @@ def slack_message(notice: Mapping[str, Any]) -> dict[str, Any]:
         "text": _cut(f"{title}: {answer['approve']}", _TEXT_CHARACTERS, _unmarked, ""),
         "mrkdwn": False,
         "blocks": [
-            {"type": "header", "text": _plain(title, _HEADER_CHARACTERS, "")},
+            {"type": "header", "text": _to_plain_text(title, _HEADER_CHARACTERS, "")},
             *({"type": "section", "text": section} for section in sections),
         ],
     }
@@ -68,7 +72,7 @@ def _facts(notice: Mapping[str, Any]) -> list[str]:
     return facts
 
 
-def _plain(text: Any, characters: int, whole: str) -> dict[str, Any]:
+def _to_plain_text(text: Any, characters: int, whole: str) -> dict[str, Any]:
     return {"type": "plain_text", "text": _cut(str(text), characters, _escaped, whole)}
 
 

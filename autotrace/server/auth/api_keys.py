@@ -25,10 +25,10 @@ from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from autotrace.base.grants import Signer, secret_of_key
+from autotrace.base.grants import GrantSigner, secret_of_key
 from autotrace.base.lookalikes import imitations_in, invisible_in, same_person
 from autotrace.errors import InvalidArgumentError, KeyNotFoundError
-from autotrace.server.auth.principal import Principal, Role, check_tenant
+from autotrace.server.auth.principal import KeyRole, Principal, check_tenant
 from autotrace.settings import Settings
 from autotrace.store import api_keys as store
 from autotrace.store.api_keys import KeyCollections
@@ -66,7 +66,7 @@ class KeyInfo(BaseModel):
     key_id: str
     agent: str
     tenant: str
-    role: Role
+    role: KeyRole
     created_at: datetime
     last_used_at: datetime | None = None
     """To the minute, and some minutes late."""
@@ -118,7 +118,7 @@ class KeyRing:
         return cls(store.connect_keys(settings.store, server=ServerOptions.of(settings)))
 
     def create(
-        self, agent: str, tenant: str, role: Role, *, expires_in_s: float | None = None
+        self, agent: str, tenant: str, role: KeyRole, *, expires_in_s: float | None = None
     ) -> NewKey:
         """Make a key.
 
@@ -136,8 +136,8 @@ class KeyRing:
         """
         agent = _checked_agent(agent)
         check_tenant(tenant)
-        if role not in get_args(Role):
-            raise InvalidArgumentError("role", role, get_args(Role))
+        if role not in get_args(KeyRole):
+            raise InvalidArgumentError("role", role, get_args(KeyRole))
         if expires_in_s is not None and not 0 < expires_in_s <= _MAX_EXPIRY_S:
             allowed = f"more than 0 and at most {_MAX_EXPIRY_S} seconds (100 years), or None"
             raise InvalidArgumentError("expires_in_s", expires_in_s, allowed)
@@ -242,7 +242,7 @@ class KeyRing:
                 *(key_id, key["agent"], since),
             )
 
-    def signer(self, key_id: str) -> tuple[Principal, Signer] | None:
+    def signer(self, key_id: str) -> tuple[Principal, GrantSigner] | None:
         """Return whom a key stands for, and what its grants are signed with.
 
         None: there is no such key, or it is revoked, or expired.
@@ -257,7 +257,7 @@ class KeyRing:
         if self._clock_s() * _NS_PER_S >= key.get("expires_ns", math.inf):
             return None
         principal = Principal(key_id, key["agent"], key["tenant"], key["role"])
-        return principal, Signer(key_id, secret_of_key(key["sha256"]))
+        return principal, GrantSigner(key_id, secret_of_key(key["sha256"]))
 
     def refresh(self) -> None:
         """Look into the store.

@@ -17,7 +17,7 @@ from autotrace.base.lookalikes import same_person
 from autotrace.errors import DecisionNotFoundError, InvalidArgumentError, NotPermittedError
 from autotrace.models import Decision, Trace
 
-Role = Literal["agent", "approver", "admin"]
+KeyRole = Literal["agent", "approver", "admin"]
 
 DEFAULT_TENANT: Final = "default"
 """The tenant whose memory is the store that the settings name."""
@@ -40,7 +40,7 @@ class Principal:
     key_id: str
     agent: str
     tenant: str
-    role: Role
+    role: KeyRole
 
     def owns(self, agent: str | None) -> bool:
         """Return whether this key may change records of an agent.
@@ -125,7 +125,7 @@ class Principal:
             msg = f"{self.agent!r} has asked for this approval, and so cannot answer it"
             raise NotPermittedError(msg)
 
-    def check_operates(self) -> None:
+    def require_operator(self) -> None:
         """Pass if what concerns the whole server, and so every tenant, may be seen.
 
         Raises:

@@ -20,13 +20,13 @@ from autotrace.models import (
 from autotrace.server.auth.principal import Principal
 from autotrace.server.mcp.response_limits import DEFAULT_MAX_BYTES, bounded
 from autotrace.server.mcp.tool import (
-    Answer,
     Arguments,
-    Desk,
     InvalidParameterError,
     MaxBytes,
     MissingParameterError,
     Tool,
+    ToolAnswer,
+    ToolContext,
 )
 
 # --- what they take
@@ -129,7 +129,7 @@ class _Close(Arguments):
 # --- what they answer with
 
 
-class Opened(Answer):
+class OpenedDecision(ToolAnswer):
     """A decision that there is now."""
 
     decision_id: str
@@ -137,7 +137,7 @@ class Opened(Answer):
     created_at: datetime
 
 
-class _Answered(Answer):
+class _Answered(ToolAnswer):
     """A request for approval, and the answer to it."""
 
     id: str
@@ -153,7 +153,7 @@ class _Answered(Answer):
     hidden: list[str] = Field(default_factory=list[str])
 
 
-class _Standing(Answer):
+class _Standing(ToolAnswer):
     decision_id: str
     intent: str
     status: DecisionStatus
@@ -165,12 +165,12 @@ class _Standing(Answer):
     trace_id: str | None = None
 
 
-class _Added(Answer):
+class _Added(ToolAnswer):
     event_id: str
     timestamp: datetime
 
 
-class _Evaluated(Answer):
+class _Evaluated(ToolAnswer):
     event_id: str
     policy_id: str
     outcome: PolicyOutcome
@@ -178,13 +178,13 @@ class _Evaluated(Answer):
     version: str = Field(description="SHA-256 of the policy's source.")
 
 
-class _Requested(Answer):
+class _Requested(ToolAnswer):
     approval_id: str
     status: ApprovalStatus
     delivery: Delivery
 
 
-class _Closed(Answer):
+class _Closed(ToolAnswer):
     decision_id: str
     status: DecisionStatus
     closed_at: datetime
@@ -193,7 +193,7 @@ class _Closed(Answer):
 # --- what they do
 
 
-def _create(desk: Desk, given: _Create, by: Principal) -> Opened:
+def _create(desk: ToolContext, given: _Create, by: Principal) -> OpenedDecision:
     opened = desk.decisions.create(
         given.intent,
         given.automation_mode,
@@ -204,22 +204,22 @@ def _create(desk: Desk, given: _Create, by: Principal) -> Opened:
         trace_id=given.trace_id,
         by=by,
     )
-    return Opened.model_validate(opened, from_attributes=True)
+    return OpenedDecision.model_validate(opened, from_attributes=True)
 
 
-def _get(desk: Desk, given: _OneDecision, by: Principal) -> _Standing:
+def _get(desk: ToolContext, given: _OneDecision, by: Principal) -> _Standing:
     decision = desk.decisions.get(given.decision_id, by=by)
     return _Standing.model_validate(decision, from_attributes=True)
 
 
-def _add_context(desk: Desk, given: _AddContext, by: Principal) -> _Added:
+def _add_context(desk: ToolContext, given: _AddContext, by: Principal) -> _Added:
     event = desk.decisions.add_context(
         given.decision_id, given.context, summary=given.summary, by=by
     )
     return _Added.model_validate(event, from_attributes=True)
 
 
-def _evaluate(desk: Desk, given: _Evaluate, by: Principal) -> _Evaluated:
+def _evaluate(desk: ToolContext, given: _Evaluate, by: Principal) -> _Evaluated:
     if given.inputs is None and given.inputs_ref is None:
         raise MissingParameterError("inputs")
     event = desk.decisions.evaluate(
@@ -228,7 +228,7 @@ def _evaluate(desk: Desk, given: _Evaluate, by: Principal) -> _Evaluated:
     return _Evaluated.model_validate(event, from_attributes=True)
 
 
-def _request_approval(desk: Desk, given: _RequestApproval, by: Principal) -> _Requested:
+def _request_approval(desk: ToolContext, given: _RequestApproval, by: Principal) -> _Requested:
     request = ApprovalRequest(
         title=given.title,
         message=given.message,
@@ -241,14 +241,14 @@ def _request_approval(desk: Desk, given: _RequestApproval, by: Principal) -> _Re
     return _Requested(approval_id=approval.id, status=approval.status, delivery=delivery)
 
 
-def _close(desk: Desk, given: _Close, by: Principal) -> _Closed:
+def _close(desk: ToolContext, given: _Close, by: Principal) -> _Closed:
     decision = desk.decisions.close(
         given.decision_id, given.action, summary=given.summary, reason=given.reason, by=by
     )
     return _Closed.model_validate(decision, from_attributes=True)
 
 
-def _trace(desk: Desk, given: _History, by: Principal) -> DecisionTrace:
+def _trace(desk: ToolContext, given: _History, by: Principal) -> DecisionTrace:
     return desk.decisions.trace(given.decision_id, by=by)
 
 
@@ -268,7 +268,7 @@ def _fit_history(answer: dict[str, Any], given: _History) -> dict[str, Any]:
     return bounded(answer | {"events": events}, "events", given.max_bytes, rest)
 
 
-def _receipt(desk: Desk, given: _OneDecision, by: Principal) -> Receipt:
+def _receipt(desk: ToolContext, given: _OneDecision, by: Principal) -> Receipt:
     return desk.decisions.receipt(given.decision_id, by=by)
 
 
@@ -281,7 +281,7 @@ DECISION_TOOLS: Final[tuple[Tool[Any], ...]] = (
         "decision_evaluate (ask a policy), decision_request_approval (ask a person) and "
         "decision_close.",
         arguments=_Create,
-        answer=Opened,
+        answer=OpenedDecision,
         run=_create,
     ),
     Tool(

@@ -60,7 +60,7 @@ _STATUSES: Final[Mapping[type[AutotraceError], HTTPStatus]] = {
 
 
 @dataclass(frozen=True)
-class Refusal:
+class JsonRpcError:
     """An error as JSON-RPC and HTTP say it.
 
     Args:
@@ -91,18 +91,18 @@ class Refusal:
         return {"jsonrpc": "2.0", "id": request_id, "error": error}
 
 
-def refusal_of(error: Exception) -> Refusal:
+def refusal_of(error: Exception) -> JsonRpcError:
     """Return how an error is told to a client; what is no fault of the client's is logged."""
     if isinstance(error, ValidationError):  # of the SDK's models
         names = {".".join(map(str, each["loc"])): each["msg"] for each in error.errors()}
-        return Refusal(INVALID_PARAMS, "; ".join(f"{k}: {v}" for k, v in names.items()))
+        return JsonRpcError(INVALID_PARAMS, "; ".join(f"{k}: {v}" for k, v in names.items()))
     if not isinstance(error, AutotraceError):
         _log.error("%s", type(error).__name__, exc_info=error)
-        return Refusal(INTERNAL_ERROR, "the server failed; its log says why")
+        return JsonRpcError(INTERNAL_ERROR, "the server failed; its log says why")
     kind = type(error)
     code = _CODES.get(kind, INTERNAL_ERROR)
     if kind in _DATA:
         data = _DATA[kind]
     else:
         data = str(error)[:_MAX_DATA_CHARS] if kind in _CODES else message_of(error)
-    return Refusal(code, data, _STATUSES.get(kind, HTTPStatus.OK), headers_of(error))
+    return JsonRpcError(code, data, _STATUSES.get(kind, HTTPStatus.OK), headers_of(error))

@@ -21,17 +21,17 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from autotrace.errors import NotPermittedError
-from autotrace.server.app_state import Served
+from autotrace.server.app_state import AppState
 from autotrace.server.auth.authenticate import recognise
 from autotrace.server.auth.principal import Principal
 from autotrace.server.content import JSON, kind_of
 from autotrace.server.http_errors import problem_response
 from autotrace.server.limits import BATCH_PATH
-from autotrace.server.mcp.errors import Refusal
+from autotrace.server.mcp.errors import JsonRpcError
 from autotrace.server.mcp.json_rpc import Incoming, answerable_ids, members_of, read_message
 from autotrace.server.mcp.refusals import EVENTS, speaks_mcp
 from autotrace.server.mcp.server import Context, make_server
-from autotrace.server.mcp.tool import Desk
+from autotrace.server.mcp.tool import ToolContext
 from autotrace.server.otlp import PROTOBUF, problem
 
 CORS_HEADERS: Final = ("MCP-Protocol-Version", "Mcp-Method", "Mcp-Name")
@@ -52,7 +52,7 @@ class McpEndpoint:
         served: Who may call, and what is served.
     """
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: AppState) -> None:
         self._served = served
         self._manager = StreamableHTTPSessionManager(
             make_server(_principal_of, self._desk, _keep_refusal),
@@ -68,9 +68,9 @@ class McpEndpoint:
             yield
 
     @contextmanager
-    def _desk(self, by: Principal) -> Generator[Desk]:
-        with self._served.using(by) as tenant:
-            yield Desk(tenant.traces, tenant.decisions)
+    def _desk(self, by: Principal) -> Generator[ToolContext]:
+        with self._served.lease(by) as tenant:
+            yield ToolContext(tenant.traces, tenant.decisions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a POST."""
@@ -122,7 +122,7 @@ def _not_here(kind: str) -> Response:
     return problem(kind, HTTPStatus.NOT_FOUND, text)
 
 
-def _refused(incoming: Incoming, refusal: Refusal, is_mcp: bool) -> Response:
+def _refused(incoming: Incoming, refusal: JsonRpcError, is_mcp: bool) -> Response:
     if not _BATCHES.isdisjoint(members_of(incoming.message)):
         return _not_here(JSON)
     answer: Any = refusal.body(incoming.request_id)
@@ -165,7 +165,7 @@ def _principal_of(context: Context) -> Principal:
     return _scope_of(context)[_PRINCIPAL]
 
 
-def _keep_refusal(context: Context, refusal: Refusal) -> None:
+def _keep_refusal(context: Context, refusal: JsonRpcError) -> None:
     _scope_of(context)[_REFUSAL] = refusal
 
 
@@ -173,7 +173,7 @@ def _told(inner: Mapping[str, Any], send: Send) -> Send:
     """Return what sends a response with the status of the error that it carries, if any."""
 
     async def sending(message: Message) -> None:
-        refusal: Refusal | None = inner.get(_REFUSAL)
+        refusal: JsonRpcError | None = inner.get(_REFUSAL)
         if refusal is not None and message["type"] == "http.response.start":
             if not refusal.is_ok:
                 message["status"] = int(refusal.status)

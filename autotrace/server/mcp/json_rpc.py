@@ -15,7 +15,7 @@ import orjson
 from pydantic_core import from_json
 
 from autotrace.base import json_text
-from autotrace.server.mcp.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, Refusal
+from autotrace.server.mcp.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, JsonRpcError
 
 _MEMBER: Final = rb'"(?:jsonrpc|method)"\s*+:\s*+"[^"\\]*+"\s*+'
 _ID: Final = rb'"id"\s*+:\s*+("(?:[^"\\]|\\.)*+"|-?[0-9]{1,19})\s*+'
@@ -36,7 +36,7 @@ class Incoming(NamedTuple):
     message: Any
     request_id: RequestId | None
     """Of a request, if it has one that an answer can name; of a refused one also a fraction."""
-    refusal: Refusal | None
+    refusal: JsonRpcError | None
     """What is wrong, if anything is."""
 
 
@@ -53,7 +53,7 @@ def read_message(body: bytes) -> Incoming:
         try:
             message = from_json(body)
         except ValueError:
-            refusal = Refusal(PARSE_ERROR, f"the message is not JSON: {error}")
+            refusal = JsonRpcError(PARSE_ERROR, f"the message is not JSON: {error}")
             return Incoming(body, None, id_between(body[:END_BYTES], body[-END_BYTES:]), refusal)
     request_id = id_of(message)
     refusal = _problem_of(message, request_id)
@@ -124,22 +124,22 @@ def _is_id(value: Any) -> TypeGuard[str | int]:
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 
-def _problem_of(parsed: Any, request_id: RequestId | None) -> Refusal | None:
+def _problem_of(parsed: Any, request_id: RequestId | None) -> JsonRpcError | None:
     if not isinstance(parsed, dict):
         text = "the message must be one JSON object: one request at a time, and not a batch"
-        return Refusal(INVALID_REQUEST, text)
+        return JsonRpcError(INVALID_REQUEST, text)
     message = cast("Mapping[str, Any]", parsed)
     if is_response(message):
         return None
     for name in ("jsonrpc", "method"):
         if name not in message:
-            return Refusal(INVALID_REQUEST, f"{name} is required")
+            return JsonRpcError(INVALID_REQUEST, f"{name} is required")
     if message["jsonrpc"] != "2.0":
-        return Refusal(INVALID_REQUEST, 'jsonrpc must be "2.0"')
+        return JsonRpcError(INVALID_REQUEST, 'jsonrpc must be "2.0"')
     if not isinstance(message["method"], str):
-        return Refusal(INVALID_REQUEST, "method must be a string")
+        return JsonRpcError(INVALID_REQUEST, "method must be a string")
     if "id" in message and request_id is None:
-        return Refusal(INVALID_REQUEST, "id must be a string or a whole number")
+        return JsonRpcError(INVALID_REQUEST, "id must be a string or a whole number")
     if not isinstance(message.get("params"), dict | None):
-        return Refusal(INVALID_PARAMS, "params must be an object")
+        return JsonRpcError(INVALID_PARAMS, "params must be an object")
     return None

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from autotrace.models import Decision, DecisionCategory, DecisionStatus
 from autotrace.server.auth.principal import Principal
-from autotrace.server.mcp.decision_tools import Opened, TraceOfIt
+from autotrace.server.mcp.decision_tools import OpenedDecision, TraceOfIt
 from autotrace.server.mcp.response_limits import DEFAULT_MAX_BYTES, bounded
-from autotrace.server.mcp.tool import Answer, Arguments, Desk, Filters, MaxBytes, Tool
+from autotrace.server.mcp.tool import Arguments, Filters, MaxBytes, Tool, ToolAnswer, ToolContext
 
 # --- what they take
 
@@ -64,7 +64,7 @@ class _Found(Decision):
     )
 
 
-class _FoundDecisions(Answer):
+class _FoundDecisions(ToolAnswer):
     decisions: list[_Found]
     count: int
 
@@ -72,16 +72,16 @@ class _FoundDecisions(Answer):
 # --- what they do
 
 
-def _record(desk: Desk, given: _Record, by: Principal) -> Opened:
+def _record(desk: ToolContext, given: _Record, by: Principal) -> OpenedDecision:
     fields = {name: getattr(given, name) for name in type(given).model_fields}
     fields["alternatives_considered"] = [
         alternative.model_dump() for alternative in given.alternatives_considered
     ]
     recorded = desk.decisions.record(**fields, by=by)
-    return Opened.model_validate(recorded, from_attributes=True)
+    return OpenedDecision.model_validate(recorded, from_attributes=True)
 
 
-def _search(desk: Desk, given: _Search, by: Principal) -> _FoundDecisions:
+def _search(desk: ToolContext, given: _Search, by: Principal) -> _FoundDecisions:
     found = desk.decisions.search(
         given.query,
         category=given.category,
@@ -108,7 +108,7 @@ RECORD_TOOLS: Final[tuple[Tool[Any], ...]] = (
         "One call creates, fills and commits it. Search first; name what it replaces in "
         "supersedes.",
         arguments=_Record,
-        answer=Opened,
+        answer=OpenedDecision,
         run=_record,
     ),
     Tool(

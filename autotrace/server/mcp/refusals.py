@@ -19,7 +19,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from autotrace.server.content import JSON
-from autotrace.server.mcp.errors import INTERNAL_ERROR, INVALID_REQUEST, Refusal
+from autotrace.server.mcp.errors import INTERNAL_ERROR, INVALID_REQUEST, JsonRpcError
 from autotrace.server.mcp.json_rpc import (
     END_BYTES,
     RequestId,
@@ -110,7 +110,7 @@ class McpRefusals:
         request_id = arrived.request_id()
         if request_id is None:
             return Response(body, status, headers)
-        refusal = Refusal(_CODES[status], _words_of(body))
+        refusal = JsonRpcError(_CODES[status], _words_of(body))
         answer = json.dumps(refusal.body(request_id)).encode("ascii")
         return Response(answer, HTTPStatus.OK, headers, media_type=JSON)
 

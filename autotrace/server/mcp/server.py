@@ -23,15 +23,15 @@ from mcp_types import Tool as ToolDefinition
 from autotrace import __version__
 from autotrace.server.auth.principal import Principal
 from autotrace.server.mcp.decision_tools import DECISION_TOOLS
-from autotrace.server.mcp.errors import Refusal, refusal_of
+from autotrace.server.mcp.errors import JsonRpcError, refusal_of
 from autotrace.server.mcp.recording_tools import RECORD_TOOLS
 from autotrace.server.mcp.tool import (
-    Desk,
     InvalidParameterError,
     MissingParameterError,
     Tool,
+    ToolContext,
     UnknownToolError,
-    text_of,
+    to_json_text,
 )
 from autotrace.server.mcp.trace_tools import TRACE_TOOLS
 
@@ -50,12 +50,12 @@ INSTRUCTIONS: Final = (
 )
 
 Context = ServerRequestContext[Any, Any]
-Refused = Callable[[Context, Refusal], None]
+Refused = Callable[[Context, JsonRpcError], None]
 
 
 def make_server(
     principal_of: Callable[[Context], Principal],
-    desk_of: Callable[[Principal], AbstractContextManager[Desk]],
+    desk_of: Callable[[Principal], AbstractContextManager[ToolContext]],
     refused: Refused = lambda _context, _refusal: None,
 ) -> Server[Any]:
     """Make the server of all tools.
@@ -80,7 +80,7 @@ def make_server(
             raise UnknownToolError(params.name, TOOLS)
         by = principal_of(ctx)
         answer = await anyio.to_thread.run_sync(call, tool, params.arguments or {}, by)
-        text = TextContent(type="text", text=text_of(answer))
+        text = TextContent(type="text", text=to_json_text(answer))
         return CallToolResult(content=[text], structured_content=answer)
 
     async def with_our_errors(ctx: Context, call_next: CallNext) -> HandlerResult:

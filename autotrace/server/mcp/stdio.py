@@ -18,12 +18,12 @@ from pydantic import ValidationError
 
 from autotrace.memory import Memory
 from autotrace.server.auth.principal import DEFAULT_TENANT, LOCAL_KEY_ID, Principal
-from autotrace.server.decision_api import DecisionDesk
-from autotrace.server.mcp.errors import INVALID_REQUEST, Refusal
+from autotrace.server.decision_api import DecisionApi
+from autotrace.server.mcp.errors import INVALID_REQUEST, JsonRpcError
 from autotrace.server.mcp.json_rpc import RequestId, answerable_ids, id_of, members_of, read_message
 from autotrace.server.mcp.server import make_server
 from autotrace.server.mcp.stdio_wire import Wire
-from autotrace.server.mcp.tool import Desk
+from autotrace.server.mcp.tool import ToolContext
 from autotrace.server.remote_traces import TraceService
 
 _log = logging.getLogger("autotrace.server")
@@ -47,10 +47,10 @@ def serve_stdio(memory: Memory, agent: str, wire: Wire) -> None:
     """
     by = Principal(LOCAL_KEY_ID, agent, DEFAULT_TENANT, "agent")
     traces = TraceService(memory)
-    desk = Desk(traces, DecisionDesk(memory))
+    desk = ToolContext(traces, DecisionApi(memory))
 
     @contextmanager
-    def opened(_: Principal) -> Generator[Desk]:
+    def opened(_: Principal) -> Generator[ToolContext]:
         yield desk
 
     server = make_server(lambda _: by, opened)
@@ -139,7 +139,7 @@ class _Transport:
             try:
                 message = jsonrpc_message_adapter.validate_python(incoming.message, by_name=False)
             except ValidationError as error:
-                refusal = Refusal(INVALID_REQUEST, str(error))
+                refusal = JsonRpcError(INVALID_REQUEST, str(error))
             else:
                 self._begun(incoming.message, incoming.request_id)
                 return SessionMessage(message)

@@ -31,16 +31,16 @@ from autotrace.server.mcp.response_limits import (
 from autotrace.server.mcp.schemas import schema_of
 
 if TYPE_CHECKING:
-    from autotrace.server.decision_api import DecisionDesk
+    from autotrace.server.decision_api import DecisionApi
     from autotrace.server.remote_traces import TraceService
 
 
 @dataclass(frozen=True)
-class Desk:
+class ToolContext:
     """What tools work on: one tenant's services."""
 
     traces: TraceService
-    decisions: DecisionDesk
+    decisions: DecisionApi
 
 
 class Arguments(BaseModel):
@@ -69,7 +69,7 @@ MaxBytes = Annotated[
 """What a tool takes as `max_bytes` whose answer may be large."""
 
 
-class Answer(BaseModel):
+class ToolAnswer(BaseModel):
     """What a tool answers, without what there is not."""
 
     model_config = ConfigDict(frozen=True)
@@ -139,7 +139,7 @@ class Tool(Generic[A]):
     description: str
     arguments: type[A]
     answer: type[BaseModel]
-    run: Callable[[Desk, A, Principal], BaseModel]
+    run: Callable[[ToolContext, A, Principal], BaseModel]
     fit: Fit[A] = _fit_whole
     changes: bool = True
     destroys: bool = False
@@ -158,7 +158,9 @@ class Tool(Generic[A]):
             schema["properties"] |= _REST
         return schema
 
-    def call(self, desk: Desk, arguments: Mapping[str, Any], by: Principal) -> dict[str, Any]:
+    def call(
+        self, desk: ToolContext, arguments: Mapping[str, Any], by: Principal
+    ) -> dict[str, Any]:
         """Run it.
 
         Args:
@@ -204,6 +206,6 @@ def _parameter_error(error: ValidationError, known: list[str]) -> AutotraceError
     return InvalidParameterError(name, first["input"], problem)
 
 
-def text_of(answer: Mapping[str, Any]) -> str:
+def to_json_text(answer: Mapping[str, Any]) -> str:
     """Return an answer as the text of a result: the same JSON object."""
     return json.dumps(answer, ensure_ascii=False)

@@ -23,11 +23,11 @@ from autotrace.server.mcp.response_limits import (
 )
 from autotrace.server.mcp.tool import (
     Arguments,
-    Desk,
     Filters,
     InvalidParameterError,
     MaxBytes,
     Tool,
+    ToolContext,
 )
 from autotrace.server.rest.models import RecallAnswer, ToolStatsAnswer
 from autotrace.traces.reader import MAX_AGENTS, MAX_PAGE, MAX_RECALL
@@ -114,7 +114,7 @@ class _ToolStats(Filters):
 # --- what they do
 
 
-def _start(desk: Desk, given: _Start, by: Principal) -> StartedTrace:
+def _start(desk: ToolContext, given: _Start, by: Principal) -> StartedTrace:
     return desk.traces.start(
         given.task,
         given.session_id,
@@ -123,11 +123,11 @@ def _start(desk: Desk, given: _Start, by: Principal) -> StartedTrace:
     )
 
 
-def _step(desk: Desk, given: _Step, by: Principal) -> RecordedStep:
+def _step(desk: ToolContext, given: _Step, by: Principal) -> RecordedStep:
     return desk.traces.step(given.trace_id, given.thought, given.action, given.observations, by=by)
 
 
-def _tool_call(desk: Desk, given: _ToolCall, by: Principal) -> RecordedToolCall:
+def _tool_call(desk: ToolContext, given: _ToolCall, by: Principal) -> RecordedToolCall:
     return desk.traces.tool_call(
         given.trace_id,
         given.tool_name,
@@ -141,11 +141,11 @@ def _tool_call(desk: Desk, given: _ToolCall, by: Principal) -> RecordedToolCall:
     )
 
 
-def _complete(desk: Desk, given: _Complete, by: Principal) -> CompletedTrace:
+def _complete(desk: ToolContext, given: _Complete, by: Principal) -> CompletedTrace:
     return desk.traces.complete(given.trace_id, given.outcome, given.success, by=by)
 
 
-def _get(desk: Desk, given: _Get, by: Principal) -> Trace:
+def _get(desk: ToolContext, given: _Get, by: Principal) -> Trace:
     return desk.traces.get(given.trace_id, by=by)
 
 
@@ -157,7 +157,7 @@ def _fit_trace(answer: dict[str, Any], given: _Get) -> dict[str, Any]:
         raise InvalidParameterError("after", given.after, allowed) from None
 
 
-def _recall(desk: Desk, given: _Recall, by: Principal) -> RecallAnswer:
+def _recall(desk: ToolContext, given: _Recall, by: Principal) -> RecallAnswer:
     found = desk.traces.recall(
         given.query, given.success_only, given.limit, agents=given.agents, by=by
     )
@@ -174,7 +174,7 @@ def _fit_recall(answer: dict[str, Any], given: _Recall) -> dict[str, Any]:
     return bounded(answer, "results", given.max_bytes, lambda _: rest)
 
 
-def _tool_stats(desk: Desk, given: _ToolStats, by: Principal) -> ToolStatsAnswer:
+def _tool_stats(desk: ToolContext, given: _ToolStats, by: Principal) -> ToolStatsAnswer:
     limit = given.limit
     while True:
         page = ToolStatsAnswer.of(desk.traces.tool_stats(limit=limit, after=given.after, by=by))

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 
 from autotrace.decisions.queries import MAX_PAGE
 from autotrace.models import Decision, DecisionCategory, DecisionStatus, DecisionTrace
-from autotrace.server.app_state import Here
+from autotrace.server.app_state import State
 from autotrace.server.auth.authenticate import Caller
 from autotrace.server.http_errors import responses
 from autotrace.server.parameters import KNOWN_PARAMETERS
@@ -26,7 +26,7 @@ _RESOLVING: Final[dict[str, Any]] = {"responses": responses(403, 404, 409)}
 @router.get("", summary="List decisions", responses=responses(404), dependencies=[KNOWN_PARAMETERS])
 def decisions(
     caller: Caller,
-    here: Here,
+    here: State,
     status: Annotated[
         DecisionStatus | None, Query(description="Only decisions of this status.")
     ] = None,
@@ -40,7 +40,7 @@ def decisions(
     ] = None,
 ) -> DecisionsAnswer:
     """Return a page of decisions, newest first."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         found = tenant.decisions.list(
             status=status, category=category, actor=actor, limit=limit, after=after, by=caller
         )
@@ -50,33 +50,33 @@ def decisions(
 
 # Before the route of one decision, which would take this for an id.
 @router.get("/pending", summary="List what waits for an answer", responses=responses())
-def pending(caller: Caller, here: Here) -> DecisionsAnswer:
+def pending(caller: Caller, here: State) -> DecisionsAnswer:
     """Return every decision that waits for an answer, the oldest first."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         found = tenant.decisions.pending(by=caller)
     return DecisionsAnswer(decisions=list(found), count=len(found))
 
 
 @router.get("/{decision_id}", summary="Show a decision", responses=responses(403, 404))
-def show(decision_id: DecisionId, caller: Caller, here: Here) -> DecisionTrace:
+def show(decision_id: DecisionId, caller: Caller, here: State) -> DecisionTrace:
     """Return a decision with its history, the oldest event first."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         return tenant.decisions.trace(decision_id, by=caller)
 
 
 @router.post("/{decision_id}/approve", summary="Approve what a decision asks for", **_RESOLVING)
 def approve(
-    decision_id: DecisionId, caller: Caller, here: Here, body: ResolveBody = NO_WORDS
+    decision_id: DecisionId, caller: Caller, here: State, body: ResolveBody = NO_WORDS
 ) -> Decision:
     """Say yes, in the name of the key's agent; more approvers may be needed after this one."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         return tenant.decisions.resolve(decision_id, granted=True, by=caller, **body.model_dump())
 
 
 @router.post("/{decision_id}/reject", summary="Reject what a decision asks for", **_RESOLVING)
 def reject(
-    decision_id: DecisionId, caller: Caller, here: Here, body: ResolveBody = NO_WORDS
+    decision_id: DecisionId, caller: Caller, here: State, body: ResolveBody = NO_WORDS
 ) -> Decision:
     """Say no, in the name of the key's agent, which ends the decision."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         return tenant.decisions.resolve(decision_id, granted=False, by=caller, **body.model_dump())

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 import autotrace
-from autotrace.server.app_state import Here
+from autotrace.server.app_state import State
 from autotrace.server.auth.authenticate import Caller
 from autotrace.server.http_errors import responses
 
@@ -41,7 +41,7 @@ class Liveness(BaseModel):
     response_model=ServerHealth,
     responses={503: {"model": ServerHealth, "description": "The store does not answer"}},
 )
-def health(here: Here) -> Response:
+def health(here: State) -> Response:
     """Say whether the server and its store answer, looking once a second at most.
 
     While storing fails or lags the status is `degraded`, with 200: spans are still taken in.
@@ -71,7 +71,7 @@ async def live() -> Liveness:
         **responses(403),
     },
 )
-def metrics(caller: Caller, here: Here) -> Response:
+def metrics(caller: Caller, here: State) -> Response:
     """Return what all workers have counted. For admins of the default tenant."""
-    caller.check_operates()
+    caller.require_operator()
     return Response(here.metrics.render(), media_type=_METRICS_TYPE)

@@ -14,7 +14,7 @@ from autotrace.models import (
     Trace,
     TraceStatus,
 )
-from autotrace.server.app_state import Here
+from autotrace.server.app_state import State
 from autotrace.server.auth.authenticate import Caller
 from autotrace.server.http_errors import responses
 from autotrace.server.parameters import KNOWN_PARAMETERS
@@ -45,9 +45,9 @@ def _answers(example: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 @router.post("/start", summary="Begin a trace", responses=_answers(examples.STARTED))
-def start(body: StartBody, caller: Caller, here: Here) -> StartedTrace:
+def start(body: StartBody, caller: Caller, here: State) -> StartedTrace:
     """Begin recording a decision trace. Its `trace_id` names it in the calls that follow."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         return tenant.traces.start(
             body.task,
             body.session_id,
@@ -59,9 +59,9 @@ def start(body: StartBody, caller: Caller, here: Here) -> StartedTrace:
 @router.post(
     "/{trace_id}/step", summary="Add a step", responses=_answers(examples.STEP, 403, 404, 409)
 )
-def step(trace_id: TraceId, body: StepBody, caller: Caller, here: Here) -> RecordedStep:
+def step(trace_id: TraceId, body: StepBody, caller: Caller, here: State) -> RecordedStep:
     """Record a reasoning step: the agent's thought and the action it chose."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         return tenant.traces.step(
             trace_id, body.thought, body.action, body.observations or (), by=caller
         )
@@ -73,10 +73,10 @@ def step(trace_id: TraceId, body: StepBody, caller: Caller, here: Here) -> Recor
     responses=_answers(examples.TOOL_CALL, 403, 404, 409),
 )
 def tool_call(
-    trace_id: TraceId, body: ToolCallBody, caller: Caller, here: Here
+    trace_id: TraceId, body: ToolCallBody, caller: Caller, here: State
 ) -> RecordedToolCall:
     """Record a tool call that has ended, in the step named or else in the latest one."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         return tenant.traces.tool_call(
             trace_id,
             body.tool_name,
@@ -95,16 +95,16 @@ def tool_call(
     summary="Complete a trace",
     responses=_answers(examples.COMPLETED, 403, 404, 409),
 )
-def complete(trace_id: TraceId, body: CompleteBody, caller: Caller, here: Here) -> CompletedTrace:
+def complete(trace_id: TraceId, body: CompleteBody, caller: Caller, here: State) -> CompletedTrace:
     """Close a trace, which makes it available for recall. The same again changes nothing."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         return tenant.traces.complete(trace_id, body.outcome, body.success, by=caller)
 
 
 @router.post("/recall", summary="Find similar traces", responses=_answers(examples.RECALL))
-def recall(body: RecallBody, caller: Caller, here: Here) -> RecallAnswer:
+def recall(body: RecallBody, caller: Caller, here: State) -> RecallAnswer:
     """Find past completed traces whose tasks mean something similar, the most similar first."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         found = tenant.traces.recall(
             body.query, body.success_only, body.limit, agents=body.agents, by=caller
         )
@@ -125,7 +125,7 @@ def recall(body: RecallBody, caller: Caller, here: Here) -> RecallAnswer:
 )
 def tool_stats(
     caller: Caller,
-    here: Here,
+    here: State,
     limit: Annotated[
         int, Between(1, MAX_PAGE), Query(description="Size of a page.")
     ] = DEFAULT_TOOLS,
@@ -134,7 +134,7 @@ def tool_stats(
     ] = None,
 ) -> ToolStatsAnswer:
     """Return the statistics of tools across all traces, the most used first."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         return ToolStatsAnswer.of(tenant.traces.tool_stats(limit=limit, after=after, by=caller))
 
 
@@ -146,7 +146,7 @@ def tool_stats(
 )
 def traces(
     caller: Caller,
-    here: Here,
+    here: State,
     status: Annotated[TraceStatus | None, Query(description="Only traces of this status.")] = None,
     session_id: Annotated[str | None, Query(description="Only traces of this session.")] = None,
     agent: Annotated[
@@ -167,7 +167,7 @@ def traces(
     ] = None,
 ) -> TracesAnswer:
     """Return a page of traces, newest first."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         found = tenant.traces.list(
             status=status,
             session_id=session_id,
@@ -182,9 +182,9 @@ def traces(
 
 
 @router.get("/{trace_id}", summary="Fetch a trace", responses=_answers(examples.TRACE, 404))
-def trace(trace_id: TraceId, caller: Caller, here: Here) -> Trace:
+def trace(trace_id: TraceId, caller: Caller, here: State) -> Trace:
     """Fetch a trace with its steps, its tool calls, and its decisions as they stand now."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         return tenant.traces.get(trace_id, by=caller)
 
 
@@ -195,7 +195,7 @@ def trace(trace_id: TraceId, caller: Caller, here: Here) -> Trace:
     response_class=Response,
     responses=responses(403, 404),
 )
-def delete(trace_id: TraceId, caller: Caller, here: Here) -> None:
+def delete(trace_id: TraceId, caller: Caller, here: State) -> None:
     """Delete a trace with all that was recorded in it, for good. Its decisions stay."""
-    with here.using(caller) as tenant:
+    with here.lease(caller) as tenant:
         tenant.traces.delete(trace_id, by=caller)

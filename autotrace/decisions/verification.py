@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from autotrace.decisions import hash_chain, state_machine, votes
 from autotrace.decisions.event_store import DecisionEventStore, Log
 from autotrace.decisions.ledger import Mark, gap
+from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.decisions.state_machine import Draft, State
 from autotrace.errors import DecisionNotFoundError, DecisionStateError, InvalidArgumentError
 from autotrace.models import Checkpoint, Receipt, Verification
@@ -24,17 +25,6 @@ _UNREADABLE: Final = (KeyError, TypeError, ValueError, AttributeError)
 _Rating: TypeAlias = Literal["valid", "unknown_key", "invalid", "none"]
 
 
-class ReceiptSource(Protocol):
-    """Signs receipts."""
-
-    key_id: str
-    public_key: str
-
-    def sign(self, receipt_data: dict[str, Any]) -> str:
-        """Return the signature of some data, as base64."""
-        ...
-
-
 class DecisionProof:
     """Signs, checks and erases the history of decisions. Any thread may use it.
 
@@ -49,7 +39,7 @@ class DecisionProof:
         self,
         book: DecisionEventStore,
         *,
-        signer: Callable[[], ReceiptSource],
+        signer: Callable[[], ReceiptSigner],
         is_signed: Callable[[str, dict[str, Any], str], bool],
         trusted: Collection[str] = (),
     ) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotrace.base.clock import elapsed_ns
 from autotrace.capture.approvals.decision_access import (
-    Service,
     abort_reason,
     report_unclosed_decision,
 )
 from autotrace.capture.approvals.use_decision import Use
+
+if TYPE_CHECKING:
+    from autotrace.decisions.service import DecisionService
 
 
 class ApprovedRun:
@@ -30,7 +32,7 @@ class ApprovedRun:
 
     def __init__(
         self,
-        service: Service,
+        service: DecisionService,
         decision_id: str,
         actor: str,
         secrets: list[str],

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from autotrace.base import blocking_calls
 from autotrace.capture.approvals.decision_access import (
-    Service,
     abort_reason,
     actor_here,
     check_timeout,
@@ -21,6 +20,7 @@ from autotrace.capture.recorder import current
 from autotrace.errors import ApprovalPending, ApprovalRefused, AutotraceError, DecisionStateError
 
 if TYPE_CHECKING:
+    from autotrace.decisions.service import DecisionService
     from autotrace.models import (
         Approval,
         ApprovalRequest,
@@ -94,7 +94,7 @@ class decision:
         self._key = key
         self._instance = instance
         self._version = version
-        self._service: Service | None = None
+        self._service: DecisionService | None = None
         self._envelope: DecisionScope | None = None
         self._decision_id = ""
         self._actor = ""
@@ -310,7 +310,7 @@ class decision:
             reason = "cancelled while it was opened"
             self._service.close(opened.decision_id, "abort", by=opened.actor, reason=reason)
 
-    def _opened(self) -> Service:
+    def _opened(self) -> DecisionService:
         if self._service is None:
             msg = "this decision is not open: use it as `with decision(...) as d`"
             raise AutotraceError(msg)

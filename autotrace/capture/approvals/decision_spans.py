@@ -6,8 +6,7 @@ must be erasable, and what was exported is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from opentelemetry.trace import (
@@ -28,36 +27,8 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
 
     from autotrace.capture.recorder import Recorder
+    from autotrace.decisions.event_store import AppendedEvent
     from autotrace.models import TraceLocation
-
-
-class RecordedEvent(Protocol):
-    """An event that was appended to a decision."""
-
-    @property
-    def decision_id(self) -> str:
-        """The decision."""
-        ...
-
-    @property
-    def intent(self) -> str:
-        """What it is about."""
-        ...
-
-    @property
-    def status(self) -> str:
-        """Its status after the event."""
-        ...
-
-    @property
-    def event(self) -> Mapping[str, Any]:
-        """The event as it is stored."""
-        ...
-
-    @property
-    def otel(self) -> tuple[str, ...] | None:
-        """Where the decision was opened: see `TraceLocation`."""
-        ...
 
 
 class DecisionRecording:
@@ -90,7 +61,7 @@ class DecisionRecording:
         """Return where in a trace the caller is."""
         return current_trace_location()
 
-    def event(self, happened: RecordedEvent) -> None:
+    def event(self, happened: AppendedEvent) -> None:
         """Make the span of an event. Never raises an `Exception`."""
         recorder = self._recorder
         if recorder is None:
@@ -119,7 +90,7 @@ def current_trace_location() -> TraceLocation:
         return NOWHERE
 
 
-def _make_span(recorder: Recorder, happened: RecordedEvent) -> None:
+def _make_span(recorder: Recorder, happened: AppendedEvent) -> None:
     event = happened.event
     attributes: dict[str, Any] = {
         semconv.KIND: semconv.KIND_DECISION,

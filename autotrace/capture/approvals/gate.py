@@ -19,8 +19,6 @@ from autotrace.capture.approvals.approved_run import ApprovedRun
 from autotrace.capture.approvals.argument_copies import Snapshot
 from autotrace.capture.approvals.bind_arguments import Binding
 from autotrace.capture.approvals.decision_access import (
-    ApprovalAnswer,
-    Service,
     actor_here,
     service_or_raise,
 )
@@ -37,6 +35,8 @@ from autotrace.errors import ApprovalRefused, DecisionStateError, InvalidArgumen
 if TYPE_CHECKING:
     from autotrace.capture.approvals.arguments_hash import ShownCall
     from autotrace.capture.approvals.hidden_arguments import HiddenPlaces
+    from autotrace.decisions.policies import Evaluated
+    from autotrace.decisions.service import DecisionService
     from autotrace.models import ApprovalRequest
 
 _MAX_INTENT_CHARS: Final = 256
@@ -111,7 +111,7 @@ class ApprovalCall:
         self._must_ask = True
         self._is_closed: bool | None = None
         self._secrets: list[str] = []
-        self._service: Service | None = None
+        self._service: DecisionService | None = None
         self._shown: ShownCall | None = None
         """The call as approvers see it."""
         self._asked_sha256 = ""
@@ -200,7 +200,7 @@ class ApprovalCall:
         service = service_or_raise(f"the tool {self._gate.tool_name!r}, which requires approval,")
         self._service = service
         actor = actor_here()
-        answers: list[ApprovalAnswer] = []
+        answers: list[Evaluated] = []
         if policies:
             from autotrace.capture.approvals.arguments_hash import plain_arguments
 
@@ -243,7 +243,7 @@ class ApprovalCall:
         return b"" if service is None else service.hiding_key()
 
     def _decide_by_policies(
-        self, service: Service, actor: str, answers: Sequence[ApprovalAnswer]
+        self, service: DecisionService, actor: str, answers: Sequence[Evaluated]
     ) -> ApprovedRun:
         decision_id = service.create(
             self._intent, "autonomous", actor=actor, place=current_trace_location()
@@ -263,7 +263,7 @@ class ApprovalCall:
         return run
 
     def _keep(
-        self, service: Service, decision_id: str, actor: str, answers: Sequence[ApprovalAnswer]
+        self, service: DecisionService, decision_id: str, actor: str, answers: Sequence[Evaluated]
     ) -> None:
         """Record what the policies have answered."""
         inputs = self._recordable() if answers else {}
@@ -285,7 +285,7 @@ class ApprovalCall:
         )
 
     def _ask(
-        self, service: Service, actor: str, answers: Sequence[ApprovalAnswer]
+        self, service: DecisionService, actor: str, answers: Sequence[Evaluated]
     ) -> Generator[float, None, ApprovedRun]:
         """Have the call approved, and claim the approval."""
         gate, wait = self._gate, self._gate.requirement.wait
@@ -344,7 +344,7 @@ class ApprovalCall:
             run.give_up(why)
             raise ApprovalRefused(run.decision_id, "changed", why)
 
-    def _opened(self, service: Service, actor: str, answers: Sequence[ApprovalAnswer]) -> str:
+    def _opened(self, service: DecisionService, actor: str, answers: Sequence[Evaluated]) -> str:
         """Return the decision on this call, for which approval has been asked."""
         gate = self._gate
         request = self._request(actor)

@@ -61,11 +61,11 @@ __all__ = [
 ]
 
 _LAZY = {
-    "SlackWebhook": "webhooks",
-    "Webhook": "webhooks",
-    "add_route": "routes",
-    "remove_route": "routes",
-    "verify_webhook": "webhooks",
+    "SlackWebhook": "notify.webhooks",
+    "Webhook": "notify.webhooks",
+    "add_route": "notify.routes",
+    "remove_route": "notify.routes",
+    "verify_webhook": "notify.webhooks",
     **dict.fromkeys(("aapprove", "acheck", "acheck_all", "acheckpoint", "aclose"), "asynchronous"),
     **dict.fromkeys(("aerase", "aget", "alist", "apending", "areceipt", "arecord"), "asynchronous"),
     **dict.fromkeys(("areject", "asearch", "asign_vote", "atrace", "averify"), "asynchronous"),

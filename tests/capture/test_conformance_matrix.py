@@ -1,8 +1,9 @@
 """A decorated function is the function it decorates, to whoever calls it; and each call is a span.
 
-Each case runs a script on a decorated function and on the same one undecorated, and compares what
-the caller has seen; then it reads the spans. The axes: call kind, host (what kind of method it is),
-stack (which decorators, in which order), script (what the caller does), and where it runs.
+A case runs a script on a decorated function and on the same one undecorated, and compares what the
+caller has seen; then it reads the spans. The axes: call kind, host (what kind of method it is),
+stack (which decorators, in which order), where it runs, and script (what the caller does): a test
+runs all scripts of its kind.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
+from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
@@ -27,9 +29,7 @@ from tests.capture import subjects
 from tests.capture.scripts import SCRIPTS, Recorded, is_thrown_into_unstarted
 from tests.capture.spans import Spans, arguments_of, attribute, id_of, result_of
 from tests.capture.subjects import HOSTS, KINDS, OPAQUE_HOSTS, Wrap, foreign, hosted, plain
-
-pytestmark = pytest.mark.xdist_group("conformance")
-"""So many that handing them out one by one would cost more than running them."""
+from tests.cases import case
 
 
 @dataclass(frozen=True)
@@ -74,22 +74,15 @@ PLACES: Final = (
 )
 
 
-def cases() -> Iterator[Any]:
+def cases() -> Iterator[tuple[str, str, Stack, str]]:
     for kind, host in itertools.product(KINDS, HOSTS):
         of_descriptors = DESCRIPTOR_STACKS if host in ("class method", "static method") else {}
         for stack in (STACKS | of_descriptors).values():
-            for script in SCRIPTS[kind]:
-                # There the exception's traceback keeps the generator, and its span with it, open
-                # for as long as the exception lives.
-                if not (stack.starts_with_the_call and script is is_thrown_into_unstarted):
-                    yield kind, host, stack, script, "here"
-    for kind, host in itertools.product(KINDS, OPAQUE_HOSTS):
-        for stack, script in itertools.product(OPAQUE_STACKS, SCRIPTS[kind]):
-            if script is not is_thrown_into_unstarted:
-                yield kind, host, STACKS[stack], script, "here"
-    for kind, host in itertools.product(KINDS, ("function", "method")):
-        for script, place in itertools.product(SCRIPTS[kind], PLACES[1:]):
-            yield kind, host, STACKS["bare"], script, place
+            yield kind, host, stack, "here"
+    for kind, host, stack in itertools.product(KINDS, OPAQUE_HOSTS, OPAQUE_STACKS):
+        yield kind, host, STACKS[stack], "here"
+    for kind, host, place in itertools.product(KINDS, ("function", "method"), PLACES[1:]):
+        yield kind, host, STACKS["bare"], place
 
 
 def name_of(value: Any) -> str | None:
@@ -148,15 +141,28 @@ async def _as_coroutine(function: Callable[[], Any]) -> Any:
     return function()
 
 
-@pytest.mark.parametrize(("kind", "host", "stack", "script", "place"), list(cases()), ids=name_of)
+@pytest.mark.parametrize(("kind", "host", "stack", "place"), list(cases()), ids=name_of)
 def test_a_decorated_function_behaves_as_without_and_each_call_is_one_span(
-    kind: str,
-    host: str,
-    stack: Stack,
-    script: Callable[[Any], Any],
-    place: str,
-    spans: Spans,
+    kind: str, host: str, stack: Stack, place: str, spans: Spans
 ) -> None:
+    context = otel_context.get_current()
+    starts_with_the_call = stack.starts_with_the_call or host in OPAQUE_HOSTS
+    for script in SCRIPTS[kind]:
+        # The traceback of what is thrown into a generator that has not begun keeps it, and its span
+        # with it, open for as long as the exception lives.
+        if starts_with_the_call and script is is_thrown_into_unstarted:
+            continue
+        with case(script.__name__):
+            spans.clear()
+            check_script(kind, host, stack, script, place, spans)
+            assert not spans.open_or_ended_twice()
+            assert otel_context.get_current() == context
+
+
+def check_script(
+    kind: str, host: str, stack: Stack, script: Callable[[Any], Any], place: str, spans: Spans
+) -> None:
+    """Run one script with and without decorators."""
     undecorated = hosted(kind, host, stack.wrap(plain, plain, plain), stack.wrap_descriptor(plain))
     decorated = hosted(
         kind,

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
+from opentelemetry import context as otel_context
 
 from autotrace import step, task, tool
 from autotrace.base import blocking_calls
@@ -20,10 +21,8 @@ from autotrace.capture.approvals.gate import ApprovalCall
 from tests.capture.scripts import SCRIPTS, is_thrown_into_unstarted
 from tests.capture.spans import Spans
 from tests.capture.subjects import HOSTS, KINDS, OPAQUE_HOSTS, foreign, hosted, plain
-from tests.capture.test_conformance_matrix import name_of, run
-
-pytestmark = pytest.mark.xdist_group("gate_conformance")
-"""So many that handing them out one by one would cost more than running them."""
+from tests.capture.test_conformance_matrix import run
+from tests.cases import case
 
 MODES: Final[dict[str, Any]] = {"asks nobody": lambda arguments: False, "approved": True}
 STACKS: Final[dict[str, Callable[[Any], Any]]] = {
@@ -70,17 +69,9 @@ def approved(monkeypatch: pytest.MonkeyPatch) -> Approved:
     return made
 
 
-def cases() -> Iterator[Any]:
-    places = [*itertools.product(KINDS, HOSTS, STACKS)]
-    places += itertools.product(KINDS, OPAQUE_HOSTS, ("bare", "below a tool"))
-    for kind, host, stack in places:
-        for script, mode in itertools.product(SCRIPTS[kind], MODES):
-            is_wrong = script.__name__.startswith("is_called_wrongly")  # says so in other words
-            keeps = runs_at_once(kind, host, stack) and script is is_thrown_into_unstarted
-            # A gate that asks nobody is out of the way, whatever it stands above or below.
-            is_plain = mode == "approved" or stack == "bare"
-            if not is_wrong and not keeps and is_plain:
-                yield kind, host, stack, script, mode
+def cases() -> Iterator[tuple[str, str, str]]:
+    yield from itertools.product(KINDS, HOSTS, STACKS)
+    yield from itertools.product(KINDS, OPAQUE_HOSTS, ("bare", "below a tool"))
 
 
 def runs_at_once(kind: str, host: str, stack: str) -> bool:
@@ -91,16 +82,30 @@ def runs_at_once(kind: str, host: str, stack: str) -> bool:
     return stack == "above a foreign decorator" or (host in OPAQUE_HOSTS and not says_async)
 
 
-@pytest.mark.parametrize(("kind", "host", "stack", "script", "mode"), list(cases()), ids=name_of)
+@pytest.mark.parametrize(("kind", "host", "stack"), list(cases()))
 def test_a_gated_function_behaves_as_without(
-    kind: str,
-    host: str,
-    stack: str,
-    script: Callable[[Any], Any],
-    mode: str,
-    spans: Spans,
-    approved: Approved,
+    kind: str, host: str, stack: str, spans: Spans, approved: Approved
 ) -> None:
+    # A gate that asks nobody is out of the way, whatever it stands above or below.
+    modes = MODES if stack == "bare" else ("approved",)
+    context = otel_context.get_current()
+    for script, mode in itertools.product(SCRIPTS[kind], modes):
+        is_wrong = script.__name__.startswith("is_called_wrongly")  # says so in other words
+        keeps = runs_at_once(kind, host, stack) and script is is_thrown_into_unstarted
+        if is_wrong or keeps:
+            continue
+        with case(script.__name__, mode):
+            spans.clear()
+            approved.ends.clear()
+            check_script(kind, host, stack, script, mode, approved)
+            assert not spans.open_or_ended_twice()
+            assert otel_context.get_current() == context
+
+
+def check_script(
+    kind: str, host: str, stack: str, script: Callable[[Any], Any], mode: str, approved: Approved
+) -> None:
+    """Run one script with and without the gate."""
     wrap, gate = STACKS[stack], tool(name="subject", requires_approval=MODES[mode])
     with task("outer"):
         expected = run(script, hosted(kind, host, wrap(plain)), "here")

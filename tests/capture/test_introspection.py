@@ -79,16 +79,15 @@ def answer(question: Callable[[Any], Any], function: Any) -> Any:
         return type(error)
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("decorator", DECORATORS)
 @pytest.mark.parametrize("below", [plain, foreign])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_function_answers_as_undecorated(
-    kind: str, below: Callable[[Any], Any], decorator: str, question: str
+    kind: str, below: Callable[[Any], Any], decorator: str
 ) -> None:
-    function = below(FUNCTIONS[kind][0])
-    ask = QUESTIONS[question]
-    assert answer(ask, DECORATORS[decorator](function)) == answer(ask, function)
+    for name, ask in QUESTIONS.items():
+        function = below(FUNCTIONS[kind][0])
+        assert answer(ask, DECORATORS[decorator](function)) == answer(ask, function), name
 
 
 @pytest.mark.parametrize("host", [host for host in HOSTS if host != "function"])

@@ -7,7 +7,9 @@ any length, and reads attributes that a class may have replaced.
 from __future__ import annotations
 
 import traceback
-from types import TracebackType
+from collections import deque
+from collections.abc import Iterator
+from types import CodeType, TracebackType
 from typing import Any, Final, cast
 
 from autotrace.base.signal_errors import reraise_if_from_signal_handler
@@ -23,7 +25,10 @@ from autotrace.encoding.introspect import (
 )
 
 _MAX_CHAIN: Final = 16
-_MAX_FRAMES: Final = 100
+_MAX_OUTER_FRAMES: Final = 5
+_MAX_INNER_FRAMES: Final = 20
+_MAX_REPEATS: Final = 3
+_MAX_CACHED_FRAMES: Final = 2_048
 _MAX_LINE_CHARS: Final = 1000
 _MAX_MESSAGE_CHARS: Final = 16_384
 _MAX_GROUP: Final = 8
@@ -47,6 +52,9 @@ _suppressed: Any = BaseException.__dict__["__suppress_context__"].__get__
 _arguments: Any = BaseException.__dict__["args"].__get__
 _traceback: Any = BaseException.__dict__["__traceback__"].__get__
 _members: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
+
+_frame_cache: dict[tuple[int, int], tuple[CodeType, str]] = {}
+"""Text by code object and line; each code object is kept, so that its id stays its own."""
 
 
 def message_of(error: BaseException) -> tuple[str, bool]:
@@ -104,8 +112,8 @@ def _is_plain(value: Any, depth: int) -> bool:
 def stack_of(error: BaseException) -> str:
     """Returns the stack trace of an exception and of those that led to it.
 
-    At most 16 exceptions of a chain, the innermost 100 frames of each, and the first 8 members of
-    a group, three levels deep.
+    At most 16 exceptions of a chain, the outermost 5 and the innermost 20 frames of each, and the
+    first 8 members of a group, three levels deep.
     """
     return "".join(_lines(error, 0, set()))
 
@@ -155,9 +163,54 @@ def _group(members: tuple[BaseException, ...], level: int, seen: set[int]) -> li
 def _frames(trace: TracebackType | None) -> list[str]:
     if trace is None:
         return []
-    frames = traceback.StackSummary.extract(traceback.walk_tb(trace), limit=-_MAX_FRAMES)
-    return [
-        "Traceback (most recent call last):\n",
-        *(line if len(line) <= _MAX_LINE_CHARS else line[:_MAX_LINE_CHARS] + "…\n"
-          for line in frames.format()),
-    ]  # fmt: skip
+    lines = ["Traceback (most recent call last):\n"]
+    last, times = "", 0
+    for line in _frame_texts(trace):
+        times = times + 1 if line == last else 1
+        if times > _MAX_REPEATS + 1:
+            lines.pop()
+        more = times - _MAX_REPEATS
+        if more > 0:
+            line = f"  [Previous line repeated {more} more time{'s' if more > 1 else ''}]\n"
+        else:
+            last = line
+        lines.append(line)
+    return lines
+
+
+def _frame_texts(trace: TracebackType) -> Iterator[str]:
+    """Yield the text of the outermost and of the innermost frames, in one walk."""
+    inner: deque[TracebackType] = deque(maxlen=_MAX_INNER_FRAMES)
+    step: TracebackType | None = trace
+    depth = 0
+    while step is not None:
+        if depth < _MAX_OUTER_FRAMES:
+            yield _frame_text(step)
+        else:
+            inner.append(step)
+        depth += 1
+        step = step.tb_next
+    left_out = depth - _MAX_OUTER_FRAMES - len(inner)
+    if left_out > 0:
+        yield f"  [{left_out} frames left out]\n"
+    yield from map(_frame_text, inner)
+
+
+def _frame_text(step: TracebackType) -> str:
+    """Return the text of a frame, which is formatted once for each line of a code object.
+
+    An error that rises through many traced calls has the same frames in each.
+    """
+    code = step.tb_frame.f_code
+    key = id(code), step.tb_lineno
+    known = _frame_cache.get(key)
+    if known is not None:
+        return known[1]
+    frames = iter([(step.tb_frame, step.tb_lineno)])
+    text = "".join(traceback.StackSummary.extract(frames).format())
+    if len(text) > _MAX_LINE_CHARS:
+        text = text[:_MAX_LINE_CHARS] + "…\n"
+    if len(_frame_cache) >= _MAX_CACHED_FRAMES:
+        _frame_cache.clear()
+    _frame_cache[key] = code, text
+    return text

@@ -202,6 +202,70 @@ def test_errors_of_any_size_are_bounded() -> None:
         assert type(each).__name__ in stack
 
 
+def first(depth: int) -> None:
+    second(depth - 1)
+
+
+def second(depth: int) -> None:
+    if depth <= 0:
+        raise ValueError("at the bottom")
+    first(depth - 1)
+
+
+def test_a_stack_has_the_outermost_and_the_innermost_frames() -> None:
+    with pytest.raises(ValueError, match="bottom") as caught:
+        first(300)
+
+    stack = Encoder(Redactor()).error(caught.value)[2]
+    assert stack.count("  File ") == 25
+    assert "test_a_stack_has_the_outermost_and_the_innermost_frames" in stack
+    assert "  [278 frames left out]\n" in stack
+    assert stack.endswith('    raise ValueError("at the bottom")\nValueError: at the bottom\n')
+
+
+def test_a_short_stack_reads_as_python_prints_it() -> None:
+    def repeat(times: int) -> None:
+        if times:
+            repeat(times - 1)
+        raise ValueError("at the bottom")
+
+    for times in range(10):
+        with pytest.raises(ValueError, match="bottom") as caught:
+            repeat(times)
+        stack = Encoder(Redactor()).error(caught.value)[2]
+        steps = traceback.StackSummary.extract(traceback.walk_tb(caught.value.__traceback__))
+        assert stack.splitlines()[1:-1] == "".join(steps.format()).splitlines()
+
+
+def test_an_error_that_rises_is_not_formatted_again_at_each_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    extract = traceback.StackSummary.extract
+    formatted: list[Any] = []
+
+    def counted(frames: Any, **options: Any) -> Any:
+        found = extract(frames, **options)
+        formatted.extend(found)
+        return found
+
+    monkeypatch.setattr(traceback.StackSummary, "extract", counted)
+    encoder = Encoder(Redactor())
+
+    def rise(levels: int) -> None:
+        try:
+            if levels == 0:
+                raise ValueError("at the bottom")
+            rise(levels - 1)
+        except ValueError as error:
+            encoder.error(error)
+            raise
+
+    with pytest.raises(ValueError, match="bottom"):
+        rise(100)
+
+    assert len(formatted) == len({(step.filename, step.lineno) for step in formatted}) <= 4
+
+
 def test_a_group_shows_its_members_and_notes() -> None:
     member = ValueError("inner")
     member.add_note("see the manual")

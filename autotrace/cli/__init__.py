@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
-from autotrace.cli.streams import open_standard_streams
+if TYPE_CHECKING:
+    from autotrace.cli.streams import Unread
 
 __all__ = ["main"]
 
@@ -18,8 +19,12 @@ _LASTING: Final = (["serve"], ["mcp"])
 
 def main() -> NoReturn:
     """Run the command line and end the process with its exit code."""
-    unread = open_standard_streams()
+    unread: Unread | None = None
     try:
+        # Not at the top of the module: Ctrl-C while anything is imported ends the command in order.
+        from autotrace.cli.streams import open_standard_streams
+
+        unread = open_standard_streams()
         code = _run()
     except KeyboardInterrupt:
         code = 130

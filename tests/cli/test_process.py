@@ -335,3 +335,41 @@ def test_rebuild_says_what_it_rebuilt(tmp_path: Path) -> None:
     }  # fmt: skip
     found = process("recall", "embedded", "--json", "--store", str(store), *EMBEDDER)
     assert json.loads(found.stdout)["count"] == 1
+
+
+_INTERRUPTED_IMPORT = """
+import signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["autotrace", "--version"]
+from autotrace.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "autotrace.cli.streams",
+        "typing_extensions",
+        "typer",
+        "autotrace.cli.commands",
+        "opentelemetry.context",
+        "pydantic",
+    ],
+)
+def test_ctrl_c_while_modules_are_imported_ends_a_command_in_order(module: str) -> None:
+    script = _INTERRUPTED_IMPORT.format(module=module)
+
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

@@ -28,6 +28,7 @@ faults: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/prose.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,103 @@
+"""Count phrases in docstrings and comments that hide the actor or the object of a sentence.
+
+A package passes if none of its rates, per 1,000 words, is over `LIMITS`. Packages in `NOT_YET` have
+not been rewritten; their rates must not rise over the ones noted there.
+
+    python scripts/prose.py            exit 1 and name each package that is over a limit
+    python scripts/prose.py PACKAGE    list each place in a package
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1] / "autotrace"
+PHRASES = {
+    "what is": r"\bwhat (?:is|are|was|were|has|have|had)\b",
+    "told": r"\b(?:tells?|told|says?|said|hears?|heard)\b",
+    "is no": r"\b(?:is|are|was|were) no \w",
+    "anew": r"\b(?:for ever|anew|amid|lest|beside|thereby|whoever|whatever)\b",
+}
+LIMITS = {"what is": 0.2, "told": 0.6, "is no": 0.4, "anew": 0.2}
+"""Highest rate per 1,000 words."""
+NOT_YET: dict[str, dict[str, float]] = {
+    "root": {"what is": 8, "told": 6, "is no": 2, "anew": 3},
+    "base": {"what is": 3, "told": 6, "is no": 3, "anew": 3},
+    "capture": {"what is": 6, "told": 10, "is no": 2, "anew": 2},
+    "cli": {"what is": 9, "told": 5, "is no": 1, "anew": 4},
+    "decisions": {"what is": 5, "told": 7, "is no": 4, "anew": 3},
+    "dialects": {"what is": 5, "told": 16, "is no": 2, "anew": 1},
+    "doctor": {"what is": 7, "told": 21, "anew": 6},
+    "embedding": {"what is": 2, "told": 4, "is no": 2, "anew": 4},
+    "encoding": {"what is": 5, "told": 6, "is no": 2, "anew": 4},
+    "otlp": {"what is": 9, "told": 6, "anew": 3},
+    "server": {"what is": 7, "told": 7, "is no": 4, "anew": 3},
+    "spool": {"what is": 5, "told": 9, "is no": 2, "anew": 3},
+    "store": {"what is": 5, "told": 5, "is no": 2, "anew": 6},
+    "traces": {"what is": 5, "told": 7, "is no": 3, "anew": 3},
+    "worker": {"what is": 8, "told": 7, "anew": 3},
+}
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of each docstring and comment of a module."""
+    source = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                yield node.lineno, text
+            case _:
+                pass
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def packages() -> dict[str, list[Path]]:
+    """Return the modules of each package; the modules of the root are one."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).parts
+        found.setdefault(parts[0] if len(parts) > 1 else "root", []).append(path)
+    return found
+
+
+def rates(paths: list[Path]) -> dict[str, float]:
+    """Return how often each phrase occurs per 1,000 words."""
+    prose = [text for path in paths for _, text in texts(path)]
+    words = sum(len(text.split()) for text in prose) or 1
+    return {
+        name: round(1000 * sum(len(re.findall(p, t, re.I)) for t in prose) / words, 2)
+        for name, p in PHRASES.items()
+    }
+
+
+def main(*names: str) -> int:
+    """Print what is over a limit; return the exit code."""
+    if names:
+        for path in packages()[names[0]]:
+            for line, text in texts(path):
+                for phrase in PHRASES.values():
+                    for match in re.finditer(phrase, text, re.I):
+                        at = line + text.count("\n", 0, match.start())
+                        near = text[max(0, match.start() - 40) : match.end() + 40]
+                        print(f"{path.relative_to(ROOT.parent)}:{at}: {' '.join(near.split())}")
+        return 0
+    failed = 0
+    for package, paths in packages().items():
+        for phrase, rate in rates(paths).items():
+            limit = max(LIMITS[phrase], NOT_YET.get(package, {}).get(phrase, 0.0))
+            if rate > limit:
+                failed = 1
+                print(f"{package}: {phrase!r} {rate} per 1,000 words, at most {limit}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -23,7 +23,7 @@ import pytest
 import autotrace
 from autotrace.base import grants, visible_text
 from autotrace.base.json_text import has_more_values, is_too_deep, repaired
-from autotrace.capture.approvals.arguments_hash import arguments_hash
+from autotrace.capture.approvals.arguments_hash import show_call
 from autotrace.cli import formatting as cli_text
 from autotrace.decisions.notify.webhooks import slack_message
 from autotrace.dialects import attribute_keys, messages, wrapped_values
@@ -287,7 +287,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "mask": lambda text: secret_patterns.mask(text, [text[:100], text[1:9], text[:4]]),
     "redact.text": REDACTOR.text,
     "redact.is_secret": REDACTOR.is_secret,
-    "fingerprint": lambda text: arguments_hash("tool", {"a": text}),
+    "fingerprint": lambda text: show_call({"name": "tool"}, {"a": text}).sha256,
     "cli.visible": cli_text.visible,
     "cli.block": cli_text.block,
     "cli.one_line": cli_text.one_line,

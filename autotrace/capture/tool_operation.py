@@ -12,7 +12,7 @@ from autotrace.capture.approvals.decision_scope import DecisionScope
 from autotrace.capture.call_outcomes import ending_of
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
-from autotrace.encoding.markers import container_marker
+from autotrace.encoding.truncate import container_marker
 
 if TYPE_CHECKING:
     from autotrace.models import CallStatus

@@ -15,12 +15,11 @@ from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.encoding.exception_text import message_of, stack_of
 from autotrace.encoding.fast_path import plain
 from autotrace.encoding.introspect import type_name
-from autotrace.encoding.markers import Digests, encoded
 from autotrace.encoding.redaction import Redactor
 from autotrace.encoding.reduce import SLACK_CHARS, Walk
 from autotrace.encoding.secret_tokens import may_hold_secret
 from autotrace.encoding.secret_values import keep_text
-from autotrace.encoding.truncate import FLOOR_BYTES, Fit
+from autotrace.encoding.truncate import FLOOR_BYTES, Digests, Fit, encoded
 
 _NO_NAMES: Final[frozenset[str]] = frozenset()
 _MAX_DEPTH: Final = 64

@@ -8,7 +8,7 @@ type's resolution order, the namespaces of its classes, and the descriptors that
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 _MAX_NAME_CHARS: Final = 200
@@ -108,21 +108,24 @@ def attribute(value: object, kind: type[Any], name: str) -> object:
     return MISSING
 
 
-def attributes(value: object, kind: type[Any]) -> dict[str, object]:
-    """Returns every attribute that an object holds itself, slots first."""
-    found: dict[str, object] = {}
+def slots(kind: type[Any]) -> Iterator[tuple[str, types.MemberDescriptorType]]:
+    """Yield the slots of a class and its bases, those of the bases first."""
     for klass in reversed(mro(kind)):
         inside = namespace(klass)
-        if "__slots__" not in inside:
-            continue
-        for name, descriptor in list(inside.items()):
-            if type(descriptor) is types.MemberDescriptorType:
-                held = attribute(value, kind, name)
-                if held is not MISSING:
-                    found[name] = held
-    held = instance_dict(value, kind)
-    if held is not None:
-        found.update(held)
+        if "__slots__" in inside:
+            for name, descriptor in list(inside.items()):
+                if type(descriptor) is types.MemberDescriptorType:
+                    yield name, descriptor
+
+
+def attributes(value: object, kind: type[Any]) -> dict[str, object]:
+    """Return every attribute that an object holds itself, slots first."""
+    found: dict[str, object] = {}
+    for name, _ in slots(kind):
+        held = attribute(value, kind, name)
+        if held is not MISSING:
+            found[name] = held
+    found.update(instance_dict(value, kind) or {})
     return found
 
 

@@ -1,9 +1,30 @@
-"""The few shapes into which `unfold` opens an object of a rarer type."""
+"""The shapes into which an object is opened, and the openers of the builtin containers.
+
+A container is read by the code of its builtin type: a subclass may have replaced `__iter__` or
+`__len__`. Other threads may be changing it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+import array
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+from autotrace.encoding.introspect import attribute, class_attribute, kind_of
+
+_TRIES: Final = 3
+"""How often the head of a container that other threads change is read again."""
+
+# Typed as Any: their methods are called as functions on values of which no more is known.
+_dict: Any = dict
+_list: Any = list
+_tuple: Any = tuple
+_set: Any = set
+_frozenset: Any = frozenset
+_deque: Any = deque
+_array: Any = array.array
 
 
 class Again(NamedTuple):
@@ -73,3 +94,102 @@ class ReadLimits(NamedTuple):
 
 TypeOpener: TypeAlias = Callable[[Any, "type[Any]", ReadLimits], ValueShape]
 """Opens an object of a given type."""
+
+
+class _Iterated:
+    """Iterates an instance of a subclass by the code of its builtin base."""
+
+    __slots__ = ("_base", "_value")
+
+    def __init__(self, base: Any, value: Any) -> None:
+        self._base = base
+        self._value = value
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._base.__iter__(self._value)
+
+
+def _head(items: Iterable[Any], count: int) -> list[Any]:
+    """Copies the head of a container, in C: no Python code of another thread runs in between.
+
+    Raises:
+        RuntimeError: The container changed all the same, in a finaliser or without a global lock.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return list(islice(items, count))
+        except RuntimeError:
+            continue
+    return list(islice(items, count))
+
+
+def _length(before: int, taken: int, head: list[Any]) -> int:
+    """Returns the length of a container that may have changed since it was first asked."""
+    return before if taken < before else len(head)
+
+
+def open_dict(value: Any, kind: type[Any], take: ReadLimits) -> Members:
+    """Opens a dict or an instance of a subclass."""
+    length = _dict.__len__(value)
+    count = take.of(length)
+    # an OrderedDict keeps an order of its own
+    head = _head(value.items() if kind is OrderedDict else _dict.items(value), count)
+    return Members(head, _length(length, count, head))
+
+
+def open_sequence(value: Any, kind: type[Any], take: ReadLimits) -> Items | Members:
+    """Opens a list, a tuple or an instance of a subclass: a namedtuple has members."""
+    base = _tuple if issubclass(kind, tuple) else _list
+    length = base.__len__(value)
+    count = take.of(length)
+    head = list(base.__getitem__(value, slice(count)))
+    if base is _tuple and kind is not tuple:
+        fields = class_attribute(kind_of(value), "_fields")
+        if type(fields) is tuple and _tuple.__len__(fields) == length:
+            return Members(list(zip(cast("tuple[Any, ...]", fields), head, strict=False)), length)
+    return Items(head, _length(length, count, head))
+
+
+def open_set(value: Any, kind: type[Any], take: ReadLimits) -> Items:
+    """Opens a set or a frozenset; one of texts reads the same in every process."""
+    base = _set if issubclass(kind, set) else _frozenset
+    length = base.__len__(value)
+    count = take.of(length)
+    head = _head(_Iterated(base, value), count)
+    if all(type(item) is str for item in head):
+        head.sort()
+    return Items(head, _length(length, count, head))
+
+
+def open_deque(value: Any, kind: type[Any], take: ReadLimits) -> Items:
+    """Opens a deque."""
+    length = _deque.__len__(value)
+    count = take.of(length)
+    head = _head(_Iterated(_deque, value), count)
+    return Items(head, _length(length, count, head))
+
+
+def open_view(value: Any, kind: type[Any], take: ReadLimits) -> Items:
+    """Opens the keys, values or items of a dict."""
+    length = len(value)
+    count = take.of(length)
+    head = _head(value, count)
+    return Items(head, _length(length, count, head))
+
+
+def open_array(value: Any, kind: type[Any], take: ReadLimits) -> Items:
+    """Opens an `array.array`."""
+    length = _array.__len__(value)
+    return Items(_array.__getitem__(value, slice(take.of(length))).tolist(), length)
+
+
+def open_mapping(value: Any, kind: type[Any], take: ReadLimits) -> Members:
+    """Opens a mapping of a library that keeps it in memory: its own code runs."""
+    head: list[Any] = list(islice(value.items(), take.whole + 1))
+    length = max(len(value), len(head))
+    return Members(head[: take.of(length)], length)
+
+
+def open_data(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
+    """Opens a `UserDict`, `UserList` or `UserString`."""
+    return Again(attribute(value, kind, "data"))

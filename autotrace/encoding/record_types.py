@@ -11,7 +11,6 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from autotrace.encoding.containers import open_dict
 from autotrace.encoding.introspect import (
     MISSING,
     attribute,
@@ -20,7 +19,14 @@ from autotrace.encoding.introspect import (
     instance_dict,
     kind_of,
 )
-from autotrace.encoding.opened_shapes import Again, Hidden, Members, ReadLimits, ValueShape
+from autotrace.encoding.opened_shapes import (
+    Again,
+    Hidden,
+    Members,
+    ReadLimits,
+    ValueShape,
+    open_dict,
+)
 
 _ALL_FIELDS: Final = frozenset(
     ("super", "__dict__", "vars", "model_fields", "__fields__", "model_dump", "dict", "items")

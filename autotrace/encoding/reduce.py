@@ -7,15 +7,14 @@ that what is recorded is the value at this moment.
 
 from __future__ import annotations
 
+import base64
 import math
 from time import thread_time_ns
 from typing import Any, Final
 
 from autotrace.base.signal_errors import reraise_if_from_signal_handler
-from autotrace.encoding.containers import open_dict, open_sequence
 from autotrace.encoding.injected_types import is_injected
 from autotrace.encoding.introspect import class_name, kind_of, type_name
-from autotrace.encoding.markers import CYCLE, Json, Leaf, TruncatedContainer, base64_text, encoded
 from autotrace.encoding.opened_shapes import (
     Again,
     Binary,
@@ -26,11 +25,14 @@ from autotrace.encoding.opened_shapes import (
     Prose,
     ReadLimits,
     ValueShape,
+    open_dict,
+    open_sequence,
 )
 from autotrace.encoding.redaction import Redactor
 from autotrace.encoding.secret_names import KeyRule
 from autotrace.encoding.secret_tokens import may_hold_secret
-from autotrace.encoding.secret_values import decode_text, keep_texts
+from autotrace.encoding.secret_values import keep_texts, readable_text
+from autotrace.encoding.truncate import CYCLE, Json, Leaf, TruncatedContainer, encoded
 from autotrace.encoding.type_handlers import unfold
 from autotrace.semconv import REDACTED
 
@@ -343,10 +345,10 @@ class Walk:
 
     def _binary(self, shape: Binary) -> Json:
         whole = shape.length <= len(shape.head)
-        text = decode_text(shape.head, whole=whole)
+        text = readable_text(shape.head, whole=whole)
         if text is None:
             self._text_left -= len(shape.head)
-            shown = base64_text(shape.head if whole else shape.head[: self._max_bytes])
+            shown = base64.b64encode(shape.head[: None if whole else self._max_bytes]).decode()
             encoding = "base64"
         elif whole:
             return self._string(text)
@@ -366,7 +368,7 @@ def _key_text(shape: ValueShape, kind: type[Any]) -> str:
     if isinstance(shape, Prose):
         return shape.text
     if isinstance(shape, Binary):
-        text = decode_text(shape.head, whole=True)
+        text = readable_text(shape.head, whole=True)
         return repr(shape.head) if text is None else text
     if isinstance(shape, Items) and all(type(item) in _SCALARS for item in shape.head):
         inside = ", ".join(map(repr, shape.head[:_KEY_ITEMS]))

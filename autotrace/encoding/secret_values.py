@@ -68,11 +68,11 @@ def _inside(secret: Any, kind: type[Any]) -> list[Any]:
     if isinstance(shape, Opaque):
         return list(shape.attributes.values())
     if isinstance(shape, Binary):
-        return [decode_text(shape.head, whole=True)]
+        return [readable_text(shape.head, whole=True)]
     return [shape.value] if isinstance(shape, Again | Hidden) else []
 
 
-def decode_text(data: bytes, *, whole: bool) -> str | None:
+def readable_text(data: bytes, *, whole: bool) -> str | None:
     """Decodes bytes that are text to be read.
 
     Args:

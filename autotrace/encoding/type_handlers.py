@@ -22,16 +22,6 @@ from pathlib import PurePath
 from typing import Any, Final, cast
 
 from autotrace.encoding import library_types
-from autotrace.encoding.containers import (
-    open_array,
-    open_data,
-    open_deque,
-    open_dict,
-    open_mapping,
-    open_sequence,
-    open_set,
-    open_view,
-)
 from autotrace.encoding.exception_text import read_message
 from autotrace.encoding.injected_types import ROOTS
 from autotrace.encoding.introspect import (
@@ -58,6 +48,14 @@ from autotrace.encoding.opened_shapes import (
     ReadLimits,
     TypeOpener,
     ValueShape,
+    open_array,
+    open_data,
+    open_deque,
+    open_dict,
+    open_mapping,
+    open_sequence,
+    open_set,
+    open_view,
 )
 from autotrace.encoding.record_types import (
     open_attrs,

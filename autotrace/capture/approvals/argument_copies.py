@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from autotrace.base.signal_errors import reraise_if_from_signal_handler
+from autotrace.capture.approvals import exact_types as exact
 from autotrace.capture.approvals.arguments_hash import is_showable
-from autotrace.encoding import known_types as known
+from autotrace.capture.approvals.exact_types import DICT, LIST, SET
 from autotrace.encoding.introspect import instance_dict, kind_of
-from autotrace.encoding.known_types import DICT, LIST, SET
 
 _ATOMS: Final = frozenset((str, int, float, bool, bytes, complex, types.NoneType))
 _FIXED: Final[tuple[Any, ...]] = (tuple, frozenset)
@@ -205,12 +205,12 @@ class Snapshot:
             return self._copies[id(value)]
         if kind is types.MappingProxyType:
             return self._note(value, types.MappingProxyType(self._copy(value.copy(), depth + 1)))
-        if known.is_record(kind) or known.is_secret(kind):
+        if exact.is_record(kind) or exact.is_secret(kind):
             copy = self._note(value, object.__new__(kind))
             return self._copy_state(value, copy, depth)
         if (how := _changeable(value, kind)) is not None:
             copy = self._changeable(value, how, depth)
-        elif kind in _FIXED or known.extended_builtin(kind) is not None:
+        elif kind in _FIXED or exact.extended_builtin(kind) is not None:
             copy = self._fixed(value, kind, depth)
         else:
             return value
@@ -228,9 +228,9 @@ class Snapshot:
 
     def _fixed(self, value: Any, kind: Any, depth: int) -> Any:
         """Copy what cannot be changed itself, if it holds something that can."""
-        base: Any = kind if kind in _FIXED else known.extended_builtin(kind)
+        base: Any = kind if kind in _FIXED else exact.extended_builtin(kind)
         if base not in _FIXED:  # a text or a number that may have attributes
-            has_state = bool(known.state_of(value, kind))
+            has_state = bool(exact.state_of(value, kind))
             return self._note(value, base.__new__(kind, value)) if has_state else value
         items: list[Any] = list(base.__iter__(value))
         copies = [self._copy(item, depth + 1) for item in items]
@@ -271,21 +271,21 @@ class Snapshot:
 
 
 def _changeable(value: Any, kind: type[Any]) -> _Changeable | None:
-    if (exact := _EXACT.get(kind)) is not None:
-        return exact
+    if (how := _EXACT.get(kind)) is not None:
+        return how
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
         return _OBJECTS if value.dtype.hasobject else _ARRAY
-    base = known.extended_builtin(kind)
+    base = exact.extended_builtin(kind)
     return None if base is None else _EXTENDED.get(base)
 
 
 def _record_items(value: Any) -> list[Any]:
-    return [part for pair in known.state_of(value, kind_of(value)).items() for part in pair]
+    return [part for pair in exact.state_of(value, kind_of(value)).items() for part in pair]
 
 
 def _fill_record(target: Any, items: list[Any]) -> None:
     kind = kind_of(target)
-    slots, held = known.slots_of(kind), instance_dict(target, kind)
+    slots, held = exact.slots_of(kind), instance_dict(target, kind)
     state = dict(zip(items[::2], items[1::2], strict=True))
     for name, descriptor in slots.items():
         if name in state:

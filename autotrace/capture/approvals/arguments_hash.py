@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from autotrace.base.canonical_json import sha256_of
+from autotrace.capture.approvals.exact_types import NonFiniteError, UnshowableError
+from autotrace.capture.approvals.faithful_json import MAX_INPUT_CHARS, Speller
 from autotrace.encoding.introspect import kind_of, type_name
 from autotrace.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from autotrace.capture.approvals.faithful_json import Speller
     from autotrace.capture.approvals.hidden_arguments import HiddenPlaces
 
 
@@ -46,22 +48,9 @@ def show_call(
     Raises:
         InvalidArgumentError: An argument cannot be shown whole; names it.
     """
-    # Not needed to decorate: rfc8785 is loaded by the first call that is asked about.
-    from autotrace.base.canonical_json import sha256_of
-    from autotrace.capture.approvals.faithful_json import Speller
-
     shown = _each(arguments, Speller(hiding=hiding))
     hidden = () if hiding is None else tuple(sorted(hiding.paths))
     return ShownCall(shown, hidden, sha256_of({"tool": dict(tool), "arguments": shown}))
-
-
-def arguments_hash(tool_name: str, arguments: Mapping[str, Any]) -> str:
-    """Return the hash of a call of which only the tool's name is known, as 64 hex digits.
-
-    Raises:
-        InvalidArgumentError: An argument cannot be shown whole; names it.
-    """
-    return show_call({"name": tool_name}, arguments).sha256
 
 
 def plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,8 +60,6 @@ def plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
         InvalidArgumentError: An argument cannot be shown whole, or holds a number that is not
             finite; names it.
     """
-    from autotrace.capture.approvals.faithful_json import MAX_INPUT_CHARS, Speller
-
     return _each(arguments, Speller(tagged=False, finite=True, max_chars=MAX_INPUT_CHARS))
 
 
@@ -82,9 +69,6 @@ def are_finite(arguments: Mapping[str, Any]) -> bool:
     Raises:
         InvalidArgumentError: Another thread changes an argument while it is read; names it.
     """
-    from autotrace.capture.approvals.faithful_json import Speller
-    from autotrace.encoding.known_types import NonFiniteError
-
     speller = Speller(finite=True, lenient=True, once=True, max_chars=None)
     try:
         _each(arguments, speller, passed=(NonFiniteError,))
@@ -103,9 +87,6 @@ def is_showable(value: Any) -> bool:
 
 
 def _is_spelled(value: Any, *, tagged: bool) -> bool:
-    from autotrace.capture.approvals.faithful_json import Speller
-    from autotrace.encoding.known_types import UnshowableError
-
     try:
         Speller(tagged=tagged, once=True, max_chars=None).spell(value)
     except UnshowableError:
@@ -118,8 +99,6 @@ def _is_spelled(value: Any, *, tagged: bool) -> bool:
 def _each(
     arguments: Mapping[str, Any], speller: Speller, passed: tuple[type[Exception], ...] = ()
 ) -> dict[str, Any]:
-    from autotrace.encoding.known_types import NonFiniteError, UnshowableError
-
     shown: dict[str, Any] = {}
     for name, value in arguments.items():
         try:

@@ -1,30 +1,251 @@
-"""How a value of each exactly known type is shown to an approver: see `faithful_json.py`."""
+"""The types whose content a program can read whole, and how an approver is shown each of them.
+
+An approval is bound to content, so each function reads all of it, without the code of the value's
+own class. A type that is missing here is refused: see `faithful_json.py`.
+"""
 
 from __future__ import annotations
 
 import base64
 import collections
+import dataclasses
 import datetime
 import decimal
 import fractions
 import ipaddress
+import math
+import pathlib
+import sys
 import types
 import uuid
 import zoneinfo
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from autotrace.encoding import known_types as known
-from autotrace.encoding.introspect import attributes, kind_of, type_name
-from autotrace.encoding.known_types import UnshowableError
+from autotrace.encoding.introspect import (
+    MISSING,
+    attributes,
+    class_attribute,
+    instance_dict,
+    kind_of,
+    mro,
+    namespace,
+    slots,
+    type_name,
+)
 
 if TYPE_CHECKING:
     from autotrace.capture.approvals.faithful_json import Speller
 
+_HEAP_TYPE: Final = 1 << 9
+"""Flag of classes made by a `class` statement; an extension's type may hold more than Python sees.
+"""
+_IN_C: Final = (
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
+_MAX_NAME_CHARS: Final = 199
+_TZ_INFO: Final = ("pydantic_core._pydantic_core", "TzInfo")
 _FORMATS: Final = tuple("?cbBhHiIlLqQfdnN")
 """Of memoryviews: those of one native item."""
 _BOUNDS: Final = (int, bool, str, float, type(None))
 _FACTORIES: Final = (bool, int, float, str, bytes, list, tuple, dict, set, frozenset)
+
+# As of the interpreter itself, whatever a class derived from them overrides; without their types.
+STR, INT, FLOAT, BYTES, TUPLE, LIST, SET, FROZENSET, DICT = cast(
+    "tuple[Any, ...]", (str, int, float, bytes, tuple, list, set, frozenset, dict)
+)
+
+
+CONTENT: Final[dict[type[Any], Callable[[Any], Any]]] = {
+    str: STR.__str__,
+    int: INT.__int__,
+    float: FLOAT.__float__,
+    bytes: lambda value: BYTES.__getitem__(value, slice(None)),
+    tuple: lambda value: TUPLE(TUPLE.__iter__(value)),
+    frozenset: lambda value: FROZENSET(FROZENSET.__iter__(value)),
+    list: LIST.copy,
+    dict: DICT.copy,
+    set: lambda value: SET(SET.__iter__(value)),
+}
+"""The builtin types that a class may extend, and what reads the content of an instance."""
+_EXTENDED: Final = tuple(CONTENT)
+
+
+class UnshowableError(Exception):
+    """A value cannot be shown whole; says why."""
+
+
+class NonFiniteError(UnshowableError):
+    """A number is NaN or infinite."""
+
+
+def check_finite(value: Any) -> None:
+    """Raise NonFiniteError unless a float or Decimal is finite."""
+    finite = value.is_finite() if isinstance(value, decimal.Decimal) else math.isfinite(value)
+    if not finite:
+        msg = f"the number {value!r} is not finite, and compares with nothing: pass a finite one"
+        raise NonFiniteError(msg)
+
+
+def name_of_class(kind: type[Any]) -> str:
+    """Return the module and qualified name of a class, which must lead back to it.
+
+    Raises:
+        UnshowableError: The name is not the class's alone: it is local, or too long.
+    """
+    name = type_name(kind)
+    module = class_attribute(kind, "__module__")
+    found: Any = sys.modules.get(module) if type(module) is str else None
+    for part in kind.__qualname__.split("."):
+        inside: Any = getattr(found, "__dict__", {})
+        found = inside.get(part)
+    if found is not kind or len(name) > _MAX_NAME_CHARS:
+        msg = f"the class {name[:80]} cannot be found by its name: define it in a module"
+        raise UnshowableError(msg)
+    return name
+
+
+def is_python_class(kind: type[Any]) -> bool:
+    """Return whether a class and its bases, except object, were made by `class` statements."""
+    return all(_is_stated(base) for base in mro(kind)[:-1])
+
+
+def extended_builtin(kind: type[Any]) -> type[Any] | None:
+    """Return the builtin type that a Python class extends; None if it extends none, or several."""
+    bases = mro(kind)
+    if len(bases) < 3 or bases[-2] not in _EXTENDED:
+        return None
+    return bases[-2] if all(_is_stated(base) for base in bases[:-2]) else None
+
+
+def is_record(kind: type[Any]) -> bool:
+    """Return whether instances of a class are their fields: a dataclass, attrs or pydantic."""
+    declares = (
+        dataclasses.is_dataclass(kind)
+        or class_attribute(kind, "__attrs_attrs__") is not MISSING
+        or class_attribute(kind, "__pydantic_fields_set__") is not MISSING
+    )
+    return declares and is_python_class(kind)
+
+
+def is_secret(kind: type[Any]) -> bool:
+    """Return whether a class says that what it holds is a secret, as pydantic's SecretStr does."""
+    return class_attribute(kind, "get_secret_value") is not MISSING and is_python_class(kind)
+
+
+def slots_of(kind: type[Any]) -> dict[str, Any]:
+    """Return the slots of a class and its bases by name.
+
+    Raises:
+        UnshowableError: Two of them have one name, so that one cannot be read.
+    """
+    found: dict[str, Any] = {}
+    for name, descriptor in slots(kind):
+        if name in found:
+            msg = f"the class {type_name(kind)} has two slots named {name!r}"
+            raise UnshowableError(msg)
+        found[name] = descriptor
+    return found
+
+
+def state_of(value: Any, kind: type[Any]) -> dict[str, Any]:
+    """Return every attribute that an instance holds itself.
+
+    Raises:
+        UnshowableError: A slot hides another, or an attribute hides a slot.
+    """
+    held: dict[str, Any] = {}
+    for name, descriptor in slots_of(kind).items():
+        try:
+            held[name] = descriptor.__get__(value)
+        except AttributeError:  # a slot that was never set
+            continue
+    for name, item in (instance_dict(value, kind) or {}).items():
+        if kind_of(name) is not str or name in held:
+            msg = f"a {type_name(kind)} holds an attribute named {name!r} that hides another"
+            raise UnshowableError(msg)
+        held[name] = item
+    return held
+
+
+def left_to_class(value: Any, kind: type[Any], held: dict[str, Any]) -> dict[str, Any]:
+    """Return the declared fields that an instance does not hold, as its class holds them."""
+    if not dataclasses.is_dataclass(kind):
+        return {}
+    names = [field.name for field in dataclasses.fields(value) if field.name not in held]
+    found = {name: class_attribute(kind, name) for name in names}
+    return {name: item for name, item in found.items() if item is not MISSING}
+
+
+def zone_of(zone: Any) -> dict[str, Any] | None:
+    """Return what identifies a time zone.
+
+    Raises:
+        UnshowableError: Its rules cannot be read from outside.
+    """
+    kind = kind_of(zone)
+    if zone is None:
+        return None
+    if kind is datetime.timezone:
+        return {"offset": _seconds(zone.utcoffset(None)), "name": zone.tzname(None)}
+    if kind is zoneinfo.ZoneInfo and zone.key is not None and _is_by_key(zone):
+        return {"key": zone.key}
+    if (kind.__module__, kind.__name__) == _TZ_INFO:
+        return {"offset": _seconds(zone.utcoffset(None)), "pydantic": True}
+    msg = (
+        f"a time zone of type {type_name(kind)} has rules that cannot be shown: use "
+        "datetime.timezone or zoneinfo.ZoneInfo"
+    )
+    raise UnshowableError(msg)
+
+
+def moment(value: Any) -> dict[str, Any]:
+    """Return what tells a datetime or a time from others."""
+    shown: dict[str, Any] = {"value": value.isoformat()}
+    if value.fold:
+        shown["fold"] = value.fold
+    if (zone := zone_of(value.tzinfo)) is not None:
+        shown["zone"] = zone
+    return shown
+
+
+def _seconds(offset: datetime.timedelta) -> str:
+    return str(offset.total_seconds()) if offset.microseconds else str(offset // _SECOND)
+
+
+_SECOND: Final = datetime.timedelta(seconds=1)
+
+
+def _is_by_key(zone: zoneinfo.ZoneInfo) -> bool:
+    """Return whether a zone was made from its key; one read from a file has rules of its own."""
+    import pickle
+
+    try:
+        zone.__reduce__()
+    except pickle.PicklingError:
+        return False
+    return True
+
+
+def _is_stated(kind: type[Any]) -> bool:
+    """Return whether a `class` statement made a class, and no extension, which may hold more.
+
+    An extension's type has functions written in C in its namespace, and items or fields that no
+    slot describes: `array.array`, `time.struct_time`, most types of the standard library.
+    """
+    if not kind.__flags__ & _HEAP_TYPE:
+        return False
+    for item in namespace(kind).values():
+        if type(item) in _IN_C and cast("Any", item).__objclass__ is kind:
+            return False
+        if type(item) is types.BuiltinFunctionType and item.__self__ is kind:
+            return False
+    return True
+
+
+# --- how each type is shown
 
 
 def _complex(speller: Speller, value: complex, path: str) -> Any:
@@ -65,7 +286,7 @@ def _bounds(speller: Speller, value: Any, path: str) -> Any:
 
 
 def _moment(speller: Speller, value: Any, path: str) -> Any:
-    shown = {"zone": None} | known.moment(value)
+    shown = {"zone": None} | moment(value)
     zone = shown.pop("zone")
     if zone is not None:
         shown["zone"] = {name: speller.spell(part, path) for name, part in zone.items()}
@@ -81,7 +302,7 @@ def _moment(speller: Speller, value: Any, path: str) -> Any:
 def _zone(speller: Speller, value: Any, path: str) -> Any:
     if not speller.tagged:
         return str(value)
-    zone = known.zone_of(value) or {}
+    zone = zone_of(value) or {}
     shown = {name: speller.spell(part, path) for name, part in zone.items()}
     return speller.tag(type_name(kind_of(value)), shown)
 
@@ -93,7 +314,7 @@ def _duration(speller: Speller, value: datetime.timedelta, path: str) -> Any:
 
 def _decimal(speller: Speller, value: decimal.Decimal, path: str) -> Any:
     speller.check(value)
-    return speller.tag("decimal.Decimal", speller.text(str(value), path))
+    return _written(speller, value, path)
 
 
 def _written(speller: Speller, value: Any, path: str) -> Any:
@@ -167,5 +388,9 @@ EXACT: Final[dict[type[Any], Callable[[Speller, Any, str], Any]]] = {
     ipaddress.IPv6Network: _written,
     ipaddress.IPv4Interface: _written,
     ipaddress.IPv6Interface: _written,
+    pathlib.PosixPath: _written,
+    pathlib.WindowsPath: _written,
+    pathlib.PurePosixPath: _written,
+    pathlib.PureWindowsPath: _written,
 }
 """Exactly these types, and not those derived from them."""

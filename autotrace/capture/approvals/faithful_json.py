@@ -11,30 +11,23 @@ from __future__ import annotations
 import enum
 import json
 import math
-import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
+from autotrace.base.canonical_json import canonical
 from autotrace.base.visible_text import escaped, is_visible
-from autotrace.capture.approvals.exact_types import EXACT
-from autotrace.encoding import known_types as known
-from autotrace.encoding.introspect import attributes, kind_of, mro, type_name
-from autotrace.encoding.known_types import (
-    BYTES,
+from autotrace.capture.approvals import exact_types as exact
+from autotrace.capture.approvals.exact_types import (
+    CONTENT,
     DICT,
-    FLOAT,
-    FROZENSET,
-    INT,
-    LIST,
-    SET,
-    STR,
-    TUPLE,
+    EXACT,
     NonFiniteError,
     UnshowableError,
     check_finite,
 )
+from autotrace.encoding.introspect import attributes, kind_of, mro, type_name
 
 TYPE: Final = "autotrace.type"
 _OURS: Final = "autotrace."
@@ -47,12 +40,6 @@ _NODE_CHARS: Final = 4
 _MAX_INT: Final = 2**53 - 1
 _MAX_INT_BITS: Final = 8_192
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_PATHS: Final = (
-    pathlib.PosixPath,
-    pathlib.WindowsPath,
-    pathlib.PurePosixPath,
-    pathlib.PureWindowsPath,
-)
 
 
 class Hiding(Protocol):
@@ -249,8 +236,6 @@ class Speller:
 
     def unordered(self, values: Iterable[Any], path: str) -> list[Any]:
         """Return the JSON of items that have no order, sorted."""
-        from autotrace.base.canonical_json import canonical
-
         return sorted((self.place(item, f"{path}[]") for item in values), key=canonical)
 
     def pairs(self, items: Sequence[tuple[Any, Any]], path: str, *, ordered: bool = False) -> Any:
@@ -267,8 +252,6 @@ class Speller:
             [self.spell(key, f"{path}{{key}}"), self.place(item, below(path, key), _named(key))]
             for key, item in items
         ]
-        from autotrace.base.canonical_json import canonical
-
         return spelled if ordered else sorted(spelled, key=canonical)
 
     def _is_plain(self, key: Any, path: str) -> bool:
@@ -289,24 +272,22 @@ class Speller:
             return self.items(list(value), path)
         if kind is dict:
             return self.mapping(value, path)
-        if (exact := EXACT.get(kind)) is not None:
-            return exact(self, value, path)
-        if kind in _PATHS:
-            return self.tag(type_name(kind), self.text(str(value), path))
+        if (spell_exact := EXACT.get(kind)) is not None:
+            return spell_exact(self, value, path)
         if issubclass(kind, enum.Enum):
             return self._member(value, kind, path)
         if mro(kind)[0].__module__ == "numpy" and "numpy" in sys.modules:
-            from autotrace.encoding import arrays
+            from autotrace.capture.approvals import arrays
 
             return arrays.spell(self, value, kind, path)
-        if known.is_secret(kind):
+        if exact.is_secret(kind):
             return self._secret(value, kind, path)
-        if known.is_record(kind):
+        if exact.is_record(kind):
             return self._record(value, kind, path)
-        if (base := known.extended_builtin(kind)) is not None:
+        if (base := exact.extended_builtin(kind)) is not None:
             return self._extended(value, kind, base, path)
         if self._lenient:
-            held = attributes(value, kind) if known.is_python_class(kind) else {}
+            held = attributes(value, kind) if exact.is_python_class(kind) else {}
             return [self.spell(item, path) for item in held.values()]
         msg = f"{path} is a {type_name(kind)}, which cannot be shown whole"
         raise UnshowableError(msg)
@@ -317,8 +298,8 @@ class Speller:
         if not self.tagged:
             return plain
         more = {"attributes": self.mapping(own, path)} if own else {}
-        if (base := next((each for each in mro(kind) if each in _CONTENT), None)) is not None:
-            content = _CONTENT[base](value)
+        if (base := next((each for each in mro(kind) if each in CONTENT), None)) is not None:
+            content = CONTENT[base](value)
             if kind_of(content) is not kind_of(value._value_) or content != value._value_:
                 more["content"] = self.spell(content, path)
         name = None if value._name_ is None else self.text(value._name_, path)
@@ -328,14 +309,14 @@ class Speller:
         if not self.tagged:
             return self.spell(value.get_secret_value(), path)
         # All that it holds: what the class says is its secret may be the same of two instances.
-        return self.tag(type_name(kind), self.mapping(known.state_of(value, kind), path))
+        return self.tag(type_name(kind), self.mapping(exact.state_of(value, kind), path))
 
     def _class(self, kind: type[Any]) -> str:
-        return type_name(kind) if self._lenient or not self.tagged else known.name_of_class(kind)
+        return type_name(kind) if self._lenient or not self.tagged else exact.name_of_class(kind)
 
     def _record(self, value: Any, kind: type[Any], path: str) -> Any:
-        held = known.state_of(value, kind)
-        left = known.left_to_class(value, kind, held)
+        held = exact.state_of(value, kind)
+        left = exact.left_to_class(value, kind, held)
         if not self.tagged:
             hidden = {name for name in held if name.startswith("__pydantic_")}
             shown = {name: item for name, item in (held | left).items() if name not in hidden}
@@ -348,8 +329,8 @@ class Speller:
 
     def _extended(self, value: Any, kind: type[Any], base: type[Any], path: str) -> Any:
         """Return the JSON of an instance of a class that extends a builtin type."""
-        held = known.state_of(value, kind)
-        content = _CONTENT[base](value)
+        held = exact.state_of(value, kind)
+        content = CONTENT[base](value)
         names: Any = getattr(kind, "_fields", None) if base is tuple else None
         if kind_of(names) is tuple and len(names) == len(content) and not held:
             fields: dict[str, Any] = dict(zip(names, content, strict=True))
@@ -377,16 +358,3 @@ def _is_of_enum(name: str) -> bool:
 
 def _named(key: Any) -> str | None:
     return key if kind_of(key) is str else None
-
-
-_CONTENT: Final[dict[type[Any], Callable[[Any], Any]]] = {
-    str: STR.__str__,
-    int: INT.__int__,
-    float: FLOAT.__float__,
-    bytes: lambda value: BYTES.__getitem__(value, slice(None)),
-    tuple: lambda value: TUPLE(TUPLE.__iter__(value)),
-    frozenset: lambda value: FROZENSET(FROZENSET.__iter__(value)),
-    list: LIST.copy,
-    dict: DICT.copy,
-    set: lambda value: SET(SET.__iter__(value)),
-}

@@ -14,7 +14,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from autotrace.encoding import known_types as known
+from autotrace.base.canonical_json import canonical
+from autotrace.capture.approvals import exact_types as exact
+from autotrace.capture.approvals.faithful_json import TYPE
 from autotrace.encoding.introspect import kind_of
 from autotrace.encoding.redaction import Redactor
 from autotrace.encoding.secret_tokens import credentials_in
@@ -63,7 +65,7 @@ class HiddenPlaces:
             key: The name under which it stands.
             value: The value.
         """
-        if known.is_secret(kind_of(value)):
+        if exact.is_secret(kind_of(value)):
             return True
         if key is not None and (self._everything or self._is_secret(path == key, key, value)):
             return True
@@ -86,9 +88,6 @@ class HiddenPlaces:
 
     def mark(self, path: str, json_value: Any, secret: Any) -> dict[str, Any]:
         """Note a hidden place; return what stands there: a keyed digest of the real value."""
-        from autotrace.base.canonical_json import canonical
-        from autotrace.capture.approvals.faithful_json import TYPE
-
         if path not in self.paths:
             self.paths.append(path)
         keep_texts(self._secrets, secret)

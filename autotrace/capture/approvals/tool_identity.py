@@ -19,11 +19,11 @@ import wrapt
 
 from autotrace.base.canonical_json import sha256_of
 from autotrace.base.source_hash import noted, source_hash
+from autotrace.capture.approvals import exact_types as exact
+from autotrace.capture.approvals.exact_types import UnshowableError
 from autotrace.capture.approvals.faithful_json import TYPE, Speller
 from autotrace.capture.wrappers import Traced, original_of
-from autotrace.encoding import known_types as known
 from autotrace.encoding.introspect import attributes, kind_of
-from autotrace.encoding.known_types import UnshowableError
 
 _MAX_LAYERS: Final = 20
 _OURS: Final = "autotrace."
@@ -122,7 +122,7 @@ class _SecretsLeftOut:
     """Hides what a class says is a secret: this hash is not keyed, and could be tried."""
 
     def hides(self, path: str, key: str | None, value: Any) -> bool:
-        return known.is_secret(kind_of(value))
+        return exact.is_secret(kind_of(value))
 
     def spans(self, text: str) -> Sequence[tuple[int, int]]:
         return ()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
+from autotrace.capture.approvals.exact_types import UnshowableError
 from autotrace.encoding.introspect import type_name
-from autotrace.encoding.known_types import UnshowableError
 
 if TYPE_CHECKING:
     from autotrace.capture.approvals.faithful_json import Speller

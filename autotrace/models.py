@@ -229,7 +229,7 @@ class SignedVote(_Model):
     head: str
     """The head of the decision that was answered."""
     signature: str
-    """Ed25519 over the canonical JSON (RFC 8785) of the vote: see docs/decisions.md; base64."""
+    """Ed25519 over the canonical JSON (RFC 8785) of the vote: see docs/guides/approve.md; base64."""
     public_key: str
     """Base64 of the 32 bytes."""
 
@@ -267,7 +267,7 @@ class Approval(_Model):
     delivery: Delivery | None = None
     """None when nobody was to be notified."""
     arguments_sha256: str | None = None
-    """What the approval of a tool call is bound to: see docs/decisions.md."""
+    """What the approval of a tool call is bound to: see docs/guides/approve.md."""
     hidden: list[str] = Field(default_factory=list[str])
     """Paths of the arguments that run and are hidden from the approver."""
     tool: ApprovedTool | None = None
@@ -587,7 +587,7 @@ class Health(_Model):
     backlog_bytes: int = 0
     """What waits in the spools of all processes of this machine."""
     counters: dict[str, int] = Field(default_factory=dict[str, int])
-    """What was dropped, cut, redacted or failed, by name: see `docs/storage.md`."""
+    """What was dropped, cut, redacted or failed, by name: see `docs/explanation/storage.md`."""
     last_error: str | None = None
     set_aside_records: int = 0
     """What the store refused, of all processes of this machine."""

@@ -33,7 +33,7 @@ def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")]), ids=lambda p: p.name
+    "page", sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")]), ids=lambda p: p.name
 )
 def test_links_and_named_tests_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
@@ -45,7 +45,7 @@ def test_links_and_named_tests_lead_somewhere(page: Path) -> None:
 
 
 def test_nobody_is_told_to_install_the_other_project() -> None:
-    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")]:
+    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")]:
         assert not re.search(
             r"pip install ['\"]?autotrace(?!-agents)\b", page.read_text("utf-8")
         ), page

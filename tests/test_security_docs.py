@@ -1,4 +1,4 @@
-"""docs/security.md: each statement about who can do what names a test that exists."""
+"""docs/explanation/security.md: each statement about who can do what names a test that exists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "security.md").read_text(encoding="utf-8")
 _NODE = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 _WHO = ("no key", "agent", "approver", "admin", "local user", "web page", "OTLP sender")
 

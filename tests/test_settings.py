@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings
 from autotrace.errors import InvalidArgumentError
 from autotrace.settings import ServerSettings, Settings, load_server_settings, load_settings
 
-DOCS = Path(__file__).parents[1] / "docs" / "settings.md"
+DOCS = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 
 
 def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 `skeleton` maps a name to a key; names with one key count as one person. The key ignores case,
 compatibility forms, characters and marks that show nothing or little, and the confusables of
-UTS 39, whose data comes from the package confusable-homoglyphs. See docs/decisions.md.
+UTS 39, whose data comes from the package confusable-homoglyphs. See docs/guides/approve.md.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def purge_erased(settings: Settings, count: Callable[[str, int], None]) -> Docto
     if not settings.is_embedded:
         detail = (
             "autotrace cannot purge a Chroma server: what was erased stays in its files until they "
-            "are rewritten there (`chroma vacuum`; docs/storage.md)"
+            "are rewritten there (`chroma vacuum`; docs/explanation/storage.md)"
         )
         return DoctorCheck(name=_NAME, status="ok", detail=detail)
     purger = Purger(settings, open_connection(settings, None), count)

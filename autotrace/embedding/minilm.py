@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2, run with onnxruntime and tokenizers (chromadb brings both).
 
 It uses one thread and small batches, because it works in the background of somebody else's
-program. `docs/embedding.md` has the figures behind the limits.
+program. `docs/explanation/embedding.md` has the figures behind the limits.
 """
 
 from __future__ import annotations

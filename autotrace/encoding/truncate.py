@@ -18,10 +18,10 @@ from autotrace.encoding.introspect import kind_of
 from autotrace.semconv import TRUNCATED
 
 BYTES: Final = "autotrace.bytes"
-"""Key of the object that stands in for bytes that are not text: see `docs/capture.md`."""
+"""Key of the object that stands in for bytes that are not text: see `docs/guides/record.md`."""
 
 CYCLE: Final = "autotrace.cycle"
-"""Key of the object that stands in for a container inside itself: see `docs/capture.md`."""
+"""Key of the object that stands in for a container inside itself: see `docs/guides/record.md`."""
 
 MARKER_BYTES: Final = 192
 """No container's marker takes more in JSON, the member's key and the comma before it included."""

@@ -4,7 +4,7 @@
   anybody they could say of a decision what never happened.
 * With a grant (base/grants.py), into the share of who granted it, as a guest's.
 * None of an open trace that another agent began over REST or MCP.
-* Else into the share of the key's own agent. See docs/otlp.md.
+* Else into the share of the key's own agent. See docs/reference/otlp.md.
 """
 
 from __future__ import annotations

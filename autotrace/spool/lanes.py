@@ -2,7 +2,7 @@
 
 A server's process records for many senders. The drainer takes from their spools by turns, so that
 the backlog of one holds up no other; and a reader waits for what its own sender has recorded, in
-whichever process: the name of a spool says whose it is. See docs/storage.md.
+whichever process: the name of a spool says whose it is. See docs/explanation/storage.md.
 """
 
 from __future__ import annotations

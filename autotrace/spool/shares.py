@@ -3,7 +3,7 @@
 Ids of OpenTelemetry prove nothing: every process that a request passes through knows them. So the
 records of each owner are a log of their own, and no record of one owner can join, replace or delay
 those of another. A guest is a sender whom the owner has granted to add to its share: its spans keep
-ids of their own there, and so never replace one of the owner's. See docs/otlp.md.
+ids of their own there, and so never replace one of the owner's. See docs/reference/otlp.md.
 """
 
 from __future__ import annotations

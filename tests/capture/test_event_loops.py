@@ -590,7 +590,7 @@ def test_tracing_switched_off_by_the_environment_is_said_and_ids_are_empty(
 
 
 def test_the_code_of_the_guide_runs(tmp_path: Path) -> None:
-    guide = (ROOT / "docs" / "async.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "guides" / "async.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
 
     done = run(f"import os\nos.chdir({str(tmp_path)!r})\n{code}")

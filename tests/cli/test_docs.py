@@ -1,4 +1,4 @@
-"""`docs/cli.md` names every command and option, and none that is not there."""
+"""`docs/reference/cli.md` names every command and option, and none that is not there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.embedders import HashEmbedder
 from .conftest import REPOSITORY, Recorded
 
 GROUPS = ("approver", "decisions", "keys")
-TEXT = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+TEXT = (REPOSITORY / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
 
 
 def test_every_command_and_option_is_documented_and_no_other() -> None:

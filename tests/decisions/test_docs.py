@@ -1,4 +1,4 @@
-"""The code of the pages about decisions runs as it stands."""
+"""The code of the guides runs as it stands."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["policies.md", "approval-routes.md", "decisions.md"])
+@pytest.mark.parametrize(
+    "name", ["policies.md", "approval-routes.md", "approve.md", "recall.md", "test.md"]
+)
 def test_the_code_of_the_page_runs(name: str, tmp_path: Path) -> None:
     blocks = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs" / name).read_text("utf-8"), re.DOTALL
+        r"```python\n(.*?)```", (ROOT / "docs" / "guides" / name).read_text("utf-8"), re.DOTALL
     )
     assert blocks
 

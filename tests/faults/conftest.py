@@ -1,4 +1,4 @@
-"""The figures that docs/reliability.md publishes are those that these tests print at the end."""
+"""The figures that docs/explanation/guarantees.md publishes are those that these tests print at the end."""
 
 from __future__ import annotations
 

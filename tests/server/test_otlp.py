@@ -807,7 +807,7 @@ def test_no_bytes_make_reading_protobuf_fail(data: st.DataObject) -> None:
 def test_the_program_in_the_documentation_leaves_a_trace(
     running: ServerProcess, tmp_path: Path
 ) -> None:
-    document = (REPOSITORY / "docs" / "otlp.md").read_text("utf-8")
+    document = (REPOSITORY / "docs" / "reference" / "otlp.md").read_text("utf-8")
     program = document.partition("```python\n")[2].partition("```")[0]
     key = running.first_key()
     stock = {

@@ -1,7 +1,7 @@
 """The JSON and the hash of a call's arguments: an approval means these and no others.
 
 One function makes the JSON that an approver is shown, and the hash is the SHA-256 of exactly that
-JSON (RFC 8785) with what identifies the tool. docs/decisions.md gives the formula.
+JSON (RFC 8785) with what identifies the tool. docs/guides/approve.md gives the formula.
 """
 
 from __future__ import annotations

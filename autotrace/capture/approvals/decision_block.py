@@ -138,7 +138,7 @@ class decision:
         return service.add_context(self._decision_id, context, summary=summary, by=self._actor)
 
     def evaluate(self, policy_id: str, inputs: Mapping[str, Any]) -> PolicyOutcome:
-        """Ask a policy; what it says binds: see `docs/decisions.md`.
+        """Ask a policy; what it says binds: see `docs/guides/approve.md`.
 
         Args:
             policy_id: The policy.

@@ -3,7 +3,7 @@
 Different arguments have different JSON: what JSON alone would lose (types, time zones, the shape
 of an array, the order of an OrderedDict) stands beside the value under the key `autotrace.type`,
 which no dict of the program's can hold. A value that cannot be shown whole is refused.
-docs/decisions.md lists what is shown, and how.
+docs/guides/approve.md lists what is shown, and how.
 """
 
 from __future__ import annotations

@@ -34,7 +34,6 @@ _TEXT_CHARS: Final = 1_000
 _MAX_FIELDS: Final = 50
 _DTYPE_CHARS: Final = 1_000
 _PANDAS: Final = ("pandas", "numpy")
-_NAMES: Final = (str, int)
 
 
 def _described(kind: type[Any], *members: tuple[str, Any]) -> Members:
@@ -49,18 +48,37 @@ def _named(kind: type[Any]) -> ValueShape:
     return Prose(f"<{type_name(kind)}>")
 
 
+def _by_name(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Return values by name, those of a name of several parts inside each of them.
+
+    A value is redacted by its name, so no name may be lost, not even that of a second column.
+    """
+    shown: dict[Any, Any] = {}
+    for number, (name, held) in enumerate(pairs, start=1):
+        parts: list[Any] = [*cast("Any", name)] if type(name) is tuple and name else [name]
+        first, *inner = [
+            str.__str__(part)
+            if issubclass(kind_of(part), str)
+            else part if type(part) is int else f"#{number}"
+            for part in parts
+        ]  # fmt: skip
+        for part in reversed(inner):
+            held = {part: held}
+        shown[f"{first} #{number}" if first in shown else first] = held
+    return shown
+
+
 def _columns(columns: Iterable[tuple[Any, str, Any]]) -> dict[Any, Any]:
     """Return a table's columns by name, so that a column can be redacted by its name."""
-    shown: dict[Any, Any] = {}
-    for name, dtype, head in columns:
-        key = name if type(name) in _NAMES and name not in shown else f"#{len(shown) + 1}"
-        shown[key] = {"dtype": dtype} | ({} if head is None else {"head": head})
-    return shown
+    return _by_name(
+        (name, {"dtype": dtype} | ({} if head is None else {"head": head}))
+        for name, dtype, head in columns
+    )
 
 
 def _column(kind: type[Any], length: int, name: Any, dtype: str, head: Any) -> Members:
     """Return the shape of one column, under its name if it has one."""
-    if type(name) is str and name:
+    if issubclass(kind_of(name), str | tuple) and name:
         return _described(kind, ("shape", [length]), ("columns", _columns([(name, dtype, head)])))
     return _described(kind, ("shape", [length]), ("dtype", dtype), ("head", head))
 
@@ -94,9 +112,10 @@ def ndarray(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
 
 
 def _nested(base: Any, view: Any, shape: tuple[int, ...]) -> ValueShape:
+    has_fields = base.dtype.__get__(view).names is not None
     if len(shape) == 0:
-        return Again(base.item(view))
-    if len(shape) > 1:
+        return Again(base.__getitem__(view, ()) if has_fields else base.item(view))
+    if len(shape) > 1 or has_fields:  # the names of fields are with the scalars
         return Items([base.__getitem__(view, index) for index in range(shape[0])], shape[0])
     if base.dtype.__get__(view).kind in "mM":  # nanoseconds would come out as integers
         view = base.astype(view, str)
@@ -116,6 +135,9 @@ def numpy_scalar(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     base = _base(kind, "numpy", "generic")
     if value.dtype.kind in "mM":  # nanoseconds would come out as integers
         return Again(str(value))
+    names = value.dtype.names
+    if names is not None:
+        return Members([(name, value[name]) for name in names[:_MAX_FIELDS]], len(names))
     item = base.item(value)
     return Prose(repr(value)) if type(item) is kind else Again(item)
 
@@ -155,15 +177,28 @@ def index(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     if root_of(kind) != "pandas":
         return _named(kind)
     head = _pandas_head(value[:_HEAD_ELEMENTS])
-    return _column(kind, value.shape[0], None, _short(value.dtype, _PANDAS), head)
+    return _column(kind, value.shape[0], value.name, _short(value.dtype, _PANDAS), head)
 
 
 def _pandas_head(values: Any) -> Any:
-    """Return the values of a short column; None if they are too long, or of others' types."""
+    """Return the values of a short column, by label where rows have names.
+
+    None if they are too long, or of others' types.
+    """
+    if class_name(kind_of(values)) == "MultiIndex":
+        return None
     held = values.array
     if root_of(kind_of(held)) != "pandas" or held.nbytes > _HEAD_BYTES:
         return None
-    return values.tolist()
+    items = values.tolist()
+    labels: Any = getattr(values, "index", None)
+    if labels is None or any(name is not None for name in labels.names):
+        return items  # labels under a name of their own are data
+    if class_name(kind_of(labels)) != "MultiIndex" and not _pandas_head(labels):
+        return items
+    names = labels.tolist()
+    has_names = any(issubclass(kind_of(name), str | tuple) for name in names)
+    return _by_name(zip(names, items, strict=True)) if has_names else items
 
 
 # --- polars

@@ -215,6 +215,18 @@ def test_an_array_is_whole_up_to_a_thousand_elements_and_then_a_head() -> None:
     assert record(np.zeros(2000, "U100000"))["shape"] == [2000]
 
 
+def test_the_fields_of_an_array_are_shown_and_redacted_by_name() -> None:
+    rows = np.array([("ann", "hunter22")], dtype=[("user", "U8"), ("password", "U8")])
+    row = {"user": "ann", "password": REDACTED}
+    nested = np.zeros(1, [("at", [("token", "i4"), ("n", "i4", (2,))])])
+
+    assert record(rows) == record(rows.view(np.recarray)) == [row]
+    assert record(rows[0]) == record(rows.view(np.recarray)[0]) == record(rows.reshape(())) == row
+    assert record(np.tile(rows, (2, 1))) == [[row], [row]]
+    assert record(np.tile(rows, 3000))["head"] == [row] * 100
+    assert record(nested) == [{"at": {"token": REDACTED, "n": [0, 0]}}]
+
+
 def test_a_class_derived_from_an_array_is_not_asked_for_its_elements() -> None:
     class Quantity(np.ndarray):
         __array_finalize__ = __getitem__ = tolist = _noted("array")  # type: ignore[assignment]
@@ -252,6 +264,30 @@ def test_a_data_frame_is_its_shape_dtypes_and_head_whatever_the_display_options(
     assert (wide["shape"], len(wide["columns"])) == ([2, 5000], 20)
     long = record(pd.DataFrame({"t": ["x" * 1_000_000] * 10}))["columns"]["t"]
     assert "head" not in long or len(json.dumps(long)) <= 262_144
+
+
+def test_a_value_in_pandas_is_redacted_by_the_name_of_its_row_or_column() -> None:
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pd.DataFrame([["hunter22", "hunter23"]], columns=["password", "password"])
+    levels = pd.DataFrame([["hunter22", "hunter23"]], columns=[["password", "b"], ["a", "token"]])
+    labelled = frame.set_axis(["password", "n"], axis=1).set_index("password")
+    several = pd.MultiIndex.from_tuples([("hunter22", 1)], names=["password", "n"])
+    secret = (
+        *(frame, frame.T, frame.iloc[0], levels, levels.iloc[0], labelled["n"]),
+        *(
+            labelled.index,
+            labelled.to_records(),
+            several,
+            frame["password"].set_axis(several)["password"].iloc[:, 0],
+        ),
+        *(pd.Series(["hunter22"], name=name) for name in (("a", "password"), np.str_("password"))),
+    )
+
+    for each in secret:
+        assert "hunter22" not in json.dumps(record(each)), each
+    assert record(pd.Series({"user": "ann", "token": "t"}))["head"] == {
+        "user": "ann", "token": REDACTED,
+    }  # fmt: skip
 
 
 def test_a_class_derived_from_a_data_frame_is_not_asked() -> None:

@@ -79,7 +79,7 @@ async def _in_asyncio(call: Callable[[], T], undo: Callable[[T], Any] | None) ->
 
 
 async def _wait_for(done: asyncio.Future[Any]) -> None:
-    """Wait for a call whose caller was cancelled, however often that is said again."""
+    """Wait for a call whose caller was cancelled, however often it is cancelled."""
     while not done.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait([done])

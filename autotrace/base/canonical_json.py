@@ -25,7 +25,7 @@ def canonical(value: Any) -> bytes:
         value: None, bool, int, float, str, and lists, tuples and mappings of them.
 
     Raises:
-        ValueError: It holds anything else, a key that is no string, or text that is no Unicode.
+        ValueError: It holds anything else, a key that is not a string, or text that is not Unicode.
     """
     return rfc8785.dumps(_to_plain_json(value))
 
@@ -51,7 +51,7 @@ def _to_plain_json(value: Any) -> Any:
                 msg = f"the key {key!r} is no string"
                 raise ValueError(msg)
         plain = {key: _to_plain_json(item) for key, item in items}
-        # An object that looks like a tagged number is tagged as well, and is no text.
+        # An object that looks like a tagged number is tagged as well.
         return {_TAG: plain} if _TAG in plain else plain
     msg = f"a value of type {type(value).__qualname__} has no canonical JSON"
     raise ValueError(msg)

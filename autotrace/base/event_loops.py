@@ -24,7 +24,7 @@ Job = Callable[[], None]
 
 
 def is_running() -> bool:
-    """Tell whether an event loop of asyncio or trio runs in this thread."""
+    """Return whether an event loop of asyncio or trio runs in this thread."""
     # Neither is imported here: a loop of a library that is not loaded cannot run.
     events: Any = sys.modules.get("asyncio.events")
     return (events is not None and events._get_running_loop() is not None) or _is_in_trio()
@@ -53,7 +53,7 @@ def _is_in_trio() -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Tell whether a host has refused a blocking call because an event loop runs here."""
+    """Return whether a host has refused a blocking call because an event loop runs here."""
     return type(error).__name__ == "BlockingError" and is_running()
 
 

@@ -25,7 +25,7 @@ def why_not_trusted(path: Path) -> str | None:
         path: The folder as it was named; a symbolic link must belong to them, too.
     """
     if not hasattr(os, "geteuid"):
-        return None  # Windows: modes say nothing there, and a new folder has its parent's ACL
+        return None  # Windows: modes have no meaning there, and a new folder has its parent's ACL
     try:
         for each in _places(path):
             found = _look(each)

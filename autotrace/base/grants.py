@@ -48,18 +48,18 @@ class GrantSigner(NamedTuple):
 
 
 def signer_of_key(key: str) -> GrantSigner | None:
-    """Return what signs in the name of a server's key; None if the text is not a key."""
+    """Return the signer of a server's key; None if the text is not a key."""
     named = KEY.fullmatch(key)
     return None if named is None else GrantSigner(named[1], secret_of_key(_sha256(key)))
 
 
 def secret_of_key(key_sha256: str) -> bytes:
-    """Return what grants of a key are signed with, from what a server knows of it."""
+    """Return the secret that signs the grants of a key, from its SHA-256 on the server."""
     return hmac.digest(bytes.fromhex(key_sha256), b"autotrace grant", "sha256")
 
 
 def local_signer(path: Path) -> GrantSigner:
-    """Return what signs in the name of a store's own machine.
+    """Return the signer of a store's own machine.
 
     Args:
         path: The file of its secret, which is made, open to its owner alone, if there is none.
@@ -78,7 +78,7 @@ def local_signer(path: Path) -> GrantSigner:
 
 
 def signer_of(key_path: Path | None) -> GrantSigner | None:
-    """Return what signs for this program; None if it has neither a key nor a store of its own.
+    """Return the signer of this program; None if it has neither a key nor a store of its own.
 
     Args:
         key_path: The file of the local secret; None: the store is not on this machine.
@@ -95,13 +95,13 @@ def signer_of(key_path: Path | None) -> GrantSigner | None:
 
 
 def signer_in(grant: str) -> str | None:
-    """Return whom a grant names as its signer; None if the text is not a grant."""
+    """Return the signer that a grant names; None if the text is not a grant."""
     parts = _GRANT.fullmatch(grant)
     return None if parts is None else parts[1]
 
 
 def holds(grant: str, trace: str, signer: GrantSigner, now_s: float) -> bool:
-    """Tell whether a signer has made a grant for a trace, and it has not expired."""
+    """Return whether a signer has made a grant for a trace, and it has not expired."""
     parts = _GRANT.fullmatch(grant)
     if parts is None or parts[1] != signer.name:
         return False

@@ -1,4 +1,4 @@
-"""Counters of what was dropped, cut or failed, and the log of it: once per kind, not per case."""
+"""Counters of dropped, cut and failed records, each kind logged once."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def loads(text: bytes | str) -> tuple[Any, int]:
 
 
 def is_too_deep(body: bytes, max_depth: int) -> bool:
-    """Tell whether JSON is nested deeper than allowed; what is no JSON may be told to be."""
+    """Return whether JSON is nested deeper than allowed; of other text, either may be returned."""
     if body.count(b"[") + body.count(b"{") <= max_depth:
         return False
     depth = 0
@@ -91,7 +91,7 @@ def is_too_deep(body: bytes, max_depth: int) -> bool:
 
 
 def has_more_values(body: bytes, limit: int) -> bool:
-    """Tell whether JSON holds more values than a limit: lists, objects and what they hold.
+    """Return whether JSON holds more values than a limit: lists, objects and what they hold.
 
     A comma, or the bracket that opens a list or an object, stands before each of them.
     """

@@ -16,7 +16,7 @@ from typing import Final, cast
 _BLANK: Final = frozenset(
     chr(code)
     for first, last in (
-        # Default_Ignorable_Code_Point, where the category does not say so (letters and marks).
+        # Default_Ignorable_Code_Point, where the category does not show it (letters and marks).
         *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
         *((0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0000, 0xE0FFF)),
         # Braille blank, Khitan filler, null notehead, Egyptian blanks, object replacement.
@@ -124,7 +124,7 @@ class _Alike:
 def _alike() -> _Alike:
     """Make the classes of characters that look alike, or are one letter in two cases.
 
-    Two ASCII characters are in one class only if UTS 39 says so of them: Nu looks like N and its
+    Two ASCII characters are in one class only if UTS 39 joins them: Nu looks like N and its
     small letter like v, and still n and v are two letters.
     """
     # Takes some time, and is needed only where somebody answers or a key is made.
@@ -143,7 +143,7 @@ def _alike() -> _Alike:
     for _, one, other in sorted(pairs):
         folded = _folded(one)
         if len(folded) != 1 or folded.isascii() is not one.isascii():
-            continue  # NFKC says what it is
+            continue  # NFKC resolves it
         is_joined = unicodedata.is_normalized("NFKC", one) and classes.join(
             folded, _folded(other), is_ascii=one.isascii() and other.isascii()
         )

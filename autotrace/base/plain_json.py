@@ -18,7 +18,7 @@ def plain_object(value: Any, name: str) -> dict[str, Any]:
         name: What to call it in an error.
 
     Raises:
-        ValueError: It is no JSON object; says which part is not JSON, never what it holds.
+        ValueError: It is not a JSON object; names the part that is not JSON, never its content.
     """
     if not isinstance(value, Mapping):
         msg = f"{name} is no JSON object but of type {type(value).__qualname__}"

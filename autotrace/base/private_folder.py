@@ -1,4 +1,4 @@
-"""Folders for what agents did: for their owner's eyes, and not for version control."""
+"""Folders of recorded data: readable by their owner alone, ignored by git."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STORE_FOLDER_NAME: Final = ".autotrace"
 def private_directory(path: Path) -> None:
     """Make a directory, and each missing one above it, open to its owner alone.
 
-    A new `.autotrace` folder tells git to leave it out: traces hold what users said.
+    A new `.autotrace` folder has a `.gitignore` of all its files: traces hold texts of users.
 
     Raises:
         OSError: It cannot be made.

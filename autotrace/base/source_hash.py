@@ -81,7 +81,7 @@ def noted(value: Any, spell: Spell) -> Any:
 
 
 class _Notes:
-    """Takes down what a function was made with.
+    """Record the values that a function was made with.
 
     Args:
         spell: Makes the JSON of a value.
@@ -123,7 +123,7 @@ class _Notes:
         return {"type": f"{kind.__module__}.{kind.__qualname__}"}
 
     def _parts(self, value: Any, chain: tuple[int, ...]) -> Any:
-        """Return what a value without JSON is made of; None if that cannot be told."""
+        """Return the parts of a value without JSON; None if they cannot be read."""
         kind = _kind_of(value)
         if issubclass(kind, type):
             return {"class": f"{value.__module__}.{value.__qualname__}"}

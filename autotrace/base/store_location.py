@@ -16,7 +16,7 @@ _USER: Final = re.compile(r"(?<=//)[^/@]*@")
 
 
 def why_not_a_place(store: str) -> str | None:
-    """Return what is wrong with the name of a store, for an error message; None: nothing."""
+    """Return why the name of a store is not allowed, for an error message; None: it is."""
     if not store.strip():
         return PLACES
     if store != store.strip() or _CONTROL.search(store):

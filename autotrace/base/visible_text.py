@@ -35,7 +35,7 @@ _JOINER: Final = "\u200d"
 def is_visible(text: str) -> bool:
     """Return whether a text shows everything that it holds, and each space is U+0020.
 
-    A run of 64 spaces or more is none: what stands behind it is not seen.
+    A run of 64 spaces or more hides the text behind it.
     """
     return _RUN.search(text) is None and all(
         _belongs_to_emoji(match) for match in _MISTAKABLE.finditer(text)

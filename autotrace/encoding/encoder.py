@@ -28,15 +28,15 @@ _FAILED: Final = '"<this value could not be recorded>"'
 
 
 class Encoder:
-    """Turns values, texts and exceptions into what is recorded.
+    """Encoder of values, texts and exceptions for the record.
 
     Args:
-        redactor: What must not be recorded.
+        redactor: The rules of redaction.
         max_value_bytes: The most that one value or text takes, in bytes of UTF-8; at least 256.
         max_depth: How many containers inside each other are followed; 1 to 64.
         max_items: How many items of one container are kept; at least 1.
-        injected: Class names, bare or with their module, of what frameworks hand to tools, beside
-            those known: their instances are recorded by the name of their type.
+        injected: Class names, bare or with their module, of objects that frameworks hand to tools,
+            in addition to the known ones: their instances are recorded by the name of their type.
         count: Called with `truncated` for every cut, `redacted` for every value redacted by its
             key or type, and `unencodable` for every value whose own code raised. It must not
             raise. What the redactor takes out of text, it counts itself.
@@ -84,7 +84,7 @@ class Encoder:
         found: list[str] | None = None,
         path: str = "value",
     ) -> str:
-        """Encodes a value as it is now. Never raises an `Exception`.
+        """Encode a value as it is now. Never raises an `Exception`.
 
         Args:
             value: Anything. Iterators are not consumed, and properties not run.
@@ -132,15 +132,15 @@ class Encoder:
             return _FAILED
 
     def text(self, value: Any, *, path: str = "text") -> str:
-        """Encodes a thought, a task, an outcome as plain text. Never raises an `Exception`.
+        """Encode a thought, a task, an outcome as plain text. Never raises an `Exception`.
 
         Args:
             value: A `str` stays one; anything else becomes its JSON.
             path: What the text is called for the hook.
 
         Returns:
-            Text of at most `max_value_bytes` in UTF-8, without secrets. Text that was cut ends by
-            saying so, with its full length and SHA-256.
+            Text of at most `max_value_bytes` in UTF-8, without secrets. Text that was cut ends in
+            a note with its full length and SHA-256.
         """
         try:
             if not issubclass(type(value), str):
@@ -155,7 +155,7 @@ class Encoder:
             return _FAILED[1:-1]
 
     def error(self, exc: BaseException, found: Sequence[str] = ()) -> tuple[str, str, str]:
-        """Encodes an exception. Never raises an `Exception`.
+        """Encode an exception. Never raises an `Exception`.
 
         Args:
             exc: The exception.

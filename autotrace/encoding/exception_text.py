@@ -58,7 +58,7 @@ _frame_cache: dict[tuple[int, int], tuple[CodeType, str]] = {}
 
 
 def message_of(error: BaseException) -> tuple[str, bool]:
-    """Returns the message of an exception, and whether it could be read."""
+    """Return the message of an exception, and whether it could be read."""
     try:
         return read_message(error), True
     except Exception as inner:  # noqa: BLE001 user code: an exception may fail to say what it is
@@ -67,7 +67,7 @@ def message_of(error: BaseException) -> tuple[str, bool]:
 
 
 def read_message(error: BaseException, depth: int = _MAX_NESTED) -> str:
-    """Reads the message of an exception.
+    """Read the message of an exception.
 
     A class's own `__str__` is run: it is what Python prints. Where a builtin class writes down what
     the exception was raised with, only builtins are written: a lazy object stays one.
@@ -95,7 +95,7 @@ def _written(value: Any, has_repr: bool, depth: int) -> str:
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Returns whether builtins alone write a value, and not too much of it."""
+    """Return whether builtins alone write a value, and not too much of it."""
     kind = kind_of(value)
     parts: Any = ()
     if kind in _CONTAINERS:
@@ -110,7 +110,7 @@ def _is_plain(value: Any, depth: int) -> bool:
 
 
 def stack_of(error: BaseException) -> str:
-    """Returns the stack trace of an exception and of those that led to it.
+    """Return the stack trace of an exception and of those that led to it.
 
     At most 16 exceptions of a chain, the outermost 5 and the innermost 20 frames of each, and the
     first 8 members of a group, three levels deep.

@@ -2,7 +2,7 @@
 
 Nearly every argument and result of a tool is such a value. Anything that needs more (a secret, a
 rarer type, a cut) raises here and takes the full walk, which is several times slower and decides
-on its own: nothing depends on where this gives up.
+on its own: the record does not depend on where this path gives up.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class NotPlainError(Exception):
 def plain(
     value: Any, rule: KeyRule, room: int, depth: int, max_items: int
 ) -> tuple[Any, list[str], list[str]]:
-    """Copies a value of plain builtins.
+    """Copy a value of plain builtins.
 
     Args:
         value: Anything.
@@ -131,7 +131,7 @@ def _array(
 
 
 def _unmet(key: Any, item: Any, rule: KeyRule, state: list[Any]) -> Any:
-    """Returns the item of a key that is not known to be clean, or what stands in for it."""
+    """Return the item of a key that is not known to be clean, or its replacement."""
     if type(key) is not str or len(key) > MEMO_KEY_CHARS:
         raise NotPlainError
     if may_hold_secret(key):

@@ -1,6 +1,6 @@
 """Looking at objects without running their code.
 
-`getattr`, `isinstance` and `vars` all ask the object first, and it may answer with a property, a
+`getattr`, `isinstance` and `vars` all ask the object first, which may answer with a property, a
 `__getattr__` or a `__class__` of its own. These read what the interpreter itself goes by: the
 type's resolution order, the namespaces of its classes, and the descriptors that CPython made.
 """
@@ -29,17 +29,17 @@ MISSING: Final = object()
 
 
 def mro(kind: type[Any]) -> tuple[type[Any], ...]:
-    """Returns the resolution order of a class, whatever its metaclass says."""
+    """Return the resolution order of a class, without asking its metaclass."""
     return cast("tuple[type[Any], ...]", _mro(kind))
 
 
 def namespace(kind: type[Any]) -> types.MappingProxyType[str, object]:
-    """Returns the namespace of a class itself, without those of its bases."""
+    """Return the namespace of a class itself, without those of its bases."""
     return cast("types.MappingProxyType[str, object]", _namespace(kind))
 
 
 def class_attribute(kind: type[Any], name: str) -> object:
-    """Returns what a class or the nearest of its bases holds under a name, unbound.
+    """Return the unbound object that a class or its nearest base holds under a name.
 
     Returns:
         The object in the namespace (a descriptor stays one), or `MISSING`.
@@ -52,12 +52,12 @@ def class_attribute(kind: type[Any], name: str) -> object:
 
 
 def class_name(kind: type[Any]) -> str:
-    """Returns the name of a class without its module, whatever its metaclass says."""
+    """Return the name of a class without its module, without asking its metaclass."""
     return cast("str", _name(kind))
 
 
 def root_of(kind: type[Any]) -> str:
-    """Returns the first part of the name of a class's module; empty when it has none."""
+    """Return the first part of the name of a class's module; empty when it has none."""
     try:
         module = _module(kind)
     except AttributeError:  # its namespace holds none
@@ -66,7 +66,7 @@ def root_of(kind: type[Any]) -> str:
 
 
 def type_name(kind: type[Any]) -> str:
-    """Returns the name of a class: bare for builtins, else with its module, at most 200 chars."""
+    """Return the name of a class: bare for builtins, else with its module, at most 200 chars."""
     name = cast("str", _qualname(kind))
     module = class_attribute(kind, "__module__")
     if type(module) is str and module != "builtins":
@@ -75,7 +75,7 @@ def type_name(kind: type[Any]) -> str:
 
 
 def instance_dict(value: object, kind: type[Any]) -> dict[str, object] | None:
-    """Returns the `__dict__` of an object as a plain dict, or None when it has none."""
+    """Return the `__dict__` of an object as a plain dict, or None when it has none."""
     for klass in mro(kind):
         descriptor = namespace(klass).get("__dict__")
         if type(descriptor) in _DESCRIPTORS:
@@ -88,7 +88,7 @@ def instance_dict(value: object, kind: type[Any]) -> dict[str, object] | None:
 
 
 def attribute(value: object, kind: type[Any], name: str) -> object:
-    """Returns an attribute that an object holds itself, in its `__dict__` or in a slot.
+    """Return an attribute that an object holds itself, in its `__dict__` or in a slot.
 
     Returns:
         The value, or `MISSING` when it holds none of that name: a property is never run.
@@ -130,7 +130,7 @@ def attributes(value: object, kind: type[Any]) -> dict[str, object]:
 
 
 def own_text(value: object, convert: type[str] | Any) -> str:
-    """Runs an object's own `__str__` or `__repr__`, which may do anything.
+    """Run an object's own `__str__` or `__repr__`, which may do anything.
 
     Args:
         value: The object.

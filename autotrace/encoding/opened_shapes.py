@@ -28,7 +28,7 @@ _array: Any = array.array
 
 
 class Again(NamedTuple):
-    """Stands for another value, such as an enum member for its value."""
+    """Another value in place of the object, such as the value of an enum member."""
 
     value: Any
 
@@ -88,16 +88,16 @@ class ReadLimits(NamedTuple):
     """Of bytes, so many bytes."""
 
     def of(self, length: int) -> int:
-        """Returns how many of `length` items are taken."""
+        """Return how many of `length` items are taken."""
         return length if length <= self.whole else min(length, self.head)
 
 
 TypeOpener: TypeAlias = Callable[[Any, "type[Any]", ReadLimits], ValueShape]
-"""Opens an object of a given type."""
+"""A function that opens an object of a given type."""
 
 
 class _Iterated:
-    """Iterates an instance of a subclass by the code of its builtin base."""
+    """An instance of a subclass, iterated by the code of its builtin base."""
 
     __slots__ = ("_base", "_value")
 
@@ -110,7 +110,7 @@ class _Iterated:
 
 
 def _head(items: Iterable[Any], count: int) -> list[Any]:
-    """Copies the head of a container, in C: no Python code of another thread runs in between.
+    """Copy the head of a container, in C: no Python code of another thread runs in between.
 
     Raises:
         RuntimeError: The container changed all the same, in a finaliser or without a global lock.
@@ -124,12 +124,12 @@ def _head(items: Iterable[Any], count: int) -> list[Any]:
 
 
 def _length(before: int, taken: int, head: list[Any]) -> int:
-    """Returns the length of a container that may have changed since it was first asked."""
+    """Return the length of a container that may have changed since it was first asked."""
     return before if taken < before else len(head)
 
 
 def open_dict(value: Any, kind: type[Any], take: ReadLimits) -> Members:
-    """Opens a dict or an instance of a subclass."""
+    """Open a dict or an instance of a subclass."""
     length = _dict.__len__(value)
     count = take.of(length)
     # an OrderedDict keeps an order of its own
@@ -138,7 +138,7 @@ def open_dict(value: Any, kind: type[Any], take: ReadLimits) -> Members:
 
 
 def open_sequence(value: Any, kind: type[Any], take: ReadLimits) -> Items | Members:
-    """Opens a list, a tuple or an instance of a subclass: a namedtuple has members."""
+    """Open a list, a tuple or an instance of a subclass: a namedtuple has members."""
     base = _tuple if issubclass(kind, tuple) else _list
     length = base.__len__(value)
     count = take.of(length)
@@ -151,7 +151,7 @@ def open_sequence(value: Any, kind: type[Any], take: ReadLimits) -> Items | Memb
 
 
 def open_set(value: Any, kind: type[Any], take: ReadLimits) -> Items:
-    """Opens a set or a frozenset; one of texts reads the same in every process."""
+    """Open a set or a frozenset; one of texts reads the same in every process."""
     base = _set if issubclass(kind, set) else _frozenset
     length = base.__len__(value)
     count = take.of(length)
@@ -162,7 +162,7 @@ def open_set(value: Any, kind: type[Any], take: ReadLimits) -> Items:
 
 
 def open_deque(value: Any, kind: type[Any], take: ReadLimits) -> Items:
-    """Opens a deque."""
+    """Open a deque."""
     length = _deque.__len__(value)
     count = take.of(length)
     head = _head(_Iterated(_deque, value), count)
@@ -170,7 +170,7 @@ def open_deque(value: Any, kind: type[Any], take: ReadLimits) -> Items:
 
 
 def open_view(value: Any, kind: type[Any], take: ReadLimits) -> Items:
-    """Opens the keys, values or items of a dict."""
+    """Open the keys, values or items of a dict."""
     length = len(value)
     count = take.of(length)
     head = _head(value, count)
@@ -178,18 +178,18 @@ def open_view(value: Any, kind: type[Any], take: ReadLimits) -> Items:
 
 
 def open_array(value: Any, kind: type[Any], take: ReadLimits) -> Items:
-    """Opens an `array.array`."""
+    """Open an `array.array`."""
     length = _array.__len__(value)
     return Items(_array.__getitem__(value, slice(take.of(length))).tolist(), length)
 
 
 def open_mapping(value: Any, kind: type[Any], take: ReadLimits) -> Members:
-    """Opens a mapping of a library that keeps it in memory: its own code runs."""
+    """Open a mapping of a library that keeps it in memory: its own code runs."""
     head: list[Any] = list(islice(value.items(), take.whole + 1))
     length = max(len(value), len(head))
     return Members(head[: take.of(length)], length)
 
 
 def open_data(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    """Opens a `UserDict`, `UserList` or `UserString`."""
+    """Open a `UserDict`, `UserList` or `UserString`."""
     return Again(attribute(value, kind, "data"))

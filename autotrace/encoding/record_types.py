@@ -139,7 +139,7 @@ def _fields(value: Any, kind: type[Any], declared: Iterable[tuple[Any, bool]]) -
         if held is MISSING:
             held = class_attribute(kind, name)
             if class_attribute(type(held), "__get__") is not MISSING:
-                continue  # a slot or a property: what the class holds is no default
+                continue  # a slot or a property: the value of the class is not a default
         if held is not MISSING:
             head.append((name, Hidden(held) if is_hidden else held))
     return Members(head, len(head))

@@ -1,4 +1,4 @@
-"""Redaction: which names are secrets, what is taken out of text, and the user's hook."""
+"""Redaction: secret names, secrets in text, and the user's hook."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from autotrace.semconv import REDACTED
 
 _NO_NAMES: frozenset[str] = frozenset()
 _SAID_BY_SPANS: Final = frozenset(("name", "message", "attributes", "events"))
-"""Fields of a span record that hold what its sender says."""
+"""Fields of a span record whose text comes from its sender."""
 _MAX_RULES = 256
 """Sets of per-call names that are kept; a tool has one set for its whole life."""
 
 
 class Redactor:
-    """Decides what must not be recorded.
+    """The rules of redaction, and the counters of their use.
 
     Args:
         enabled: Whether the built-in rules hold: names that are secrets, and secrets in text.
             Names and values given explicitly, and the hook, hold in either case.
         extra_keys: More names whose values are redacted: exact, in any case.
-        allow_keys: Names that the built-in rule takes for secrets and that are none: exact, in
-            any case. `extra_keys` and per-call names win over these.
+        allow_keys: Names that the built-in rule wrongly takes for secrets: exact, in any
+            case. `extra_keys` and per-call names win over these.
         hook: Called as `hook(path, value)` for every value that is recorded, containers before
             what is in them, with a path such as `arguments.user.names[0]`; what it returns is
             recorded. It is not called for a value that is redacted by its key. If it raises, the
@@ -57,7 +57,7 @@ class Redactor:
         self._rules: dict[frozenset[str], KeyRule] = {}
 
     def is_secret(self, key: str) -> bool:
-        """Says whether the value of this key, field, attribute or argument is a secret.
+        """Return whether the value of this key, field, attribute or argument is a secret.
 
         Args:
             key: The name, in any style.
@@ -65,7 +65,7 @@ class Redactor:
         return self._rule.is_secret(key)
 
     def declared(self, names: frozenset[str] = _NO_NAMES) -> frozenset[str]:
-        """Returns the names that developers and operators declared as secrets, in lower case.
+        """Return the names that developers and operators declared as secrets, in lower case.
 
         Args:
             names: Those declared for one tool.
@@ -73,7 +73,7 @@ class Redactor:
         return self._rule.explicit | {name.lower() for name in names}
 
     def rule(self, names: frozenset[str] = _NO_NAMES) -> KeyRule:
-        """Returns the rule with the per-call names added to it.
+        """Return the rule with the per-call names added to it.
 
         Args:
             names: More names whose values are redacted: exact, in any case.
@@ -88,7 +88,7 @@ class Redactor:
         return rule
 
     def text(self, text: str, secrets: Collection[str] = ()) -> str:
-        """Takes secrets out of free text, in time linear in its length.
+        """Replace the secrets in free text, in time linear in its length.
 
         Args:
             text: An error message, a stack trace, a thought, an outcome.
@@ -114,13 +114,13 @@ class Redactor:
         return text
 
     def formats(self, text: str) -> str:
-        """Takes out what is a secret by its looks: the cheap part of `text`, for values."""
+        """Replace tokens of known formats: the cheap part of `text`, for values."""
         text, count = scrub_formats(text)
         self.counted("redacted", count)
         return text
 
     def of_span(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Returns the record of another program's or library's span, without known formats.
+        """Return the record of another program's or library's span, without known formats.
 
         Args:
             record: A span record, of JSON. It is not changed.
@@ -143,11 +143,11 @@ class Redactor:
         return value
 
     def hooked(self, path: str, value: Any) -> Any:
-        """Passes a value through the user's hook, if there is one.
+        """Pass a value through the user's hook, if there is one.
 
         Args:
             path: Where the value stands, such as `arguments.user.names[0]`.
-            value: What is about to be recorded.
+            value: The value to record.
 
         Returns:
             What to record instead: `[REDACTED]` if the hook raised.
@@ -163,7 +163,7 @@ class Redactor:
             return REDACTED
 
     def counted(self, name: str, times: int) -> None:
-        """Adds to the counter of that name, if there are counters."""
+        """Add to the counter of that name, if there are counters."""
         if self._count is not None:
             for _ in range(times):
                 self._count(name)

@@ -2,7 +2,7 @@
 
 Work is bounded, whatever the value: so many items, and so much text, are looked at, and no more.
 Nothing of the value is kept but references, and the walk ends before anything else happens, so
-that what is recorded is the value at this moment.
+that the record holds the value at this moment.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _WORK_TEXT: Final = 8
 """Text is reduced up to so many times `max_value_bytes`."""
 MAX_CPU_NS: Final = 250_000_000
 """What comes after so much CPU time of the thread is left out. The bounds above keep nearly every
-value far below it; it is for what is made of objects that are slow to open, such as tables."""
+value far below it; it is for containers of objects that are slow to open, such as tables."""
 _OPENED_A_LOOK: Final = 16
 """The clock is looked at once for so many objects."""
 SLACK_CHARS: Final = 512
-"""How far behind the cut a text is searched for secrets: one across the cut is still known. What is
-searched beyond the cut is never shown."""
+"""How far behind the cut a text is searched for secrets: one across the cut is still found.
+Text beyond the cut is never shown."""
 _KEY_CHARS: Final = 256
 _KEY_ITEMS: Final = 16
 _SCALARS: Final = (str, int, float, bool, bytes, type(None))
@@ -59,10 +59,10 @@ _HEX_BITS: Final = 1 << 20
 
 
 class Walk:
-    """Reduces one value.
+    """Walk through one value.
 
     Args:
-        redactor: Which names are secrets, what is taken out of text, and the hook.
+        redactor: The rules of redaction, and the hook.
         rule: The rule for names in this value.
         max_value_bytes: How long the JSON may become.
         max_depth: How deep containers are followed.
@@ -113,7 +113,7 @@ class Walk:
         """How many values raised when they were looked at."""
 
     def reduce(self, value: Any, path: str) -> Json:
-        """Reduces the value.
+        """Reduce the value.
 
         Args:
             value: Anything.
@@ -240,7 +240,7 @@ class Walk:
         return self._part(out, shape.length)
 
     def _stop(self, value: Any, kind: type[Any], length: int, depth: int) -> Json:
-        """Returns what stands for a container that is not entered, or None."""
+        """Return the replacement of a container that is not entered, or None."""
         above = self._above.get(id(value))
         if above is not None:
             return {CYCLE: depth - above}
@@ -267,7 +267,7 @@ class Walk:
         return TruncatedContainer(head, length, limit, items if taken == length else None)
 
     def _opaque(self, value: Any, shape: Opaque, depth: int, path: str) -> Json:
-        """Shows an object by its attributes, but not the objects in those: clients hold worlds."""
+        """Show an object by its attributes, but not the objects in them, which may be many."""
         if self._in_opaque or not shape.attributes:
             return f"<{shape.name}>"
         self._in_opaque = True
@@ -289,7 +289,7 @@ class Walk:
         return shown
 
     def _foreign_key(self, key: Any) -> str:
-        """Returns the JSON name for a key that is no string."""
+        """Return the JSON name for a key that is not a string."""
         kind = kind_of(key)
         for _ in range(3):  # an enum's member, its value, the plain form of that
             if key is None or kind is bool:
@@ -314,7 +314,7 @@ class Walk:
     # --- text and bytes
 
     def _clean(self, text: str) -> str:
-        """Returns text that UTF-8 can hold, without secrets that are known by their looks."""
+        """Return text that UTF-8 can hold, without secrets that are known by their looks."""
         if not text.isascii():
             try:
                 text.encode()
@@ -364,7 +364,7 @@ class Walk:
 
 
 def _key_text(shape: ValueShape, kind: type[Any]) -> str:
-    """Returns the text of a key that is no scalar: of a tuple or a record of scalars, its repr."""
+    """Return the text of a key that is not a scalar; of a tuple or record of scalars, its repr."""
     if isinstance(shape, Prose):
         return shape.text
     if isinstance(shape, Binary):

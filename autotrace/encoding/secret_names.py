@@ -101,7 +101,7 @@ def _ends_in_secret(words: list[str]) -> bool:
 
 
 def names_a_secret(key: str) -> bool:
-    """Says whether a name, by the built-in rule, names a secret.
+    """Return whether a name, by the built-in rule, names a secret.
 
     Args:
         key: A name in any style: snake, camel, kebab, dotted, upper-case or run together.
@@ -129,8 +129,8 @@ class KeyRule:
 
     Args:
         builtin: Whether `names_a_secret` is asked; the explicit names hold in either case.
-        secret: Names that are secrets whatever the built-in rule says, in lower case.
-        allowed: Names that are none whatever the built-in rule says, in lower case.
+        secret: Names that are secrets regardless of the built-in rule, in lower case.
+        allowed: Names that are not secrets, regardless of the built-in rule, in lower case.
     """
 
     __slots__ = ("_allowed", "_builtin", "_explicit", "_open", "_secret", "clean")
@@ -146,11 +146,11 @@ class KeyRule:
 
     @property
     def explicit(self) -> frozenset[str]:
-        """The names that are secrets whatever the built-in rule says, in lower case."""
+        """The names that are secrets regardless of the built-in rule, in lower case."""
         return self._explicit
 
     def with_names(self, names: frozenset[str]) -> KeyRule:
-        """Returns this rule with more explicit names, in any case."""
+        """Return this rule with more explicit names, in any case."""
         return KeyRule(
             builtin=self._builtin,
             secret=self._explicit | {name.lower() for name in names},
@@ -158,7 +158,7 @@ class KeyRule:
         )
 
     def is_secret(self, key: str) -> bool:
-        """Says whether the value of `key` must not be recorded."""
+        """Return whether the value of `key` must not be recorded."""
         if key in self._open:
             return False
         if key in self._secret:
@@ -168,11 +168,11 @@ class KeyRule:
         return secret
 
     def add_clean(self, key: str) -> None:
-        """Keeps a name that neither names a secret nor holds one."""
+        """Keep a name that neither names a secret nor holds one."""
         _add(self.clean, key)
 
     def decide(self, key: str) -> bool:
-        """Decides as `is_secret` does, without the memory: for words out of running text."""
+        """Decide as `is_secret` does, without the memory: for words out of running text."""
         if self._explicit or self._allowed:
             lowered = key.lower()
             if lowered in self._explicit:

@@ -1,7 +1,7 @@
-"""Secrets inside text: what is taken out, in time linear in the length of the text.
+"""Secrets inside text, replaced in time linear in the length of the text.
 
 Exact occurrences of known values, `key=value` pairs whose key names a secret, and HTTP basic
-authentication; `secret_tokens.py` has what is a secret by its looks. Every quantifier below is
+authentication; `secret_tokens.py` has the tokens of known formats. Every quantifier below is
 possessive or bounded, and every scan that fails is charged to text that is not scanned again.
 """
 
@@ -27,7 +27,7 @@ _BASIC: Final = re.compile(
 
 
 def scrub_basic(text: str) -> tuple[str, int]:
-    """Takes out the user and password of HTTP basic authentication.
+    """Take out the user and password of HTTP basic authentication.
 
     Returns:
         The text without them, and how many there were.
@@ -47,7 +47,7 @@ def scrub_basic(text: str) -> tuple[str, int]:
 
 
 def _is_user_and_password(token: str) -> bool:
-    """Tells credentials from an English word after `basic`: they decode to `user:password`."""
+    """Return whether a word after `basic` is credentials: it decodes to `user:password`."""
     padded = token.rstrip("=") + "=" * (-len(token.rstrip("=")) % 4)
     try:
         return b":" in base64.b64decode(padded, altchars=b"-_" if "-" in token else None)
@@ -56,7 +56,7 @@ def _is_user_and_password(token: str) -> bool:
 
 
 def mask(text: str, secrets: Iterable[str]) -> tuple[str, int]:
-    """Takes out every occurrence of known values, as they are or escaped as in a repr or in JSON.
+    """Take out every occurrence of known values, as they are or escaped as in a repr or in JSON.
 
     Occurrences are marked first and replaced in one pass, so that overlapping values are all
     covered and what stands in for one is never taken for another.
@@ -118,7 +118,7 @@ _HARMLESS: Final = frozenset(("", "None", "null", "True", "true", "False", "fals
 
 
 def scrub_pairs(text: str, is_secret: Callable[[str], bool]) -> tuple[str, int]:
-    """Takes out the values of `key=value`, `key: value` and `'key': 'value'`.
+    """Take out the values of `key=value`, `key: value` and `'key': 'value'`.
 
     Args:
         text: Text as it stands in messages, tracebacks, reprs, JSON, URLs and headers.
@@ -144,7 +144,7 @@ def _secret_values(text: str, is_secret: Callable[[str], bool]) -> Iterator[tupl
 
 
 def _value_span(text: str, pair: re.Match[str]) -> tuple[int, int]:
-    """Finds where the value behind a key begins and ends, inside its quotes if it has any."""
+    """Find where the value behind a key begins and ends, inside its quotes if it has any."""
     at = pair.end()
     quote = _QUOTE.match(text, at)
     if quote is not None:
@@ -159,14 +159,14 @@ def _value_span(text: str, pair: re.Match[str]) -> tuple[int, int]:
 
 
 def _line_end(text: str, at: int, stop: int | None = None) -> int:
-    """Returns where the line ends, or `stop` if that comes first."""
+    """Return where the line ends, or `stop` if that comes first."""
     stop = len(text) if stop is None else stop
     found = _LINE_BREAK.search(text, at, stop)
     return stop if found is None else found.start()
 
 
 def _mark_or_line_end(text: str, mark: str, at: int) -> int:
-    """Returns where a mark stands next, or where the line ends if that comes first.
+    """Return where a mark stands next, or where the line ends if that comes first.
 
     The mark is looked for first: the search for the line's end is then bounded by it, and a long
     line with many marks is not searched to its end for each of them.

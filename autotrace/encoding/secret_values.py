@@ -28,13 +28,13 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def keep_text(found: list[str], secret: str) -> None:
-    """Adds a redacted text to those found, if it is long enough to be told from other text."""
+    """Add a redacted text to those found, if it is long enough to differ from other text."""
     if len(secret) >= MIN_SECRET_CHARS and len(found) < _MAX_TEXTS and secret not in found:
         found.append(secret)
 
 
 def keep_texts(found: list[str], secret: Any, depth: int = _MAX_DEPTH) -> int:
-    """Adds every text in a redacted value, four containers deep, to those found.
+    """Add every text in a redacted value, four containers deep, to those found.
 
     Args:
         found: The texts found so far.
@@ -73,14 +73,14 @@ def _inside(secret: Any, kind: type[Any]) -> list[Any]:
 
 
 def readable_text(data: bytes, *, whole: bool) -> str | None:
-    """Decodes bytes that are text to be read.
+    """Decode bytes that are readable text.
 
     Args:
         data: The bytes, or the head of them.
         whole: Whether that is all; a head may end inside a character.
 
     Returns:
-        The text, or None when the bytes are no UTF-8 or hold control characters.
+        The text, or None when the bytes are not UTF-8 or hold control characters.
     """
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(data, final=whole)

@@ -29,7 +29,7 @@ MARKER_BYTES: Final = 192
 _BUFFERS: Final[tuple[Any, ...]] = (bytes, bytearray, memoryview)
 _CHUNK: Final = 1 << 20
 _DIGEST_BYTES: Final = 256 << 20
-"""How much is hashed for one value, in bytes: beyond it a marker says null for the digest."""
+"""How many bytes are hashed for one value: beyond it the digest of a marker is null."""
 FLOOR_BYTES: Final = 256
 """The least room that a cut value gets: its marker, and some of its head."""
 
@@ -40,11 +40,11 @@ _ESCAPE_BYTES: Final = 6
 
 
 class Leaf:
-    """Text, or bytes, of which what is shown differs from what was given.
+    """Text or bytes whose recorded form differs from the source.
 
     Args:
         source: The `str`, `bytes`, `bytearray` or byte `memoryview` that was given.
-        shown: What is recorded of it, redacted: all of it, or the head. Base64 for bytes that are
+        shown: The recorded form, redacted: all of it, or the head. Base64 for bytes that are
             not text.
         whole: Whether `shown` stands for all of `source`.
         length: Length of the source, in characters or bytes.
@@ -63,13 +63,13 @@ class Leaf:
         self.encoding = encoding
 
     def render(self) -> Json:
-        """Returns the JSON of the whole."""
+        """Return the JSON of the whole."""
         if self.encoding != "base64":
             return self.shown
         return {BYTES: {"length": self.length, "encoding": "base64"}, "value": self.shown}
 
     def marker(self, digests: Digests) -> dict[str, Json]:
-        """Returns what a cut says of the whole."""
+        """Return the marker that describes the whole."""
         size, sha256 = digests.of(self.source, self.length)
         if self.encoding is None:
             return {"kind": "string", "length": self.length, "bytes": size, "sha256": sha256}
@@ -114,7 +114,7 @@ Json: TypeAlias = (
 
 
 def container_marker(kind: type, length: int, limit: str, sha256: str | None) -> dict[str, Json]:
-    """Returns what a cut container says of the whole: the value of `autotrace.truncated`."""
+    """Return the marker of a cut container: the value of `autotrace.truncated`."""
     name = "object" if kind is dict else "array"
     return {"kind": name, "length": length, "limit": limit, "sha256": sha256}
 
@@ -122,7 +122,7 @@ def container_marker(kind: type, length: int, limit: str, sha256: str | None) ->
 def with_marker(
     items: list[Json] | dict[str, Json], marker: dict[str, Json]
 ) -> list[Json] | dict[str, Json]:
-    """Puts the marker behind the items that were kept: the last element, or a member."""
+    """Put the marker behind the items that were kept: the last element, or a member."""
     if isinstance(items, dict):
         kept = {key: item for key, item in items.items() if key != TRUNCATED}
         kept[TRUNCATED] = marker
@@ -131,12 +131,12 @@ def with_marker(
 
 
 def encoded(text: str) -> bytes:
-    """Encodes text as UTF-8; a lone surrogate, which UTF-8 cannot hold, is spelled out instead."""
+    """Encode text as UTF-8; a lone surrogate, which UTF-8 cannot hold, is spelled out instead."""
     return text.encode("utf-8", "backslashreplace")
 
 
 class Digests:
-    """SHA-256 of what was cut, within a budget of work for one value."""
+    """SHA-256 digests of the cut parts, within a budget of work for one value."""
 
     __slots__ = ("_done", "_left_bytes")
 
@@ -145,14 +145,14 @@ class Digests:
         self._done: dict[int, tuple[int | None, str | None]] = {}
 
     def allows(self, size_bytes: int) -> bool:
-        """Takes that much work from the budget; False when it is not there."""
+        """Take that much work from the budget; False when it is not there."""
         if size_bytes > self._left_bytes:
             return False
         self._left_bytes -= size_bytes
         return True
 
     def of(self, source: Any, length: int) -> tuple[int | None, str | None]:
-        """Hashes a text or bytes, in chunks: memory stays bounded.
+        """Hash a text or bytes, in chunks: memory stays bounded.
 
         Args:
             source: A `str`, `bytes`, `bytearray` or byte `memoryview`.
@@ -181,7 +181,7 @@ class Digests:
 
 
 def _chunk(source: Any, span: slice) -> bytes:
-    """Copies a chunk, by the code of the builtin type.
+    """Copy a chunk, by the code of the builtin type.
 
     A buffer is never held while hashing: a bytearray would refuse to grow in another thread.
     """
@@ -195,7 +195,7 @@ def _chunk(source: Any, span: slice) -> bytes:
 
 
 class Fit:
-    """Renders one reduced value.
+    """Renderer of one reduced value.
 
     Args:
         max_value_bytes: How long the JSON may become, in bytes of UTF-8.
@@ -211,7 +211,7 @@ class Fit:
         """How many markers the rendered value has."""
 
     def render(self, tree: Json) -> bytes:
-        """Returns the JSON of a tree, cut where it must be."""
+        """Return the JSON of a tree, cut where it must be."""
         try:
             raw = orjson.dumps(tree, default=self._rendered)
         except TypeError:  # a leaf that is not whole: it is longer than everything may be
@@ -232,7 +232,7 @@ class Fit:
     # --- sizes
 
     def _size(self, node: Json) -> int:
-        """Returns how many bytes the JSON of a node has, or at most has."""
+        """Return how many bytes the JSON of a node has, or at most has."""
         kind = type(node)
         if kind is str or kind is float:
             return len(orjson.dumps(node))
@@ -253,7 +253,7 @@ class Fit:
         return 2 + sum(self._overheads(node)) + sum(self._size(item) for item in _items(node))
 
     def _overheads(self, node: list[Json] | dict[str, Json]) -> list[int]:
-        """Returns what each item costs beside its value: the comma, and its key."""
+        """Return the size of each item without its value: the comma, and its key."""
         if isinstance(node, dict):
             return [len(orjson.dumps(key)) + 2 for key in node]
         return [1] * len(node)
@@ -261,7 +261,7 @@ class Fit:
     # --- cutting
 
     def _shrunk(self, node: Json, room: int) -> Json:
-        """Returns a node whose JSON has at most `room` bytes, which is at least the floor."""
+        """Return a node whose JSON has at most `room` bytes, which is at least the floor."""
         if self._size(node) <= room:
             return node
         if type(node) is str:
@@ -280,7 +280,7 @@ class Fit:
         return cut
 
     def _cut_container(self, node: Any, room: int) -> Json:
-        """Shares the room among the items; drops items from the end when they are too many."""
+        """Share the room among the items; drops items from the end when they are too many."""
         part = node if type(node) is TruncatedContainer else None
         inside = _container(node)
         items = _items(inside)
@@ -297,7 +297,7 @@ class Fit:
         shown = [self._shrunk(item, level) for item in items[:kept]]
         result: list[Json] | dict[str, Json] = shown
         if isinstance(inside, dict):
-            result = dict(zip(inside, shown, strict=False))  # the keys of what was dropped go too
+            result = dict(zip(inside, shown, strict=False))  # without the keys of the dropped items
         if part is None and kept == len(items):
             return result
         self.cuts += 1
@@ -308,7 +308,7 @@ class Fit:
         return with_marker(result, container_marker(type(inside), length, limit, sha256))
 
     def _digest(self, whole: list[Json] | dict[str, Json]) -> str | None:
-        """Hashes the canonical JSON of a container, if all of it is there and the budget allows."""
+        """Hash the canonical JSON of a container, if all of it is there and the budget allows."""
         if not self._digests.allows(self._size(whole)):
             return None
         try:
@@ -319,7 +319,7 @@ class Fit:
 
 
 def _whole(node: object) -> Json:
-    """Renders a leaf that is whole, as `default` of orjson."""
+    """Render a leaf that is whole, as `default` of orjson."""
     if type(node) is Leaf and node.whole:
         return node.render()
     raise TypeError(type(node))
@@ -334,7 +334,7 @@ def _items(node: list[Json] | dict[str, Json]) -> list[Json]:
 
 
 def _level(sizes: list[int], room: int) -> int:
-    """Returns the largest level for which the items, each capped at the level, fit the room."""
+    """Return the largest level for which the items, each capped at the level, fit the room."""
     left = len(sizes)
     for size in sorted(sizes):
         level = room // left
@@ -346,7 +346,7 @@ def _level(sizes: list[int], room: int) -> int:
 
 
 def _affordable(sizes: list[int], overheads: list[int], room: int) -> int:
-    """Returns how many items from the head fit when each gets no more than the floor."""
+    """Return how many items from the head fit when each gets no more than the floor."""
     for count, (size, overhead) in enumerate(zip(sizes, overheads, strict=True)):
         room -= overhead + min(size, FLOOR_BYTES)
         if room < 0:
@@ -355,7 +355,7 @@ def _affordable(sizes: list[int], overheads: list[int], room: int) -> int:
 
 
 def head_of(text: str, room: int) -> str:
-    """Returns the longest head of a text whose JSON, without the quotes, fits.
+    """Return the longest head of a text whose JSON, without the quotes, fits.
 
     Args:
         text: The text, which UTF-8 can hold.

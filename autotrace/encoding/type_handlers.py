@@ -1,4 +1,4 @@
-"""What is inside an object of a rarer type, without running its code where that can be avoided.
+"""Openers of objects of rarer types, which avoid running the code of the object.
 
 `unfold` opens one object, one level deep, into one of a few shapes; the walk goes on from there.
 An object is opened by the nearest of its classes that is known here, by identity or by name, or
@@ -75,7 +75,7 @@ _PLAIN_REPR: Final = object.__dict__["__repr__"]
 
 
 def unfold(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    """Opens an object.
+    """Open an object.
 
     Args:
         value: The object.
@@ -83,7 +83,7 @@ def unfold(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
         take: How much of it is taken.
 
     Returns:
-        What is inside.
+        The shape of its content.
 
     Raises:
         Exception: Whatever the object's own code raised, where some had to run.
@@ -124,7 +124,7 @@ def _str(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
 
 def _isoformat(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     of_builtin: Any = next(base for base in _MOMENTS if any(base is klass for klass in mro(kind)))
-    # That of pandas knows nanoseconds, and its NaT says NaT.
+    # The isoformat of pandas writes nanoseconds, and NaT.
     isoformat = cast("Any", kind if root_of(kind) == "pandas" else of_builtin).isoformat
     zone = None if of_builtin is date else of_builtin.tzinfo.__get__(value)
     if zone is None or root_of(kind_of(zone)) in _ZONES:
@@ -139,7 +139,7 @@ def _timedelta(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
 
 
 def duration(value: timedelta) -> str:
-    """Returns the ISO 8601 form of a duration, such as `P1DT2H0.5S`."""
+    """Return the ISO 8601 form of a duration, such as `P1DT2H0.5S`."""
     sign = "-" if value.days < 0 else ""
     value = abs(value)
     minutes, seconds = divmod(value.seconds, 60)
@@ -201,7 +201,7 @@ def _exception(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return Members([("type", type_name(kind)), ("message", Prose(message))], 2)
 
 
-# --- what is shown by its name
+# --- objects shown by their name
 
 
 def _class(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
@@ -364,7 +364,7 @@ _BY_NAME: Final[dict[str, dict[str, TypeOpener]]] = {
         for part in ("Address", "Network", "Interface")
     },
 }
-"""Classes of libraries by their name and the first part of their module's, and what opens them."""
+"""Classes of libraries by their name and the first part of their module's, with their openers."""
 
 for _name, _roots in ROOTS.items():
     _BY_NAME.setdefault(_name, {}).update(dict.fromkeys(_roots, _type_alone))

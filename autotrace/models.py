@@ -229,7 +229,7 @@ class SignedVote(_Model):
     head: str
     """The head of the decision that was answered."""
     signature: str
-    """Ed25519 over the canonical JSON (RFC 8785) of the vote: see docs/guides/approve.md; base64."""
+    """Ed25519 over the vote's canonical JSON (RFC 8785), base64: see docs/guides/approve.md."""
     public_key: str
     """Base64 of the 32 bytes."""
 

@@ -246,8 +246,9 @@ def configure(
         otlp_endpoint: Base URL of an OTLP/HTTP collector that gets the same spans.
         redact: Called as `redact(path, value)` for everything that is captured; returns what to
             record in its place.
-        settings: Any other setting of `docs/reference/settings.md`, by its name in lower case. What is not
-            given here is taken from the environment, as `AUTOTRACE_` and the name in upper case.
+        settings: Any other setting of `docs/reference/settings.md`, by its name in lower case. A
+            setting that is not given here is taken from the environment, as `AUTOTRACE_` and the
+            name in upper case.
 
     Raises:
         InvalidArgumentError: A setting has a value that is not allowed; nothing is changed.

@@ -72,7 +72,7 @@ TOOL_EXHAUSTED: Final = "autotrace.tool.exhausted"
 TOLD_NS: Final = "autotrace.told_ns"
 """On a span of what happened elsewhere: when it was told here, in nanoseconds since the epoch."""
 TRUNCATED: Final = "autotrace.truncated"
-"""Key of the marker object that stands in for a value cut by a limit: see `docs/guides/record.md`."""
+"""Key of the marker object in place of a value cut by a limit: see `docs/guides/record.md`."""
 REDACTED: Final = "[REDACTED]"
 """What stands in for a redacted value."""
 

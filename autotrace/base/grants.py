@@ -1,7 +1,8 @@
 """Grants: entries of W3C `tracestate` that let other senders add to a trace.
 
 `autotrace.inject()` signs one; a server checks it on each span that arrives over OTLP. A grant
-names its signer and when it expires, and holds for one OpenTelemetry trace. See docs/reference/otlp.md.
+names its signer and when it expires, and holds for one OpenTelemetry trace.
+See docs/reference/otlp.md.
 """
 
 from __future__ import annotations

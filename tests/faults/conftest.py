@@ -1,4 +1,4 @@
-"""The figures that docs/explanation/guarantees.md publishes are those that these tests print at the end."""
+"""Print the figures of docs/explanation/guarantees.md at the end of the tests."""
 
 from __future__ import annotations
 

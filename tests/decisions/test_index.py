@@ -25,7 +25,7 @@ from autotrace.worker.exporter import open_connection, open_decision_index
 from autotrace.worker.rebuild import Rebuilt, rebuild
 from tests.decisions.deciding import Kept, open_deciding
 from tests.embedders import HashEmbedder, SmallEmbedder
-from tests.export.strategies import decision_record, task_record, tool_record
+from tests.traces.strategies import decision_record, task_record, tool_record
 
 
 @dataclass

@@ -19,7 +19,7 @@ from autotrace.errors import StoreUnavailableError
 from autotrace.server import consistent_reads
 from autotrace.server.rest import operations
 from autotrace.traces.ingest import Ingestor
-from tests.export.hostile import batches
+from tests.traces.hostile import batches
 
 from .serving import TRACES, App, Client, application, completed_trace
 

@@ -33,8 +33,8 @@ from autotrace.server.content import ContentError, unpacked
 from autotrace.settings import load_settings
 from autotrace.traces.reader import Reader
 from autotrace.worker.exporter import open_connection
+from tests.dialects.dialect_runs import RUNS, TASK
 from tests.embedders import HashEmbedder
-from tests.export.dialect_runs import RUNS, TASK
 from tests.server.serving import (
     REPOSITORY,
     TRACES,

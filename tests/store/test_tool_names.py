@@ -19,8 +19,8 @@ from autotrace.store.tool_names import OTHER_TOOLS, ToolNames, bounded_name
 from autotrace.store.tool_stats import ToolCounters, read_page, read_totals, write_counters
 from autotrace.traces.ingest import Ingestor
 from autotrace.traces.tool_calls import call_of
-from tests.export.strategies import OTEL_TRACE, task_record, tool_record
-from tests.store.test_erase_property import EMBEDDER, Store
+from tests.traces.strategies import OTEL_TRACE, task_record, tool_record
+from tests.traces.test_erase_property import EMBEDDER, Store
 
 FEW = 4
 """Tools that are counted by name, in these tests."""

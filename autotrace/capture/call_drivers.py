@@ -22,6 +22,7 @@ import sys
 import types
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from autotrace.capture.operation import Operation
@@ -58,6 +59,13 @@ class Tracing(Protocol):
         ...
 
 
+_ITERATION_ENDS: Final[dict[str, type[BaseException]]] = {
+    "__next__": StopIteration,
+    "__anext__": StopAsyncIteration,
+}
+"""Methods that end by an exception without a failure."""
+
+
 def traced(
     function: Any,
     make: MakeOperation,
@@ -84,6 +92,7 @@ def tracing(
     """Return what calls a function so that each call is an operation; see `traced`."""
     starts_later = declared_body(function) is not None
     is_for_await = covers_coroutine(function)
+    ends_with = _ITERATION_ENDS.get(function.__name__) if type(function) is FunctionType else None
 
     def call(
         wrapped: Any,
@@ -105,6 +114,8 @@ def tracing(
             recorder.failed(error)
         if operation is None:
             return wrapped(*args, **kwargs)
+        if ends_with is not None:
+            operation.ends_with = ends_with
         if starts_later:
             return _driven(operation, wrapped, args, kwargs)
         operation.enter()

@@ -120,6 +120,7 @@ class Operation:
         "called_in",
         "clock_ns",
         "ended",
+        "ends_with",
         "is_stream",
         "name",
         "recorder",
@@ -130,6 +131,8 @@ class Operation:
 
     clock_ns: int
     """What to add to `elapsed_ns` to know the time; set with the span."""
+    ends_with: type[BaseException]
+    """Exception that is the normal end of the call, that of `__next__`; rarely set."""
     is_stream: bool
     """Whether it is a generator that runs; set only if it is."""
     unstarted: Any
@@ -301,7 +304,7 @@ class Operation:
 
     def fail(self, error: BaseException) -> None:
         """End after an exception; a program that exits with success has not failed."""
-        if is_clean_exit(error):
+        if is_clean_exit(error) or isinstance(error, getattr(self, "ends_with", ())):
             self.succeed()
         else:
             self._finish(self.describe_error, error)

@@ -199,3 +199,44 @@ def test_what_makes_a_class_or_an_instance_is_recorded_with_its_arguments() -> N
         ("__class_getitem__", {"key": "k"}),
         ("__new__", {"x": 4}),
     ]
+
+
+def test_the_end_of_an_iteration_is_no_failure() -> None:
+    class Pages:
+        left = 1
+
+        @tool
+        def __next__(self) -> int:
+            if self.left == 0:
+                raise StopIteration
+            self.left -= 1
+            return 7
+
+        def __iter__(self) -> Pages:
+            return self
+
+        @tool
+        async def __anext__(self) -> int:
+            raise StopAsyncIteration
+
+        def __aiter__(self) -> Pages:
+            return self
+
+    async def drain() -> None:
+        async for _ in Pages():
+            pass
+
+    @tool
+    def leaks() -> int:
+        return next(iter([]))
+
+    with recording() as recorded, task("t"):
+        assert list(Pages()) == [7]
+        asyncio.run(drain())
+        with pytest.raises(StopIteration):
+            leaks()
+
+    calls = recorded.trace.tool_calls
+    assert [(call.status, call.result) for call in calls] == [
+        ("success", 7), ("success", None), ("success", None), ("error", None),
+    ]  # fmt: skip

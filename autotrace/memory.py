@@ -29,7 +29,7 @@ from autotrace.worker.quarantine import count_set_aside, set_aside_problem
 from autotrace.worker.span_processor import guarded_append
 
 if TYPE_CHECKING:
-    from autotrace.decisions.active import Decisions
+    from autotrace.decisions.api import Decisions
 
 
 class Memory:
@@ -112,7 +112,7 @@ class Memory:
     def close_decisions(self, timeout_s: float) -> None:
         """Let go of decisions, before recording ends: how a delivery went is an event."""
         if self._deciding is not None:
-            self._deciding.close(timeout_s)
+            self._deciding.shut_down(timeout_s)
 
     def start(self) -> None:
         """Store what dead processes have left, in the background."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from autotrace.capture.approvals.decision_spans import DecisionRecording
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.decisions.wiring import make_deciding
 from autotrace.models import ApprovalRequest
 from autotrace.settings import load_settings
@@ -54,7 +54,7 @@ def opened(store: str) -> Generator[Decisions]:
     try:
         yield deciding
     finally:
-        deciding.close(0)
+        deciding.shut_down(0)
 
 
 def ask(deciding: Decisions) -> str:

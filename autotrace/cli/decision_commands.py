@@ -22,7 +22,7 @@ from autotrace.cli.command_options import (
 )
 from autotrace.cli.open_store import open_deciding, open_search
 from autotrace.cli.terminal import Screen, complain, print_json
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.decisions.queries import MAX_FOUND, MAX_PAGE
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import Checkpoint, Decision, DecisionCategory, DecisionStatus, Receipt
@@ -103,11 +103,10 @@ def _list(  # pyright: ignore[reportUnusedFunction] - typer calls it
         hint = "without --status, --category and --after"
         raise typer.BadParameter("lists all that wait", param_hint=f"--pending ({hint})")
     with open_deciding(store) as deciding:
-        library = deciding.library
         if pending:
-            found = library.pending()[:limit]
+            found = deciding.pending()[:limit]
         else:
-            found = library.list(
+            found = deciding.list(
                 status=status,
                 category=category,
                 limit=limit,
@@ -132,7 +131,7 @@ def _full_id(deciding: Decisions, given: str) -> str:
 def show(decision_id: IdArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Show one decision: what is asked, the arguments, the answer, and its history."""
     with open_deciding(store) as deciding:
-        found = deciding.library.trace(_full_id(deciding, decision_id))
+        found = deciding.trace(_full_id(deciding, decision_id))
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
@@ -239,7 +238,7 @@ def _close(
     as_json: bool,
 ) -> None:
     def close(deciding: Decisions, full_id: str) -> Decision:
-        return deciding.service.close(full_id, action, by=by, reason=why)
+        return deciding.close(full_id, action, by=by, reason=why)
 
     _change(store, decision_id, close, as_json=as_json)
 
@@ -255,8 +254,7 @@ def erase(
     """Erase what was written in a decision; that it happened stays, and verifies."""
 
     def erase(deciding: Decisions, full_id: str) -> Decision:
-        deciding.proof.erase(full_id, by=by, reason=why)
-        return deciding.library.get(full_id)
+        return deciding.erase(full_id, by=by, reason=why)
 
     _change(store, decision_id, erase, as_json=as_json)
 
@@ -294,7 +292,7 @@ def search(
 ) -> None:
     """Find decisions that mean something similar."""
     with open_search(store, embedder) as deciding:
-        found = deciding.library.search(
+        found = deciding.search(
             query,
             category=category,
             tags=tag or (),
@@ -342,7 +340,7 @@ def verify(
     point = _kept(checkpoint_file, Checkpoint, "--checkpoint", "checkpoint")
     with open_deciding(store) as deciding:
         if decision_id is None:
-            checked = list(deciding.proof.check_all(point))
+            checked = deciding.proof.check_all(point)
         else:
             checked = [deciding.proof.check(_full_id(deciding, decision_id), kept, point)]
     if as_json:
@@ -390,7 +388,7 @@ def receipt(
 ) -> None:
     """Print the signed statement of how a decision has ended."""
     with open_deciding(store) as deciding:
-        signed = deciding.proof.receipt(_full_id(deciding, decision_id))
+        signed = deciding.receipt(_full_id(deciding, decision_id))
     if as_json:
         print_json(signed.model_dump(mode="json"))
     else:

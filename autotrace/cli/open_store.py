@@ -27,7 +27,7 @@ from autotrace.worker.exporter import choose_embedding, open_connection, open_pi
 from autotrace.worker.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from autotrace.decisions.active import Decisions
+    from autotrace.decisions.api import Decisions
     from autotrace.embedding.embedder import Embedder
     from autotrace.models import Decision
     from autotrace.store.connection import Connection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from autotrace.decisions import hash_chain, state_machine, votes
@@ -102,7 +102,7 @@ class DecisionProof:
             return store.get(collections.log, [record_id]).get(record_id)
 
     def verify(self, decision_id: str) -> bool:
-        """Tell whether a decision's history is as it was written.
+        """Return whether a decision's history, and its receipt, are as they were written.
 
         Raises:
             DecisionNotFoundError: There is none with this id.
@@ -227,7 +227,7 @@ class DecisionProof:
         wrong = [name for name, value in expected.items() if data.get(name) != value]
         return f"the receipt says another {', '.join(wrong)}" if wrong else None
 
-    def check_all(self, checkpoint: Checkpoint | None = None) -> Iterator[Verification]:
+    def check_all(self, checkpoint: Checkpoint | None = None) -> list[Verification]:
         """Check every decision of which anything is left, or which ledger or checkpoint name.
 
         Args:
@@ -241,14 +241,25 @@ class DecisionProof:
         with self._book.connection.reading() as collections:
             receipts = store.receipts(collections.log)
             known = [*store.logged(collections.log), *receipts, *self._book.ledger.decision_ids()]
+        checked: list[Verification] = []
         for decision_id in dict.fromkeys([*known, *kept]):
             mark = kept.get(decision_id)
             try:
-                yield self._checked(decision_id, None, receipts.get(decision_id, ()), mark)
+                found = self._checked(decision_id, None, receipts.get(decision_id, ()), mark)
             except DecisionNotFoundError:
-                yield Verification(
-                    decision_id=decision_id, ok=False, events=0, problem="its first events are gone"
-                )
+                gone = "its first events are gone"
+                found = Verification(decision_id=decision_id, ok=False, events=0, problem=gone)
+            checked.append(found)
+        return checked
+
+    def verify_checkpoint(self, checkpoint: Checkpoint) -> bool:
+        """Return whether every decision verifies, and continues what a checkpoint names.
+
+        Raises:
+            InvalidArgumentError: The checkpoint is not signed by a trusted key.
+            StoreError: The store cannot be read.
+        """
+        return all(found.ok for found in self.check_all(checkpoint))
 
     def _read(
         self, decision_ids: Sequence[str]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from autotrace.decisions import policies
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.decisions.event_store import DecisionEventStore, EventContext, Log
 from autotrace.decisions.ledger import Ledger
 from autotrace.decisions.notify.delivery import Deliveries

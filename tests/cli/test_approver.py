@@ -97,7 +97,7 @@ def test_answers_are_signed_once_there_is_a_key(config: Path, tmp_path: Path) ->
     for each in made:
         request = ApprovalRequest(approver_keys=[key])
         deciding.service.request_approval(each, request, requester="bot")
-    deciding.close(5)
+    deciding.shut_down(5)
 
     yes = run("decisions", "approve", made[0], "--by", "ada", "--store", store)
     no = run("decisions", "reject", made[1], "--by", "ada", "--store", store)
@@ -113,7 +113,7 @@ def test_answers_are_signed_once_there_is_a_key(config: Path, tmp_path: Path) ->
     last = deciding.service.create("a.b", "approve", actor="bot").decision_id
     request = ApprovalRequest(approver_keys=[key])
     deciding.service.request_approval(last, request, requester="bot")
-    deciding.close(5)
+    deciding.shut_down(5)
     unsigned = run("decisions", "approve", last, "--by", "ada", "--store", store)
     assert unsigned.exit_code == 1
     assert "autotrace approver init" in unsigned.stderr.replace("\n", " ")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 import autotrace
 from autotrace import task
 from autotrace.cli.commands import app
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.decisions.polling import until_answered
 from autotrace.models import ApprovalRequest, Decision, DecisionTrace, TraceLocation, Verification
 from autotrace.store import decision_log as store_of_decisions

@@ -13,7 +13,7 @@ import pytest
 from autotrace.capture.approvals import decision_access as capture_deciding
 from autotrace.capture.approvals.decision_spans import DecisionRecording
 from autotrace.capture.recorder import current
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.decisions.event_store import AppendedEvent
 from autotrace.decisions.wiring import make_deciding
 from autotrace.errors import ApprovalPending, ApprovalRefused, StoreUnavailableError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from autotrace import tool
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.decisions.policies import policy_ids, remove_policy
 from tests.decisions.agents import Agent, Ran, WithTheRecorderInUse, agent_in, open_store
 
@@ -28,7 +28,7 @@ def store_of_the_session(
     folder = str(tmp_path_factory.mktemp("decisions"))
     deciding, told = open_store(folder)
     yield folder, deciding, told
-    deciding.close(30)
+    deciding.shut_down(30)
 
 
 _numbers = itertools.count()

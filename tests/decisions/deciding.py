@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.decisions.event_store import NOWHERE, AppendedEvent, TraceLocation
 from autotrace.decisions.wiring import make_deciding
 from autotrace.settings import load_settings

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from autotrace.decisions import hash_chain
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.store import decision_log as store
 
 

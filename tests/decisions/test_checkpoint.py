@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 import autotrace
 from autotrace.cli.commands import app
 from autotrace.decisions import hash_chain
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import ApprovalRequest, Checkpoint
@@ -33,7 +33,7 @@ KEY, OTHER_KEY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 def deciding(store_settings: dict[str, str]) -> Iterator[Decisions]:
     opened = open_deciding(store_settings)
     yield opened
-    opened.close(5)
+    opened.shut_down(5)
 
 
 def asked(deciding: Decisions) -> str:
@@ -145,13 +145,13 @@ def test_a_store_folder_that_was_set_back_to_an_older_copy_is_seen(tmp_path: Pat
     first = open_deciding({"store": str(place)})
     ended(first)  # which makes the key: a store of another key refuses the checkpoint
     waiting = asked(first)
-    first.close(5)
+    first.shut_down(5)
     shutil.copytree(place, copy)
     second = open_deciding({"store": str(place)})
     second.service.resolve(waiting, granted=False, approver="ada")
     later = asked(second)
     kept = second.proof.checkpoint()
-    second.close(5)
+    second.shut_down(5)
 
     result = run(copy, "verify")
     against = run(copy, "verify", "--checkpoint", str(written(kept, tmp_path)), "--json")
@@ -224,7 +224,7 @@ def test_a_checkpoint_that_no_trusted_key_has_signed_is_refused(
         list(deciding.proof.check_all(forge(kept)))
 
     assert problems(deciding, kept) == {}
-    deciding.close(5)
+    deciding.shut_down(5)
 
 
 def test_a_checkpoint_of_another_machine_is_read_if_a_setting_trusts_its_key(
@@ -234,12 +234,12 @@ def test_a_checkpoint_of_another_machine_is_read_if_a_setting_trusts_its_key(
     deciding = open_deciding({"store": place})
     ended(deciding)
     kept = signed_again(deciding.proof.checkpoint(), OTHER_KEY)
-    deciding.close(5)
+    deciding.shut_down(5)
 
     trusting = open_deciding({"store": place}, receipt_keys=[key])
 
     assert problems(trusting, kept) == {}
-    trusting.close(5)
+    trusting.shut_down(5)
 
 
 def test_the_library_makes_and_checks_checkpoints(configure: Configure) -> None:
@@ -287,7 +287,7 @@ def embedded(tmp_path: Path) -> Iterator[tuple[Path, Decisions]]:
     place = traced(tmp_path / "store")
     opened = open_deciding({"store": str(place)})
     yield place, opened
-    opened.close(5)
+    opened.shut_down(5)
 
 
 def test_what_the_command_prints_or_writes_is_what_verify_reads(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.errors import DamagedDecisionError, DecisionStateError
 from autotrace.models import ApprovalRequest
@@ -53,7 +53,7 @@ class Forger(StoreWriter):
 def forger(tmp_path: Path) -> Iterator[Forger]:
     deciding = open_deciding({"store": str(tmp_path / "store")})
     yield Forger(deciding, tmp_path / "store")
-    deciding.close(5)
+    deciding.shut_down(5)
 
 
 def _other_approver(forger: Forger) -> None:
@@ -212,7 +212,7 @@ def test_keys_of_other_machines_are_trusted_by_a_setting(forger: Forger) -> None
     place = str(forger.place)
     trusting = open_deciding({"store": place}, receipt_keys=[signer.public_key])
     found = trusting.proof.check(forger.ids[0])
-    trusting.close(5)
+    trusting.shut_down(5)
     assert (found.ok, found.receipt) == (True, "valid")
 
 

@@ -160,4 +160,4 @@ def test_an_answer_between_the_reads_of_log_and_ledger_is_not_taken_for_damage(
 
     assert (answered.status, rivals) == ("approved", [])
     for deciding in (slow, quick):
-        deciding.close(5)
+        deciding.shut_down(5)

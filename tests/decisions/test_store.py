@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.errors import (
     ApprovalPending,
     ApprovalRefused,
@@ -153,7 +153,7 @@ def test_a_key_finds_the_decision_it_has_opened_in_any_process(
     assert opened(other, key="order-1", actor="another").decision_id != first.decision_id
     with pytest.raises(InvalidArgumentError, match="has opened"):
         deciding.service.create("another.intent", actor="bot", key="order-1")
-    other.close(0)
+    other.shut_down(0)
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_a_receipt_signed_with_another_key_says_so(
     other = open_deciding(store_settings, receipt_key=base64.b64encode(bytes(32)).decode())
     decision_id = opened(other).decision_id
     other.service.close(decision_id, "commit", by="bot")
-    other.close(0)
+    other.shut_down(0)
 
     found = deciding.proof.check(decision_id)
 
@@ -650,7 +650,7 @@ def test_waiting_outlasts_a_server_that_is_started_again(tmp_path: Path) -> None
 
         assert _last(looks).status == "approved"
         for deciding in (agent, person):
-            deciding.close(0)
+            deciding.shut_down(0)
 
 
 def _last(looks: Generator[float, None, Decision]) -> Decision:

@@ -97,7 +97,7 @@ def gated(tmp_path: Path) -> Iterator[Gated]:
     deciding, told = open_store(tmp_path / "store")
     with agent_in(str(tmp_path / "store"), deciding, told, name="bot") as agent:
         yield Gated(agent, tmp_path / "store")
-    deciding.close(30)
+    deciding.shut_down(30)
 
 
 def facts_of(signer: ReceiptSigner, data: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def test_keys_of_the_setting_hold_for_gates_that_name_none(tmp_path: Path) -> No
         gated.vote(pending(lambda: own(2)), ADA)
 
         assert [plain(1), own(2)] == ["paid 1", "paid 2"]
-    deciding.close(30)
+    deciding.shut_down(30)
 
 
 # --- what an attacker writes into the store
@@ -594,7 +594,7 @@ def test_a_key_that_cannot_be_used_answers_nothing(
             gated.deciding.answer(asked, granted=True, approver="ada")
 
     assert gated.shown(asked).status == "needs_approval"
-    gated.deciding.close(30)
+    gated.deciding.shut_down(30)
 
 
 def test_a_history_that_was_changed_gets_no_signature(gated: Gated, key_file: Path) -> None:

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 import autotrace
 from autotrace import task, tool_call
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.doctor import DoctorCheck, diagnose, diagnosis, store_checks
 from autotrace.models import ApprovalRequest
 from autotrace.settings import Settings, load_settings

@@ -194,37 +194,25 @@ class _Closed(ToolAnswer):
 
 
 def _create(desk: ToolContext, given: _Create, by: Principal) -> OpenedDecision:
-    opened = desk.decisions.create(
-        given.intent,
-        given.automation_mode,
-        actor=given.actor,
-        instance=given.instance,
-        version=given.version,
-        metadata=given.metadata,
-        trace_id=given.trace_id,
-        by=by,
-    )
+    fields = given.model_dump(exclude={"actor", "trace_id"})
+    opened = desk.decisions.of(by, given.trace_id).create(**fields, label=given.actor)
     return OpenedDecision.model_validate(opened, from_attributes=True)
 
 
 def _get(desk: ToolContext, given: _OneDecision, by: Principal) -> _Standing:
-    decision = desk.decisions.get(given.decision_id, by=by)
+    decision = desk.decisions.of(by).get(given.decision_id)
     return _Standing.model_validate(decision, from_attributes=True)
 
 
 def _add_context(desk: ToolContext, given: _AddContext, by: Principal) -> _Added:
-    event = desk.decisions.add_context(
-        given.decision_id, given.context, summary=given.summary, by=by
-    )
+    event = desk.decisions.of(by).add_context(**given.model_dump())
     return _Added.model_validate(event, from_attributes=True)
 
 
 def _evaluate(desk: ToolContext, given: _Evaluate, by: Principal) -> _Evaluated:
     if given.inputs is None and given.inputs_ref is None:
         raise MissingParameterError("inputs")
-    event = desk.decisions.evaluate(
-        given.decision_id, given.policy_id, given.inputs, inputs_ref=given.inputs_ref, by=by
-    )
+    event = desk.decisions.of(by).evaluate(**given.model_dump())
     return _Evaluated.model_validate(event, from_attributes=True)
 
 
@@ -236,20 +224,18 @@ def _request_approval(desk: ToolContext, given: _RequestApproval, by: Principal)
         require_rationale=given.require_rationale,
         route=given.approval_route_id,
     )
-    approval = desk.decisions.request_approval(given.decision_id, request, by=by)
+    approval = desk.decisions.of(by).request_approval(given.decision_id, request)
     delivery = approval.delivery or Delivery(status="pending")
     return _Requested(approval_id=approval.id, status=approval.status, delivery=delivery)
 
 
 def _close(desk: ToolContext, given: _Close, by: Principal) -> _Closed:
-    decision = desk.decisions.close(
-        given.decision_id, given.action, summary=given.summary, reason=given.reason, by=by
-    )
+    decision = desk.decisions.of(by).close(**given.model_dump(), by=by.agent)
     return _Closed.model_validate(decision, from_attributes=True)
 
 
 def _trace(desk: ToolContext, given: _History, by: Principal) -> DecisionTrace:
-    return desk.decisions.trace(given.decision_id, by=by)
+    return desk.decisions.of(by).trace(given.decision_id)
 
 
 def _fit_history(answer: dict[str, Any], given: _History) -> dict[str, Any]:
@@ -269,7 +255,7 @@ def _fit_history(answer: dict[str, Any], given: _History) -> dict[str, Any]:
 
 
 def _receipt(desk: ToolContext, given: _OneDecision, by: Principal) -> Receipt:
-    return desk.decisions.receipt(given.decision_id, by=by)
+    return desk.decisions.of(by).receipt(given.decision_id)
 
 
 DECISION_TOOLS: Final[tuple[Tool[Any], ...]] = (

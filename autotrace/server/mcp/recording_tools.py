@@ -73,23 +73,15 @@ class _FoundDecisions(ToolAnswer):
 
 
 def _record(desk: ToolContext, given: _Record, by: Principal) -> OpenedDecision:
-    fields = {name: getattr(given, name) for name in type(given).model_fields}
-    fields["alternatives_considered"] = [
-        alternative.model_dump() for alternative in given.alternatives_considered
-    ]
-    recorded = desk.decisions.record(**fields, by=by)
+    decisions = desk.decisions.of(by, given.trace_id)
+    recorded = decisions.record(**given.model_dump(exclude={"trace_id"}))
     return OpenedDecision.model_validate(recorded, from_attributes=True)
 
 
 def _search(desk: ToolContext, given: _Search, by: Principal) -> _FoundDecisions:
-    found = desk.decisions.search(
-        given.query,
-        category=given.category,
-        tags=given.tags,
-        status=given.status,
-        limit=given.limit,
-        by=by,
-    )
+    if given.query is not None:
+        desk.decisions.catch_up(by)
+    found = desk.decisions.of(by).search(**given.model_dump(exclude={"max_bytes"}))
     decisions = [_Found(**dict(item.decision), similarity=item.similarity) for item in found]
     return _FoundDecisions(decisions=decisions, count=len(decisions))
 

@@ -41,8 +41,8 @@ def decisions(
 ) -> DecisionsAnswer:
     """Return a page of decisions, newest first."""
     with here.lease(caller) as tenant:
-        found = tenant.decisions.list(
-            status=status, category=category, actor=actor, limit=limit, after=after, by=caller
+        found = tenant.decisions.of(caller).list(
+            status=status, category=category, actor=actor, limit=limit, after=after
         )
     last = found[-1].decision_id if len(found) == limit else None
     return DecisionsAnswer(decisions=list(found), count=len(found), next=last)
@@ -53,7 +53,7 @@ def decisions(
 def pending(caller: Caller, here: State) -> DecisionsAnswer:
     """Return every decision that waits for an answer, the oldest first."""
     with here.lease(caller) as tenant:
-        found = tenant.decisions.pending(by=caller)
+        found = tenant.decisions.of(caller).pending()
     return DecisionsAnswer(decisions=list(found), count=len(found))
 
 
@@ -61,7 +61,7 @@ def pending(caller: Caller, here: State) -> DecisionsAnswer:
 def show(decision_id: DecisionId, caller: Caller, here: State) -> DecisionTrace:
     """Return a decision with its history, the oldest event first."""
     with here.lease(caller) as tenant:
-        return tenant.decisions.trace(decision_id, by=caller)
+        return tenant.decisions.of(caller).trace(decision_id)
 
 
 @router.post("/{decision_id}/approve", summary="Approve what a decision asks for", **_RESOLVING)
@@ -70,7 +70,7 @@ def approve(
 ) -> Decision:
     """Say yes, in the name of the key's agent; more approvers may be needed after this one."""
     with here.lease(caller) as tenant:
-        return tenant.decisions.resolve(decision_id, granted=True, by=caller, **body.model_dump())
+        return tenant.decisions.of(caller).resolve(decision_id, granted=True, **body.model_dump())
 
 
 @router.post("/{decision_id}/reject", summary="Reject what a decision asks for", **_RESOLVING)
@@ -79,4 +79,4 @@ def reject(
 ) -> Decision:
     """Say no, in the name of the key's agent, which ends the decision."""
     with here.lease(caller) as tenant:
-        return tenant.decisions.resolve(decision_id, granted=False, by=caller, **body.model_dump())
+        return tenant.decisions.of(caller).resolve(decision_id, granted=False, **body.model_dump())

@@ -12,7 +12,7 @@ from autotrace import semconv, step, task
 from autotrace.capture.approvals.decision_block import decision
 from autotrace.capture.approvals.decision_spans import DecisionRecording, current_trace_location
 from autotrace.capture.propagation import attach, inject
-from autotrace.decisions.active import Decisions
+from autotrace.decisions.api import Decisions
 from autotrace.decisions.policies import policy
 from autotrace.models import NOWHERE
 from autotrace.testing import recording

@@ -1,7 +1,7 @@
 """Any Python value to bounded, redacted, always valid JSON; any text and exception likewise.
 
 This runs on the caller's thread, twice for every call of a tool, and must neither raise nor take
-long. `docs/guides/record.md` says what becomes of which type, and what the limits are.
+long. `docs/guides/record.md` lists the JSON of each type, and the limits.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from autotrace.decisions import hash_chain, state_machine
+from autotrace.decisions import approval_use, hash_chain, state_machine
 from autotrace.decisions.ledger import Ledger, Mark, gap
 from autotrace.decisions.state_machine import Draft, State
 from autotrace.errors import (
@@ -191,7 +191,7 @@ class DecisionEventStore:
         with self.connection.writing() as collections:
             number = paged_lists.lengths(collections.lists, [name])[name]
             if number and (log := self._find(collections, _call_id(call, number - 1))) is not None:
-                if not state_machine.is_spent(log.state):
+                if not approval_use.is_spent(log.state):
                     return log
                 facts = {**facts, "previous_decision_id": log.decision_id}
             facts = {**facts, "trace_id": place.trace_id, "otel": place.otel}

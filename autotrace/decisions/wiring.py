@@ -8,13 +8,14 @@ from typing import Any
 
 from autotrace.decisions import policies
 from autotrace.decisions.api import Decisions
+from autotrace.decisions.approvals import Send
 from autotrace.decisions.event_store import DecisionEventStore, EventContext, Log
 from autotrace.decisions.ledger import Ledger
 from autotrace.decisions.notify.delivery import Deliveries
 from autotrace.decisions.notify.routes import route_named
 from autotrace.decisions.queries import DecisionLibrary
 from autotrace.decisions.receipts import ReceiptSigner, approver_of, verify_signature
-from autotrace.decisions.service import DecisionService, Send
+from autotrace.decisions.service import DecisionService
 from autotrace.decisions.verification import DecisionProof
 from autotrace.semconv import DEFAULT_ACTOR
 from autotrace.settings import Settings

@@ -7,7 +7,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from autotrace.decisions import hash_chain, state_machine
+from autotrace.decisions import approval_use, hash_chain, state_machine
 from autotrace.decisions.hash_chain import StoredEvent
 from autotrace.decisions.state_machine import Draft, State
 from autotrace.errors import (
@@ -89,7 +89,7 @@ class Life:
 
     def claim(self, tool: str = "pay", arguments: str = "00") -> None:
         self.end_what_is_over()
-        self._append(state_machine.claim(self.state, tool_name=tool, arguments_sha256=arguments))
+        self._append(approval_use.claim(self.state, tool_name=tool, arguments_sha256=arguments))
 
     def close(self, action: str, *, reason: str | None = None, enforce: bool = False) -> None:
         self.end_what_is_over()

@@ -159,6 +159,16 @@ class SpoolLanes:
             for writer in self._writers():
                 writer.close()
 
+    def reopen(self) -> None:
+        """Write to new spools from now on: the present ones were deleted."""
+        with self._lock:
+            deleted = list(self._writers())
+            self._local, self._by_lane = self._open(LOCAL_LANE), {}
+            for writer in deleted:
+                writer.close()
+            if self._closed:
+                self._local.close()
+
     def abandon_after_fork(self) -> None:
         """In a forked child: drop what is the parent's."""
         self._lock = threading.RLock()

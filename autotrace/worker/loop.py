@@ -1,15 +1,17 @@
-"""Storing: batch after batch until nothing is left, whatever fails on the way.
+"""The storing loop: one batch after the other until nothing is left, whatever fails.
 
-* A store that fails is tried again after 0.5 s, doubling up to 30 s; nothing is lost meanwhile.
-* Records that the store refuses for what they hold are quarantined at once, and them alone
-  (traces/batch_groups.py); `quarantine.py` tries them again.
-* While another process drains, this one only looks on.
+* After a failure of the store the batch is retried after 0.5 s, doubling up to 30 s.
+* Records that the store refuses for their content are quarantined, without the rest of their batch
+  (quarantine.py).
+* While another process holds `drain.lock`, the loop stores nothing and looks again later.
 """
 
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from autotrace.base.health_counters import HealthCounters
@@ -19,109 +21,94 @@ from autotrace.worker.quarantine import set_aside_fix
 from autotrace.worker.spool_reader import Drainer
 
 POLL_S: Final = 0.2
-"""How often to look for records of other processes."""
+"""Interval of looking for records of other processes."""
 FIRST_BACKOFF_S: Final = 0.5
 MAX_BACKOFF_S: Final = 30.0
 
 
-class StoreLoop(ABC):
-    """Stores what a spool directory holds. For one thread at a time.
+class Pause(Enum):
+    """Why the loop waits."""
+
+    GATHER = "gather"
+    """For more records to be stored together; a caller that waits ends it."""
+    REST = "rest"
+    """To leave the interpreter to the program; the seconds are those that the batch took."""
+    POLL = "poll"
+    """For the next look, as there was nothing to store."""
+    BACKOFF = "backoff"
+    """Before a retry; a caller that waits does not cut it short."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Limits of a storing loop, and its waiting. The loop calls all functions on its own thread."""
+
+    flush_interval_s: float
+    linger_s: float
+    """Time after the last batch at which a loop that finds nothing ends."""
+    wait: Callable[[Pause, float], BatchLimits]
+    """Wait about as many seconds; return the limits of the next batch."""
+    is_closing: Callable[[], bool]
+    """Return whether the loop must end, whatever is left."""
+    on_batch: Callable[[int], None]
+    """Report a batch of so many records; 0: there was nothing to store."""
+    on_failure: Callable[[bool], None]
+    """Report a failed batch; True: a retry without a rebuild fails, too."""
+    awaits_more: Callable[[], bool] = lambda: False
+    """Return whether records are known to be left that another process may be storing."""
+
+
+def store_until_idle(
+    drainer: Drainer, counters: HealthCounters, store: str, schedule: Schedule
+) -> None:
+    """Store until nothing is left, or the schedule ends the loop.
 
     Args:
-        drainer: Knows what is to be stored, and stores a batch of it.
-        counters: Where failures are counted and noted.
-        store: Name of the store, for what is noted.
-        linger_s: How long to look for more once nothing is left, in seconds.
+        drainer: Stores a batch; used by this loop alone.
+        counters: Count and name failures.
+        store: Name of the store, for messages.
+        schedule: The limits and the waiting.
     """
-
-    def __init__(
-        self, drainer: Drainer, counters: HealthCounters, store: str, linger_s: float
-    ) -> None:
-        self.drainer = drainer
-        self.counters = counters
-        self._store = store
-        self._linger_s = linger_s
-
-    def run(self) -> None:
-        """Store until nothing is left, or it is to end."""
-        backoff_s = FIRST_BACKOFF_S
-        worked_at_s = time.monotonic()
-        self.wait_for_batch()
-        while not self.is_closing():
-            began_at_s = time.monotonic()
-            try:
-                stored = self._step()
-                backoff_s = FIRST_BACKOFF_S
-            except Exception as error:  # noqa: BLE001 - whatever it was, the batch is tried again
-                if self.is_closing():
-                    return  # the interpreter is going, and what is not stored is on disk
-                self.counters.add("export_failures")
-                self.counters.record_failure(
-                    "export", f"not stored yet, trying again: {error}", error
-                )
-                # To wait for a store of another version or embedder is of no use.
-                self.failed(is_final=isinstance(error, StoreVersionError | EmbeddingSpaceError))
-                self.backoff(backoff_s)
-                backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
-                worked_at_s = time.monotonic()
-                continue
-            self.on_batch(stored)
-            if stored:
-                worked_at_s = time.monotonic()
-                if self.drainer.has_more:
-                    self.throttle(worked_at_s - began_at_s)
-                else:
-                    self.wait_for_batch()
-            elif not self.awaits_more() and time.monotonic() - worked_at_s > self._linger_s:
-                return
-            else:
-                self.poll()
-
-    def _step(self) -> int:
+    backoff_s = FIRST_BACKOFF_S
+    worked_at_s = time.monotonic()
+    limits = schedule.wait(Pause.GATHER, schedule.flush_interval_s)
+    while not schedule.is_closing():
+        began_at_s = time.monotonic()
         try:
-            return self.drainer.step(self.limits()) if self.drainer.acquire() else 0
-        finally:
-            while self.drainer.refused:
-                self._report(*self.drainer.refused.pop(0))
+            stored = _store_batch(drainer, counters, store, limits)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the batch is retried
+            if schedule.is_closing():
+                return  # the interpreter shuts down; what is not stored is on disk
+            counters.add("export_failures")
+            counters.record_failure("export", f"not stored yet, trying again: {error}", error)
+            schedule.on_failure(isinstance(error, StoreVersionError | EmbeddingSpaceError))
+            limits = schedule.wait(Pause.BACKOFF, backoff_s)
+            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+            worked_at_s = time.monotonic()
+            continue
+        backoff_s = FIRST_BACKOFF_S
+        schedule.on_batch(stored)
+        if stored:
+            worked_at_s = time.monotonic()
+            if drainer.has_more:
+                limits = schedule.wait(Pause.REST, worked_at_s - began_at_s)
+            else:
+                limits = schedule.wait(Pause.GATHER, schedule.flush_interval_s)
+        elif not schedule.awaits_more() and time.monotonic() - worked_at_s > schedule.linger_s:
+            return
+        else:
+            limits = schedule.wait(Pause.POLL, POLL_S)
 
-    def _report(self, number: int, error: Exception) -> None:
-        self.counters.add("unstored_records", number)
-        message = f"the store refused {number} records, which are set aside: {error}; "
-        fix = f"`{set_aside_fix(self._store)}` tries them again"
-        self.counters.record_failure("set aside", message + fix, error)
 
-    @abstractmethod
-    def is_closing(self) -> bool:
-        """Tell whether to end as soon as can be."""
-
-    @abstractmethod
-    def awaits_more(self) -> bool:
-        """Tell whether something is known to be recorded and not stored, though none was found."""
-
-    @abstractmethod
-    def limits(self) -> BatchLimits:
-        """Return how large the next batch may be."""
-
-    @abstractmethod
-    def wait_for_batch(self) -> None:
-        """Wait for records to be stored together, unless somebody waits for them."""
-
-    @abstractmethod
-    def throttle(self, took_s: float) -> None:
-        """Leave the program some time after a batch that took so many seconds."""
-
-    @abstractmethod
-    def poll(self) -> None:
-        """Wait before the next look for records."""
-
-    @abstractmethod
-    def backoff(self, seconds: float) -> None:
-        """Wait before another attempt."""
-
-    @abstractmethod
-    def on_batch(self, stored: int) -> None:
-        """Take note of a batch with so many records; 0: there was nothing to store."""
-
-    @abstractmethod
-    def failed(self, *, is_final: bool) -> None:
-        """Take note of a failure, and perhaps let others try; a final one lasts."""
+def _store_batch(
+    drainer: Drainer, counters: HealthCounters, store: str, limits: BatchLimits
+) -> int:
+    try:
+        return drainer.step(limits) if drainer.acquire() else 0
+    finally:
+        while drainer.refused:
+            number, error = drainer.refused.pop(0)
+            counters.add("unstored_records", number)
+            message = f"the store refused {number} records, which are set aside: {error}; "
+            fix = f"`{set_aside_fix(store)}` tries them again"
+            counters.record_failure("set aside", message + fix, error)

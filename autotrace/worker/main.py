@@ -29,7 +29,7 @@ from autotrace.spool.drain_lock import handover_requested_ns
 from autotrace.traces.ingest import Ingestor
 from autotrace.worker.batch_selection import LARGE_BATCHES, BatchLimits
 from autotrace.worker.exporter import choose_embedding, open_connection, open_decision_index
-from autotrace.worker.loop import StoreLoop
+from autotrace.worker.loop import POLL_S, Pause, Schedule, store_until_idle
 from autotrace.worker.process import (
     DONE,
     FLUSH_FILE,
@@ -44,7 +44,6 @@ from autotrace.worker.spool_reader import Drainer
 
 _LINGER_S: Final = 60.0
 _POLL_S: Final = 0.05
-_IDLE_POLL_S: Final = 0.2
 _OFTEN_S: Final = 0.005
 """How often it is looked whether somebody waits, while somebody does."""
 _OFTEN_FOR_S: Final = 2.0
@@ -94,14 +93,15 @@ def _store(order: dict[str, Any], say: Callable[[bytes], None]) -> None:
     decisions = open_decision_index(settings, embedder, counters.add, embedding.space)
     ingestor = Ingestor(connection, embedder, counters.add, decisions)
     purger = Purger(settings, connection, counters.add)
-    loop = _Loop(Drainer(spool, ingestor, counters.add), purger, counters, settings, say)
-    if not _acquire(loop.drainer):
+    drainer = Drainer(spool, ingestor, counters.add)
+    storing = _StoringProcess(drainer, purger, counters, settings, say)
+    if not _acquire(drainer):
         return
     counters.publish()
     reduce_gc()
     with suppress_instrumentation():
-        loop.run()
-    loop.drainer.release()
+        store_until_idle(drainer, counters, settings.store, storing.schedule)
+    drainer.release()
     connection.close()
     decisions.close()
 
@@ -162,7 +162,13 @@ class _PublishedCounters(HealthCounters):
             write_status(self._spool, self.status)
 
 
-class _Loop(StoreLoop):
+class _StoringProcess:
+    """Schedule of the storing loop, and what ends this process.
+
+    The main thread runs the loop and calls everything but `_listen`, which a daemon thread runs: it
+    reads the standard input, whose end means that the process that started this one is gone.
+    """
+
     def __init__(
         self,
         drainer: Drainer,
@@ -171,20 +177,27 @@ class _Loop(StoreLoop):
         settings: Settings,
         say: Callable[[bytes], None],
     ) -> None:
-        super().__init__(drainer, counters, settings.store, _LINGER_S)
-        self._say = say
+        self._drainer = drainer
         self._purger = purger
+        self._counters = counters
+        self._say = say
+        self._spool = settings.spool_path
         self._purge_at_s = -math.inf
         self._began_ns = time.time_ns()
-        self._told = counters
-        self._spool = settings.spool_path
-        self._flush_interval_s = settings.flush_interval_ms / 1000
         self._flushed_ns = 0
         self._asked_at_s = -math.inf
         self._ready = False
         self._worked_at_s = time.monotonic()
         self._stop = threading.Event()
         self._orphaned_at_s: float | None = None
+        self.schedule = Schedule(
+            flush_interval_s=settings.flush_interval_ms / 1000,
+            linger_s=_LINGER_S,
+            wait=self._wait,
+            is_closing=self._is_closing,
+            on_batch=self._on_batch,
+            on_failure=self._on_failure,
+        )
         threading.Thread(target=self._listen, name="autotrace-listen", daemon=True).start()
 
     def _listen(self) -> None:
@@ -198,85 +211,72 @@ class _Loop(StoreLoop):
         except OSError:
             return 0
 
-    @override
-    def is_closing(self) -> bool:
+    def _is_closing(self) -> bool:
         if not self._spool.is_dir() or handover_requested_ns(self._spool) > self._began_ns:
             self._stop.set()
         return self._stop.is_set()
 
-    @override
-    def awaits_more(self) -> bool:
-        at_s = self._orphaned_at_s
-        # The kernel closes the files of a dead process one by one: its end shows a little later.
-        if at_s is not None and time.monotonic() - at_s > _ORPHANED_FOR_S:
-            self._stop.set()
-        return False
-
-    @override
-    def limits(self) -> BatchLimits:
+    def _wait(self, reason: Pause, seconds: float) -> BatchLimits:
+        if reason is Pause.GATHER:
+            self._wait_until_asked(seconds)
+        elif reason is Pause.POLL:
+            self._poll()
+        elif reason is Pause.BACKOFF:
+            if self._orphaned_at_s is not None:
+                self._stop.set()  # the next process that starts retries
+            self._stop.wait(seconds)
+        # No rest: no thread of a program waits for the interpreter of this process.
         return LARGE_BATCHES
 
-    @override
-    def wait_for_batch(self) -> None:
-        self._wait_until_asked(self._flush_interval_s)
-
     def _wait_until_asked(self, seconds: float) -> None:
-        """Wait so long, or until somebody waits for what is recorded, or this is to end."""
+        """Wait until a caller waits for what is recorded, this process is to end, or time is up."""
         until_s = time.monotonic() + seconds
         while (left_s := until_s - time.monotonic()) > 0 and self._orphaned_at_s is None:
             asked_ns = self._asked_ns()
             if asked_ns != self._flushed_ns:
                 self._flushed_ns, self._asked_at_s = asked_ns, time.monotonic()
                 return
-            # Who has waited lately will again.
+            # A caller that has waited lately is likely to wait again.
             often = time.monotonic() - self._asked_at_s < _OFTEN_FOR_S
-            if self.is_closing() or self._stop.wait(min(_OFTEN_S if often else _POLL_S, left_s)):
+            if self._is_closing() or self._stop.wait(min(_OFTEN_S if often else _POLL_S, left_s)):
                 return
 
-    @override
-    def throttle(self, took_s: float) -> None:
-        """Do without: nobody waits for the interpreter of this process."""
-
-    @override
-    def poll(self) -> None:
+    def _poll(self) -> None:
+        at_s = self._orphaned_at_s
+        # The kernel closes the files of a dead process one by one: its end shows a little later.
+        if at_s is not None and time.monotonic() - at_s > _ORPHANED_FOR_S:
+            self._stop.set()
         self._purge_if_idle()
         is_busy = time.monotonic() - self._worked_at_s < _BUSY_UNTIL_S
-        wait_s = _POLL_S if is_busy else _IDLE_POLL_S
+        wait_s = _POLL_S if is_busy else POLL_S
         if self._orphaned_at_s is None:
             self._wait_until_asked(wait_s)
         else:
             self._stop.wait(wait_s)
 
     def _purge_if_idle(self) -> None:
-        """Purge what was erased, if that is due and nobody has recorded for a while."""
+        """Purge deleted content if that is due and no record has come for a while."""
         now_s = time.monotonic()
         if now_s - self._worked_at_s < _PURGE_IDLE_S or now_s < self._purge_at_s:
             return
-        if self._orphaned_at_s is not None or not self.drainer.active:
+        if self._orphaned_at_s is not None or not self._drainer.active:
             return
         try:
             if self._purger.due():
                 self._purger.purge(IDLE_LIMITS)
-        except Exception as error:  # noqa: BLE001 - it is due until it is done, and tried again
-            self.counters.add("purge_failures")
-            self.counters.record_failure(
+        except Exception as error:  # noqa: BLE001 - it stays due, and is retried
+            self._counters.add("purge_failures")
+            self._counters.record_failure(
                 "purge", f"erased content was not purged yet: {error}", error
             )
         took_s = time.monotonic() - now_s
         self._purge_at_s = now_s + max(_PURGE_EVERY_S, took_s * _PURGE_REST)
 
-    @override
-    def backoff(self, seconds: float) -> None:
-        if self._orphaned_at_s is not None:
-            self._stop.set()  # it is tried again at the next start
-        self._stop.wait(seconds)
-
-    @override
-    def on_batch(self, stored: int) -> None:
-        if self._told.status.refused:
-            self._told.status.refused = False
-            self._told.publish()
-        if not self.drainer.active:
+    def _on_batch(self, stored: int) -> None:
+        if self._counters.status.refused:
+            self._counters.status.refused = False
+            self._counters.publish()
+        if not self._drainer.active:
             self._stop.set()  # another process stores
         elif stored:
             self._worked_at_s = time.monotonic()
@@ -284,9 +284,8 @@ class _Loop(StoreLoop):
                 self._ready = True
                 self._say(READY)
 
-    @override
-    def failed(self, *, is_final: bool) -> None:
+    def _on_failure(self, is_final: bool) -> None:
         if is_final:
-            self.drainer.release()  # for a rebuild, which is what will help
-        self._told.status.refused = is_final
-        self._told.publish()
+            self._drainer.release()  # for a rebuild, which alone helps
+        self._counters.status.refused = is_final
+        self._counters.publish()

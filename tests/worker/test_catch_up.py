@@ -95,7 +95,7 @@ def test_another_process_may_store_and_remove_what_is_waited_for_between_two_loo
 
     with FileLock(memory.settings.spool_path / "drain.lock"):
         waiting.start()
-        while not memory.pipeline._waiting:
+        while not memory.pipeline._monitor.waiting:
             time.sleep(0.001)
         shutil.rmtree(other.directory)
         waiting.join()

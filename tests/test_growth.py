@@ -35,7 +35,8 @@ from autotrace.server.mcp import json_rpc
 from autotrace.settings import is_http_url
 from autotrace.spool.span_roles import span_of
 from autotrace.traces import recall
-from autotrace.traces.assembly import Tree, build_trace, summarize
+from autotrace.traces.assembly import build_trace, summarize
+from autotrace.traces.tree import Tree
 from tests.growth import superlinear
 
 # --- every pattern

@@ -9,14 +9,11 @@ no dialect has to be known beforehand.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from autotrace.dialects import attribute_keys
 from autotrace.dialects.wrapped_values import arguments_of, find, items, loads, mapping
-from autotrace.spool import record_fields
-from autotrace.spool.span_records import SpanRecord
 
 
 @dataclass(frozen=True)
@@ -119,118 +116,11 @@ _ANSWER_TYPES: Final = frozenset(
     }
 )
 _PART_TYPES: Final = _CALL_TYPES | _ANSWER_TYPES
-_MAX_DEPTH: Final = 12
-_MAX_KEY: Final = 200
-"""Characters of the key of a leaf; a longer one is nobody's."""
+MAX_DEPTH: Final = 12
 _SUMMARY_REPR: Final = re.compile(r"Summary\(text=(['\"])(.*?)(?:(?P<end>\1, type=)|\Z)", re.DOTALL)
 """Without its end it goes on to that of the text, as `texts._MANAGED_TASK` does."""
 _LISTS: Final = ("messages", "contents", "choices", "generations")
 _HOLDERS: Final = ("inputs", "outputs", "output", "input", "new_message", "update", "response")
-
-
-def inputs(record: SpanRecord) -> list[Message]:
-    """Return what went into a model, oldest first."""
-    return next((m for m in _all(record, wanted_input=True) if m), list[Message]())
-
-
-def outputs(record: SpanRecord) -> list[Message]:
-    """Return what came out of a model.
-
-    One span may carry several families of keys, of which one has the thoughts and another the
-    rest.
-    """
-    found = [messages for messages in _all(record, wanted_input=False) if messages]
-    if not found:
-        return []
-    messages = found[0]
-    if not any(m.thought for m in messages):
-        thoughts = [m.thought for others in found[1:] for m in others if m.thought]
-        if thoughts:
-            return [Message("assistant", thought=thoughts[0]), *messages]
-    return messages
-
-
-def _all(record: SpanRecord, *, wanted_input: bool) -> Iterator[list[Message]]:
-    attributes = record_fields.attributes(record)
-    role = "user" if wanted_input else "assistant"
-    for key in attribute_keys.INPUT_MESSAGES if wanted_input else attribute_keys.OUTPUT_MESSAGES:
-        if key in attributes:
-            yield _of_attribute(key, attributes[key], role, wanted_input=wanted_input)
-    for prefix in attribute_keys.INDEXED_INPUTS if wanted_input else attribute_keys.INDEXED_OUTPUTS:
-        yield conversation(_nested(attributes, prefix), role)
-    if not wanted_input:
-        yield _of_ai_sdk(attributes)
-    yield _of_events(record, role, wanted_input=wanted_input)
-
-
-def _of_attribute(key: str, value: Any, role: str, *, wanted_input: bool) -> list[Message]:
-    if key != "events":
-        return conversation(value, role)
-    events = [event for event in items(loads(value)) if mapping(event) is not None]
-    chosen = [
-        e
-        for e in events
-        if (e.get(attribute_keys.EVENT_NAME) == attribute_keys.CHOICE_EVENT) is not wanted_input
-    ]
-    return conversation(chosen, role)
-
-
-def _of_ai_sdk(attributes: Mapping[str, Any]) -> list[Message]:
-    text, thought = (
-        attributes.get(attribute_keys.AI_TEXT),
-        attributes.get(attribute_keys.AI_REASONING),
-    )
-    calls = [
-        call
-        for part in items(loads(attributes.get(attribute_keys.AI_CALLS)))
-        for call in _calls(part)
-    ]
-    message = Message(
-        "assistant", record_fields.as_text(text) or "", record_fields.as_text(thought) or "", calls
-    )
-    return [message] if message else []
-
-
-def _of_events(record: SpanRecord, role: str, *, wanted_input: bool) -> list[Message]:
-    messages: list[Message] = []
-    details = (attribute_keys.INPUT_MESSAGES if wanted_input else attribute_keys.OUTPUT_MESSAGES)[0]
-    for event in record.get("events", []):
-        name, attributes = event["name"], record_fields.attributes(event)
-        if name == attribute_keys.DETAILS_EVENT and details in attributes:
-            messages += conversation(attributes[details], role)
-        elif name == attribute_keys.CHOICE_EVENT and not wanted_input:
-            messages += conversation(attributes.get("message"), "assistant")
-        elif name in attribute_keys.MESSAGE_EVENTS and wanted_input:
-            said = attribute_keys.MESSAGE_EVENTS[name]
-            messages += conversation([{"role": said, **attributes}], said)
-    return messages
-
-
-def _nested(attributes: Mapping[str, Any], prefix: str) -> list[Any]:
-    """Put together what was written as one attribute per leaf; indexes may have holes."""
-    root: dict[str, Any] = {}
-    for key, value in attributes.items():
-        if not key.startswith(prefix):
-            continue
-        *path, leaf = key[len(prefix) :].split(".")
-        if not (path and path[0].isdecimal()) or len(path) > _MAX_DEPTH or len(key) > _MAX_KEY:
-            continue
-        node: dict[str, Any] | None = root
-        for name in path:
-            # A leaf and a branch of one name: the first one stays.
-            node = None if node is None else mapping(node.setdefault(name, {}))
-        if node is not None:
-            node.setdefault(leaf, value)
-    return items(_with_lists(root))
-
-
-def _with_lists(node: Any) -> Any:
-    inside = mapping(node)
-    if inside is None:
-        return node
-    if inside and all(key.isdecimal() for key in inside):
-        return [_with_lists(inside[key]) for key in sorted(inside, key=int)]
-    return {key: _with_lists(value) for key, value in inside.items()}
 
 
 def conversation(value: Any, role: str) -> list[Message]:
@@ -248,7 +138,7 @@ def conversation(value: Any, role: str) -> list[Message]:
 
 def _conversation(value: Any, role: str, depth: int) -> Iterator[Message]:
     read = loads(value)
-    if depth > _MAX_DEPTH or read is None:
+    if depth > MAX_DEPTH or read is None:
         return
     if isinstance(read, str):
         yield Message(role, read)
@@ -275,7 +165,7 @@ def _is_pair(listed: list[Any]) -> bool:
 
 
 def _of_object(held: dict[str, Any], role: str, depth: int) -> Iterator[Message]:
-    if depth > _MAX_DEPTH:
+    if depth > MAX_DEPTH:
         return
     if _type_of(held) in _ROLES and mapping(held.get("data")) is not None:
         inner = {"type": _type_of(held), **held["data"]}
@@ -344,7 +234,7 @@ def _message(held: dict[str, Any], role: str) -> Message:
         _add_part(message, part)
     known = {call.call_id for call in message.calls if call.call_id}
     for part in items(loads(held.get("tool_calls"))):
-        message.calls += [call for call in _calls(part) if call.call_id not in known]
+        message.calls += [call for call in requested_calls(part) if call.call_id not in known]
     extra = mapping(held.get("additional_kwargs")) or held
     reasoning = find(held, ("reasoning_content", "reasoning")) or extra.get("reasoning_content")
     if isinstance(reasoning, str) and not message.thoughts:
@@ -378,7 +268,7 @@ def _add_part(message: Message, part: Any) -> None:
     if wrapped is not None:
         inside = {**wrapped, **{k: v for k, v in inside.items() if k != "message_content"}}
     kind = _type_of(inside)
-    calls = list(_calls(inside))
+    calls = list(requested_calls(inside))
     if calls:
         message.calls += calls
     elif (answer := _answer(inside)) is not None:
@@ -394,7 +284,7 @@ def _add_part(message: Message, part: Any) -> None:
 def _plain_text(value: Any, depth: int = 0) -> str:
     """Return the text inside a part about reasoning, however deep it lies."""
     read = loads(value)
-    if depth > _MAX_DEPTH:
+    if depth > MAX_DEPTH:
         return ""
     if isinstance(read, str):
         return read
@@ -406,15 +296,15 @@ def _plain_text(value: Any, depth: int = 0) -> str:
     return "" if found is None else _plain_text(found, depth + 1)
 
 
-def _calls(part: Any, depth: int = 0) -> Iterator[RequestedToolCall]:
+def requested_calls(part: Any, depth: int = 0) -> Iterator[RequestedToolCall]:
     """Yield the call that a part is, if it is one."""
     inside = mapping(part)
-    if inside is None or depth > _MAX_DEPTH:
+    if inside is None or depth > MAX_DEPTH:
         return
     for name in ("tool_call", "function_call", "functionCall", "toolUse"):
         wrapped = mapping(inside.get(name))
         if wrapped is not None:
-            yield from _calls({"type": "tool_call", **wrapped}, depth + 1)
+            yield from requested_calls({"type": "tool_call", **wrapped}, depth + 1)
             return
     function = mapping(inside.get("function")) or {}
     name = find(function, ("name",)) or find(inside, ("name", "toolName", "tool_name"))
@@ -431,7 +321,7 @@ def _calls(part: Any, depth: int = 0) -> Iterator[RequestedToolCall]:
 
 
 def _answer(inside: dict[str, Any], depth: int = 0) -> ModelAnswer | None:
-    if depth > _MAX_DEPTH:
+    if depth > MAX_DEPTH:
         return None
     for name in ("toolResult", "function_response", "functionResponse"):
         wrapped = mapping(inside.get(name))

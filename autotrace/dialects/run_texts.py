@@ -8,14 +8,10 @@ from typing import Any, Final
 
 from autotrace import semconv
 from autotrace.dialects import attribute_keys
-from autotrace.dialects.messages import (
-    Message,
-    conversation,
-    inputs,
-    outputs,
-)
+from autotrace.dialects.messages import Message, conversation
 from autotrace.dialects.run_structure import AgentRun
 from autotrace.dialects.span_kinds import span_kind
+from autotrace.dialects.span_messages import inputs, outputs
 from autotrace.dialects.wrapped_values import (
     dumps,
     error_text,

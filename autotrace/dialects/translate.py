@@ -9,16 +9,24 @@ no span, but were asked for by a model and answered, get one.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
 from functools import cached_property
-from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from autotrace import semconv
 from autotrace.dialects import attribute_keys
-from autotrace.dialects.messages import Message, ModelAnswer, RequestedToolCall, inputs, outputs
+from autotrace.dialects.call_matching import (
+    ToolSpan,
+    Turn,
+    UnmatchedAnswers,
+    UnmatchedTools,
+    failed_record,
+    new_answers,
+    tool_record,
+    translated_record,
+    turns_of,
+)
+from autotrace.dialects.messages import ModelAnswer, RequestedToolCall
 from autotrace.dialects.run_structure import AgentRun, TraceShape, is_foreign, shape_of
 from autotrace.dialects.run_texts import (
     agent_of,
@@ -28,19 +36,13 @@ from autotrace.dialects.run_texts import (
     task_of,
 )
 from autotrace.dialects.span_kinds import is_handoff, span_kind, tool_name
-from autotrace.dialects.wrapped_values import arguments_of, dumps, find, loads, result_of
-from autotrace.spool import record_fields
+from autotrace.dialects.wrapped_values import result_of
 from autotrace.spool.span_records import STATUS_ERROR, SpanRecord
 
-_KEPT: Final = frozenset(
-    {"trace", "id", "parent", "name", "start_ns", "end_ns", "sender", "owner", "sent_id"}
-)
 _MAX_CALLS: Final = 1000
 """How many calls one answer of a model may ask for."""
 _MAX_SHARED_CHARS: Final = 10_000
 """How much of the failure of a run is said of each call that it has cut short."""
-_LOOK_AHEAD: Final = 64
-"""Among how many calls of a tool one with the same arguments is looked for."""
 _NO_FAILURE: Final = ("Command(", "ParentCommand(")
 """How LangGraph reports a handoff: as an error that is none."""
 
@@ -60,7 +62,7 @@ def translate(
     said = {span_id: r if not is_foreign(r) else _silent(r) for span_id, r in spans.items()}
     for tool in shape.loose_tools:
         if tool["id"] not in shape.recorded:
-            said[tool["id"]] = _ToolSpan(tool, shape.failed_inside).translated()
+            said[tool["id"]] = ToolSpan(tool, shape.failed_inside).translated()
     for run in shape.runs:
         for record in _Translator(run, shape).records():
             said[record["id"]] = record
@@ -68,117 +70,7 @@ def translate(
 
 
 def _silent(record: SpanRecord) -> SpanRecord:
-    return _with(record, {})
-
-
-def _with(record: SpanRecord, attributes: dict[str, Any]) -> SpanRecord:
-    made: Any = {key: value for key, value in record.items() if key in _KEPT}
-    made["attributes"] = {key: value for key, value in attributes.items() if value is not None}
-    return made
-
-
-def _failed(record: SpanRecord, text: str | None) -> SpanRecord:
-    record["status"] = STATUS_ERROR
-    if text:
-        record["message"] = text
-    return record
-
-
-@dataclass
-class _Turn:
-    """One call of a model."""
-
-    record: SpanRecord
-    asked: list[Message]
-    said: list[Message]
-
-    @property
-    def calls(self) -> list[RequestedToolCall]:
-        return [call for message in self.said for call in message.calls]
-
-    @property
-    def answers(self) -> list[ModelAnswer]:
-        return [answer for message in self.asked for answer in message.answers]
-
-
-class _ToolSpan:
-    """A span of a tool call, and what its model said of it."""
-
-    def __init__(self, record: SpanRecord, failed_inside: Mapping[str, SpanRecord]) -> None:
-        self.record = record
-        self.name = tool_name(record)
-        attributes = record_fields.attributes(record)
-        self.call_id = record_fields.as_text(find(attributes, attribute_keys.TOOL_CALL_IDS))
-        self.arguments = arguments_of(
-            find(attributes, attribute_keys.TOOL_ARGUMENTS)
-            or self._in_event(attribute_keys.TOOL_MESSAGE_EVENT, "content")
-        )
-        given = find(attributes, attribute_keys.TOOL_RESULTS)
-        if given is None:
-            given = self._in_event(attribute_keys.CHOICE_EVENT, "message")
-        self.result, self._failed = result_of(given)
-        if loads(given) == {}:
-            self.result = None  # LangSmith's, of a call that failed
-        self._failing = record if record.get("status") == STATUS_ERROR else None
-        self._failing = self._failing or failed_inside.get(record["id"])
-        self._failed |= (
-            self._failing is not None
-            or attributes.get(attribute_keys.STRANDS_TOOL_STATUS) == "error"
-        )
-
-    def _in_event(self, name: str, key: str) -> Any:
-        for event in self.record.get("events", []):
-            if event["name"] == name:
-                return record_fields.value(event, key)
-        return None
-
-    def merge_request(self, request: RequestedToolCall, answer: ModelAnswer | None) -> None:
-        """Take over what the span itself leaves out."""
-        if not isinstance(self.arguments, dict) and request.arguments is not None:
-            self.arguments = request.arguments
-        if answer is not None and self.result is None:
-            self.result, failed = result_of(answer.content)
-            self._failed |= failed or answer.failed
-
-    def translated(self) -> SpanRecord:
-        failing = self._failing or self.record
-        error, kind = failure_of(failing, self.result) if self._failed else (None, None)
-        return _tool_record(
-            self.record,
-            self.name,
-            self.call_id,
-            self.arguments,
-            self.result,
-            self._failed,
-            error,
-            kind,
-        )
-
-
-def _tool_record(
-    record: SpanRecord,
-    name: str,
-    call_id: str | None,
-    arguments: Any,
-    result: Any,
-    failed: bool,
-    error: str | None,
-    kind: str | None,
-) -> SpanRecord:
-    timeout = failed and any("timeout" in (text or "").lower()[:80] for text in (kind, error))
-    made = _with(
-        record,
-        {
-            semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
-            semconv.GEN_AI_TOOL_NAME: name,
-            semconv.GEN_AI_TOOL_CALL_ID: call_id,
-            semconv.GEN_AI_TOOL_CALL_ARGUMENTS: None if arguments is None else dumps(arguments),
-            semconv.GEN_AI_TOOL_CALL_RESULT: None if result is None else dumps(result),
-            semconv.TOOL_STATUS: ("timeout" if timeout else "error") if failed else None,
-            semconv.ERROR_TYPE: kind if failed else None,
-        },
-    )
-    return _failed(made, error) if failed else made
+    return translated_record(record, {})
 
 
 class _Translator:
@@ -187,8 +79,8 @@ class _Translator:
     def __init__(self, run: AgentRun, shape: TraceShape) -> None:
         self._run = run
         self._recorded = shape.recorded
-        self._tools = [_ToolSpan(record, shape.failed_inside) for record in run.tools]
-        self._turns = [] if run.own else _turns(run.models.values())
+        self._tools = [ToolSpan(record, shape.failed_inside) for record in run.tools]
+        self._turns = [] if run.own else turns_of(run.models.values())
         self._failing = None if run.own else self._find_failing()
 
     def records(self) -> list[SpanRecord]:
@@ -210,7 +102,7 @@ class _Translator:
         everything = [run.opener, *run.agents, *(t.record for t in self._turns), *run.tools]
         error = None if self._failing is None else failure_of(self._failing)[0]
         outcome = error if error else outcome_of(run, [turn.said for turn in self._turns])
-        return _with(
+        return translated_record(
             run.opener,
             {
                 semconv.KIND: semconv.KIND_TASK,
@@ -239,11 +131,11 @@ class _Translator:
         # The innermost knows best what has happened.
         return max(failing, key=lambda r: bool(failure_of(r)[0]), default=None)
 
-    def _step(self, turn: _Turn) -> SpanRecord:
+    def _step(self, turn: Turn) -> SpanRecord:
         thoughts = [m.thought for m in turn.said if m.thought]
         texts = [m.text for m in turn.said if m.text and m.role != "user"]
         names = ", ".join(call.name for call in turn.calls)
-        made = _with(
+        made = translated_record(
             turn.record,
             {
                 semconv.KIND: semconv.KIND_STEP,
@@ -252,12 +144,12 @@ class _Translator:
             },
         )
         if turn.record.get("status") == STATUS_ERROR:
-            return _failed(made, failure_of(turn.record)[0])
+            return failed_record(made, failure_of(turn.record)[0])
         return made
 
     def _handoff(self, record: SpanRecord) -> SpanRecord:
         action = record.get("name", "").removeprefix(f"{semconv.EXECUTE_TOOL} ")
-        return _with(record, {semconv.KIND: semconv.KIND_STEP, semconv.ACTION: action})
+        return translated_record(record, {semconv.KIND: semconv.KIND_STEP, semconv.ACTION: action})
 
     def _managed(self, agent: SpanRecord) -> list[SpanRecord]:
         """Make the call by which an agent was asked, as its framework has no span for it."""
@@ -265,7 +157,7 @@ class _Translator:
         sub = AgentRun(agent)
         failed = agent.get("status") == STATUS_ERROR
         error, kind = failure_of(agent) if failed else (None, None)
-        call = _tool_record(
+        call = tool_record(
             {**agent, "id": call_id},
             agent_of(sub) or agent.get("name", ""),
             None,
@@ -279,7 +171,7 @@ class _Translator:
 
     def _join_calls(self) -> list[SpanRecord]:
         """Tell tool spans what the models said of them; make spans of calls that have none."""
-        open_tools = _UnmatchedTools(self._tools)
+        open_tools = UnmatchedTools(self._tools)
         rebuilt: list[SpanRecord] = []
         for index, turn in enumerate(self._turns):
             calls = [
@@ -290,7 +182,7 @@ class _Translator:
             if not calls:
                 continue
             following = self._turns[index + 1] if index + 1 < len(self._turns) else None
-            answers = _Answers(_new_answers(turn, following))
+            answers = UnmatchedAnswers(new_answers(turn, following))
             for number, call in enumerate(calls):
                 answer = answers.take(call, alone=len(calls) == 1)
                 tool = open_tools.claim(call)
@@ -303,8 +195,8 @@ class _Translator:
 
     def _rebuilt(
         self,
-        turn: _Turn,
-        following: _Turn | None,
+        turn: Turn,
+        following: Turn | None,
         number: int,
         call: RequestedToolCall,
         answer: ModelAnswer | None,
@@ -333,7 +225,7 @@ class _Translator:
         if failed:
             cut_short = answer is None and self._failing is not None
             error, kind = self._failure if cut_short else failure_of(place, result)
-        return _tool_record(
+        return tool_record(
             place, call.name, call.call_id, call.arguments, result, failed, error, kind
         )
 
@@ -341,108 +233,6 @@ class _Translator:
 def _is_handoff(record: SpanRecord) -> bool:
     text = record.get("message", "") or failure_of(record)[0] or ""
     return text.startswith(_NO_FAILURE)
-
-
-def _turns(groups: Iterable[Sequence[SpanRecord]]) -> list[_Turn]:
-    """Make a turn of each call of a model, however many spans it has."""
-    turns: list[_Turn] = []
-    for layers in groups:
-        said = [outputs(layer) for layer in layers]
-        asked = [inputs(layer) for layer in layers]
-        turns.append(
-            _Turn(
-                layers[0],
-                next((m for m in asked if m), list[Message]()),
-                next((m for m in said if m), list[Message]()),
-            )
-        )
-    return _without_silent_copies(turns)
-
-
-def _without_silent_copies(turns: Sequence[_Turn]) -> list[_Turn]:
-    """Leave out spans without words that lie within one, of the same call, that has them."""
-    kept: list[_Turn] = []
-    told_until_ns = 0
-    for turn in sorted(turns, key=lambda t: (t.record["start_ns"], not t.said)):
-        end_ns = turn.record.get("end_ns", 0)
-        if turn.said:
-            told_until_ns = max(told_until_ns, end_ns)
-        elif end_ns <= told_until_ns:
-            continue
-        kept.append(turn)
-    return kept
-
-
-def _new_answers(turn: _Turn, following: _Turn | None) -> list[ModelAnswer]:
-    """Return what the tools answered between two calls of a model."""
-    if following is None:
-        return []
-    before, after = len(turn.answers), following.answers
-    return after[before:] if len(after) > before else list(after)
-
-
-class _Answers:
-    """Answers of tools that no call has been found for yet."""
-
-    def __init__(self, answers: Iterable[ModelAnswer]) -> None:
-        self._left = dict(enumerate(answers))
-        self._named = sum(bool(answer.name) for answer in self._left.values())
-        self._by_id: dict[str, deque[int]] = {}
-        self._by_name: dict[str | None, deque[int]] = {}
-        for number, answer in self._left.items():
-            if answer.call_id:
-                self._by_id.setdefault(answer.call_id, deque()).append(number)
-            self._by_name.setdefault(answer.name, deque()).append(number)
-
-    def take(self, call: RequestedToolCall, *, alone: bool) -> ModelAnswer | None:
-        """Return the answer to a call: by id, by the name of the tool, or the next without one."""
-        found = self._first(self._by_id.get(call.call_id or ""))
-        if found is None:
-            found = self._first(self._by_name.get(call.name))
-        if found is None and (alone or not self._named):
-            found = self._first(self._by_name.get(None))
-        if found is None:
-            return None
-        answer = self._left.pop(found)
-        self._named -= bool(answer.name)
-        return answer
-
-    def _first(self, numbers: deque[int] | None) -> int | None:
-        while numbers:
-            number = numbers.popleft()
-            if number in self._left:
-                return number
-        return None
-
-
-class _UnmatchedTools:
-    """Tool calls that no request of a model has been found for yet."""
-
-    def __init__(self, tools: Iterable[_ToolSpan]) -> None:
-        # Ordered: to look for the first key of a dict takes longer the more were deleted before it.
-        self._by_name: dict[str, OrderedDict[int, _ToolSpan]] = {}
-        self._by_call_id: dict[tuple[str, str], deque[_ToolSpan]] = {}
-        for tool in tools:
-            self._by_name.setdefault(tool.name, OrderedDict())[id(tool)] = tool
-            if tool.call_id is not None:
-                self._by_call_id.setdefault((tool.name, tool.call_id), deque()).append(tool)
-
-    def claim(self, call: RequestedToolCall) -> _ToolSpan | None:
-        """Return the call that a model has asked for: by id, by its arguments, or the next one."""
-        same = self._by_name.get(call.name)
-        if not same:
-            return None
-        named = self._by_call_id.get((call.name, call.call_id or ""))
-        found: _ToolSpan | None = None
-        while named and found is None:
-            tool = named.popleft()
-            found = tool if id(tool) in same else None
-        if found is None:
-            first = islice(same.values(), _LOOK_AHEAD)
-            found = next((tool for tool in first if tool.arguments == call.arguments), None)
-        found = found or next(iter(same.values()))
-        del same[id(found)]
-        return found
 
 
 def _id(span_id: str, what: str) -> str:

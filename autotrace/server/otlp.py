@@ -32,7 +32,7 @@ from autotrace.server.content import (
 )
 from autotrace.server.http_errors import answer_of, headers_of, message_of, responses
 from autotrace.server.limits import BATCH_PATH
-from autotrace.worker.span_costs import opens_trace
+from autotrace.worker.batch_selection import opens_trace
 
 PROTOBUF: Final = "application/x-protobuf"
 _GRPC_CODES: Final[Mapping[int, int]] = {

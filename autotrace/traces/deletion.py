@@ -51,9 +51,9 @@ from autotrace.store.trace_log import (
     read_records,
     replace_parts,
 )
-from autotrace.traces.assembly import Tree, calls_in
 from autotrace.traces.tool_calls import call_of
 from autotrace.traces.trace_ids import Located, keep_name, locate
+from autotrace.traces.tree import Tree, calls_in
 
 _MAX_ATTEMPTS: Final = 20
 _COUNTING_TIMEOUT_S: Final = 5.0

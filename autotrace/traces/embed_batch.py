@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from autotrace.embedding.embedder import Embedder
 from autotrace.errors import StoreError, StoreUnavailableError
+from autotrace.spool.shares import partition_of
+from autotrace.spool.span_records import SpanRecord
+from autotrace.spool.span_roles import role_of, task_of
 from autotrace.store.schema import Collections
 from autotrace.store.text_keys import TextKey, TextKeys
 from autotrace.store.trace_summaries import Summary
+from autotrace.traces.tree import Tree
 
 _PROBE: Final = "Is the embedder there?"
 """Tells an embedder that refuses a text from one that is down: for the second we wait."""
@@ -74,3 +78,16 @@ class TextVectors:
         except Exception:  # noqa: BLE001 - an application's embedder may raise anything
             self._refused()
             return None
+
+
+def texts_of_ended_tasks(records: Iterable[SpanRecord]) -> Iterator[str]:
+    """Yield the task texts that the summaries of these records need vectors of."""
+    translated: dict[str, list[SpanRecord]] = {}
+    for record in records:
+        if "scope" in record:
+            translated.setdefault(partition_of(record), []).append(record)
+        if role_of(record) == "task" and "end_ns" in record:
+            yield task_of(record)
+    for of_trace in translated.values():
+        for task in Tree(of_trace).tasks:
+            yield task_of(task)

@@ -24,8 +24,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from autotrace.embedding.embedder import Embedder
@@ -33,7 +32,7 @@ from autotrace.errors import StoreError, StoreUnavailableError
 from autotrace.spool.record_fields import conformed
 from autotrace.spool.shares import partition_of
 from autotrace.spool.span_records import SpanRecord, is_lone_root, record_key
-from autotrace.spool.span_roles import decision_id_of, role_of, task_of, trace_id_of
+from autotrace.spool.span_roles import decision_id_of, role_of, trace_id_of
 from autotrace.store import schema, timeline, tool_stats, trace_summaries
 from autotrace.store import task_index as texts
 from autotrace.store.call_counts import WriterCounters
@@ -44,11 +43,10 @@ from autotrace.store.schema import Collections
 from autotrace.store.text_keys import TextKey
 from autotrace.store.tool_stats import ToolCallStat
 from autotrace.store.trace_log import lost_ids, part_id, read_parts
-from autotrace.traces.assembly import Tree, summarize
 from autotrace.traces.batch_groups import RefusalCollector
 from autotrace.traces.decision_index import DecisionIndex
 from autotrace.traces.deletion import apply_pending_deletions, finish_deletion, remove_from_indexes
-from autotrace.traces.embed_batch import TextVectors
+from autotrace.traces.embed_batch import TextVectors, texts_of_ended_tasks
 from autotrace.traces.log_state import (
     MAX_BYTES,
     MAX_RECORDS,
@@ -56,8 +54,7 @@ from autotrace.traces.log_state import (
     new_parts,
     without_superseded,
 )
-from autotrace.traces.projection_changes import Changes, changes_of
-from autotrace.traces.tool_calls import call_of
+from autotrace.traces.projection_changes import Changes, project
 from autotrace.traces.trace_ids import claim
 
 MAX_CACHED_RECORDS: Final = 2 * MAX_RECORDS
@@ -68,33 +65,6 @@ MAX_CACHED_BYTES: Final = 2 * MAX_BYTES
 _MAX_APPEND_ATTEMPTS: Final = 20
 _CHECK_ID: Final = "check"
 """Of the record by which it is seen whether the store takes a write."""
-
-
-@dataclass
-class _Projections:
-    """What the projections of a batch will write."""
-
-    started: list[timeline.TimelineEntry] = field(default_factory=list[timeline.TimelineEntry])
-    """Traces that are new to the store."""
-    completed: list[str] = field(default_factory=list[str])
-    """Traces that have been completed by this batch."""
-    summaries: dict[str, trace_summaries.Summary] = field(
-        default_factory=dict[str, trace_summaries.Summary]
-    )
-    calls: list[ToolCallStat] = field(default_factory=list[ToolCallStat])
-    gone: list[str] = field(default_factory=list[str])
-    """Traces that turn out to be none."""
-    taken_back: list[ToolCallStat] = field(default_factory=list[ToolCallStat])
-    """Calls that were counted and turn out to be none."""
-
-    def add(self, changes: Changes | _Projections) -> None:
-        """Take in what changes for one OpenTelemetry trace."""
-        self.started += changes.started
-        self.completed += changes.completed
-        self.summaries |= changes.summaries
-        self.calls += changes.calls
-        self.gone += changes.gone
-        self.taken_back += changes.taken_back
 
 
 class Ingestor:
@@ -190,10 +160,10 @@ class Ingestor:
                 changed = states
                 written: dict[str, trace_summaries.Summary] = {}
                 while changed:
-                    projections = _Projections()
+                    projections = Changes()
                     for trace, state in changed.items():
                         if state.fresh:
-                            projections.add(projected.pop(trace, None) or _projected(state))
+                            projections.add(projected.pop(trace, None) or project(state))
                     self._write(collections, projections, vectors, writer, batch)
                     written |= projections.summaries
                     changed = self._overtaken(collections, states, writer, batch)
@@ -246,10 +216,10 @@ class Ingestor:
         sieve: RefusalCollector,
         writer: str,
         batch: int,
-    ) -> tuple[dict[str, TraceState], dict[str, _Projections]]:
+    ) -> tuple[dict[str, TraceState], dict[str, Changes]]:
         """Append to the log what it does not have, once it is known what to make of it."""
         states: dict[str, TraceState] = {}
-        projected: dict[str, _Projections] = {}
+        projected: dict[str, Changes] = {}
         pending = list(by_partition)
         for _ in range(_MAX_APPEND_ATTEMPTS):
             states |= self._load(collections, pending, writer, batch)
@@ -267,7 +237,7 @@ class Ingestor:
                         appended[record_id] = trace
                     self._left_out[trace] = states[trace].left_out
                     if states[trace].fresh:
-                        projected[trace] = _projected(states[trace])
+                        projected[trace] = project(states[trace])
             sieve.check()
             self._note_lost_content(states[trace] for trace in pending)
             self.wrote = self.wrote or bool(written)
@@ -375,7 +345,7 @@ class Ingestor:
     def _write(
         self,
         collections: Collections,
-        projections: _Projections,
+        projections: Changes,
         vectors: TextVectors,
         writer: str,
         batch: int,
@@ -468,65 +438,6 @@ def _texts_in(by_partition: Mapping[str, list[SpanRecord]], sieve: RefusalCollec
     texts: list[str] = []
     for partition, records in by_partition.items():
         with sieve.reading(partition):
-            texts += _texts_of_ended_tasks(records)
+            texts += texts_of_ended_tasks(records)
     sieve.check()
     return texts
-
-
-def _texts_of_ended_tasks(records: Iterable[SpanRecord]) -> Iterator[str]:
-    translated: dict[str, list[SpanRecord]] = {}
-    for record in records:
-        if "scope" in record:
-            translated.setdefault(partition_of(record), []).append(record)
-        if role_of(record) == "task" and "end_ns" in record:
-            yield task_of(record)
-    for of_trace in translated.values():
-        for task in Tree(of_trace).tasks:
-            yield task_of(task)
-
-
-def _projected(state: TraceState) -> _Projections:
-    projections = _Projections()
-    _project(state, projections)
-    return projections
-
-
-def _project(state: TraceState, projections: _Projections) -> None:
-    """Add what the batch changes for the tasks of one OpenTelemetry trace."""
-    tree = Tree(state.records)
-    if tree.is_translated:
-        projections.add(changes_of(state.records, state.fresh, tree))
-        return
-    roles = tree.roles
-    projections.calls.extend(
-        call_of(r) for r in state.fresh if roles.get(r["id"]) == "tool" and "end_ns" in r
-    )
-    if not tree.tasks:
-        return
-    fresh_ids = {record["id"] for record in state.fresh}
-    ended_ids = {record["id"] for record in state.fresh if "end_ns" in record}
-    old_ids: set[str] = set()
-    if len(state.fresh) < len(state.records):
-        fresh = {id(record) for record in state.fresh}
-        old = (record for record in state.records if id(record) not in fresh)
-        old_ids = {record["id"] for record in old if "interrupted" not in record}
-    # A span whose place is a guess, and one that joins others, can change any task's share.
-    if old_ids and (tree.guessed or _joins(state.records, fresh_ids - old_ids, old_ids)):
-        touched = {task["id"] for task in tree.tasks}
-    else:
-        owners = (tree.owning_task(tree.spans[i]) for i in fresh_ids if i in tree.spans)
-        touched = fresh_ids | {owner for owner in owners if owner}
-    for task in tree.tasks:
-        if task["id"] not in touched:
-            continue
-        trace_id = trace_id_of(task)
-        summary = projections.summaries[trace_id] = summarize(tree, task)
-        if task["id"] not in old_ids:
-            projections.started.append(timeline.TimelineEntry(task["start_ns"], trace_id))
-        if summary["status"] == "completed" and task["id"] in ended_ids:
-            projections.completed.append(trace_id)
-
-
-def _joins(records: Iterable[SpanRecord], new_ids: set[str], old_ids: set[str]) -> bool:
-    """Tell whether a span that was known is found to lie in one that is new."""
-    return any(r.get("parent") in new_ids and r["id"] in old_ids for r in records)

@@ -21,8 +21,8 @@ from autotrace.spool.shares import guest_of, span_in
 from autotrace.spool.span_records import SpanRecord, holds_content, record_key
 from autotrace.spool.span_roles import role_of
 from autotrace.store.trace_log import MAX_PART_BYTES, LogPart
-from autotrace.traces.assembly import Tree
 from autotrace.traces.deletion import without_erased
+from autotrace.traces.tree import Tree
 
 MAX_RECORDS: Final = 50_000
 """How many records one share of an OpenTelemetry trace holds."""

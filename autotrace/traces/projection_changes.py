@@ -19,22 +19,77 @@ from autotrace.spool.span_roles import trace_id_of
 from autotrace.store.timeline import TimelineEntry
 from autotrace.store.tool_stats import ToolCallStat
 from autotrace.store.trace_summaries import Summary
-from autotrace.traces.assembly import Tree, summarize
+from autotrace.traces.assembly import summarize
+from autotrace.traces.log_state import TraceState
 from autotrace.traces.tool_calls import call_of
+from autotrace.traces.tree import Tree
 
 
 @dataclass
 class Changes:
-    """What a batch changes for one OpenTelemetry trace."""
+    """Changes that records make to the projections of the log."""
 
     started: list[TimelineEntry] = field(default_factory=list[TimelineEntry])
+    """Traces that are new to the store."""
     completed: list[str] = field(default_factory=list[str])
+    """Traces that the records complete."""
     summaries: dict[str, Summary] = field(default_factory=dict[str, Summary])
     gone: list[str] = field(default_factory=list[str])
-    """Traces that turn out to be none."""
+    """Traces that were listed and turn out not to be traces."""
     calls: list[ToolCallStat] = field(default_factory=list[ToolCallStat])
     taken_back: list[ToolCallStat] = field(default_factory=list[ToolCallStat])
-    """Calls that were counted and turn out to be none, or others."""
+    """Calls that were counted and turn out not to be calls, or to be others."""
+
+    def add(self, changes: Changes) -> None:
+        """Add the changes of another OpenTelemetry trace."""
+        self.started += changes.started
+        self.completed += changes.completed
+        self.summaries |= changes.summaries
+        self.calls += changes.calls
+        self.gone += changes.gone
+        self.taken_back += changes.taken_back
+
+
+def project(state: TraceState) -> Changes:
+    """Return the changes that the fresh records of one OpenTelemetry trace make."""
+    tree = Tree(state.records)
+    if tree.is_translated:
+        return changes_of(state.records, state.fresh, tree)
+    changes = Changes()
+    roles = tree.roles
+    changes.calls.extend(
+        call_of(r) for r in state.fresh if roles.get(r["id"]) == "tool" and "end_ns" in r
+    )
+    if not tree.tasks:
+        return changes
+    fresh_ids = {record["id"] for record in state.fresh}
+    ended_ids = {record["id"] for record in state.fresh if "end_ns" in record}
+    old_ids: set[str] = set()
+    if len(state.fresh) < len(state.records):
+        fresh = {id(record) for record in state.fresh}
+        old = (record for record in state.records if id(record) not in fresh)
+        old_ids = {record["id"] for record in old if "interrupted" not in record}
+    # A span whose place is a guess, and one that joins others, can change any task's share.
+    if old_ids and (tree.guessed or _joins(state.records, fresh_ids - old_ids, old_ids)):
+        touched = {task["id"] for task in tree.tasks}
+    else:
+        owners = (tree.owning_task(tree.spans[i]) for i in fresh_ids if i in tree.spans)
+        touched = fresh_ids | {owner for owner in owners if owner}
+    for task in tree.tasks:
+        if task["id"] not in touched:
+            continue
+        trace_id = trace_id_of(task)
+        summary = changes.summaries[trace_id] = summarize(tree, task)
+        if task["id"] not in old_ids:
+            changes.started.append(TimelineEntry(task["start_ns"], trace_id))
+        if summary["status"] == "completed" and task["id"] in ended_ids:
+            changes.completed.append(trace_id)
+    return changes
+
+
+def _joins(records: Iterable[SpanRecord], new_ids: set[str], old_ids: set[str]) -> bool:
+    """Tell whether a span that was known is found to lie in one that is new."""
+    return any(r.get("parent") in new_ids and r["id"] in old_ids for r in records)
 
 
 def changes_of(records: Sequence[SpanRecord], fresh: Iterable[SpanRecord], tree: Tree) -> Changes:

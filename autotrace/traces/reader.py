@@ -28,8 +28,9 @@ from autotrace.store.text_keys import TextKeys
 from autotrace.store.timeline import TimelineEntry
 from autotrace.store.trace_log import read_records
 from autotrace.traces import recall as search
-from autotrace.traces.assembly import Tree, build_trace, decisions_of
+from autotrace.traces.assembly import build_trace, decisions_of
 from autotrace.traces.trace_ids import Located, locate, public_ids
+from autotrace.traces.tree import Tree
 
 MAX_RECALL = 50
 MAX_PAGE = 1000

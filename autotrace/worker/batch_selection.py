@@ -7,14 +7,16 @@ next batch begins where this one ended.
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
-from autotrace.spool.cursor import Cursor, Process, Range
+from autotrace.dialects.span_kinds import span_kind
+from autotrace.spool.cursor import Cursor, Group, Process, Range, load_cursor
 from autotrace.spool.files import (
     begun_segments_of,
     owner_is_alive,
@@ -24,9 +26,10 @@ from autotrace.spool.files import (
 )
 from autotrace.spool.lanes import lane_in
 from autotrace.spool.record_fields import conformed
-from autotrace.spool.span_records import SpanRecord
+from autotrace.spool.shares import partition_of
+from autotrace.spool.span_records import SpanRecord, record_key
 from autotrace.spool.span_roles import role_of
-from autotrace.worker.span_costs import opens_trace
+from autotrace.store.trace_log import LogPart
 
 
 @dataclass(frozen=True)
@@ -228,3 +231,56 @@ def follow_open_tasks(
         seen_ns[trace] = max(seen_ns.get(trace, 0), record.get("end_ns", 0))
     for span_id, (trace, last_ns) in open_tasks.items():
         open_tasks[span_id] = (trace, max(last_ns, seen_ns.get(trace, 0)))
+
+
+def opens_trace(record: SpanRecord) -> bool:
+    """Tell whether a span opens a trace, as far as it shows by itself."""
+    if "scope" in record:
+        kind = span_kind(record)
+        # A tool call without a span above it is counted, and is not a trace; nor is a skeleton.
+        may_be_task = not record.get("parent") and kind != "tool" and "skeleton" not in record
+        return may_be_task or kind in ("agent", "workflow")
+    return role_of(record) == "task"
+
+
+class UnderWay:
+    """The pending batch of a spool directory, if there is one.
+
+    Args:
+        spool: The spool directory; nobody stores from it.
+    """
+
+    def __init__(self, spool: Path) -> None:
+        cursor = load_cursor(spool)
+        self._writer = cursor.writer
+        self._left: dict[tuple[str, str], set[int]] = defaultdict(set)
+        """By share and record, in parts of which batches it lies if it is still to be counted."""
+        self._attempts: set[int] = set()
+        if cursor.pending is None:
+            return
+        batch = BatchReader(spool, lambda name, number: None).collect(cursor)
+        records = [record for records in batch.records.values() for record in records]
+        whole = [Group(list(range(len(records))))]
+        groups = whole if cursor.groups is None else cursor.groups
+        for group in groups:
+            self._attempts.update(group.attempts)
+            for place in group.records:
+                if place < len(records):
+                    record = records[place]
+                    left = self._left[partition_of(record), record_key(record)]
+                    left.update((cursor.batch + 1, *group.attempts))
+
+    def has(self, part: LogPart, record: Any) -> bool:
+        """Tell whether a record of a part of the log is counted when its group is stored."""
+        if part["writer"] != self._writer or not self._left:
+            return False
+        return part["batch"] in self._left.get((partition_of(record), record_key(record)), ())
+
+    def batch_of(self, part: LogPart) -> int:
+        """Return in which batch the records of a part that are counted were counted.
+
+        Those that an attempt wrote were counted later, with their group. A counter must not name
+        the attempt: what is left of it would be taken for counted.
+        """
+        is_attempt = part["writer"] == self._writer and part["batch"] in self._attempts
+        return 0 if is_attempt else part["batch"]

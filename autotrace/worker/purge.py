@@ -41,7 +41,7 @@ from autotrace.store.file_purge import VECTORS
 from autotrace.store.open_traces import open_traces
 from autotrace.store.schema import groups
 from autotrace.store.trace_log import read_parts
-from autotrace.traces.assembly import Tree
+from autotrace.traces.tree import Tree
 from autotrace.worker.quarantine import set_aside_path
 from autotrace.worker.spool_reader import DAMAGED
 

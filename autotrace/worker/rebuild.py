@@ -15,7 +15,7 @@ What keeps it safe:
   moment in which the new vectors are written.
 * Statistics are recounted for each writer apart, with the last batch counted, just as the writer
   would have left them. Of a batch that was under way when its drainer died, what is still to be
-  stored is left out: it is stored again by the next drainer, which counts it (pending_batch.py).
+  stored is left out: it is stored again by the next drainer, which counts it (batch_selection.py).
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ from autotrace.store.paged_lists import Appender
 from autotrace.store.schema import Collections
 from autotrace.store.timeline import TimelineEntry
 from autotrace.store.trace_log import LogPart, read_parts, replace_parts
-from autotrace.traces.assembly import Tree, summarize
+from autotrace.traces.assembly import summarize
 from autotrace.traces.decision_index import DecisionIndex
 from autotrace.traces.deletion import redacted_parts, without_undo
 from autotrace.traces.embed_batch import TextVectors
 from autotrace.traces.ingest import enter_completed
 from autotrace.traces.tool_calls import call_of
 from autotrace.traces.trace_ids import claim
-from autotrace.worker.pending_batch import UnderWay
+from autotrace.traces.tree import Tree
+from autotrace.worker.batch_selection import UnderWay
 
 _TRACES_AT_ONCE: Final = 64
 _SUMMARIES_AT_ONCE: Final = 512

@@ -16,12 +16,13 @@ from autotrace.settings import load_settings
 from autotrace.spool.span_records import SpanRecord
 from autotrace.store import tool_stats
 from autotrace.store.trace_log import read_records
-from autotrace.traces.assembly import Tree, assemble
+from autotrace.traces.assembly import assemble
 from autotrace.traces.deletion import erase_trace
 from autotrace.traces.ingest import Ingestor
 from autotrace.traces.projection_changes import changes_of
 from autotrace.traces.reader import Reader
 from autotrace.traces.tool_calls import call_of
+from autotrace.traces.tree import Tree
 from autotrace.worker.exporter import open_connection
 from autotrace.worker.rebuild import rebuild
 from tests.dialects.dialect_runs import (

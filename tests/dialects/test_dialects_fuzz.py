@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from autotrace.dialects import attribute_keys
 from autotrace.dialects.wrapped_values import loads
 from autotrace.spool.span_records import SpanRecord
-from autotrace.traces.assembly import Tree, build_trace, summarize
+from autotrace.traces.assembly import build_trace, summarize
+from autotrace.traces.tree import Tree
 
 TRACE = "cd" * 16
 WORDS = (

@@ -11,7 +11,8 @@ import pytest
 
 from autotrace.otlp.decode import read_json
 from autotrace.spool.span_records import SpanRecord
-from autotrace.traces.assembly import Tree, assemble
+from autotrace.traces.assembly import assemble
+from autotrace.traces.tree import Tree
 from tests.dialects.test_dialects import Store, recount
 
 SPANS = Path(__file__).parents[3] / "shared" / "spans"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from autotrace import semconv
 from autotrace.spool.span_records import SpanRecord
 from autotrace.spool.span_roles import role_of
-from autotrace.traces.assembly import MAX_REJECTED, Tree, assemble, decisions_of, summarize
+from autotrace.traces.assembly import MAX_REJECTED, assemble, decisions_of, summarize
+from autotrace.traces.tree import Tree
 from tests.traces.strategies import (
     OTEL_TRACE,
     decision_record,

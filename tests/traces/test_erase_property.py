@@ -20,11 +20,12 @@ from autotrace.store import tool_stats
 from autotrace.store.text_keys import key_of
 from autotrace.store.trace_log import read_records
 from autotrace.traces import deletion
-from autotrace.traces.assembly import Tree, assemble
+from autotrace.traces.assembly import assemble
 from autotrace.traces.deletion import erase_trace
 from autotrace.traces.ingest import Ingestor
 from autotrace.traces.reader import Reader
 from autotrace.traces.tool_calls import call_of
+from autotrace.traces.tree import Tree
 from tests.store.memory import MemoryConnection, Stopped
 from tests.traces.strategies import (
     OTEL_TRACE,

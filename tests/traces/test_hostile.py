@@ -18,8 +18,9 @@ from autotrace.spool.span_roles import role_of, trace_id_of
 from autotrace.store.times import utc
 from autotrace.store.tool_stats import ToolCounters
 from autotrace.store.trace_summaries import to_model
-from autotrace.traces.assembly import Tree, assemble, build_trace, decisions_of, summarize
+from autotrace.traces.assembly import assemble, build_trace, decisions_of, summarize
 from autotrace.traces.tool_calls import call_of
+from autotrace.traces.tree import Tree
 from tests.traces.hostile import batches
 
 fuzzing = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "150")))

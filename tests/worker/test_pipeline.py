@@ -369,7 +369,7 @@ def test_what_the_dead_left_is_stored_though_looking_for_it_failed_once(
             raise fails.pop()
         return False
 
-    monkeypatch.setattr("autotrace.worker.pipeline.is_of_newer_version", looks)
+    monkeypatch.setattr("autotrace.worker.store_thread.is_of_newer_version", looks)
     with FileLock(Path(store, "spool", "drain.lock")):
         configure(store)
         while fails:

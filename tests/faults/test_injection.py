@@ -26,8 +26,14 @@ from tests.faults.checks import check_nothing_is_twice, read_traces
 from tests.faults.conftest import Figure
 
 PACKAGE: Final = Path(autotrace.__file__).parent
-OURS: Final = str(PACKAGE / "export")
-FALLIBLE: Final = (str(PACKAGE / "store"), "site-packages", "pathlib.py", "shutil.py")
+OURS: Final = tuple(f"{PACKAGE / name}/" for name in ("worker", "spool", "traces"))
+FALLIBLE: Final = (
+    str(PACKAGE / "store"),
+    str(PACKAGE / "embedding"),
+    "site-packages",
+    "pathlib.py",
+    "shutil.py",
+)
 """Where Python functions live that may fail when export calls them."""
 FALLIBLE_MODULES: Final = {"posix", "time", "orjson", "io", "_io"}
 """C modules whose functions may fail."""
@@ -155,11 +161,11 @@ def failing_in_turn(store: Path, wanted: Callable[[Site], bool]) -> tuple[list[S
 
 
 ENDS_THE_THREAD: Final = {
-    ("pipeline.Pipeline._run", "attach"),
-    ("drain.Drainer.release", "release"),
+    ("store_thread.StoreThread._run", "attach"),
+    ("spool_reader.Drainer.release", "release"),
 }
 """By caller, and by name alone: filelock has moved its methods between classes."""
-REACHES_WHO_ASKS: Final = "drain.Drainer.backlog_bytes"
+REACHES_WHO_ASKS: Final = "spool_reader.Drainer.backlog_bytes"
 
 
 @pytest.fixture(autouse=True)

@@ -226,8 +226,8 @@ def test_a_sender_waits_for_its_own_records_in_every_process_and_for_a_turn_of_o
     memory: Any,
 ) -> None:
     (one, other), held, spool = memory
-    one.append(tasks("loud", MANY))
-    one.append(tasks("quiet", 1))
+    one.record(tasks("loud", MANY))
+    one.record(tasks("quiet", 1))
     before = one.pipeline.batches_stored()
     assert not other.catch_up(0, lane=lane_of("quiet"))
     assert not other.catch_up(0, lane=lane_of("silent"), after_batch=before)

@@ -64,7 +64,7 @@ def test_a_flush_during_which_the_store_refused_something_says_so_with_the_fix(
     assert health.set_aside_records == 1
     assert health.counters["unstored_records"] >= 1  # the counters are the process's
     (problem,) = health.problems
-    assert "1 records" in problem
+    assert "1 record, which is" in problem
     assert f"autotrace rebuild --store {tmp_path}" in problem
     assert f"autotrace rebuild --store {tmp_path}" in str(health.last_error)
 

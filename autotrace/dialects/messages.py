@@ -55,7 +55,7 @@ class _Lines:
         return self._joined
 
     def is_one(self, text: str) -> bool:
-        """Tell whether a text is the whole, of one part."""
+        """Return whether a text is the whole, of one part."""
         return self._parts == [text]
 
     def __bool__(self) -> bool:
@@ -156,7 +156,7 @@ def _conversation(value: Any, role: str, depth: int) -> Iterator[Message]:
 
 
 def _is_pair(listed: list[Any]) -> bool:
-    """Tell whether this is LangChain's short form of a message: its role and its text."""
+    """Return whether this is LangChain's short form of a message: its role and its text."""
     return (
         len(listed) == 2
         and all(isinstance(item, str) for item in listed)

@@ -28,7 +28,7 @@ from autotrace.spool.span_roles import role_of
 
 
 def is_foreign(record: SpanRecord) -> bool:
-    """Tell whether a span is of another instrumentation and does not use our own keys."""
+    """Return whether a span is of another instrumentation and does not use our own keys."""
     if "scope" not in record:
         return False
     return semconv.KIND not in record_fields.attributes(record)
@@ -132,7 +132,7 @@ class _Shaper:
         return ordered
 
     def _reaches_root(self, record: SpanRecord) -> bool:
-        """Tell whether nothing can come above a span any more that its process knows of."""
+        """Return whether nothing can come above a span any more that its process knows of."""
         top = self._tops[record["id"]]
         return not top.get("parent") or bool(top.get("remote"))
 
@@ -223,7 +223,7 @@ class _Shaper:
 
 
 def _is_managed(record: SpanRecord) -> bool:
-    """Tell whether an agent may be one that another calls like a tool, without a span for that."""
+    """Return whether another agent may call this one like a tool, without a span for the call."""
     return record.get("scope") == attribute_keys.SMOLAGENTS_SCOPE
 
 

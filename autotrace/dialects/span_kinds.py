@@ -108,7 +108,7 @@ def _by_name(record: SpanRecord, attributes: Mapping[str, Any]) -> Kind:
 
 
 def _is_graph_node(record: SpanRecord, attributes: Mapping[str, Any]) -> bool:
-    """Tell whether an "agent" is a node of that name in the graph of one."""
+    """Return whether an "agent" is a node of that name in the graph of one."""
     metadata = mapping(loads(attributes.get("metadata"))) or {}
     node = metadata.get("langgraph_node")
     return node is not None and node == record.get("name")
@@ -126,7 +126,7 @@ def _kind_of_tool(record: SpanRecord, attributes: Mapping[str, Any]) -> Kind:
 
 
 def is_handoff(tool: str) -> bool:
-    """Tell whether a tool of this name passes the conversation on to another agent."""
+    """Return whether a tool of this name passes the conversation on to another agent."""
     return tool.startswith(attribute_keys.HANDOFF_TOOLS)
 
 

@@ -222,7 +222,7 @@ def _is_text_block(block: Any) -> bool:
 
 
 def _says_failed(value: Any) -> bool:
-    """Tell whether a result that came back is the report of an error."""
+    """Return whether a result that came back is the report of an error."""
     if isinstance(value, str):
         return is_error_text(value)
     inside = mapping(value)
@@ -235,7 +235,7 @@ def _says_failed(value: Any) -> bool:
 
 
 def is_error_text(text: str) -> bool:
-    """Tell whether a text begins as the text of an error does: `TimeoutError: ...`."""
+    """Return whether a text begins as the text of an error does: `TimeoutError: ...`."""
     return _ERROR_TEXT.match(text) is not None
 
 

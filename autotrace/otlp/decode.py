@@ -2,7 +2,7 @@
 
 The same spans give the same records as in the process that made them (spool/span_records.py), so
 that a trace is the same whichever way it came. What one span has wrong costs that span alone: the
-batch's answer counts it and says why.
+batch's answer counts it, with the reason.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_JSON_VALUES: Final = 1_000_000
 T = TypeVar("T")
 _HAS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200
-"""Flags of a span: whether it says where its parent is, and that it is in another process."""
+"""Flags of a span: whether its parent's location is known, and whether it is in another process."""
 _STATUS_CODES: Final = frozenset({0, 1, 2})
 _FIELDS: Final = ("resourceSpans", "scopeSpans", "spans")
 """Of a request, of each of its resources, and of each of their scopes: what holds spans."""
@@ -49,7 +49,7 @@ _NOTHING_KNOWN: Final = (
 
 
 class MalformedBatchError(ValueError):
-    """The body is no `ExportTraceServiceRequest` at all."""
+    """The body is not an `ExportTraceServiceRequest`."""
 
 
 @dataclass
@@ -60,9 +60,9 @@ class Batch:
     rejections: Counter[str] = field(default_factory=Counter[str])
     """How many spans were rejected, by reason."""
     cut: Counter[str] = field(default_factory=Counter[str])
-    """What was left out, cut or replaced, by reason, in spans that were not rejected."""
+    """Parts left out, cut or replaced in spans that were not rejected, by reason."""
     warning: str = ""
-    """What is wrong with a request that holds nothing to reject."""
+    """The fault of a request that holds nothing to reject."""
 
     @property
     def read(self) -> int:
@@ -90,7 +90,7 @@ class Batch:
         return kept
 
     def message(self) -> str:
-        """Say what is wrong with the batch, in a sentence; nothing if nothing is."""
+        """Return the faults of the batch in a sentence; empty if there are none."""
         said: list[str] = []
         if self.rejected:
             reasons = ", ".join(f"{n} {reason}" for reason, n in self.rejections.most_common())

@@ -28,7 +28,7 @@ _HOST: Final = re.compile(r"(?:\w+://)?(?:[^/@]*@)?([^/@?#]+)")
 
 
 class AgentSpanProcessor(BatchSpanProcessor):
-    """A batch processor that exports only what is about agents, and keeps to its timeouts.
+    """A batch processor that exports only spans of agents, and keeps to its timeouts.
 
     An application's other spans are its own affair: they go where it sends them.
     """
@@ -40,7 +40,7 @@ class AgentSpanProcessor(BatchSpanProcessor):
             super().on_end(span)
 
     def force_flush(self, timeout_millis: int | None = None) -> bool:
-        """Export what is queued; the SDK's takes a timeout too, and does not use it.
+        """Export the queued spans; the SDK's takes a timeout too, and does not use it.
 
         Returns:
             Whether the exporter was done with it in time.
@@ -48,7 +48,7 @@ class AgentSpanProcessor(BatchSpanProcessor):
         return _within(timeout_millis, super().force_flush)
 
     def shutdown(self, timeout_millis: int | None = None) -> None:
-        """Export what is queued, as far as time allows, and stop."""
+        """Export the queued spans, as far as time allows, and stop."""
         if not _within(timeout_millis, super().shutdown):
             self.span_exporter.shutdown()  # which ends its retries
 
@@ -110,18 +110,18 @@ class Collector:
             )
 
     def flush(self, timeout_ms: int) -> bool:
-        """Export what is queued; return whether the exporter was done with it in time."""
+        """Export the queued spans; return whether the exporter was done with it in time."""
         return self.processor is None or self.processor.force_flush(timeout_ms)
 
     def stop(self, timeout_ms: int) -> None:
-        """Export what is queued, as far as time allows, and stop."""
+        """Export the queued spans, as far as time allows, and stop."""
         self._stopped = True
         if self.processor is not None:
             self.processor.shutdown(timeout_ms)
 
 
 def exports_otlp(provider: TracerProvider) -> bool:
-    """Tell whether a provider has an OTLP exporter; the SDK has no public way to ask.
+    """Return whether a provider has an OTLP exporter; the SDK has no public way to ask.
 
     Exporters are known by their bases, since others derive theirs from the stock ones.
     """
@@ -158,7 +158,7 @@ def described_provider(provider: TracerProvider) -> str:
 
 
 def add_processor(provider: Any, processor: SpanProcessor) -> None:
-    """Add a processor beside those that a provider has.
+    """Add a processor to those that a provider has.
 
     Some providers derived from the SDK's drop their own exporter when they are given a processor
     (`phoenix.otel.register()` makes one); the SDK's own method does not.
@@ -189,7 +189,7 @@ def _stock_exporter(endpoint: str | None) -> SpanExporter:
 
 
 def _within(timeout_ms: int | None, call: Callable[[], object]) -> bool:
-    """Call a function in a thread that the program does not wait for; tell whether it returned."""
+    """Call a function in a thread that the program does not wait for; return whether it ended."""
     returned = threading.Event()
 
     def run() -> None:

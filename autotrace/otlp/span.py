@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 class SpanError(ValueError):
-    """What is wrong with one span, in words that can be counted."""
+    """The fault of one span, in words that can be counted."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class OtlpSpan:
     grant: str | None
     """See base/grants.py."""
     cut: Counter[str]
-    """What was left out of it or cut, by reason."""
+    """Number of parts left out or cut, by reason."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The cursor: how far the spool of each process has been stored, kept beside the spools.
+"""The cursor: how far the spool of each process is stored; a file in the spool directory.
 
 ::
 
@@ -10,7 +10,7 @@
 
 It is replaced in one move, before a batch is stored (what the batch takes is `pending`, so that
 after a crash the same batch is stored again, under the same number) and after it. While a batch is
-stored in groups, `groups` says what is left of it (traces/batch_groups.py).
+stored in groups, `groups` has the groups left (traces/batch_groups.py).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Cursor:
     processes: dict[str, Process] = field(default_factory=dict[str, Process])
     pending: dict[str, Range] | None = None
     groups: list[Group] | None = None
-    """What is left of the pending batch, where it is not stored whole; the next one last."""
+    """Groups left of the pending batch, where it is not stored whole; the next one last."""
 
 
 class Stored:
@@ -75,7 +75,7 @@ class Stored:
         self._processes = dict(list(cursor.processes.items()))
         self._places = {name: known.at for name, known in self._processes.items()}
         self.batch = cursor.batch
-        """Number of the last batch: another one says that storing goes on."""
+        """Number of the last batch: it changes with every batch."""
 
     def up_to(self, process: str) -> SpoolPosition | None:
         """Return how far a process's spool is stored; None when all of it is and it is gone."""
@@ -85,7 +85,7 @@ class Stored:
         return START if (self._spool / process).is_dir() else None
 
     def holds(self, places: Mapping[str, SpoolPosition]) -> bool:
-        """Tell whether everything up to some places, by process, is stored."""
+        """Return whether everything up to some places, by process, is stored."""
         return all(
             (stored := self.up_to(process)) is None or stored >= place
             for process, place in places.items()
@@ -98,7 +98,7 @@ class Stored:
 
 
 def load_cursor(spool: Path) -> Cursor:
-    """Read the cursor of a spool directory; a missing or damaged one begins anew."""
+    """Read the cursor of a spool directory; a missing or damaged one starts from zero."""
     try:
         value: dict[str, Any] = orjson.loads((spool / CURSOR_FILE).read_bytes())
         pending = value["pending"]

@@ -106,7 +106,7 @@ def processes_in(spool: Path) -> list[str]:
 
 
 def owner_is_alive(directory: Path) -> bool:
-    """Tell whether the process that writes into this directory still runs.
+    """Return whether the process that writes into this directory still runs.
 
     The kernel lets go of the lock on the owner file when the process ends in whatever way.
     """
@@ -137,7 +137,7 @@ def size_bytes_of(directory: Path) -> int:
     """Return how much the segments in a process's directory take up."""
     total = 0
     for path in segments_of(directory):
-        with contextlib.suppress(FileNotFoundError):  # whoever drains has just stored it
+        with contextlib.suppress(FileNotFoundError):  # the draining process has just stored it
             total += path.stat().st_size
     return total
 
@@ -146,7 +146,7 @@ def _has_begun(path: Path) -> bool:
     try:
         with path.open("rb", buffering=0) as file:
             return file.read(1) not in (b"", _NUL)
-    except FileNotFoundError:  # whoever drains has just stored it
+    except FileNotFoundError:  # the draining process has just stored it
         return False
 
 
@@ -183,14 +183,14 @@ class Chunk:
 
 
 def is_of_newer_version(directory: Path) -> bool:
-    """Tell whether a newer autotrace has written a process's spool, which is then left to it."""
+    """Return whether a newer autotrace has written a process's spool, which is then left to it."""
     try:
         return any(
             read_chunk(segment, 0, max_bytes=1024, complete=False).newer_version
             for segment in segments_of(directory)[:1]
         )
     except FileNotFoundError:
-        return False  # whoever drains has just stored it
+        return False  # the draining process has just stored it
 
 
 def read_chunk(

@@ -2,7 +2,7 @@
 
 A server's process records for many senders. The drainer takes from their spools by turns, so that
 the backlog of one holds up no other; and a reader waits for what its own sender has recorded, in
-whichever process: the name of a spool says whose it is. See docs/explanation/storage.md.
+any process: the name of a spool contains the lane. See docs/explanation/storage.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def lane_of(sender: str | None) -> str:
 
 
 def lane_in(process: str) -> str:
-    """Return the lane that the name of a process's spool tells."""
+    """Return the lane in the name of a process's spool."""
     return process.partition(".")[2]
 
 
@@ -46,7 +46,7 @@ def process_in(spool: str) -> str:
 
 
 def holds_lane(process: str, lane: str) -> bool:
-    """Tell whether records of a lane may be in a process's spool."""
+    """Return whether records of a lane may be in a process's spool."""
     found = lane_in(process)
     return found == lane or (found == _SHARED_LANE and lane != LOCAL_LANE)
 
@@ -59,7 +59,7 @@ class SpoolLanes:
         count: Called with the name of a counter when a record is dropped.
         max_total_bytes: While the spools hold more than this, records are dropped; those of a
             sender, while its own holds more than half of it.
-        on_error: Told about each failing write.
+        on_error: Called with the error of each failing write.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class SpoolLanes:
 
         Args:
             record: The record.
-            sender: Whose it is; None: the record says so.
+            sender: The agent that owns it; None: the record names its owner.
         """
         if sender is None:
             sender = record["sender"]["agent"] if "sender" in record else owner_of(record)
@@ -149,7 +149,7 @@ class SpoolLanes:
         self._local.discard_unused()
 
     def is_deleted(self) -> bool:
-        """Tell whether somebody has deleted what is being written to."""
+        """Return whether a spool that is written to was deleted."""
         return any(writer.is_deleted() for writer in self._writers())
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class SpoolLanes:
                 self._local.close()
 
     def abandon_after_fork(self) -> None:
-        """In a forked child: drop what is the parent's."""
+        """In a forked child: drop the parent's files."""
         self._lock = threading.RLock()
         for writer in self._writers():
             writer.abandon_after_fork()

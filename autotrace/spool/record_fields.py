@@ -36,7 +36,7 @@ def value(holder: Mapping[str, Any], key: str) -> Any:
 
 
 def text(holder: Mapping[str, Any], key: str) -> str | None:
-    """Return an attribute as text; what is not text, as JSON."""
+    """Return an attribute as text; other values as JSON."""
     return as_text(value(holder, key))
 
 
@@ -93,7 +93,7 @@ def as_text(found: Any) -> str | None:
 
 
 def is_too_deep(source: str, read: Any) -> bool:
-    """Tell whether JSON is nested deeper than readers of it can follow.
+    """Return whether JSON is nested deeper than readers of it can follow.
 
     Args:
         source: The JSON.
@@ -207,7 +207,7 @@ def _event(event: Mapping[str, Any]) -> EventRecord:
 
 
 def time_of(found: Any) -> int:
-    """Return the nearest time that a record can hold; 0 for what is not a number."""
+    """Return the nearest time that a record can hold; 0 for anything but a number."""
     try:
         return min(max(int(found), 0), MAX_TIME_NS)
     except (TypeError, ValueError, OverflowError):

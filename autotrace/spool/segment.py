@@ -2,8 +2,8 @@
 
 Where the file system allows it, a segment is allocated whole and mapped into memory before its
 first record. A record is then a copy into the page cache: no system call, so nothing that blocks
-an event loop, and as safe from `kill -9` as a write. What is not written yet reads as NUL bytes,
-which no record has, so that a reader can tell how far it is written.
+an event loop, and as safe from `kill -9` as a write. Space not written yet reads as NUL bytes,
+which no record has, so that a reader finds the end of the records.
 
 Elsewhere records are written by `os.write`, from a helper thread where an event loop runs.
 """
@@ -43,7 +43,7 @@ class Segment(ABC):
     """
 
     write: Callable[[bytes], object]
-    """Writes all of some data behind what was written before.
+    """Append all of some data.
 
     It raises ValueError if that does not fit, or the segment is sealed or closed, and OSError if
     the disk does not take it."""
@@ -63,14 +63,14 @@ class Segment(ABC):
 
     @abstractmethod
     def close(self, *, keep_size: bool = False) -> None:
-        """Close the file, and cut off what was allocated and is not written.
+        """Close the file, and cut off allocated space that is not written.
 
         Args:
             keep_size: Whether to leave the file as it is: it belongs to another process.
         """
 
     def is_deleted(self) -> bool:
-        """Tell whether somebody has deleted the file."""
+        """Return whether somebody has deleted the file."""
         return os.fstat(self._descriptor).st_nlink == 0
 
     def _close_file(self, cut_at: int | None) -> None:
@@ -188,7 +188,7 @@ def open_segment(path: Path, number: int, size_bytes: int) -> Segment:
 
 
 def is_mappable(directory: Path) -> bool:
-    """Tell whether files in a directory can be written through memory without risk."""
+    """Return whether files in a directory can be written through memory without risk."""
     if not hasattr(os, "posix_fallocate"):
         return False
     return file_system_of(directory.stat().st_dev) in _MAPPABLE

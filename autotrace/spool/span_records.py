@@ -10,7 +10,7 @@ span. There are five kinds:
   chain of parents whole between spans that are. That of a root has its name and status besides,
   since it may be what holds an agent that somebody has written without a framework;
 * an *interruption* (`interrupted: True`): added for an open task whose process has died;
-* an *erasure* (`erased: True`): says of a task that its trace was deleted. What had been recorded
+* an *erasure* (`erased: True`): marks a task whose trace was deleted. What had been recorded
   in it, and what still is, is in the log as skeletons (traces/deletion.py).
 
 Ids are lower-case hex as in OTLP/JSON; times are nanoseconds since the epoch.
@@ -115,7 +115,7 @@ def skeleton_of(record: SpanRecord) -> SpanRecord:
 
 
 def holds_content(record: SpanRecord) -> bool:
-    """Tell whether a record says more of a span than its place in the tree."""
+    """Return whether a record has more of a span than its place in the tree."""
     return any(key not in _PLACE and key not in _KINDS for key in record)
 
 
@@ -127,7 +127,7 @@ _KINDS = frozenset({"skeleton", "interrupted", "erased"})
 
 
 def is_agent_span(attributes: Mapping[str, Any] | None, scope: str | None = None) -> bool:
-    """Tell whether a span says anything about what an agent did.
+    """Return whether a span has data about the work of an agent.
 
     Args:
         attributes: Its attributes.
@@ -261,7 +261,7 @@ def as_root(skeleton: SpanRecord, name: str, status: int, *, remote: bool) -> No
 
 
 def is_lone_root(record: SpanRecord) -> bool:
-    """Tell whether a record is of use only if its trace has others."""
+    """Return whether a record is of use only if its trace has others."""
     return "skeleton" in record and not record.get("parent")
 
 

@@ -61,7 +61,7 @@ def span_of(trace_id: str) -> tuple[str, str] | None:
 
 
 def task_of(record: SpanRecord) -> str:
-    """Return what a task span says was to be done."""
+    """Return the task text of a task span."""
     return record_fields.text(record, semconv.TASK) or ""
 
 
@@ -71,7 +71,7 @@ def step_id_of(record: SpanRecord) -> str:
 
 
 def told_ns_of(record: SpanRecord) -> int:
-    """Return when it was known that this had begun: at its start, or when it was told of later."""
+    """Return when the start of a span was known: at its start, or when it was reported later."""
     told_ns = record_fields.number(record, semconv.TOLD_NS)
     return record.get("start_ns", 0) if told_ns is None else told_ns
 
@@ -82,5 +82,5 @@ def decision_id_of(record: SpanRecord) -> str:
 
 
 def is_rejection(record: SpanRecord) -> bool:
-    """Tell whether an event of a decision is that a person has rejected it."""
+    """Return whether an event of a decision is that a person has rejected it."""
     return record_fields.value(record, semconv.DECISION_EVENT) == semconv.APPROVAL_REJECTED

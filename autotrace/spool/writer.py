@@ -1,4 +1,4 @@
-"""The spool: what each process records, between capture and the store.
+"""The spool: records of each process, on disk between capture and the store.
 
 A record is on disk when `SpoolWriter.write` returns, so a process that is killed at any moment
 loses no ended span, and a store that is down costs nothing but disk. (On disk as seen by every
@@ -57,7 +57,7 @@ MAX_SEGMENT_BYTES: Final = 4 * 1024 * 1024
 _FIRST_SEGMENT_BYTES: Final = 256 * 1024
 """Each later one is twice as large as the one before, up to the largest."""
 _SMALL_SEGMENT_BYTES: Final = 64 * 1024
-"""What is tried where the disk has no room for more."""
+"""Fallback size where the disk has no room for more."""
 
 _LOOK_AGAIN_NS: Final = 1_000_000_000
 _AHEAD_TIMEOUT_S: Final = 60.0
@@ -70,7 +70,11 @@ def _no_segment(_: bytes) -> None:
 
 
 class SpoolWriter:
-    """Appends this process's records to its segments. Any thread may call it at any time.
+    """Append this process's records to its segments.
+
+    Any thread may call it at any time. A record is on disk when `write` returns True. After a fork
+    the child calls `abandon_after_fork` and makes a writer of its own. A record after `close` gets
+    a directory of its own, complete at once.
 
     Args:
         directory: The spool directory; made, readable by its owner alone, by `prepare` or at the
@@ -78,7 +82,7 @@ class SpoolWriter:
         count: Called with the name of a counter when a record is dropped.
         max_segment_bytes: Size of the largest segments; a record that is larger gets its own.
         max_total_bytes: While this process's segments hold more than this, records are dropped.
-        on_error: Told about each failing write, to log it once.
+        on_error: Called with the error of each failing write, to log it once.
         name: Of the process's spool; None: a new one.
         has_room: Called with a number of bytes: whether all spools of this process may hold as
             many more.
@@ -156,7 +160,7 @@ class SpoolWriter:
         return (0, 0) if segment is None else (segment.number, segment.written_bytes())
 
     def is_deleted(self) -> bool:
-        """Tell whether somebody has deleted what is being written to."""
+        """Return whether the directory that is written to was deleted."""
         with self._lock:
             return self._segment is not None and not self._closed and self._segment.is_deleted()
 
@@ -236,7 +240,7 @@ class SpoolWriter:
             return False
         full = self._segment
         if full is not None:
-            full.seal()  # before anything is in the next one, which says that this one is complete
+            full.seal()  # before anything is in the next one, which marks this one as complete
         # If a signal handler raises from here on, the next record writes a header again, over which
         # readers pass.
         made.write(header + line)

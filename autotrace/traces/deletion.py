@@ -140,7 +140,7 @@ def finish_deletion(collections: Collections, trace: str, *, exclusive: bool) ->
 
 
 def is_erased(collections: Collections, trace_id: str) -> bool:
-    """Tell whether there was a trace with this id that is deleted."""
+    """Return whether there was a trace with this id that is deleted."""
     place = locate(collections, trace_id)
     if place is None:
         return False
@@ -200,7 +200,7 @@ class _LastCall(NamedTuple):
     span: str
 
     def is_in(self, collections: Collections) -> bool:
-        """Tell whether the call is still there."""
+        """Return whether the call is still there."""
         records = read_records(collections.log, self.trace)
         return not self.trace or any(r["id"] == self.span and role_of(r) == "tool" for r in records)
 

@@ -199,7 +199,7 @@ class Ingestor:
             self._count("unindexed_decisions")
 
     def _follows(self, generation: str) -> bool:
-        """Tell whether nobody has written since our last batch; `writing` itself advances once.
+        """Return whether nobody has written since our last batch; `writing` itself advances once.
 
         Without exclusion this need not hold: to append to a log that has grown fails.
         """

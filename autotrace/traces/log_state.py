@@ -44,7 +44,7 @@ class _Extent:
         self.size_bytes += size_bytes
 
     def has_room_for(self, size_bytes: int, portion: float) -> bool:
-        """Tell whether this portion of the bound has room for one more of a size."""
+        """Return whether this portion of the bound has room for one more of a size."""
         return (
             self.records + 1 <= portion * MAX_RECORDS
             and self.size_bytes + size_bytes <= portion * MAX_BYTES
@@ -91,17 +91,17 @@ class TraceState:
                     self._add(record, key, len(orjson.dumps(record)), fresh=mine and key in keys)
 
     def is_empty(self) -> bool:
-        """Tell whether the log holds nothing of it."""
+        """Return whether the log holds nothing of it."""
         return self.parts == 0
 
     def is_complete(self) -> bool:
-        """Tell whether a root, and all that has started, has ended: little will follow."""
+        """Return whether a root, and all that has started, has ended: little will follow."""
         return any("end_ns" in r and not r.get("parent") for r in self.records) and all(
             r["id"] in self.keys for r in self.records if "open" in r
         )
 
     def holds_erased(self) -> bool:
-        """Tell whether there is content of a deleted trace in it."""
+        """Return whether there is content of a deleted trace in it."""
         if not self.erased:
             return False
         tree = Tree(self.records)

@@ -88,7 +88,7 @@ def project(state: TraceState) -> Changes:
 
 
 def _joins(records: Iterable[SpanRecord], new_ids: set[str], old_ids: set[str]) -> bool:
-    """Tell whether a span that was known is found to lie in one that is new."""
+    """Return whether a span that was known is found to lie in one that is new."""
     return any(r.get("parent") in new_ids and r["id"] in old_ids for r in records)
 
 
@@ -125,7 +125,7 @@ def changes_of(records: Sequence[SpanRecord], fresh: Iterable[SpanRecord], tree:
 
 
 def _is_found_by(was: Summary | None, summary: Summary) -> bool:
-    """Tell whether a trace is in the index already as it is now."""
+    """Return whether a trace is in the index already as it is now."""
     return was is not None and all(
         was[name] == summary[name]  # pyright: ignore[reportTypedDictNotRequiredAccess] - all are there
         for name in ("status", "task", "success")

@@ -76,7 +76,7 @@ class Filter:
         return bool(self.agent or self.session_id or self.tools or self.agents)
 
     def matches(self, summary: Summary) -> bool:
-        """Tell whether a trace passes."""
+        """Return whether a trace passes."""
         return (
             (self.agent is None or summary["agent"] == self.agent)
             and (self.session_id is None or summary["session_id"] == self.session_id)

@@ -1,4 +1,4 @@
-"""Collecting: what the next batch takes of each process's spool, and what one that is pending took.
+"""Select the records of a batch from the spools of all processes.
 
 Where senders have spools of their own (spool/lanes.py), each spool gets a turn in a batch, and the
 next batch begins where this one ended.
@@ -52,14 +52,14 @@ class BatchLimits:
 
 
 LARGE_BATCHES: Final = BatchLimits(30_000, 32 * 1024 * 1024)
-"""For when somebody waits: large writes are what Chroma is quick at."""
+"""While a caller waits: Chroma is quickest with large writes."""
 SMALL_BATCHES: Final = BatchLimits(250, 256 * 1024)
 """For the background: Chroma's library keeps Python's interpreter lock for the whole of a call, so
 that the program stands still meanwhile; small calls keep each halt to some milliseconds."""
 TURN: Final = BatchLimits(2_500, 1024 * 1024, 250)
 """What one spool may add to a batch where senders have lanes: about a second's work."""
 _TURNS: Final = BatchLimits(5_000, TURN.bytes, 500)
-"""What a batch may hold there: what is recorded while it is stored waits for all of it."""
+"""Limits of a batch there: records that come while it is stored wait for all of it."""
 _PIECE_BYTES: Final = 64 * 1024
 """How much is read at once there, so that a turn ends about where its limits say."""
 STEP_BYTES: Final = _PIECE_BYTES // 2
@@ -200,7 +200,7 @@ class BatchReader:
 
 
 def _conformed(records: Iterable[SpanRecord], bad_lines: list[bytes]) -> list[SpanRecord]:
-    """Return the records among what was read; anything else is damage."""
+    """Return the valid records; count all others as damaged lines."""
     found: list[SpanRecord] = []
     for record in records:
         try:
@@ -213,7 +213,7 @@ def _conformed(records: Iterable[SpanRecord], bad_lines: list[bytes]) -> list[Sp
 def follow_open_tasks(
     open_tasks: dict[str, tuple[str, int]], records: Sequence[SpanRecord]
 ) -> None:
-    """Take in what records say of tasks that started, were at work, and ended."""
+    """Update the open tasks by records of starts, of work and of ends."""
     for record in records:
         if "open" in record and not record.get("shared") and role_of(record) == "task":
             open_tasks[record["id"]] = (record["trace"], record["start_ns"])
@@ -234,7 +234,7 @@ def follow_open_tasks(
 
 
 def opens_trace(record: SpanRecord) -> bool:
-    """Tell whether a span opens a trace, as far as it shows by itself."""
+    """Return whether a span opens a trace, as far as it shows by itself."""
     if "scope" in record:
         kind = span_kind(record)
         # A tool call without a span above it is counted, and is not a trace; nor is a skeleton.
@@ -271,7 +271,7 @@ class UnderWay:
                     left.update((cursor.batch + 1, *group.attempts))
 
     def has(self, part: LogPart, record: Any) -> bool:
-        """Tell whether a record of a part of the log is counted when its group is stored."""
+        """Return whether a record of a part of the log is counted when its group is stored."""
         if part["writer"] != self._writer or not self._left:
             return False
         return part["batch"] in self._left.get((partition_of(record), record_key(record)), ())
@@ -280,7 +280,7 @@ class UnderWay:
         """Return in which batch the records of a part that are counted were counted.
 
         Those that an attempt wrote were counted later, with their group. A counter must not name
-        the attempt: what is left of it would be taken for counted.
+        the attempt: its other records would count as counted.
         """
         is_attempt = part["writer"] == self._writer and part["batch"] in self._attempts
         return 0 if is_attempt else part["batch"]

@@ -52,7 +52,7 @@ def choose_embedding(settings: Settings, embedder: Any = None) -> Embedding:
         embedder: As for `autotrace.configure`, or an embedding chosen already.
 
     Raises:
-        InvalidArgumentError: It is no embedder, or cannot be imported; names the setting.
+        InvalidArgumentError: It is not an embedder, or cannot be imported; names the setting.
     """
     if isinstance(embedder, Embedding):
         return embedder

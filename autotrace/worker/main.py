@@ -1,7 +1,7 @@
-"""The storekeeper's own side: the process that stores what others record.
+"""The process that stores the records of other processes (storekeeper), seen from inside.
 
 It holds `drain.lock` while it is at work, like any drainer, so that there is one for a spool
-directory; a second one finds it held and ends. It ends when told to, after a minute with nothing to
+directory; a second one finds it held and ends. It ends on request, after a minute with nothing to
 store, when the spool directory is gone, and, once everything is stored, when the process that
 started it is gone.
 """
@@ -69,7 +69,7 @@ def main(order: dict[str, Any], out: int) -> None:
         out: Descriptor of the pipe to who has started this process.
 
     Raises:
-        BaseException: Whatever it may be, who started the process is told, and stores by itself.
+        BaseException: Any failure; the process that started this one then stores by itself.
     """
     mark_as_worker()
 
@@ -110,7 +110,7 @@ def _end_if_it_hangs() -> None:
     """Have the kernel end this process once no thread of it has run for so long.
 
     Chroma's library keeps the interpreter lock while it writes. A write that never returned would
-    keep `drain.lock` for ever, whoever has died meanwhile, and no other process could store.
+    keep `drain.lock` indefinitely, and no other process could store.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
@@ -158,7 +158,9 @@ class _PublishedCounters(HealthCounters):
         self.publish()
 
     def publish(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk, a spool that is gone: told with the next
+        with contextlib.suppress(
+            OSError
+        ):  # a full disk, a spool that is gone: the next call retries
             write_status(self._spool, self.status)
 
 

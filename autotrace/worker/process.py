@@ -1,4 +1,4 @@
-"""The storekeeper: a process that stores what this one records, seen from this one.
+"""Start and watch the process that stores the records of this one (storekeeper).
 
 Chroma's library keeps Python's interpreter lock while it writes, and its import takes a second, so
 storing in the program's own process makes every thread and event loop in it stand still. So a
@@ -7,16 +7,15 @@ process of its own stores (main.py), for all processes that record into one spoo
 What goes between the two:
 
 * its standard input: one line of JSON, what to store and how; later `stop`. The end of input means
-  that this process is gone: it then stores what is left, and ends.
+  that this process is gone: it then stores the remaining records, and ends.
 * its standard output: `ready` once a batch is stored; at its end `done`, or `failed` and why. The
   end of output without either means that it was killed. What it prints itself goes nowhere.
 * in the spool directory: `storekeeper.json`, what it has counted and what failed, read by every
   process that records; `flush`, touched by a process that waits.
 
-It is no child of this process but of nobody (the child forks and ends at once), so that a program
-that waits for its children never meets it, and it is in a session of its own, so that Ctrl-C in a
-terminal does not reach it. (The child lives some 20 ms; a program that waits for any child just
-then is told of it.)
+It is not a child of this process (the child forks and ends within some 20 ms), so that a program
+that waits for its children does not meet it. It has a session of its own, so that Ctrl-C in a
+terminal does not reach it.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ FileId = tuple[int, int] | None
 
 @dataclass
 class Status:
-    """What a storekeeper tells every process."""
+    """Status that a storekeeper publishes to every process."""
 
     id: str = ""
     pid: int = 0
@@ -113,22 +112,27 @@ _is_storekeeper = False
 
 
 def mark_as_worker() -> None:
-    """Say that this process is one: what it imports for the embedder must not record in it."""
+    """Mark this process as one that stores: modules it imports must not record in it."""
     global _is_storekeeper
     _is_storekeeper = True
 
 
 def is_worker() -> bool:
-    """Tell whether this process is one that stores for others."""
+    """Return whether this process is one that stores for others."""
     return _is_storekeeper
 
 
 class WorkerProcess:
-    """Starts the process that stores, when there is none, and follows what it says.
+    """Start the process that stores when there is none, and read its messages.
+
+    Any thread calls any method; a lock guards the pipes. `stop` blocks up to its timeout, and
+    `start_unless_running` until Python has started. After a fork the child closes its copies of the
+    pipes (`abandon_after_fork`): the process sees the end of its parent by their end. At exit the
+    pipes close, so the process stores the rest and ends.
 
     Args:
         spool: The spool directory.
-        order: What the process is told: settings and the embedder's import path.
+        order: Settings and the import path of the embedder, for the process.
         counters: Where what it counts and notes is taken over.
     """
 
@@ -143,7 +147,7 @@ class WorkerProcess:
         self._id = ""
         there = read_status(spool)
         self._seen = {there.id: there}
-        """What was taken over of each storekeeper, by its id."""
+        """Last status read of each storekeeper, by its id."""
         self._failures = 0
         self._restart_at_s = 0.0
         self._restart_after_s = _RESTART_AFTER_S
@@ -184,7 +188,7 @@ class WorkerProcess:
         its_stdin, stdin = os.pipe()
         stdout, its_stdout = os.pipe()
         try:
-            # The command is constant; what it is told goes through the pipe, unseen by others.
+            # The command is constant; the order goes through the pipe, unseen by other users.
             process = subprocess.Popen(  # noqa: S603 - see above
                 [sys.executable, "-I", "-W", "ignore", "-c", _BOOT],
                 stdin=its_stdin,
@@ -246,7 +250,7 @@ class WorkerProcess:
             self.failure = f"{message}, {self._failures} times before it had stored anything"
 
     def _has_its_pipes(self) -> bool:
-        """Tell whether the descriptors still are those of the pipes.
+        """Return whether the descriptors still are those of the pipes.
 
         A program that closes all files it does not know may have opened others under their numbers.
         """
@@ -261,7 +265,7 @@ class WorkerProcess:
                 os.close(descriptor)
 
     def ask_to_flush(self) -> None:
-        """Have what is recorded stored without waiting for more."""
+        """Request that recorded spans are stored without waiting for more."""
         with contextlib.suppress(OSError):  # without it, it takes the flush interval longer
             (self._spool / FLUSH_FILE).touch(mode=0o600)
 
@@ -279,7 +283,7 @@ class WorkerProcess:
         for kind, (number, message) in status.notes.items():
             if number > seen.notes.get(kind, (0, ""))[0]:
                 self._counters.record_failure(kind, message)
-        # Another one's embedder, or version, may be another; and what is left of a dead one is old.
+        # Another one's embedder, or version, may differ; and the status of a dead one is old.
         return status.refused and is_own
 
     def stop(self, timeout_s: float) -> None:

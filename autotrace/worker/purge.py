@@ -1,8 +1,8 @@
-"""Purging: no byte of what was erased stays in a file of the store's folder.
+"""Purge: remove every byte of deleted content from the files of the store's folder.
 
-A deletion of a trace, or of the content of a decision, leaves a mark; whoever stores takes it away
-when it has nothing else to do, and so does `autotrace doctor`. The files of Chroma are the work of
-store/file_purge.py. Besides, content lies
+A deletion of a trace, or of the content of a decision, leaves a mark; the process that stores
+purges it when it is idle, and so does `autotrace doctor`. store/file_purge.py purges the files of
+Chroma. Besides, content lies
 
 * in segments of the spool that a live process still writes to: what is stored of them is
   overwritten with spaces, in place, as the process goes on appending behind it;
@@ -46,7 +46,7 @@ from autotrace.worker.quarantine import set_aside_path
 from autotrace.worker.spool_reader import DAMAGED
 
 IDLE_LIMITS: Final = PurgeLimits(vectors=2_000, bytes=256 * 1024 * 1024)
-"""What is purged unasked: it takes some seconds, in which the store cannot be written."""
+"""Limits of a purge in the background: for some seconds the store cannot be written."""
 _TRACES_AT_ONCE: Final = 64
 _MANY: Final = 100_000
 _ATTEMPTS: Final = 3
@@ -74,14 +74,14 @@ class Purger:
         self._count = count
 
     def due(self) -> bool:
-        """Tell whether there is anything to purge."""
+        """Return whether there is anything to purge."""
         return any(connection.purge_due() for connection in self._connections())
 
     def _connections(self) -> tuple[Connection[Any], ...]:
         return self._connection, decisions_of(self._settings, self._connection.space)
 
     def purge(self, limits: PurgeLimits = UNLIMITED) -> bool:
-        """Purge what is due; return whether nothing is left.
+        """Purge the content that is due; return whether nothing is left.
 
         Raises:
             StoreError: The store cannot be read, or purged now.
@@ -196,7 +196,7 @@ def decisions_of(settings: Settings, space: str | None) -> Connection[DecisionCo
 
 
 def overwrite_stored(directory: Path, segment: int, offset: int) -> None:
-    """Overwrite what is stored of a process's segments; it goes on appending behind that.
+    """Overwrite the stored part of a process's segments; it goes on appending behind that.
 
     Args:
         directory: Of the process.
@@ -219,7 +219,7 @@ def overwrite_stored(directory: Path, segment: int, offset: int) -> None:
 
 
 def _without_erased(lines: Sequence[bytes], logged: Sequence[SpanRecord]) -> list[bytes]:
-    """Return those lines of a trace that are not of a deleted one, as far as that can be told."""
+    """Return the lines that are not known to be of a deleted trace."""
     records = [_record_of(line) for line in lines]
     whole = [record for record in records if record is not None]
     tree = Tree([*logged, *whole])

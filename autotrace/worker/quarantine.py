@@ -1,4 +1,4 @@
-"""What the store refused for what it holds: how much there is, and trying it again.
+"""Quarantine of records that the store refuses for their content: count and retry them.
 
 The drainer puts records that are refused into `bad/unstored.log`, so that the others are stored.
 The retry stores them as the drainer does (traces/batch_groups.py). A part of a batch may have been
@@ -29,7 +29,7 @@ _READ_BYTES: Final = 1024 * 1024
 
 
 class Retried(NamedTuple):
-    """What came of a retry."""
+    """Result of a retry."""
 
     stored: int
     """Records that are in the store now."""
@@ -54,7 +54,7 @@ def count_set_aside(spool: Path) -> int:
 
 
 def set_aside_problem(number: int, store: str) -> str:
-    """Say how many records were refused, and what to do."""
+    """Return the message for a number of refused records, with the command that helps."""
     records = "1 record, which is" if number == 1 else f"{number} records, which are"
     return f"the store refused {records} set aside: {set_aside_fix(store)}"
 
@@ -65,7 +65,7 @@ def set_aside_fix(store: str) -> str:
 
 
 def retry_set_aside(spool: Path, ingestor: Ingestor) -> Retried:
-    """Store again what was refused; interrupted, it is simply run again.
+    """Retry the quarantined records; safe to repeat after an interruption.
 
     Args:
         spool: The spool directory.
@@ -73,7 +73,7 @@ def retry_set_aside(spool: Path, ingestor: Ingestor) -> Retried:
 
     Raises:
         StoreError: The store is not there, or another process drains and does not give way.
-            Nothing is changed beyond what is stored by then.
+            Records stored by then stay stored.
     """
     if not count_set_aside(spool):
         return Retried(0, 0, None)

@@ -1,4 +1,4 @@
-"""Rebuilding: every projection of a store anew, from the log, which is the truth.
+"""Rebuild every projection of a store from its log.
 
 For an index that is damaged, for statistics in doubt, and for vectors of another embedder.
 
@@ -96,13 +96,13 @@ def rebuild(
     progress: Callable[[int, int], None] | None = None,
     lock_timeout_s: float = DRAIN_LOCK_TIMEOUT_S,
 ) -> Rebuilt:
-    """Build everything but the log anew, in the embedding space of this embedder.
+    """Rebuild everything but the log, in the embedding space of this embedder.
 
     Args:
         connection: The store, connected with `space=None`, as it may hold another space.
         embedder: Makes the vectors of task texts.
         spool: The spool directory of the store on this machine.
-        decisions: Embeds the decisions of the store anew; None: there are none.
+        decisions: Embeds the decisions of the store again; None: there are none.
         progress: Called with the number of OpenTelemetry traces done and of all.
         lock_timeout_s: How long to wait for a process that is storing, in seconds.
 
@@ -190,7 +190,7 @@ class _Rebuild:
             )
 
     def _count_translated(self, logged: Mapping[str, tuple[LogPart, Any]]) -> None:
-        """Count calls as they can be told from what is stored, and not what is under way."""
+        """Count the calls of stored records, without those of a batch under way."""
         counted = {k: pr for k, pr in logged.items() if not self._under_way.has(*pr)}
         for call in Tree(record for _, record in counted.values()).calls():
             # A call without a span of its own counts for whoever stored the last record.

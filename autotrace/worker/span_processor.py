@@ -33,7 +33,7 @@ _MAX_BEGUN: Final = 100_000
 def record_of(span: ReadableSpan) -> SpanRecord:
     """Make the record of an ended span.
 
-    Spans that say nothing about agents are kept as a place in the tree alone, since agents' spans
+    Spans without data of agents are kept as a place in the tree alone, since agents' spans
     may lie below them: what a database or web framework records is never copied into the store.
     """
     scope = span.instrumentation_scope
@@ -43,9 +43,12 @@ def record_of(span: ReadableSpan) -> SpanRecord:
 
 
 class SpoolSpanProcessor(SpanProcessor):
-    """Writes each span to the spool as it ends, and tasks and steps as they start.
+    """Write each span to the spool as it ends, and tasks and steps as they start.
 
-    Never raises, never waits for the store.
+    The SDK calls `on_start` and `on_end` on the thread of the span; neither raises nor waits for
+    the store. The record of an ended span is on disk when `on_end` returns. After a fork the child
+    records into a spool of its own. `shutdown` of the provider leaves the pipeline open, so that
+    spans that end later are recorded, too.
 
     Args:
         pipeline: Where spans go that start from now on. Each ends where it started, even if that
@@ -128,7 +131,7 @@ def _count_dropped(counters: HealthCounters, error: Exception) -> None:
 
 
 class PipelineExporter(SpanExporter):
-    """Hands spans to a pipeline: what they are worth is on disk when `export` returns."""
+    """Span exporter that writes to the spool: all spans are on disk when `export` returns."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -148,5 +151,5 @@ class PipelineExporter(SpanExporter):
         return self._pipeline.flush(timeout_millis / 1000)
 
     def shutdown(self) -> None:
-        """Store what is left, within five seconds, and stop."""
+        """Store the remaining records within five seconds, and stop."""
         self._pipeline.close(5.0)

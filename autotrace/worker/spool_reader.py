@@ -1,4 +1,4 @@
-"""Draining: from every process's spool to the store, by one process at a time.
+"""Drain the spool of every process into the store, by one process at a time.
 
 `drain.lock` names the process that drains for all of a spool directory; the kernel lets go of it if
 that process dies. The cursor (spool/cursor.py) says how far each process's segments have been
@@ -82,7 +82,7 @@ class Drainer:
         self._cursor = Cursor()
         self._reader = BatchReader(spool, count)
         self.refused: list[tuple[int, Exception]] = []
-        """How many records were quarantined, and why; whoever has reported it empties it."""
+        """How many records were quarantined, and why; the caller that reports them empties it."""
 
     @property
     def active(self) -> bool:
@@ -133,7 +133,7 @@ class Drainer:
         return places
 
     def is_newer_version(self, process: str) -> bool:
-        """Tell whether nothing of a process will be stored: it is of a newer autotrace."""
+        """Return whether nothing of a process will be stored: it is of a newer autotrace."""
         return is_of_newer_version(self._spool / process)
 
     def backlog_bytes(self) -> int:
@@ -157,7 +157,7 @@ class Drainer:
 
         Raises:
             StoreError: The store does not answer; the next step goes on with the same batch.
-            OSError: The disk does not take what is to be kept; the next step goes on.
+            OSError: The disk cannot be written; the next step retries.
         """
         batch = self._reader.collect(self._cursor, limits)
         if not batch.ranges:

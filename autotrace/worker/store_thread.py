@@ -95,7 +95,7 @@ class StoreThread:
         return self._monitor.awaits_more(self._lanes.places())
 
     def hurry(self) -> None:
-        """Have what is recorded stored without waiting for more records."""
+        """Have the records written so far stored without waiting for more."""
         self._hurried_at_s = time.monotonic()
         if self.process is not None:
             self.process.ask_to_flush()

@@ -99,7 +99,7 @@ def kill_storekeepers(mark: str) -> int:
     killed = 0
     for pid in marked(mark):
         with contextlib.suppress(OSError):
-            if b"storekeeper_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"autotrace.worker.main" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
                 killed += 1
     return killed

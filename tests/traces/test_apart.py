@@ -20,7 +20,7 @@ from autotrace.spool.span_records import SpanRecord
 from autotrace.spool.writer import SpoolWriter
 from autotrace.store import schema
 from autotrace.store.connection import connect
-from autotrace.traces import batch_groups, ingest, log_state
+from autotrace.traces import batch_groups, log_state, projection_changes
 from autotrace.traces.batch_groups import RefusedError
 from autotrace.traces.ingest import Ingestor
 from autotrace.traces.reader import Reader
@@ -189,7 +189,9 @@ def test_a_record_that_cannot_be_read_costs_itself_alone(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a fault that nobody foresaw: one name of a span makes reading fail."""
-    monkeypatch.setattr(ingest, "summarize", failing_for("unforeseen", ingest.summarize))
+    monkeypatch.setattr(
+        projection_changes, "summarize", failing_for("unforeseen", projection_changes.summarize)
+    )
     good = [r for n in range(4) for r in a_trace(n, f"task {n}")]
     mixed = a_trace(9, "task 9", calls=5)
     mixed[3]["name"] = "unforeseen"

@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test full faults lint types format interop lowest newest bench bench-check bench-peers clean
+.PHONY: install demo check test full faults lint types format interop lowest newest bench bench-check bench-peers clean
 
 install: $(STAMP)
 
@@ -18,6 +18,13 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not interop and not full_size"
+
+# What no other process is started for: a quick answer before `make test`.
+CHECKED := tests/base/test_names.py tests/base/test_places.py tests/base/test_visible.py \
+  tests/capture/test_conformance_matrix.py tests/capture/test_task_and_step.py tests/capture/test_tool.py \
+  tests/dialects tests/encoding tests/otlp tests/test_contributing.py tests/test_layers.py tests/test_security_docs.py
+check: lint types
+	$(BIN)/python -m pytest -q -n auto $(CHECKED)
 
 full: $(STAMP)
 	$(BIN)/python -m pytest -n auto -m full_size

@@ -59,11 +59,15 @@ class Tracing(Protocol):
         ...
 
 
-_ITERATION_ENDS: Final[dict[str, type[BaseException]]] = {
-    "__next__": StopIteration,
-    "__anext__": StopAsyncIteration,
+_ITERATION_ENDS: Final[dict[str, tuple[type[BaseException], ...]]] = {
+    "__next__": (StopIteration,),
+    "__anext__": (StopAsyncIteration,),
 }
 """Methods that end by an exception without a failure."""
+
+
+def _iteration_end(function: Any) -> tuple[type[BaseException], ...]:
+    return _ITERATION_ENDS.get(function.__name__, ()) if type(function) is FunctionType else ()
 
 
 def traced(
@@ -92,7 +96,7 @@ def tracing(
     """Return what calls a function so that each call is an operation; see `traced`."""
     starts_later = declared_body(function) is not None
     is_for_await = covers_coroutine(function)
-    ends_with = _ITERATION_ENDS.get(function.__name__) if type(function) is FunctionType else None
+    ends_with = _iteration_end(function)
 
     def call(
         wrapped: Any,
@@ -114,8 +118,7 @@ def tracing(
             recorder.failed(error)
         if operation is None:
             return wrapped(*args, **kwargs)
-        if ends_with is not None:
-            operation.ends_with = ends_with
+        operation.ends_with = ends_with
         if starts_later:
             return _driven(operation, wrapped, args, kwargs)
         operation.enter()

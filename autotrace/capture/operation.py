@@ -131,8 +131,8 @@ class Operation:
 
     clock_ns: int
     """What to add to `elapsed_ns` to know the time; set with the span."""
-    ends_with: type[BaseException]
-    """Exception that is the normal end of the call, that of `__next__`; rarely set."""
+    ends_with: tuple[type[BaseException], ...]
+    """Exceptions that are the normal end of the call, that of `__next__`; set for calls alone."""
     is_stream: bool
     """Whether it is a generator that runs; set only if it is."""
     unstarted: Any

@@ -369,8 +369,6 @@ class Decisions:
             decision_id, action, by=self._agent() or by, summary=summary, reason=reason
         )
 
-    # --- answering
-
     def answer(
         self,
         decision_id: str,
@@ -386,18 +384,23 @@ class Decisions:
             SigningKeyError: The approver's key cannot be used.
             DamagedDecisionError: The history was changed: an approval of it is not signed.
         """
-        # Not needed to import the library.
-        from autotrace.decisions import votes
+        from autotrace.decisions import votes  # not needed to import the library
 
         self._check_is_program("a signature of this machine's approver")
-        signer, signed = self._signer(), {}
-        if signer is not None:
+        vote = None
+        if (signer := self._signer()) is not None:
             shown = self.library.trace(decision_id, whole=granted)
             if head in (None, shown.head):  # to another head the answer is refused
                 vote = votes.sign(shown, signer, granted=granted, approver=approver)
-                signed = vote.model_dump(include={"signature", "public_key"})
-        answer = {"granted": granted, "rationale": rationale, "head": head, **signed}
-        return self.service.resolve(decision_id, approver=approver, **answer)
+        return self.service.resolve(
+            decision_id,
+            granted=granted,
+            approver=approver,
+            rationale=rationale,
+            head=head,
+            signature=vote and vote.signature,
+            public_key=vote and vote.public_key,
+        )
 
     def resolve(
         self,

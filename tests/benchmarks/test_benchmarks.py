@@ -24,6 +24,8 @@ pytestmark = [
     ),
     # Of one worker, which runs the benchmarks once.
     pytest.mark.xdist_group("benchmarks"),
+    # They take a minute of CPU, and more on a machine whose cores are busy.
+    pytest.mark.timeout(900),
 ]
 
 

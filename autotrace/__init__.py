@@ -7,39 +7,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from autotrace.capture.propagation import attach, detached, inject
+from autotrace.capture.step import Step as StepHandle
+from autotrace.capture.step import step
+from autotrace.capture.task import Task as TaskHandle
+from autotrace.capture.task import current_task, task
+from autotrace.capture.tool import tool
+from autotrace.capture.tool_call import tool_call
+from autotrace.errors import (
+    ApprovalPending,
+    ApprovalRefused,
+    AutotraceError,
+    AutotraceWarning,
+    DecisionNotFoundError,
+    DecisionStateError,
+    EmbedderUnavailableError,
+    EmbeddingSpaceError,
+    InvalidArgumentError,
+    MissingExtraError,
+    NotConfiguredError,
+    NotConfiguredWarning,
+    PolicyError,
+    PolicyNotFoundError,
+    StoreError,
+    StoreUnavailableError,
+    StoreVersionError,
+    TraceNotFoundError,
+)
+
 if TYPE_CHECKING:
     from autotrace import decisions
     from autotrace.capture.approvals.decision_block import decision
     from autotrace.capture.approvals.gate import use_decision
-    from autotrace.capture.propagation import attach, detached, inject
-    from autotrace.capture.step import Step as StepHandle
-    from autotrace.capture.step import step
-    from autotrace.capture.task import Task as TaskHandle
-    from autotrace.capture.task import current_task, task
-    from autotrace.capture.tool import tool
-    from autotrace.capture.tool_call import tool_call
     from autotrace.decisions.cedar_policies import cedar_policy
     from autotrace.decisions.policies import policy
-    from autotrace.errors import (
-        ApprovalPending,
-        ApprovalRefused,
-        AutotraceError,
-        AutotraceWarning,
-        DecisionNotFoundError,
-        DecisionStateError,
-        EmbedderUnavailableError,
-        EmbeddingSpaceError,
-        InvalidArgumentError,
-        MissingExtraError,
-        NotConfiguredError,
-        NotConfiguredWarning,
-        PolicyError,
-        PolicyNotFoundError,
-        StoreError,
-        StoreUnavailableError,
-        StoreVersionError,
-        TraceNotFoundError,
-    )
     from autotrace.models import (
         ApprovalRequest,
         Decision,
@@ -76,18 +77,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES_OF_NAMES = {
-    "autotrace.capture.propagation": ("attach", "detached", "inject"),
-    "autotrace.capture.step": ("step",),
-    "autotrace.capture.task": ("current_task", "task"),
-    "autotrace.capture.tool": ("tool",),
-    "autotrace.capture.tool_call": ("tool_call",),
-    "autotrace.errors": (
-        *("ApprovalPending", "ApprovalRefused", "AutotraceError", "AutotraceWarning"),
-        *("DecisionNotFoundError", "DecisionStateError", "EmbedderUnavailableError"),
-        *("EmbeddingSpaceError", "InvalidArgumentError", "MissingExtraError"),
-        *("NotConfiguredError", "NotConfiguredWarning", "PolicyError", "PolicyNotFoundError"),
-        *("StoreError", "StoreUnavailableError", "StoreVersionError", "TraceNotFoundError"),
-    ),
     "autotrace.capture.approvals.gate": ("use_decision",),
     "autotrace.capture.approvals.decision_block": ("decision",),
     "autotrace.decisions.cedar_policies": ("cedar_policy",),
@@ -104,15 +93,8 @@ _MODULES_OF_NAMES = {
         *("list_traces", "recall", "shutdown", "tool_stats"),
     ),
 }
-_LAZY = {
-    **{name: (module, name) for module, names in _MODULES_OF_NAMES.items() for name in names},
-    "StepHandle": ("autotrace.capture.step", "Step"),
-    "TaskHandle": ("autotrace.capture.task", "Task"),
-}
-"""Module and attribute of each name, loaded when first used: a library that only decorates needs
-little, and `autotrace` as a command handles Ctrl-C before it imports anything large."""
-
-_SUBMODULES = ("decisions", "errors")
+_LAZY = {name: module for module, names in _MODULES_OF_NAMES.items() for name in names}
+"""Names whose modules are loaded when first used: a library that only decorates needs none."""
 
 __all__ = [
     "ApprovalPending",
@@ -180,14 +162,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY and name not in _SUBMODULES:
+    module = _LAZY.get(name)
+    if module is None and name != "decisions":
         msg = f"module 'autotrace' has no attribute {name!r}"
         raise AttributeError(msg)
     import importlib
 
-    if name in _SUBMODULES:
-        return importlib.import_module(f"autotrace.{name}")
-    module, attribute = _LAZY[name]
-    value = getattr(importlib.import_module(module), attribute)
+    if module is None:
+        return importlib.import_module("autotrace.decisions")
+    value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value

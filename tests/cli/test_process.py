@@ -356,14 +356,7 @@ main()
 
 @pytest.mark.parametrize(
     "module",
-    [
-        "autotrace.cli.streams",
-        "typing_extensions",
-        "typer",
-        "autotrace.cli.commands",
-        "opentelemetry.context",
-        "pydantic",
-    ],
+    ["autotrace.cli.streams", "typer", "autotrace.cli.commands", "pydantic"],
 )
 def test_ctrl_c_while_modules_are_imported_ends_a_command_in_order(module: str) -> None:
     script = _INTERRUPTED_IMPORT.format(module=module)

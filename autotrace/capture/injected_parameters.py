@@ -108,6 +108,9 @@ def _classes_in(annotation: Any, scope: Mapping[str, Any]) -> Iterator[_Named]:
         kind: Any = origin or annotation
         if isinstance(kind, type) and kind is not inspect.Parameter.empty:
             yield from _of_class(cast("type[Any]", kind))
+        for inner in typing.get_args(annotation):
+            if hasattr(inner, "__metadata__"):  # list[Annotated[dict, InjectedState]]
+                yield from _classes_in(inner, scope)
 
 
 def _classes_in_text(text: str, scope: Mapping[str, Any]) -> Iterator[_Named]:
@@ -127,14 +130,19 @@ def _classes_at(node: ast.expr, scope: Mapping[str, Any]) -> Iterator[_Named]:
             yield from _classes_at(right, scope)
         case ast.Subscript(value=value, slice=inside):
             parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
-            if ast.unparse(value).rpartition(".")[2] == "Annotated":
+            if _is_annotated(node):
                 parts = [*parts[1:], parts[0]]  # the type last: a mark says more
             elif ast.unparse(value).rpartition(".")[2] not in {"Optional", "Union"}:
-                parts = [value]
+                parts = [value, *(part for part in parts if _is_annotated(part))]
             for part in parts:
                 yield from _classes_at(part, scope)
         case ast.Call(func=function):
-            yield from _classes_at(function, scope)
+            made_by = _looked_up(ast.unparse(function), scope)
+            if isinstance(made_by, types.FunctionType):  # fastapi's Depends is a function
+                module, name = made_by.__module__, made_by.__name__
+                yield _Named(module.partition(".")[0], name, f"{module}.{name}")
+            else:
+                yield from _classes_at(function, scope)
         case ast.Name() | ast.Attribute():
             dotted = ast.unparse(node)
             found = _looked_up(dotted, scope)
@@ -144,6 +152,12 @@ def _classes_at(node: ast.expr, scope: Mapping[str, Any]) -> Iterator[_Named]:
                 yield from _classes_in(found, scope)
         case _:
             pass
+
+
+def _is_annotated(node: ast.expr) -> bool:
+    return isinstance(node, ast.Subscript) and (
+        ast.unparse(node.value).rpartition(".")[2] == "Annotated"
+    )
 
 
 def _looked_up(dotted: str, scope: Mapping[str, Any]) -> Any:

@@ -41,7 +41,9 @@ _FROM: Final = {
     "flask": "Request",
     "quart": "Request Websocket",
     "gradio": "Request Progress",
-    "aiohttp": "Request",
+    "aiohttp": "Request ClientSession",
+    "httpx": "Client AsyncClient",
+    "requests": "Session",
     "litestar": "Request WebSocket",
     "sanic": "Request",
     "celery": "Task",
@@ -60,7 +62,7 @@ COMMON_NAMES: Final = frozenset(
     (
         *("Context", "Request", "Response", "Runtime", "Task", "Kernel", "WebSocket", "Update"),
         *("Depends", "Security", "Dependency", "Session", "Engine", "Connection", "State"),
-        *("Agent", "Crew", "Team", "Progress", "Websocket"),
+        *("Agent", "Crew", "Team", "Progress", "Websocket", "Client"),
     )
 )
 """Names that say nothing without their module."""

@@ -22,6 +22,7 @@ _MAX_NAME_CHARS: Final = 40
 _GZIP: Final = b"\x1f\x8b"
 _WIDE: Final = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 """How UTF-16 and UTF-32 begin, where they have a byte order mark."""
+_MARK_BYTES: Final = 4
 _CHARSETS: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 
 
@@ -107,7 +108,7 @@ def checked_json(body: bytes, content_type: str) -> bytes:
     if body.startswith(_GZIP):
         text = "the body is gzip, and no header says so. Send `Content-Encoding: gzip` with it."
         raise ContentError(HTTPStatus.BAD_REQUEST, text)
-    if body.startswith(_WIDE) or b"\0" in body[:4]:
+    if len(body) > _MARK_BYTES and (body.startswith(_WIDE) or b"\0" in body[:_MARK_BYTES]):
         text = (
             "the body is UTF-16 or UTF-32. JSON is in UTF-8 alone (RFC 8259). Encode it as UTF-8."
         )

@@ -524,7 +524,7 @@ def test_what_was_dropped_makes_the_next_flush_false_and_is_a_problem_until_the_
 
     assert runtime._runtime is not None
     with monkeypatch.context() as patch:
-        patch.setattr(runtime._runtime.memory.pipeline, "append", refused)
+        patch.setattr(runtime._runtime.memory.pipeline, "record", refused)
         look_up("dropped")
 
     (problem,) = autotrace.health().problems

@@ -250,3 +250,36 @@ def test_sessions_agents_and_callbacks_of_libraries_are_shown_by_type(
     )
     assert "secret talk" not in encoder.json(derived())
     assert "secret talk" in encoder.json(type(name, (Own,), {})())
+
+
+def fastapi_depends(dependency: Any = None) -> Depends:
+    return Depends(dependency)
+
+
+fastapi_depends.__module__, fastapi_depends.__name__ = "fastapi.param_functions", "Depends"
+
+
+@of("httpx")
+class Client:
+    headers: dict[str, str] = {"x-custom": "hunter22"}  # noqa: RUF012 - as httpx has it
+
+
+def test_marks_made_by_functions_and_marks_inside_containers_are_known() -> None:
+    def ask(
+        question: str,
+        user: str,
+        states: list[Annotated[dict[str, str], InjectedState]],
+        client: Any,
+    ) -> None: ...
+
+    ask.__annotations__["user"] = "Annotated[str, fastapi_depends(None)]"
+
+    with recording() as rec, autotrace.task("t"):
+        autotrace.tool(ask)("which?", "ada", [{"secret": "hunter22"}], Client())
+
+    assert rec.trace.tool_calls[0].arguments == {
+        "question": "which?",
+        "user": "<fastapi.param_functions.Depends>",
+        "states": "<langgraph.prebuilt.tool_node.InjectedState>",
+        "client": "<httpx.Client>",
+    }

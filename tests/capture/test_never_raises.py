@@ -400,7 +400,7 @@ def test_a_disk_that_fails_costs_records_that_are_counted(
     broken = _BrokenOs(function)
     counters = HealthCounters()
     writer = spool.SpoolWriter(tmp_path / "spool", count=counters.add)
-    pipeline: Any = types.SimpleNamespace(append=writer.write)
+    pipeline: Any = types.SimpleNamespace(record=writer.write)
     provider.add_span_processor(SpoolSpanProcessor(pipeline, counters))
     with recording(tracer_provider=provider) as recorded:
         monkeypatch.setattr(spool, "os", broken)

@@ -95,7 +95,7 @@ def test_processes_that_ask_at_once_get_one_key(tmp_path: Path) -> None:
         "import cryptography.hazmat.primitives.asymmetric.ed25519, filelock\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "for n in range(20):\n"
-        "    print(Signer.load_or_create(pathlib.Path(sys.argv[1]) / str(n)).public_key)"
+        "    print(ReceiptSigner.load_or_create(pathlib.Path(sys.argv[1]) / str(n)).public_key)"
     )
     racers = [
         subprocess.Popen(

@@ -303,7 +303,7 @@ def test_an_approver_does_not_see_tokens_and_signatures_but_every_command() -> N
 
 def test_every_row_says_where_its_format_is_described_and_when_it_was_read() -> None:
     for row in (*TOKENS, *MARKED, *URLS):
-        assert re.search(r"\d{4}-\d{2}-\d{2}|^access/keys\.py$", row.source), row
+        assert re.search(r"\d{4}-\d{2}-\d{2}|^server/auth/api_keys\.py$", row.source), row
     assert [row.name.lower() for row in TOKENS] == sorted(row.name.lower() for row in TOKENS)
 
 

@@ -106,7 +106,7 @@ def test_a_failure_says_nothing_about_itself(app: App, monkeypatch: pytest.Monke
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("the secret reason")
 
-    monkeypatch.setattr(app.served.tenants, "using", fail)
+    monkeypatch.setattr(app.served.tenants, "lease", fail)
     answer = app.client().get(f"{TRACES}/tool_stats")
 
     assert (answer.status_code, problem(answer)["type"]) == (500, "internal_error")

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from opentelemetry import context as otel_context
-from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 
 from autotrace import semconv, step, task, tool, tool_call
 from autotrace.capture.approvals.decision_block import decision
@@ -360,13 +359,8 @@ def test_tool_calls_of_threads_and_tasks_started_inside_count(agent: Agent) -> N
         async with decision("order.create"):
             await asyncio.gather(*(search_async(str(n)) for n in range(5)))
 
-    instrumentor = ThreadingInstrumentor()
-    instrumentor.instrument()
-    try:
-        with decision("order.create"), ThreadPoolExecutor(4) as pool:
-            list(pool.map(search, "abcdefgh"))
-    finally:
-        instrumentor.uninstrument()
+    with decision("order.create"), ThreadPoolExecutor(4) as pool:
+        list(pool.map(search, "abcdefgh"))
     asyncio.run(together())
     assert [types_of(d).count("tool_called") for d in agent.decisions] == [8, 5]
 

@@ -373,7 +373,7 @@ MALFORMED = [
     (b'{"jsonrpc": "2.0", "id": 3}', 3, -32600, "Invalid Request"),
     (b'{"jsonrpc": "2.0", "id": 3, "method": 5}', 3, -32600, "Invalid Request"),
     (b'{"jsonrpc": "2.0", "id": null, "method": "ping"}', None, -32600, "Invalid Request"),
-    (b'{"jsonrpc": "2.0", "id": 1.5, "method": "ping"}', None, -32600, "Invalid Request"),
+    (b'{"jsonrpc": "2.0", "id": 1.5, "method": "ping"}', 1.5, -32600, "Invalid Request"),
     (b'{"jsonrpc": "2.0", "id": true, "method": "ping"}', None, -32600, "Invalid Request"),
     (b'{"jsonrpc": "2.0", "id": 3, "method": "ping", "params": [1]}', 3, -32602, "Invalid params"),
     (b'{"jsonrpc": "2.0", "id": 3, "method": "tools/call"}', 3, -32600, "Invalid Request"),

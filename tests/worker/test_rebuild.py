@@ -234,12 +234,12 @@ class Interrupted(BaseException):
 FAULTS: list[tuple[Any, str]] = [
     (repair, "open_collections"),  # collections deleted, not made again
     (repair, "logged_traces"),
-    (timeline, "enter"),
-    (summaries, "put"),
-    (texts, "enter"),
+    (timeline, "add_timeline_entry"),
+    (summaries, "put_summary"),
+    (texts, "add_task"),
     (repair, "replace_stats"),
     (repair, "write_counters"),  # the old ones deleted
-    (repair, "finish"),
+    (repair, "finish_reset"),
 ]
 
 

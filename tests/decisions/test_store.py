@@ -25,6 +25,7 @@ from autotrace.errors import (
 from autotrace.models import ApprovalRequest, Decision
 from autotrace.store import decision_log as store
 from autotrace.store import schema
+from autotrace.store.text_keys import key_of
 from tests.decisions.deciding import Clock, Kept, open_deciding
 from tests.servers import chroma_server
 
@@ -306,8 +307,11 @@ def test_searching_goes_by_meaning_and_filter(deciding: Decisions) -> None:
     for title, tags in (("cache the menu", ["speed"]), ("cache the prices", ["speed", "money"])):
         made = deciding.service.record(**RECORD | {"title": title, "tags": tags})
         found[title] = made.decision_id
-        with deciding.service.book.connection.writing() as collections:
-            store.put_search(collections, {made.decision_id: deciding.library._embed(title)})  # pyright: ignore[reportPrivateUsage] - the exporter's part
+        connection = deciding.service.book.connection
+        vector = deciding.library._embed(title)  # pyright: ignore[reportPrivateUsage] - the exporter's part
+        text = store.IndexedText(key_of(title), 1, vector)
+        with connection.writing() as collections:
+            store.put_search(collections, {made.decision_id: text}, exclusive=connection.exclusive)
     search = deciding.library.search
 
     assert [f.decision_id for f in search("cache the prices")] == [

@@ -248,7 +248,7 @@ def test_a_reader_goes_on_after_another_process_has_rebuilt_the_store(
 ) -> None:
     """It knows, and does not have to meet with an error first."""
     met = Mock()
-    monkeypatch.setattr(connect(store, space=SmallEmbedder.space), "expire", met)
+    monkeypatch.setattr(connect(store, space=SmallEmbedder.space), "invalidate", met)
     other("record", [f"water plant {n}" for n in range(5)])
     recalled("water")
     other("record", ["mow the lawn"])

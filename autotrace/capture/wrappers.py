@@ -22,6 +22,12 @@ CallHandler = Callable[[Any, Any, "tuple[Any, ...]", "dict[str, Any]"], Any]
 
 
 _wrapt: Any = wrapt  # version 1 has no types
+PROXIES: Final[tuple[type[Any], ...]] = tuple(
+    cast("type[Any]", vars(_wrapt)[name])
+    for name in ("BaseObjectProxy", "ObjectProxy")
+    if name in vars(_wrapt)
+)
+"""Classes of wrapt's object proxies; version 1 has one."""
 # No attribute of the classes below may be annotated: their `__annotations__` would be found before
 # those of the function that an instance stands for.
 

@@ -23,9 +23,7 @@ from types import (
 )
 from typing import Any, Final, cast
 
-import wrapt
-
-from autotrace.capture.wrappers import Traced, name_of, original_of
+from autotrace.capture.wrappers import PROXIES, Traced, name_of, original_of
 from autotrace.encoding.introspect import (
     MISSING,
     attributes,
@@ -44,12 +42,6 @@ _MAX_OBJECTS: Final = 1000
 """How many objects are looked at to tell that an attribute does not lead to the function."""
 _MAX_NAMES: Final = 5
 """How many methods a message names."""
-_wrapt: Any = wrapt  # version 1 has no types
-_PROXIES: Final = tuple(
-    cast("type[Any]", vars(_wrapt)[name])
-    for name in ("BaseObjectProxy", "ObjectProxy")
-    if name in vars(_wrapt)
-)
 _BUILTINS: Final = (
     BuiltinFunctionType,
     MethodDescriptorType,
@@ -102,7 +94,7 @@ def _layers(function: Any) -> Iterator[Any]:
         elif kind is functools.partial:
             function = function.func
         else:
-            below = function.__wrapped__ if issubclass(kind, _PROXIES) else _wrapped(function)
+            below = function.__wrapped__ if issubclass(kind, PROXIES) else _wrapped(function)
             if below is MISSING:
                 return
             function = below
@@ -128,8 +120,8 @@ def _reason_of_class(layer: Any) -> str | None:
         return None
     if issubclass(kind, (Traced, classmethod, staticmethod)):
         return None
-    if issubclass(kind, _PROXIES):
-        return _reason_of_methods(_methods(kind, above=_PROXIES))
+    if issubclass(kind, PROXIES):
+        return _reason_of_methods(_methods(kind, above=PROXIES))
     answers = (class_attribute(kind, name) for name in ("__getattr__", "__getattribute__"))
     if any(type(answer) is FunctionType for answer in answers):
         return _reason_of_methods(["those that its __getattr__ gives"])

@@ -13,30 +13,22 @@ from types import (
     ModuleType,
     WrapperDescriptorType,
 )
-from typing import Any, Final, cast
-
-import wrapt
+from typing import Any, Final
 
 from autotrace.base.canonical_json import sha256_of
 from autotrace.base.source_hash import noted, source_hash
 from autotrace.capture.approvals import exact_types as exact
 from autotrace.capture.approvals.exact_types import UnshowableError
 from autotrace.capture.approvals.faithful_json import TYPE, Speller
-from autotrace.capture.wrappers import Traced, original_of
+from autotrace.capture.wrappers import PROXIES, Traced, original_of
 from autotrace.encoding.introspect import attributes, kind_of
 
 _MAX_LAYERS: Final = 20
 _OURS: Final = "autotrace."
 
-_wrapt: Any = wrapt  # version 1 has no types
-_PROXIES: Final[tuple[type[Any], ...]] = tuple(
-    cast("type[Any]", vars(_wrapt)[name])
-    for name in ("BaseObjectProxy", "ObjectProxy")
-    if name in vars(_wrapt)
-)
 _IN_C: Final = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
 _WITHOUT_STATE: Final = (
-    *(*_PROXIES, *_IN_C, classmethod, staticmethod, functools.partial, type, type(None)),
+    *(*PROXIES, *_IN_C, classmethod, staticmethod, functools.partial, type, type(None)),
 )
 """What only leads to what it wraps, or has no code that Python can see."""
 
@@ -77,7 +69,7 @@ def _layers(function: Any) -> Iterator[Any]:
             function = function.func
         elif issubclass(kind, classmethod | staticmethod | MethodType):
             function = function.__func__
-        elif issubclass(kind, _PROXIES) or "__wrapped__" in getattr(function, "__dict__", {}):
+        elif issubclass(kind, PROXIES) or "__wrapped__" in getattr(function, "__dict__", {}):
             function = function.__wrapped__
         elif kind is FunctionType or issubclass(kind, (*_IN_C, type)):
             return
@@ -95,7 +87,7 @@ def _hashes(layer: Any) -> list[str]:
     if issubclass(kind, BuiltinFunctionType):
         owner = layer.__self__
         return [] if owner is None or isinstance(owner, ModuleType) else [_state_hash(owner)]
-    if issubclass(kind, _PROXIES):
+    if issubclass(kind, PROXIES):
         wrapper: Any = getattr(layer, "_self_wrapper", None)
         is_foreign = kind_of(wrapper) is FunctionType and not wrapper.__module__.startswith(_OURS)
         return [source_hash(wrapper, _spelled)] if is_foreign else []

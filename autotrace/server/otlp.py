@@ -55,7 +55,8 @@ def _list_of(item: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": ["array", "null"], "items": item}
 
 
-_SPANS: Final = _list_of({"type": "object"})
+# Any item is taken: what is not a span is counted in `partialSuccess`, and costs no other.
+_SPANS: Final = _list_of({"description": "A `Span`."})
 _SCOPE_SPANS: Final = _list_of({"type": "object", "properties": {"spans": _SPANS}})
 _RESOURCE_SPANS: Final = _list_of({"type": "object", "properties": {"scopeSpans": _SCOPE_SPANS}})
 _BODY: Final[dict[str, Any]] = {

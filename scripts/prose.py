@@ -33,7 +33,6 @@ NOT_YET: dict[str, dict[str, float]] = {
     "cli": {"what is": 9, "told": 5, "is no": 1, "anew": 4},
     "decisions": {"what is": 5, "told": 7, "is no": 4, "anew": 3},
     "dialects": {"what is": 5, "told": 16, "is no": 2, "anew": 1},
-    "doctor": {"what is": 7, "told": 21, "anew": 6},
     "embedding": {"what is": 2, "told": 4, "is no": 2, "anew": 4},
     "encoding": {"what is": 5, "told": 6, "is no": 2, "anew": 4},
     "otlp": {"what is": 9, "told": 6, "anew": 3},

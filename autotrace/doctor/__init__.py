@@ -1,6 +1,6 @@
-"""The doctor: is everything that recording and recall need in place, and if not, what to do.
+"""The doctor: checks of an installation and a store, with a fix for each fault.
 
-It looks and changes nothing; a store that others write to meanwhile may be looked at.
+It changes nothing but for the purge of erased content; other processes may use the store meanwhile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the doctor says of one thing."""
+"""A finding of the doctor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class DoctorCheck(BaseModel):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -17,13 +17,27 @@ class DoctorCheck(BaseModel):
     status: Literal["ok", "warning", "error"]
     detail: str
     fix: str | None = None
-    """What to do about it; None when it is ok."""
+    """How to mend it; None if the status is `ok`."""
+
+
+def ok(name: str, detail: str) -> DoctorCheck:
+    """Return a check that found no fault."""
+    return DoctorCheck(name=name, status="ok", detail=detail)
+
+
+def warning(name: str, detail: str, fix: str) -> DoctorCheck:
+    """Return a check that found a fault with which recording and recall still work."""
+    return DoctorCheck(name=name, status="warning", detail=detail, fix=fix)
+
+
+def error(name: str, detail: str, fix: str) -> DoctorCheck:
+    """Return a check that found a fault that loses or hides records."""
+    return DoctorCheck(name=name, status="error", detail=detail, fix=fix)
 
 
 def guarded(name: str, check: Callable[[], DoctorCheck], fix: str | None = None) -> DoctorCheck:
-    """Look; that looking fails, in whatever way, is a finding too."""
+    """Run a check; report any exception that it raises as its finding."""
     try:
         return check()
-    except Exception as error:  # noqa: BLE001 - see above
-        detail = f"{type(error).__name__}: {error}"
-        return DoctorCheck(name=name, status="error", detail=detail, fix=fix or "see what it says")
+    except Exception as raised:  # noqa: BLE001 - see above
+        return error(name, f"{type(raised).__name__}: {raised}", fix or "see what it says")

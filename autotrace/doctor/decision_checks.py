@@ -1,4 +1,4 @@
-"""What the doctor finds in the decisions of a store."""
+"""Checks of the decisions of a store."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final
 
 from autotrace.decisions import hash_chain
 from autotrace.decisions.event_store import Log
-from autotrace.doctor.check import DoctorCheck
-from autotrace.doctor.store_checks import MAX_EQUAL, count_equal
+from autotrace.doctor.check import DoctorCheck, error, ok
+from autotrace.doctor.store_checks import MAX_EQUAL, count_equal, space_fault
 from autotrace.embedding.embedder import Embedder
 from autotrace.settings import Settings
 from autotrace.store import decision_log as store
@@ -22,48 +22,31 @@ _NEWEST: Final = 20
 
 
 def check_decisions(settings: Settings, embedder: Embedder | None, rebuild: str) -> DoctorCheck:
-    """Tell whether decisions can be read, found and trusted; `rebuild` is the command for it."""
+    """Check whether decisions can be read, found and verified.
+
+    Args:
+        settings: Settings that name the store.
+        embedder: Configured embedder, if it works.
+        rebuild: Command that rebuilds the store.
+    """
     if not store.exist(settings.store):
-        return DoctorCheck(name=_NAME, status="ok", detail="none yet")
+        return ok(_NAME, "none yet")
     options = ServerOptions.of(settings)
     connection = connect_decisions(settings.store, space=None, server=options)
     try:
         with connection.reading(fresh=True) as collections:
-            wrong = _check_schema(collections, embedder, rebuild)
-            wrong = wrong or _check_vectors(collections, rebuild)
-            return wrong or _check_histories(collections, settings.store)
+            record = documents(collections.state, [STORE_RECORD_ID]).get(STORE_RECORD_ID)
+            # Without a record, no process with an embedder has opened them yet.
+            if record is not None and (fault := space_fault(record, embedder, rebuild)):
+                return error(_NAME, *fault)
+            # A store of schema 1 may hold one vector for many decisions.
+            _, most = count_equal(collections.search)
+            if most > MAX_EQUAL:
+                detail = f"{most:,} have one and the same vector: a search may not find others"
+                return error(_NAME, detail, rebuild)
+            return _check_histories(collections, settings.store)
     finally:
         connection.close()
-
-
-def _check_schema(
-    collections: DecisionCollections, embedder: Embedder | None, rebuild: str
-) -> DoctorCheck | None:
-    record = documents(collections.state, [STORE_RECORD_ID]).get(STORE_RECORD_ID)
-    if record is None:  # nobody with an embedder has opened them yet
-        return None
-    if record.get("rebuilding"):
-        detail = "they are being rebuilt, or a rebuild was interrupted"
-        return DoctorCheck(
-            name=_NAME, status="error", detail=detail, fix=f"wait for it, or {rebuild}"
-        )
-    if embedder is not None and record["space"] != embedder.space:
-        detail = (
-            f"their vectors are of the space {record['space']}; "
-            f"the configured embedder makes vectors of {embedder.space}"
-        )
-        fix = f"configure the embedder of the store, or embed it anew: {rebuild}"
-        return DoctorCheck(name=_NAME, status="error", detail=detail, fix=fix)
-    return None
-
-
-def _check_vectors(collections: DecisionCollections, rebuild: str) -> DoctorCheck | None:
-    """Look for a vector that too many decisions have, as they may in a store of schema 1."""
-    _, most = count_equal(collections.search)
-    if most <= MAX_EQUAL:
-        return None
-    detail = f"{most:,} have one and the same vector: a search may not find others"
-    return DoctorCheck(name=_NAME, status="error", detail=detail, fix=rebuild)
 
 
 def _check_histories(collections: DecisionCollections, place: str) -> DoctorCheck:
@@ -78,8 +61,9 @@ def _check_histories(collections: DecisionCollections, place: str) -> DoctorChec
     if bad:
         detail = f"{len(bad)} of {len(events)} histories were changed: {', '.join(bad[:3])}"
         fix = f"autotrace decisions verify --store {place} (names the first bad event of each)"
-        return DoctorCheck(name=_NAME, status="error", detail=detail, fix=fix)
+        return error(_NAME, detail, fix)
     logs = (Log(name, [events[name]]) for name in waiting if name in events)
     number = sum(log.state.status == "needs_approval" for log in logs)
-    detail = f"{number} wait for an answer; {len(events)} of {len(events)} histories verify"
-    return DoctorCheck(name=_NAME, status="ok", detail=detail)
+    return ok(
+        _NAME, f"{number} wait for an answer; {len(events)} of {len(events)} histories verify"
+    )

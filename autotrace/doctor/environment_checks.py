@@ -1,4 +1,4 @@
-"""What the doctor finds around the store: versions, weights, disk, and the spool."""
+"""Checks of what the store stands on: versions, weights, disk, spool, and its files."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import time
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from filelock import lock_descriptor
 
 from autotrace import __version__
 from autotrace.base.health_counters import HealthCounters
-from autotrace.doctor.check import DoctorCheck
-from autotrace.doctor.lock_holder import lock_holder
+from autotrace.doctor.check import DoctorCheck, error, ok, warning
 from autotrace.embedding.embedder import Embedder, MiniLmEmbedder, default_embedder
-from autotrace.errors import EmbedderUnavailableError, InvalidArgumentError
+from autotrace.errors import EmbedderUnavailableError, InvalidArgumentError, StoreError
 from autotrace.settings import Settings
+from autotrace.spool import drain_lock
 from autotrace.spool.cursor import CURSOR_FILE, load_cursor
-from autotrace.spool.drain_lock import LOCK_FILE
 from autotrace.spool.files import (
     BAD_DIRECTORY,
     owner_is_alive,
@@ -29,15 +30,16 @@ from autotrace.spool.files import (
 )
 from autotrace.spool.lanes import process_in
 from autotrace.worker.exporter import choose_embedding, open_connection, open_pipeline
+from autotrace.worker.purge import Purger
 from autotrace.worker.quarantine import count_set_aside, set_aside_fix
 
 _LITTLE_DISK_BYTES: Final = 1024**3
 _NO_DISK_BYTES: Final = 100 * 1024**2
-_PROBE: Final = "find a restaurant near the venue"
+PROBE: Final = "find a restaurant near the venue"
 
 
 def check_versions() -> DoctorCheck:
-    """Say which versions are at work."""
+    """Report the versions of autotrace, Python and the main dependencies."""
     found = [f"autotrace {__version__}", f"Python {platform.python_version()}"]
     missing: list[str] = []
     for package in ("chromadb", "opentelemetry-sdk"):
@@ -46,88 +48,76 @@ def check_versions() -> DoctorCheck:
         except importlib.metadata.PackageNotFoundError:
             missing.append(package)
     if missing:
-        detail = f"{', '.join(missing)} not installed, beside {', '.join(found)}"
-        fix = "pip install autotrace-agents"
-        return DoctorCheck(name="versions", status="error", detail=detail, fix=fix)
-    return DoctorCheck(name="versions", status="ok", detail=", ".join(found))
+        detail = f"{', '.join(missing)} not installed; found {', '.join(found)}"
+        return error("versions", detail, "pip install autotrace-agents")
+    return ok("versions", ", ".join(found))
 
 
 def check_embedder(settings: Settings, embedder: Any) -> tuple[Embedder | None, DoctorCheck]:
-    """Load the embedder and have it embed something; return it if it works."""
+    """Load the embedder and embed a text; return the embedder if that works."""
     try:
         chosen = choose_embedding(settings, embedder).embedder
-    except InvalidArgumentError as error:
-        fix = f"set {error.field} to an embedder that can be imported"
-        return None, DoctorCheck(name="embedder", status="error", detail=str(error), fix=fix)
-    except EmbedderUnavailableError as error:
-        return None, _unavailable(error)
-    try:
         place = f" from {chosen.load()}" if isinstance(chosen, MiniLmEmbedder) else ""
-        dimensions = len(chosen.embed([_PROBE])[0])
-    except EmbedderUnavailableError as error:
-        return None, _unavailable(error)
-    except Exception as error:  # noqa: BLE001 - an application's own embedder raises anything
-        return None, DoctorCheck(
-            name="embedder",
-            status="error",
-            detail=f"{type(error).__name__}: {error}",
-            fix="have the embedder given answer with one vector per text",
-        )
-    detail = f"{chosen.space}, {dimensions} dimensions{place}"
-    return chosen, DoctorCheck(name="embedder", status="ok", detail=detail)
-
-
-def _unavailable(error: EmbedderUnavailableError) -> DoctorCheck:
-    reason, _, fix = str(error).partition("; to fix it: ")
-    return DoctorCheck(name="embedder", status="error", detail=reason, fix=fix)
+        dimensions = len(chosen.embed([PROBE])[0])
+    except InvalidArgumentError as raised:
+        fix = f"set {raised.field} to an embedder that can be imported"
+        return None, error("embedder", str(raised), fix)
+    except EmbedderUnavailableError as raised:
+        reason, _, fix = str(raised).partition("; to fix it: ")
+        return None, error("embedder", reason, fix)
+    except Exception as raised:  # noqa: BLE001 - an application's own embedder raises anything
+        fix = "have the embedder given answer with one vector per text"
+        return None, error("embedder", f"{type(raised).__name__}: {raised}", fix)
+    return chosen, ok("embedder", f"{chosen.space}, {dimensions} dimensions{place}")
 
 
 def check_folder(store: Path) -> DoctorCheck:
-    """Tell whether the store's folder is closed to other users."""
+    """Check whether the store's folder is closed to other users."""
+    place = store.resolve()
     if os.name == "nt":
-        return DoctorCheck(name="folder", status="ok", detail=f"{store.resolve()}")
+        return ok("folder", f"{place}")
     mode = store.stat().st_mode & 0o777
     if mode & 0o077:
-        return DoctorCheck(
-            name="folder",
-            status="warning",
-            detail=f"{store.resolve()} is open to other users (mode {mode:04o})",
-            fix=f"chmod 700 {store.resolve()}",
-        )
-    return DoctorCheck(name="folder", status="ok", detail=f"{store.resolve()}, private")
+        detail = f"{place} is open to other users (mode {mode:04o})"
+        return warning("folder", detail, f"chmod 700 {place}")
+    return ok("folder", f"{place}, private")
 
 
 def check_disk(store: Path) -> DoctorCheck:
-    """Tell whether there is room to record."""
+    """Check whether there is room to record."""
     free = shutil.disk_usage(store).free
     detail = f"{free / 1024**3:,.1f} GiB free"
     if free >= _LITTLE_DISK_BYTES:
-        return DoctorCheck(name="disk", status="ok", detail=detail)
-    status = "error" if free < _NO_DISK_BYTES else "warning"
-    return DoctorCheck(name="disk", status=status, detail=detail, fix="make room on this disk")
+        return ok("disk", detail)
+    found = error if free < _NO_DISK_BYTES else warning
+    return found("disk", detail, "make room on this disk")
 
 
 def check_spool(settings: Settings) -> DoctorCheck:
-    """Tell what waits to be stored, and whether anybody is there to store it."""
+    """Check what waits to be stored, and whether a process stores it."""
     spool = settings.spool_path
     names = processes_in(spool)
     live = {process_in(name) for name in names if owner_is_alive(spool / name)}
     dead = {process_in(name) for name in names} - live
-    nobody = open_connection(settings, None)  # opens nothing
-    waiting = open_pipeline(settings, nobody, default_embedder(), HealthCounters()).backlog_bytes()
-    holder = lock_holder(spool / LOCK_FILE)
+    unopened = open_connection(settings, None)
+    counters = HealthCounters()
+    waiting = open_pipeline(settings, unopened, default_embedder(), counters).backlog_bytes()
+    holder = lock_holder(spool / drain_lock.LOCK_FILE)
     detail = (
         f"{waiting:,} bytes wait; {len(live)} live and {len(dead)} dead processes "
         f"have a spool; {f'{holder} stores' if holder else 'nobody stores at present'}"
     )
     if any(_is_newer(spool / name) for name in names):
         detail += "; some of it was written by a newer autotrace, and is left alone"
-        fix = "pip install -U autotrace-agents"
-        return DoctorCheck(name="spool", status="warning", detail=detail, fix=fix)
+        return warning("spool", detail, "pip install -U autotrace-agents")
     if waiting and not live and not holder:
-        fix = f"autotrace traces --store {settings.store} (a command that reads takes it in)"
-        return DoctorCheck(name="spool", status="warning", detail=detail, fix=fix)
-    return DoctorCheck(name="spool", status="ok", detail=detail)
+        return warning("spool", detail, drain_command(settings.store))
+    return ok("spool", detail)
+
+
+def drain_command(store: str) -> str:
+    """Return the fix for records that wait in a spool."""
+    return f"autotrace traces --store {store} (a command that reads takes it in)"
 
 
 def _is_newer(directory: Path) -> bool:
@@ -136,43 +126,76 @@ def _is_newer(directory: Path) -> bool:
 
 
 def check_cursor(spool: Path) -> DoctorCheck:
-    """Tell whether the record of how far the spools are stored can be read."""
+    """Check whether the record of how far the spools are stored can be read."""
     path = spool / CURSOR_FILE
     if not path.is_file():
-        return DoctorCheck(name="cursor", status="ok", detail="none yet")
+        return ok("cursor", "none yet")
     try:
-        # A cursor that does not read is begun anew, as another writer.
+        # load_cursor replaces a damaged cursor with one of another writer.
         readable = orjson.loads(path.read_bytes())["writer"] == load_cursor(spool).writer
     except (ValueError, KeyError, TypeError):
         readable = False
     if readable:
-        return DoctorCheck(name="cursor", status="ok", detail="readable")
-    return DoctorCheck(
-        name="cursor",
-        status="warning",
-        detail=f"{path} is damaged; what is still in the spool is read again, which is harmless",
-        fix=f"delete {path}",
-    )
+        return ok("cursor", "readable")
+    detail = f"{path} is damaged; what is still in the spool is read again, which is harmless"
+    return warning("cursor", detail, f"delete {path}")
 
 
 def check_set_aside(settings: Settings) -> DoctorCheck:
-    """Tell whether any record could not be read or stored."""
+    """Check whether any record could not be read or stored."""
     bad = settings.spool_path / BAD_DIRECTORY
     files = sorted(path for path in bad.glob("*") if path.is_file()) if bad.is_dir() else []
     if not files:
-        return DoctorCheck(name="set aside", status="ok", detail="nothing")
-    refused = count_set_aside(settings.spool_path)
-    if refused:
-        return DoctorCheck(
-            name="set aside",
-            status="warning",
-            detail=f"the store refused {refused:,} records, kept in {bad}",
-            fix=f"{set_aside_fix(settings.store)} (tries them again)",
-        )
+        return ok("set aside", "nothing")
+    if refused := count_set_aside(settings.spool_path):
+        detail = f"the store refused {refused:,} records, kept in {bad}"
+        return warning("set aside", detail, f"{set_aside_fix(settings.store)} (tries them again)")
     sizes = ", ".join(f"{path.name} {path.stat().st_size:,} bytes" for path in files)
-    return DoctorCheck(
-        name="set aside",
-        status="warning",
-        detail=f"records that could not be read: {sizes}",
-        fix=f"look into {bad}, and delete it when it is of no more use",
-    )
+    fix = f"look into {bad}, and delete it when it is of no more use"
+    return warning("set aside", f"records that could not be read: {sizes}", fix)
+
+
+def purge_erased(settings: Settings) -> DoctorCheck:
+    """Purge erased content from the store's files, if that is due; may take minutes."""
+    name = "erased content"
+    if not settings.is_embedded:
+        detail = (
+            "autotrace cannot purge a Chroma server: what was erased stays in its files until they "
+            "are rewritten there (`chroma vacuum`; docs/explanation/storage.md)"
+        )
+        return ok(name, detail)
+    purger = Purger(settings, open_connection(settings, None), HealthCounters().add)
+    if not purger.due():
+        return ok(name, "nothing waits to be purged from the files")
+    began_s = time.monotonic()
+    try:
+        with drain_lock.exclusive_drain_lock(settings.spool_path, drain_lock.DRAIN_LOCK_TIMEOUT_S):
+            purger.purge()
+    except (StoreError, OSError) as raised:
+        detail = f"erased content waits to be purged from the files: {raised}"
+        fix = f"autotrace doctor --store {settings.store} (when nobody uses it)"
+        return warning(name, detail, fix)
+    return ok(name, f"purged from the files in {time.monotonic() - began_s:.1f} s")
+
+
+def lock_holder(path: Path) -> str | None:
+    """Return which process holds a lock file, in words; None if none does."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        if lock_descriptor(descriptor, blocking=False):
+            return None
+        inode = os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
+    try:
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+                name = Path(f"/proc/{fields[4]}/comm").read_text(encoding="utf-8").strip()
+                return f"process {fields[4]} ({name})"
+    except (OSError, IndexError):
+        pass  # not Linux, or the process has just ended, or lives in another container
+    return "another process"

@@ -1,4 +1,4 @@
-"""What the doctor finds in an open store."""
+"""Checks of an open store."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
-from autotrace.doctor.check import DoctorCheck, guarded
+from autotrace.doctor.check import DoctorCheck, error, guarded, ok
+from autotrace.doctor.environment_checks import PROBE
 from autotrace.embedding.embedder import Embedder
 from autotrace.store import task_index, timeline, trace_summaries
-from autotrace.store.schema import (
-    SCHEMA_VERSION,
-    STORE_RECORD_ID,
-    Collections,
-    documents,
-)
+from autotrace.store.schema import SCHEMA_VERSION, STORE_RECORD_ID, Collections, documents
 from autotrace.traces.deletion import is_erased
 
 _SAMPLE: Final = 20
@@ -32,68 +28,66 @@ _COMPARED: Final = 50_000
 _PAGE: Final = 1_000
 MAX_EQUAL: Final = 500
 """How many texts may have one vector. From about 1,000 on the index loses others."""
-_PROBE: Final = "find a restaurant near the venue"
 
 
 def check_contents(
     collections: Collections, embedder: Embedder | None, rebuild: str
 ) -> Iterator[DoctorCheck]:
-    """Look into an open store; `rebuild` is the command that rebuilds it."""
+    """Check the contents of an open store; `rebuild` is the command that rebuilds it."""
     record = documents(collections.state, [STORE_RECORD_ID]).get(STORE_RECORD_ID)
-    yield check_schema(record, embedder, rebuild)
-    yield guarded("records", lambda: count_records(collections), rebuild)
+    yield _check_schema(record, embedder, rebuild)
+    yield guarded("records", lambda: _count_records(collections), rebuild)
     yield guarded("timeline", lambda: check_timeline(collections, rebuild), rebuild)
     same_space = record is not None and embedder is not None and record["space"] == embedder.space
     usable = embedder if same_space else None
     yield guarded("index", lambda: check_index(collections, usable, rebuild), rebuild)
     yield guarded("vectors", lambda: check_vectors(collections, rebuild), rebuild)
     if usable is not None:
-        yield guarded("query", lambda: check_query(collections, usable), rebuild)
+        yield guarded("query", lambda: _check_query(collections, usable), rebuild)
 
 
-def check_schema(
+def _check_schema(
     record: dict[str, Any] | None, embedder: Embedder | None, rebuild: str
 ) -> DoctorCheck:
-    """Tell whether the store may be used with this embedder."""
     if record is None:
-        return DoctorCheck(
-            name="schema",
-            status="error",
-            detail="the store does not say its version nor its embedding space",
-            fix=rebuild,
-        )
+        return error("schema", "the store does not name its version nor its space", rebuild)
     detail = f"version {record['schema_version']} of {SCHEMA_VERSION}, space {record['space']}"
+    if (fault := space_fault(record, embedder, rebuild)) is None:
+        return ok("schema", detail)
+    return error("schema", f"{detail}; {fault[0]}", fault[1])
+
+
+def space_fault(
+    record: dict[str, Any], embedder: Embedder | None, rebuild: str
+) -> tuple[str, str] | None:
+    """Return why a store may not be used with this embedder, and the fix; None if it may."""
     if record.get("rebuilding"):
-        detail += "; it is being rebuilt, or a rebuild was interrupted"
-        return DoctorCheck(
-            name="schema", status="error", detail=detail, fix=f"wait for it, or {rebuild}"
-        )
+        return "it is being rebuilt, or a rebuild was interrupted", f"wait for it, or {rebuild}"
     if embedder is not None and embedder.space != record["space"]:
-        detail += f"; the configured embedder makes vectors of {embedder.space}"
-        fix = f"configure the embedder of the store, or embed it anew: {rebuild}"
-        return DoctorCheck(name="schema", status="error", detail=detail, fix=fix)
-    return DoctorCheck(name="schema", status="ok", detail=detail)
+        detail = (
+            f"its vectors are of the space {record['space']}; "
+            f"the configured embedder makes vectors of {embedder.space}"
+        )
+        return detail, f"configure the embedder of the store, or embed it again: {rebuild}"
+    return None
 
 
-def count_records(collections: Collections) -> DoctorCheck:
-    """Count the records of each collection."""
+def _count_records(collections: Collections) -> DoctorCheck:
     names = ("log", "summaries", "lists", "succeeded", "failed", "state")
     counts = ", ".join(f"{name} {getattr(collections, name).count():,}" for name in names)
-    return DoctorCheck(name="records", status="ok", detail=counts)
+    return ok("records", counts)
 
 
 def check_timeline(collections: Collections, rebuild: str) -> DoctorCheck:
-    """Tell whether the newest traces that were started can be listed."""
+    """Check whether the newest traces that were started can be listed."""
     entries = islice(timeline.newest_first(collections.lists), _NEWEST)
     newest = [entry.trace_id for entry in entries]
     listed = trace_summaries.get_summaries(collections, newest)
     lost = sum(not is_erased(collections, i) for i in newest if i not in listed)
     if lost:
         detail = f"{lost} of the newest {len(newest)} traces cannot be listed or recalled"
-        return DoctorCheck(name="timeline", status="error", detail=detail, fix=rebuild)
-    return DoctorCheck(
-        name="timeline", status="ok", detail=f"the newest {len(listed)} traces are listed"
-    )
+        return error("timeline", detail, rebuild)
+    return ok("timeline", f"the newest {len(listed)} traces are listed")
 
 
 def check_index(collections: Collections, embedder: Embedder | None, rebuild: str) -> DoctorCheck:
@@ -103,8 +97,7 @@ def check_index(collections: Collections, embedder: Embedder | None, rebuild: st
         for success, collection in ((True, collections.succeeded), (False, collections.failed))
         for vector in _spread(collection)
     ]
-    lost = 0
-    foreign = 0
+    lost = foreign = 0
     for success, (key, stored) in sample:
         nearest = task_index.nearest(
             task_index.of_tasks(collections, success=success), stored, limit=_NEIGHBOURS
@@ -124,10 +117,8 @@ def check_index(collections: Collections, embedder: Embedder | None, rebuild: st
         detail = f"of {len(sample)} task texts {lost} are not found by their own vector"
         if foreign:
             detail += f", and {foreign} have another vector than the embedder makes"
-        return DoctorCheck(name="index", status="error", detail=detail, fix=rebuild)
-    return DoctorCheck(
-        name="index", status="ok", detail=f"{len(sample)} of {len(sample)} texts found"
-    )
+        return error("index", detail, rebuild)
+    return ok("index", f"{len(sample)} of {len(sample)} texts found")
 
 
 def check_vectors(collections: Collections, rebuild: str) -> DoctorCheck:
@@ -138,12 +129,12 @@ def check_vectors(collections: Collections, rebuild: str) -> DoctorCheck:
     ]
     compared, most = sum(each for each, _ in counted), max(equal for _, equal in counted)
     if most <= MAX_EQUAL:
-        return DoctorCheck(name="vectors", status="ok", detail=f"{compared:,} compared")
+        return ok("vectors", f"{compared:,} compared")
     detail = f"{most:,} task texts have one and the same vector: recall may not find other texts"
     fix = rebuild
     if collections.by_tokens:
         fix = "an embedder that tells them apart, or one with the method `tokens`; then " + rebuild
-    return DoctorCheck(name="vectors", status="error", detail=detail, fix=fix)
+    return error("vectors", detail, fix)
 
 
 def count_equal(collection: Any, limit: int = _COMPARED) -> tuple[int, int]:
@@ -180,12 +171,12 @@ def _dot(one: Any, other: Any) -> float:
     return float(sum(a * b for a, b in zip(one, other, strict=True)))
 
 
-def check_query(collections: Collections, embedder: Embedder) -> DoctorCheck:
-    """Recall something, whatever it finds."""
+def _check_query(collections: Collections, embedder: Embedder) -> DoctorCheck:
+    """Recall a fixed text, and report how long that takes."""
     started_s = time.perf_counter()
-    vector = embedder.embed([_PROBE])[0]
+    vector = embedder.embed([PROBE])[0]
     found = task_index.nearest(task_index.of_tasks(collections, success=True), vector, limit=1)
     elapsed_ms = (time.perf_counter() - started_s) * 1000
-    what = f"{found[0].similarity:.2f} similar" if found else "none stored"
-    detail = f"a query took {elapsed_ms:.0f} ms; nearest task of a successful trace: {what}"
-    return DoctorCheck(name="query", status="ok", detail=detail)
+    nearest = f"{found[0].similarity:.2f} similar" if found else "none stored"
+    detail = f"a query took {elapsed_ms:.0f} ms; nearest task of a successful trace: {nearest}"
+    return ok("query", detail)

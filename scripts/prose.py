@@ -35,7 +35,6 @@ NOT_YET: dict[str, dict[str, float]] = {
     "dialects": {"what is": 5, "told": 16, "is no": 2, "anew": 1},
     "embedding": {"what is": 2, "told": 4, "is no": 2, "anew": 4},
     "encoding": {"what is": 5, "told": 6, "is no": 2, "anew": 4},
-    "otlp": {"what is": 9, "told": 6, "anew": 3},
     "server": {"what is": 7, "told": 7, "is no": 4, "anew": 3},
     "spool": {"what is": 5, "told": 9, "is no": 2, "anew": 3},
     "store": {"what is": 5, "told": 5, "is no": 2, "anew": 6},

@@ -1,8 +1,7 @@
-"""OTLP in: from an `ExportTraceServiceRequest`, as protobuf or JSON, to span records. Pure.
+"""Decode an `ExportTraceServiceRequest`, in protobuf or JSON, to span records. Pure.
 
-The same spans give the same records as in the process that made them (spool/span_records.py), so
-that a trace is the same whichever way it came. What one span has wrong costs that span alone: the
-batch's answer counts it, with the reason.
+A span gives the same record as in the process that made it (spool/span_records.py), so a trace is
+the same whichever way it came. A faulty span is rejected alone and counted with its reason.
 """
 
 from __future__ import annotations
@@ -25,20 +24,24 @@ from autotrace.otlp.span import (
     MAX_TIME_NS,
     REPLACED,
     Allowance,
+    MalformedBatchError,
     OtlpSpan,
     SpanError,
 )
 from autotrace.spool.span_records import SpanRecord, as_root, is_agent_span
 
 MAX_JSON_VALUES: Final = 1_000_000
-"""How many values, commas and openings of lists counted, a request in JSON may hold."""
+"""Number of values, counted by commas and openings of lists, that a request in JSON may hold."""
+MAX_AHEAD_NS: Final = 5 * 60 * 1_000_000_000
+"""Limit on how far a sender's clock may be ahead of ours: five minutes."""
+_AHEAD: Final = "times later than five minutes from now, which were set to that"
 T = TypeVar("T")
 _HAS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200
-"""Flags of a span: whether its parent's location is known, and whether it is in another process."""
+"""Flags of a span: its parent's location is known; its parent is in another process."""
 _STATUS_CODES: Final = frozenset({0, 1, 2})
 _FIELDS: Final = ("resourceSpans", "scopeSpans", "spans")
-"""Of a request, of each of its resources, and of each of their scopes: what holds spans."""
+"""Field that holds spans, of a request, of each resource, and of each scope."""
 _OTHER_FIELDS: Final = frozenset({"resource", "scope", "schemaUrl"})
 _NAMED_FIELDS: Final = 3
 _MAX_NAME_CHARS: Final = 40
@@ -48,13 +51,9 @@ _NOTHING_KNOWN: Final = (
 )
 
 
-class MalformedBatchError(ValueError):
-    """The body is not an `ExportTraceServiceRequest`."""
-
-
 @dataclass
 class Batch:
-    """What a request held."""
+    """Spans of a request, with the parts of it that were rejected or cut."""
 
     records: list[SpanRecord] = field(default_factory=list[SpanRecord])
     rejections: Counter[str] = field(default_factory=Counter[str])
@@ -64,30 +63,51 @@ class Batch:
     warning: str = ""
     """The fault of a request that holds nothing to reject."""
 
+    allowance: Allowance = field(default_factory=Allowance)
+
     @property
     def read(self) -> int:
-        """How many spans were read, whatever became of them."""
+        """Number of spans that were read, rejected or not."""
         return min(len(self.records) + self.rejected, MAX_SPANS)
 
     @property
     def rejected(self) -> int:
-        """How many spans were rejected."""
+        """Number of rejected spans."""
         return sum(self.rejections.values())
 
     def reject(self, reason: str, is_meant: Callable[[SpanRecord], bool]) -> None:
-        """Leave out records, and count why."""
+        """Leave out records, and count them by reason."""
         kept = [record for record in self.records if not is_meant(record)]
         if len(kept) < len(self.records):
             self.rejections[reason] += len(self.records) - len(kept)
             self.records = kept
 
-    def first(self, spans: Sequence[T], allowance: Allowance) -> Sequence[T]:
-        """Return those of some spans that are read, and count the others as rejected."""
-        kept = allowance.take_spans(spans)
+    def bound_times(self, now_ns: int) -> None:
+        """Set times that are too far in the future to the latest allowed, and count them.
+
+        Lists show the newest trace first, so future dates would put a sender before all others.
+        """
+        latest_ns = now_ns + MAX_AHEAD_NS
+        for record in self.records:
+            if max(record.get("start_ns", 0), record.get("end_ns", 0)) > latest_ns:
+                self.cut[_AHEAD] += 1
+                record["start_ns"] = min(record["start_ns"], latest_ns)
+                if "end_ns" in record:
+                    record["end_ns"] = min(record["end_ns"], latest_ns)
+
+    def add(self, spans: Sequence[T], read: Callable[[T, Allowance], OtlpSpan], scope: str) -> None:
+        """Read the spans of a scope; count those that are rejected."""
+        kept = self.allowance.take_spans(spans)
         if len(kept) < len(spans):
             reason = f"beyond the first {MAX_SPANS} spans of the request"
             self.rejections[reason] += len(spans) - len(kept)
-        return kept
+        for item in kept:
+            try:
+                span = read(item, self.allowance)
+                self.records.append(_record(span, scope))
+                self.cut.update(span.cut)
+            except SpanError as error:
+                self.rejections[str(error)] += 1
 
     def message(self) -> str:
         """Return the faults of the batch in a sentence; empty if there are none."""
@@ -105,15 +125,11 @@ def read_protobuf(body: bytes) -> Batch:
     """Read a request in protobuf's encoding.
 
     Raises:
-        MalformedBatchError: It is none, or has more parts than are read.
+        MalformedBatchError: The body is not a request, or has too many parts.
     """
-    batch, allowance = Batch(), Allowance()
-    try:
-        for scope, spans in scopes(body, allowance):
-            for span in batch.first(spans, allowance):
-                _take(batch, scope, protobuf_span, span, allowance)
-    except ValueError as error:
-        raise MalformedBatchError(str(error)) from None
+    batch = Batch()
+    for scope, spans in scopes(body, batch.allowance):
+        batch.add(spans, protobuf_span, scope)
     if not batch.read and has_unknown_fields(body):
         batch.warning = _NOTHING_KNOWN.format(names="")
     return batch
@@ -123,7 +139,7 @@ def read_json(body: bytes) -> Batch:
     """Read a request in OTLP's JSON encoding.
 
     Raises:
-        MalformedBatchError: It is none, or has more parts than are read.
+        MalformedBatchError: The body is not a request, or has too many parts.
     """
     if has_more_values(body, MAX_JSON_VALUES):
         msg = (
@@ -136,19 +152,15 @@ def read_json(body: bytes) -> Batch:
     except orjson.JSONDecodeError as error:
         body, replaced = repaired(body)
         try:
-            request = from_json(body)  # takes NaN and the infinities, which Python's json writes
+            request = from_json(body)  # reads NaN and the infinities, which Python's json writes
         except ValueError:
             msg = f"the body is not JSON: {error}"
             raise MalformedBatchError(msg) from None
-    batch, allowance = Batch(), Allowance()
-    try:
-        for resource in _objects(_object(request, "the body"), "resourceSpans", allowance):
-            for scope in _objects(resource, "scopeSpans", allowance):
-                name = _object(scope.get("scope") or {}, "scope").get("name")
-                for span in batch.first(_list(scope, "spans"), allowance):
-                    _take(batch, name if isinstance(name, str) else "", json_span, span, allowance)
-    except ValueError as error:
-        raise MalformedBatchError(str(error)) from None
+    batch = Batch()
+    for resource in _objects(_object(request, "the body"), "resourceSpans", batch.allowance):
+        for scope in _objects(resource, "scopeSpans", batch.allowance):
+            name = _object(scope.get("scope") or {}, "scope").get("name")
+            batch.add(_list(scope, "spans"), json_span, name if isinstance(name, str) else "")
     if replaced:
         batch.cut[REPLACED] += replaced
     if not batch.read and (unknown := sorted(_unknown_fields(request, _FIELDS))):
@@ -158,7 +170,7 @@ def read_json(body: bytes) -> Batch:
 
 
 def _unknown_fields(holder: Mapping[str, Any], fields: Sequence[str]) -> set[str]:
-    """Return the fields that are not known of a request without spans, of all its levels."""
+    """Return the unknown fields of a request without spans, on all levels."""
     field, *deeper = fields
     unknown = holder.keys() - _OTHER_FIELDS - {field}
     if deeper:
@@ -168,7 +180,7 @@ def _unknown_fields(holder: Mapping[str, Any], fields: Sequence[str]) -> set[str
 
 def _object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        msg = f"{what} is no object"
+        msg = f"{what} is not an object"
         raise MalformedBatchError(msg)
     return cast("dict[str, Any]", value)
 
@@ -178,7 +190,7 @@ def _list(holder: Mapping[str, Any], name: str) -> list[Any]:
     if values is None:
         return []
     if not isinstance(values, list):
-        msg = f"{name} is no array"
+        msg = f"{name} is not an array"
         raise MalformedBatchError(msg)
     return cast("list[Any]", values)
 
@@ -190,21 +202,6 @@ def _objects(
     allowance.take_groups(len(values))
     for value in values:
         yield _object(value, f"an item of {name}")
-
-
-def _take(
-    batch: Batch,
-    scope: str,
-    read: Callable[[Any, Allowance], OtlpSpan],
-    span: Any,
-    allowance: Allowance,
-) -> None:
-    try:
-        taken = read(span, allowance)
-        batch.records.append(_record(taken, scope))
-        batch.cut.update(taken.cut)
-    except SpanError as error:
-        batch.rejections[str(error)] += 1
 
 
 def _record(span: OtlpSpan, scope: str) -> SpanRecord:

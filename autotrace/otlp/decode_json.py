@@ -1,4 +1,4 @@
-"""Spans in OTLP's JSON encoding. Pure."""
+"""Read spans in OTLP's JSON encoding. Pure."""
 
 from __future__ import annotations
 
@@ -30,11 +30,7 @@ _STANDARD: Final = str.maketrans("-_", "+/")
 
 
 def json_span(item: Any, allowance: Allowance) -> OtlpSpan:
-    """Read a span.
-
-    Raises:
-        SpanError: It cannot be kept.
-    """
+    """Read a span; raise SpanError if it cannot be kept."""
     span = _object(item)
     reading = Reading(allowance)
     status = _object(span.get("status") or {})

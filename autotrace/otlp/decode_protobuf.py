@@ -1,9 +1,9 @@
-"""Spans in protobuf's encoding, read level by level. Pure.
+"""Read spans in protobuf's encoding, level by level. Pure.
 
-OpenTelemetry's own classes make an object of every message in a body, before anything can count
-them: 8 MiB may hold four million spans. These classes have the same fields with the same numbers,
-but each nested message is a field of bytes, so that a list is counted before its items are read;
-and each text, so that bytes that are not UTF-8 cost a character, and not the message.
+OpenTelemetry's own classes make an object of every message in a body before anything can count
+them: 8 MiB may hold four million spans. The classes made here have the same fields and numbers, but
+each nested message is a field of bytes, so a list is counted before its items are read. Texts are
+bytes too, so that bytes that are not UTF-8 cost a character, and not the message.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from autotrace.otlp.span import (
     SPAN_BYTES,
     TRACE_BYTES,
     Allowance,
+    MalformedBatchError,
     OtlpSpan,
     Reading,
     SpanError,
@@ -83,7 +84,7 @@ def scopes(body: bytes, allowance: Allowance) -> Iterator[tuple[str, list[bytes]
     """Yield the name of each scope of a request, and its spans, not read yet.
 
     Raises:
-        ValueError: The body is not an `ExportTraceServiceRequest`, or has too many groups of spans.
+        MalformedBatchError: The body is not a request, or has too many parts.
     """
     from google.protobuf.message import DecodeError
 
@@ -96,8 +97,8 @@ def scopes(body: bytes, allowance: Allowance) -> Iterator[tuple[str, list[bytes]
                 name, _ = decode_text(classes["Scope"].FromString(read.scope).name)
                 yield name, read.spans
     except DecodeError:
-        msg = "the body is no ExportTraceServiceRequest in protobuf's encoding"
-        raise ValueError(msg) from None
+        msg = "the body is not an ExportTraceServiceRequest in protobuf's encoding"
+        raise MalformedBatchError(msg) from None
 
 
 def _grouped(groups: Any, allowance: Allowance) -> Any:
@@ -106,28 +107,24 @@ def _grouped(groups: Any, allowance: Allowance) -> Any:
 
 
 def has_unknown_fields(body: bytes) -> bool:
-    """Return whether a request that `scopes` has read holds fields that are not known."""
+    """Return whether a request that `scopes` has read holds unknown fields."""
     classes = _classes()
     request = classes["Request"].FromString(body)
     resources = [classes["ResourceSpans"].FromString(item) for item in request.resource_spans]
     items = [item for resource in resources for item in resource.scope_spans]
-    return any(map(_is_unknown_in_part, (request, *resources))) or any(
-        _is_unknown_in_part(classes["ScopeSpans"].FromString(item)) for item in items
+    return any(map(_has_unknown, (request, *resources))) or any(
+        _has_unknown(classes["ScopeSpans"].FromString(item)) for item in items
     )
 
 
-def _is_unknown_in_part(message: Any) -> bool:
+def _has_unknown(message: Any) -> bool:
     size_bytes = message.ByteSize()
     message.DiscardUnknownFields()
     return message.ByteSize() != size_bytes
 
 
 def protobuf_span(span: bytes, allowance: Allowance) -> OtlpSpan:
-    """Read a span.
-
-    Raises:
-        SpanError: It cannot be kept.
-    """
+    """Read a span; raise SpanError if it cannot be kept."""
     from google.protobuf.message import DecodeError
 
     try:

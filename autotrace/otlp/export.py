@@ -1,4 +1,4 @@
-"""The same spans to an OTLP collector, through the stock exporter."""
+"""Export the same spans to an OTLP collector, through the stock exporter."""
 
 from __future__ import annotations
 
@@ -22,16 +22,13 @@ if TYPE_CHECKING:
 ENDPOINT_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 """The stock variables that name a collector."""
 PROTOCOL_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-"""The stock variables that say how to speak to it; the first that is set counts."""
+"""The stock variables that name the protocol; the first that is set counts."""
 _TRACES_PATH: Final = "/v1/traces"
 _HOST: Final = re.compile(r"(?:\w+://)?(?:[^/@]*@)?([^/@?#]+)")
 
 
 class AgentSpanProcessor(BatchSpanProcessor):
-    """A batch processor that exports only spans of agents, and keeps to its timeouts.
-
-    An application's other spans are its own affair: they go where it sends them.
-    """
+    """A batch processor that exports only spans of agents, and keeps to its timeouts."""
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue an ended span if it is about agents."""
@@ -40,10 +37,9 @@ class AgentSpanProcessor(BatchSpanProcessor):
             super().on_end(span)
 
     def force_flush(self, timeout_millis: int | None = None) -> bool:
-        """Export the queued spans; the SDK's takes a timeout too, and does not use it.
+        """Export the queued spans; return whether that ended in time.
 
-        Returns:
-            Whether the exporter was done with it in time.
+        The SDK's method ignores its timeout.
         """
         return _within(timeout_millis, super().force_flush)
 
@@ -53,27 +49,12 @@ class AgentSpanProcessor(BatchSpanProcessor):
             self.span_exporter.shutdown()  # which ends its retries
 
 
-def otlp_processor(endpoint: str | None) -> AgentSpanProcessor | None:
-    """Make the processor that exports to the collector that an endpoint or the environment names.
-
-    Args:
-        endpoint: Base URL of a collector that takes OTLP over HTTP, or None: what the stock
-            variables say.
-
-    Returns:
-        The processor, or None when there is nothing to export to.
-    """
-    if endpoint is None and not any(os.environ.get(name) for name in ENDPOINT_VARIABLES):
-        return None
-    return AgentSpanProcessor(_stock_exporter(endpoint))
-
-
 class Collector:
     """The collector of one configuration, if it names one.
 
     Args:
-        endpoint: See `otlp_processor`.
-        counters: Where a span is counted that was not sent.
+        endpoint: Base URL of a collector that takes OTLP over HTTP; None: the stock variables.
+        counters: Count spans that were not sent.
     """
 
     def __init__(self, endpoint: str | None, counters: HealthCounters) -> None:
@@ -81,19 +62,19 @@ class Collector:
         self._counters = counters
         self._stopped = False
         self.processor: AgentSpanProcessor | None = None
-        """What exports, once it was opened."""
+        """Processor that exports; None before `open`, and without a collector."""
 
     def open(self) -> AgentSpanProcessor | None:
-        """Begin to export; None when there is nothing to export to."""
-        if self.processor is None:
-            self.processor = otlp_processor(self._endpoint)
+        """Begin to export; return None if no collector is named."""
+        is_named = self._endpoint is not None or any(map(os.environ.get, ENDPOINT_VARIABLES))
+        if self.processor is None and is_named:
+            self.processor = AgentSpanProcessor(_stock_exporter(self._endpoint))
         return self.processor
 
     def send(self, readable: Callable[[], ReadableSpan]) -> None:
-        """Have an ended span exported. Never raises: it is called where user code's spans end.
+        """Queue an ended span; `readable` makes it as the SDK's type.
 
-        Args:
-            readable: Makes the span as the SDK's type.
+        Never raises: it is called where spans of user code end.
         """
         if self.processor is None:
             return
@@ -110,7 +91,7 @@ class Collector:
             )
 
     def flush(self, timeout_ms: int) -> bool:
-        """Export the queued spans; return whether the exporter was done with it in time."""
+        """Export the queued spans; return whether that ended in time."""
         return self.processor is None or self.processor.force_flush(timeout_ms)
 
     def stop(self, timeout_ms: int) -> None:
@@ -162,10 +143,6 @@ def add_processor(provider: Any, processor: SpanProcessor) -> None:
 
     Some providers derived from the SDK's drop their own exporter when they are given a processor
     (`phoenix.otel.register()` makes one); the SDK's own method does not.
-
-    Args:
-        provider: Any object with the SDK's `add_span_processor`.
-        processor: What to add.
     """
     from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 

@@ -1,7 +1,7 @@
-"""What both encodings of OTLP have in common: a span as it was sent, and its bounds. Pure.
+"""A span as it was sent, in either encoding of OTLP, and the bounds of a request. Pure.
 
-The bounds hold while a request is read: what is over is counted from the length of its list, and
-never made into objects.
+The bounds hold while a request is read: items over a limit are counted from the length of their
+list, and never made into objects.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from autotrace.semconv import REDACTED
 from autotrace.spool.span_records import EventRecord
 
 MAX_SPANS: Final = 10_000
-"""How many spans of one request are read."""
+"""Number of spans of one request are read."""
 MAX_GROUPS: Final = 10_000
-"""How many resources and scopes one request may have, together."""
+"""Number of resources and scopes that one request may have, together."""
 MAX_ATTRIBUTES: Final = 128
-"""How many attributes of one span, or of one event, are kept: as many as SDKs keep."""
+"""Number of attributes of one span, or of one event, are kept: as many as SDKs keep."""
 MAX_EVENTS: Final = 128
-"""How many events of one span are kept: as many as SDKs keep."""
+"""Number of events of one span are kept: as many as SDKs keep."""
 MAX_ITEMS: Final = 10_000
-"""How many items of one array, or of one list of key-value pairs, are kept."""
+"""Number of items of one array, or of one list of key-value pairs, are kept."""
 MAX_VALUES: Final = 500_000
-"""How many attributes, events and items of arrays one request may hold, in all of its spans."""
+"""Number of attributes, events and items of arrays that one request may hold."""
 MAX_TEXT_CHARS: Final = 1024 * 1024
 """A longer text in an attribute is cut."""
 MAX_SPAN_CHARS: Final = 8 * 1024 * 1024
@@ -50,6 +50,10 @@ REPLACED: Final = "characters replaced that are not Unicode"
 HIDDEN: Final = "keys of autotrace redacted"
 
 T = TypeVar("T")
+
+
+class MalformedBatchError(ValueError):
+    """The body is not an `ExportTraceServiceRequest`, or has too many parts."""
 
 
 class SpanError(ValueError):
@@ -80,28 +84,24 @@ class OtlpSpan:
 
 @dataclass
 class Allowance:
-    """What the spans of one request may still hold together."""
+    """Parts that the spans of one request may still have, together."""
 
     spans: int = MAX_SPANS
     groups: int = MAX_GROUPS
     values: int = MAX_VALUES
 
     def take_groups(self, number: int) -> None:
-        """Count resources or scopes.
-
-        Raises:
-            ValueError: The request has too many.
-        """
+        """Count resources or scopes; raise MalformedBatchError if there are too many."""
         self.groups -= number
         if self.groups < 0:
             msg = (
                 f"the body holds more than {MAX_GROUPS} resources and scopes."
                 f" At most {MAX_GROUPS} are allowed. Send smaller batches."
             )
-            raise ValueError(msg)
+            raise MalformedBatchError(msg)
 
     def take_spans(self, spans: Sequence[T]) -> Sequence[T]:
-        """Return those of some spans that are read."""
+        """Return the first spans, as many as are left."""
         kept = spans[: self.spans] if len(spans) > self.spans else spans
         self.spans -= len(kept)
         return kept
@@ -150,11 +150,7 @@ class Reading:
         return self._kept(items, MAX_ITEMS, _ITEMS)
 
     def _kept(self, parts: Sequence[T], limit: int, reason: str) -> Sequence[T]:
-        """Return the first parts.
-
-        Raises:
-            SpanError: The request holds too many values.
-        """
+        """Return the first parts; raise SpanError if the request holds too many values."""
         if len(parts) > limit:
             self.cut[reason] += len(parts) - limit
             parts = parts[:limit]
@@ -170,11 +166,7 @@ def clamped(time_ns: int) -> int:
 
 
 def id_of(value: bytes, size: int, what: str) -> str:
-    """Return an id in hex.
-
-    Raises:
-        SpanError: It is none.
-    """
+    """Return an id in hex; raise SpanError unless it has this size and is not zero."""
     if len(value) != size:
         raise SpanError(f"with a {what} that is not of {size} bytes")
     if not any(value):

@@ -39,7 +39,6 @@ from autotrace.models import (
     StartedTrace,
     ToolStatus,
 )
-from autotrace.otlp.arrival_times import bound_times
 from autotrace.otlp.decode import Batch
 from autotrace.server import remote_records
 from autotrace.server.auth.principal import LOCAL_KEY_ID, Principal
@@ -311,7 +310,7 @@ class TraceService(TraceReading):
         """Record spans that a program has made: on disk when this returns.
 
         They are not passed on to a collector, which could be this server. Times in the future are
-        bounded (otlp/arrival_times.py).
+        bounded (`Batch.bound_times`).
 
         Args:
             batch: The spans. Those that may not be taken in are rejected in it; see otlp_access.py.
@@ -320,7 +319,7 @@ class TraceService(TraceReading):
         Raises:
             StoreUnavailableError: Not all of it is recorded; to send it again does no harm.
         """
-        bound_times(batch, time.time_ns())
+        batch.bound_times(time.time_ns())
         admit(batch, self._open, functools.partial(self._grantor, by.tenant), by)
         redactor = self.memory.recorder.encoder.redactor
         batch.records = [

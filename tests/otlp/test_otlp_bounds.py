@@ -97,7 +97,7 @@ def test_items_of_an_array_beyond_ten_thousand_are_left_out(
 def test_spans_after_half_a_million_values_are_rejected(
     read: Callable[[Request], Batch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "Allowance", lambda: Allowance(values=10))
+    monkeypatch.setattr(decode, "Batch", lambda: Batch(allowance=Allowance(values=10)))
 
     batch = read(request_of(span(attributes=attributes(8)), span(attributes=attributes(3)), span()))
 

@@ -29,11 +29,11 @@ from autotrace.decisions.notify.webhooks import slack_message
 from autotrace.dialects import attribute_keys, messages, wrapped_values
 from autotrace.encoding import secret_names, secret_patterns, secret_tokens
 from autotrace.encoding.redaction import Redactor
+from autotrace.ids import parse_trace_id
 from autotrace.otlp.decode import read_json, read_protobuf
-from autotrace.server import logs, remote_records
+from autotrace.server import logs
 from autotrace.server.mcp import json_rpc
 from autotrace.settings import is_http_url
-from autotrace.spool.span_roles import span_of
 from autotrace.traces import recall
 from autotrace.traces.assembly import build_trace, summarize
 from autotrace.traces.tree import Tree
@@ -294,8 +294,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "cli.one_line": cli_text.one_line,
     "logs.without_keys": logs.without_keys,
     "slack_message": lambda text: slack_message(_notice(text)),
-    "told.task_named": remote_records.task_named,
-    "roles.span_of": span_of,
+    "ids.parse_trace_id": parse_trace_id,
     "attach": _attached,
     "said": recall._said,
     "visible.visible": visible_text.visible,

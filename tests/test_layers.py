@@ -8,13 +8,14 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "autotrace"
 
-_ROOT = {"errors", "models", "semconv"}
+_ROOT = {"errors", "ids", "models", "semconv"}
 _RECORDING = _ROOT | {"base", "encoding", "settings", "spool", "capture"}
 _STORING = _ROOT | {"base", "encoding", "settings", "spool", "store", "embedding", "decisions"}
 _WIRED = _STORING | {"capture", "dialects", "otlp", "traces", "worker"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "semconv": set(),
+    "ids": {"semconv"},
     "base": set(),
     "models": {"errors"},
     "settings": _ROOT | {"base"},

@@ -11,6 +11,7 @@ from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
 from autotrace.capture.span_attributes import Observations, step_attributes
 from autotrace.capture.wrappers import F, is_function
+from autotrace.ids import format_step_id
 
 
 class StepOperation(Operation):
@@ -53,7 +54,7 @@ class Step:
     def step_id(self) -> str:
         """Id of the step; empty while nothing records."""
         ids = None if self._operation is None else self._operation.ids()
-        return "" if ids is None else f"{semconv.STEP_ID_PREFIX}{ids[0]}-{ids[1]}"
+        return "" if ids is None else format_step_id(*ids)
 
     def observe(self, text: Any) -> None:
         """Add an observation: what the agent saw come back from its environment.

@@ -12,6 +12,7 @@ from autotrace.capture.recorder import Recorder, failed
 from autotrace.capture.span_attributes import task_attributes, task_span_name
 from autotrace.capture.task_operation import TaskOperation, current_frame
 from autotrace.capture.wrappers import F, is_function
+from autotrace.ids import format_trace_id
 
 
 class Task:
@@ -26,7 +27,7 @@ class Task:
     def trace_id(self) -> str:
         """Id of the task's trace; empty while nothing records."""
         ids = None if self._operation is None else self._operation.ids()
-        return "" if ids is None else f"{semconv.TRACE_ID_PREFIX}{ids[0]}-{ids[1]}"
+        return "" if ids is None else format_trace_id(*ids)
 
     def complete(self, outcome: Any = None, success: bool = True) -> None:
         """Say how the task ended; the last word before the block is left counts.

@@ -10,6 +10,7 @@ from autotrace import semconv
 from autotrace.capture.recorder import Recorder, current, is_suppressed
 from autotrace.capture.span_attributes import tool_attributes
 from autotrace.capture.tool_operation import ToolOperation
+from autotrace.ids import format_tool_call_id
 
 
 class tool_call:
@@ -52,7 +53,7 @@ class tool_call:
     def tool_call_id(self) -> str:
         """Id of the call in its trace; empty while nothing records."""
         ids = None if self._operation is None else self._operation.ids()
-        return "" if ids is None else semconv.TOOL_CALL_ID_PREFIX + ids[1]
+        return "" if ids is None else format_tool_call_id(ids[1])
 
     def set_result(self, result: Any) -> None:
         """Say what the call returned.

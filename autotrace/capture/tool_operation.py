@@ -13,6 +13,7 @@ from autotrace.capture.call_outcomes import ending_of
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
 from autotrace.encoding.truncate import container_marker
+from autotrace.ids import format_tool_call_id
 
 if TYPE_CHECKING:
     from autotrace.models import CallStatus
@@ -74,7 +75,7 @@ class ToolOperation(Operation):
         self.envelope.called(
             {
                 "tool_name": tool_name,
-                "tool_call_id": None if ids is None else semconv.TOOL_CALL_ID_PREFIX + ids[1],
+                "tool_call_id": None if ids is None else format_tool_call_id(ids[1]),
                 "status": self.status,
                 "duration_ms": (elapsed_ns() - self.enclosed_ns) // 1_000_000,
             }

@@ -38,6 +38,7 @@ from autotrace.cli.open_store import (
     open_store,
 )
 from autotrace.cli.terminal import Screen, busy, complain, print_json, progress
+from autotrace.ids import TRACE_ID_LENGTH
 from autotrace.models import TraceStatus
 from autotrace.semconv import TRACE_ID_PREFIX
 from autotrace.settings import Settings, load_settings
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from autotrace.worker.quarantine import Retried
 
 _TASK_CHARACTERS: Final = 60
-_ID_LENGTH: Final = len(TRACE_ID_PREFIX) + 32 + 1 + 16
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -242,7 +242,7 @@ def _full_id(reader: Reader, given: str) -> str:
     def newest() -> list[str]:
         return [trace.trace_id for trace in reader.list_traces(limit=MAX_PAGE)]
 
-    return complete_id(given, TRACE_ID_PREFIX, _ID_LENGTH, newest)
+    return complete_id(given, TRACE_ID_PREFIX, TRACE_ID_LENGTH, newest)
 
 
 @_command

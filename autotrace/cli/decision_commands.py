@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -25,11 +25,11 @@ from autotrace.cli.terminal import Screen, complain, print_json
 from autotrace.decisions.api import Decisions
 from autotrace.decisions.queries import MAX_FOUND, MAX_PAGE
 from autotrace.errors import InvalidArgumentError
+from autotrace.ids import DECISION_ID_LENGTH
 from autotrace.models import Checkpoint, Decision, DecisionCategory, DecisionStatus, Receipt
 from autotrace.semconv import DECISION_ID_PREFIX
 
 _Kept = TypeVar("_Kept", bound=BaseModel)
-_ID_LENGTH: Final = len(DECISION_ID_PREFIX) + 32
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -124,7 +124,7 @@ def _list(  # pyright: ignore[reportUnusedFunction] - typer calls it
 
 def _full_id(deciding: Decisions, given: str) -> str:
     newest = deciding.library.newest_ids
-    return complete_id(given, DECISION_ID_PREFIX, _ID_LENGTH, lambda: newest(MAX_PAGE))
+    return complete_id(given, DECISION_ID_PREFIX, DECISION_ID_LENGTH, lambda: newest(MAX_PAGE))
 
 
 @_command

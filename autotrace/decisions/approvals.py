@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
@@ -15,6 +14,7 @@ from autotrace.decisions.polling import until_answered
 from autotrace.decisions.state_machine import Draft, State
 from autotrace.decisions.validation import ArgumentValidator
 from autotrace.errors import ApprovalRefused, InvalidArgumentError
+from autotrace.ids import new_approval_id
 from autotrace.models import (
     NOWHERE,
     Approval,
@@ -23,7 +23,6 @@ from autotrace.models import (
     Decision,
     TraceLocation,
 )
-from autotrace.semconv import APPROVAL_ID_PREFIX
 
 EventReporter = Callable[[str, str, int], None]
 """Told once how a delivery went: `delivered` or `failed`, a note, and after how many attempts."""
@@ -140,7 +139,7 @@ class Approvals:
             DecisionStateError: It is not open.
         """
         send = self._route(request.route)
-        approval_id = APPROVAL_ID_PREFIX + secrets.token_hex(8)
+        approval_id = new_approval_id()
         facts: dict[str, Any] = {
             "approval_id": approval_id,
             "requester": requester,

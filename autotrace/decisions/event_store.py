@@ -29,8 +29,8 @@ from autotrace.errors import (
     InvalidArgumentError,
     StoreUnavailableError,
 )
+from autotrace.ids import format_decision_id
 from autotrace.models import NOWHERE, TraceLocation
-from autotrace.semconv import DECISION_ID_PREFIX
 from autotrace.store import decision_log as store
 from autotrace.store import paged_lists
 from autotrace.store.connection import Connection
@@ -155,9 +155,8 @@ class DecisionEventStore:
             DecisionStateError: That is superseded already.
             StoreUnavailableError: The store does not answer.
         """
-        decision_id = DECISION_ID_PREFIX + secrets.token_hex(16)
-        if key is not None:
-            decision_id = f"{DECISION_ID_PREFIX}{_hashed('key', facts['agent'], key)}"
+        digits = None if key is None else _hashed("key", facts["agent"], key)
+        decision_id = format_decision_id(digits)
         with self.connection.writing() as collections:
             log = self._find(collections, decision_id) if key is not None else None
             is_new = log is None
@@ -418,4 +417,4 @@ def _hashed(*parts: str) -> str:
 
 
 def _call_id(call: str, number: int) -> str:
-    return f"{DECISION_ID_PREFIX}{_hashed(call, str(number))}"
+    return format_decision_id(_hashed(call, str(number)))

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple, TypedDict
 
 from autotrace.base.canonical_json import canonical, sha256_of
 from autotrace.decisions.state_machine import CONTENT_ERASED, Draft, Event
-from autotrace.semconv import EVENT_ID_PREFIX
+from autotrace.ids import new_event_id
 
 _SALT_BYTES: Final = 16
 _HASHED: Final = (
@@ -74,7 +74,7 @@ def link(
         salt = None if draft.content is None else secrets.token_hex(_SALT_BYTES)
         event = StoredEvent(
             sequence=0 if last is None else last["sequence"] + 1,
-            event_id=EVENT_ID_PREFIX + secrets.token_hex(8),
+            event_id=new_event_id(),
             type=draft.type,
             at_ns=at_ns if last is None else max(at_ns, last["at_ns"]),
             by=by,

@@ -14,7 +14,6 @@ from typing import Any, Final, TypeVar, cast
 import orjson
 from pydantic_core import from_json
 
-from autotrace import semconv
 from autotrace.base.json_text import has_more_values, loads, repaired
 from autotrace.otlp.decode_json import json_span
 from autotrace.otlp.decode_protobuf import has_unknown_fields, protobuf_span, scopes
@@ -28,7 +27,7 @@ from autotrace.otlp.span import (
     OtlpSpan,
     SpanError,
 )
-from autotrace.spool.span_records import SpanRecord, as_root, is_agent_span
+from autotrace.spool.span_records import SpanRecord, complete_record
 
 MAX_JSON_VALUES: Final = 1_000_000
 """Number of values, counted by commas and openings of lists, that a request in JSON may hold."""
@@ -36,9 +35,8 @@ MAX_AHEAD_NS: Final = 5 * 60 * 1_000_000_000
 """Limit on how far a sender's clock may be ahead of ours: five minutes."""
 _AHEAD: Final = "times later than five minutes from now, which were set to that"
 T = TypeVar("T")
-_HAS_REMOTE: Final = 0x100
-_IS_REMOTE: Final = 0x200
-"""Flags of a span: its parent's location is known; its parent is in another process."""
+_REMOTE_PARENT: Final = 0x300
+"""Flags of a span whose parent is known to be in another process."""
 _STATUS_CODES: Final = frozenset({0, 1, 2})
 _FIELDS: Final = ("resourceSpans", "scopeSpans", "spans")
 """Field that holds spans, of a request, of each resource, and of each scope."""
@@ -205,38 +203,26 @@ def _objects(
 
 
 def _record(span: OtlpSpan, scope: str) -> SpanRecord:
-    """Make the record: the same as `ended_record` and `skeleton_record` make of the SDK's span."""
+    """Make the record of a span, as it is made of a span of the SDK."""
     _check(span)
-    parent = span.parent or None
-    remote = bool(parent) and bool(span.flags & _HAS_REMOTE) and bool(span.flags & _IS_REMOTE)
-    record: SpanRecord = {
+    place: SpanRecord = {
         "trace": span.trace,
         "id": span.span,
-        "parent": parent,
+        "parent": span.parent or None,
         "start_ns": span.start_ns,
         "end_ns": span.end_ns,
     }
     if span.grant is not None:
-        record["grant"] = span.grant
-    ours = scope == semconv.SCOPE
-    if not ours and not is_agent_span(span.attributes, scope):
-        record["skeleton"] = True
-        if parent is None or remote:
-            as_root(record, span.name, span.status, remote=remote)
-        return record
-    record["name"] = span.name
-    record["attributes"] = span.attributes
-    if not ours:
-        record["scope"] = scope
-        if remote:
-            record["remote"] = True
-    if span.status:
-        record["status"] = span.status
-        if span.message:
-            record["message"] = span.message
-    if (span.status or not ours) and span.events:
-        record["events"] = span.events
-    return record
+        place["grant"] = span.grant
+    return complete_record(
+        place,
+        span.name,
+        span.attributes,
+        scope=scope,
+        status=(span.status, span.message),
+        events=lambda: span.events,
+        remote=bool(span.parent) and span.flags & _REMOTE_PARENT == _REMOTE_PARENT,
+    )
 
 
 def _check(span: OtlpSpan) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Final, TypeVar
 
 from autotrace.errors import StoreError, StoreUnavailableError, TraceNotFoundError
+from autotrace.ids import parse_trace_id
 from autotrace.memory import Memory
 from autotrace.models import RecallResult, ToolStatsPage, Trace, TraceStatus, TraceSummary
-from autotrace.server import remote_records
 from autotrace.server.auth.principal import LOCAL_KEY_ID, Principal
 from autotrace.spool.lanes import LOCAL_LANE, lane_of
 from autotrace.traces.reader import DEFAULT_TOOLS
@@ -53,7 +53,7 @@ class TraceReading:
             TraceNotFoundError: There is none.
             StoreUnavailableError: It may be among what the store has not taken in yet.
         """
-        if remote_records.task_named(trace_id) is None:
+        if parse_trace_id(trace_id) is None:
             raise TraceNotFoundError(trace_id)
         trace = self._found(lambda: self.memory.reader.get_trace(trace_id, asked_by=by.agent), by)
         return trace.model_copy(

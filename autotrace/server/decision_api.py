@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from autotrace.errors import TraceNotFoundError
+from autotrace.ids import parse_trace_id
 from autotrace.models import NOWHERE, TraceLocation
-from autotrace.server import remote_records
 from autotrace.server.auth.principal import Principal
 from autotrace.server.consistent_reads import lane_for
 from autotrace.spool.lanes import LOCAL_LANE
@@ -54,7 +54,7 @@ class DecisionApi:
     def _place(self, trace_id: str | None, caller: Principal) -> TraceLocation:
         if trace_id is None:
             return NOWHERE
-        task = remote_records.task_named(trace_id)
+        task = parse_trace_id(trace_id)
         if task is None:
             raise TraceNotFoundError(trace_id)
         self._memory.catch_up(CATCH_UP_TIMEOUT_S, lane=lane_for(caller))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from autotrace.ids import format_trace_id
 from autotrace.otlp.decode import Batch
 from autotrace.server import remote_records
 from autotrace.server.auth.principal import Principal
@@ -73,6 +74,6 @@ def _grantors(batch: Batch, check: AccessCheck) -> dict[tuple[str, str], Grantor
 def _openings(batch: Batch, open_traces: OpenTraces) -> Mapping[str, Any]:
     """Return how those of the batch's OpenTelemetry traces began that servers have open."""
     traces = {record["trace"]: None for record in batch.records}
-    named = {remote_records.trace_id_of(remote_records.task_in(trace)): trace for trace in traces}
+    named = {format_trace_id(*remote_records.task_in(trace)): trace for trace in traces}
     openings = open_traces.openings(list(named))
     return {named[trace_id]: opening for trace_id, opening in openings.items()}

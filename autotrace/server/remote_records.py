@@ -7,10 +7,9 @@ and bounded by the same rules, and the trace is put together from them by the sa
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from autotrace import semconv
 from autotrace.capture.native_spans import id_generator
@@ -22,26 +21,17 @@ from autotrace.capture.span_attributes import (
     task_span_name,
     tool_attributes,
 )
+from autotrace.ids import SpanIds, span_id_hex, trace_id_hex
 from autotrace.models import ToolStatus
 from autotrace.spool.span_records import STATUS_ERROR, SpanRecord
 
 NS_PER_MS: Final = 1_000_000
 _CHECK_DIGITS: Final = 4
-_SPAN: Final = r"([0-9a-f]{32})-([0-9a-f]{16})"
-_TRACE_ID: Final = re.compile(semconv.TRACE_ID_PREFIX + _SPAN)
-_STEP_ID: Final = re.compile(semconv.STEP_ID_PREFIX + _SPAN)
-
-
-class SpanIds(NamedTuple):
-    """OpenTelemetry's ids of a span, in hex."""
-
-    trace: str
-    span: str
 
 
 def new_task() -> SpanIds:
     """Return ids for a task."""
-    return task_in(f"{id_generator.generate_trace_id():032x}")
+    return task_in(trace_id_hex(id_generator.generate_trace_id()))
 
 
 def task_in(trace: str) -> SpanIds:
@@ -59,23 +49,6 @@ def _come_as(begun: SpanRecord, record: SpanRecord) -> SpanRecord:
     if "sender" in begun and "owner" in begun:
         return {**record, "sender": begun["sender"], "owner": begun["owner"]}
     return record
-
-
-def trace_id_of(task: SpanIds) -> str:
-    """Return the public id of the trace of a task."""
-    return f"{semconv.TRACE_ID_PREFIX}{task.trace}-{task.span}"
-
-
-def task_named(trace_id: str) -> SpanIds | None:
-    """Return what the id of a trace names; None for what is none."""
-    found = _TRACE_ID.fullmatch(trace_id)
-    return None if found is None else SpanIds(found[1], found[2])
-
-
-def step_named(step_id: str) -> SpanIds | None:
-    """Return what the id of a step names; None for what is none."""
-    found = _STEP_ID.fullmatch(step_id)
-    return None if found is None else SpanIds(found[1], found[2])
 
 
 def new_step(task: SpanIds) -> SpanIds:
@@ -96,16 +69,6 @@ def is_told_step(step: SpanIds) -> bool:
 
 def _checksum(trace: str, drawn: str) -> str:
     return hashlib.sha256(f"{trace}-{drawn}".encode()).hexdigest()[:_CHECK_DIGITS]
-
-
-def step_id_of(step: SpanIds) -> str:
-    """Return the public id of a step."""
-    return f"{semconv.STEP_ID_PREFIX}{step.trace}-{step.span}"
-
-
-def tool_call_id_of(record: SpanRecord) -> str:
-    """Return the public id of a tool call."""
-    return semconv.TOOL_CALL_ID_PREFIX + record["id"]
 
 
 def task_begun(
@@ -253,7 +216,7 @@ def tool_call_told(
         )
     record: SpanRecord = {
         "trace": parent.trace,
-        "id": f"{id_generator.generate_span_id():016x}",
+        "id": span_id_hex(id_generator.generate_span_id()),
         "parent": parent.span,
         "name": f"{semconv.EXECUTE_TOOL} {attributes[semconv.GEN_AI_TOOL_NAME]}",
         "start_ns": at_ns - duration_ms * NS_PER_MS,

@@ -31,6 +31,14 @@ from autotrace.errors import (
     TraceNotFoundError,
     TraceStateError,
 )
+from autotrace.ids import (
+    SpanIds,
+    format_step_id,
+    format_tool_call_id,
+    format_trace_id,
+    parse_step_id,
+    parse_trace_id,
+)
 from autotrace.memory import Memory
 from autotrace.models import (
     CompletedTrace,
@@ -51,7 +59,6 @@ from autotrace.server.consistent_reads import (
 )
 from autotrace.server.open_trace_cleanup import ABANDONED_AFTER_S, KEPT_FOR_S, Tidier
 from autotrace.server.otlp_access import Grantor, admit
-from autotrace.server.remote_records import SpanIds
 from autotrace.spool.span_records import SpanRecord
 from autotrace.spool.span_roles import MAX_DURATION_MS
 from autotrace.store.connection import ServerOptions
@@ -148,7 +155,7 @@ class TraceService(TraceReading):
         )
         if by.key_id != LOCAL_KEY_ID:
             begun = remote_records.came_with(begun, by.key_id, by.agent)
-        trace_id = remote_records.trace_id_of(ids)
+        trace_id = format_trace_id(*ids)
         opening = {"agent": by.agent, "key_id": by.key_id, "begun": begun}
         self._open.begin(trace_id, by.key_id, opening)
         try:
@@ -196,7 +203,7 @@ class TraceService(TraceReading):
             observations=observations,
         )
         self._record(_of(record, owner, by), by)
-        step_id = remote_records.step_id_of(SpanIds(task.trace, record["id"]))
+        step_id = format_step_id(task.trace, record["id"])
         return RecordedStep(step_id=step_id, trace_id=trace_id, created_at=utc(now_ns))
 
     def tool_call(
@@ -255,7 +262,7 @@ class TraceService(TraceReading):
         )
         self._record(_of(record, owner, by), by)
         return RecordedToolCall(
-            tool_call_id=remote_records.tool_call_id_of(record),
+            tool_call_id=format_tool_call_id(record["id"]),
             trace_id=trace_id,
             step_id=step_id,
             created_at=utc(now_ns),
@@ -278,7 +285,7 @@ class TraceService(TraceReading):
             TraceStateError: It is completed, with another outcome.
             StoreUnavailableError: The store does not answer. Ask again: it may be completed.
         """
-        if remote_records.task_named(trace_id) is None:
+        if parse_trace_id(trace_id) is None:
             raise TraceNotFoundError(trace_id)
         entry = self._open.find(trace_id)
         if entry is None:
@@ -370,7 +377,7 @@ class TraceService(TraceReading):
             NotPermittedError: It is another agent's.
             StoreUnavailableError: The store does not answer. Ask again: it may be deleted in part.
         """
-        if remote_records.task_named(trace_id) is None:
+        if parse_trace_id(trace_id) is None:
             raise TraceNotFoundError(trace_id)
         entry = self._open.find(trace_id)
         if entry is not None:
@@ -413,7 +420,7 @@ class TraceService(TraceReading):
 
     def _open_task(self, trace_id: str, by: Principal, what: str) -> tuple[SpanIds, _Owner]:
         """Return the task of a trace that is open and may be added to, and whose it is."""
-        task = remote_records.task_named(trace_id)
+        task = parse_trace_id(trace_id)
         if task is None:
             raise TraceNotFoundError(trace_id)
         owner = self._known.get(trace_id)
@@ -465,7 +472,7 @@ class TraceService(TraceReading):
         )
 
     def _step(self, task: SpanIds, trace_id: str, step_id: str, by: Principal) -> SpanIds:
-        step = remote_records.step_named(step_id)
+        step = parse_step_id(step_id)
         if step is None or step.trace != task.trace:
             raise StepNotFoundError(step_id, trace_id)
         # Other steps than those told of have come as spans.

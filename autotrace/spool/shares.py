@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from autotrace import semconv
+from autotrace.ids import format_trace_id
 from autotrace.spool.span_records import SpanRecord
 
 _DIGEST_CHARS: Final = 24
@@ -67,7 +68,7 @@ def trace_id_in(key: str, span: str) -> str:
     trace, _, owned = key.partition(".")
     if owned:
         span = hashlib.sha256(f"{key}/{span}".encode()).hexdigest()[:_SPAN_CHARS]
-    return f"{semconv.TRACE_ID_PREFIX}{trace}-{span}"
+    return format_trace_id(trace, span)
 
 
 def guest_of(record: SpanRecord) -> str | None:

@@ -18,10 +18,11 @@ Ids are lower-case hex as in OTLP/JSON; times are nanoseconds since the epoch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Required, TypedDict, cast
 
 from autotrace import semconv
+from autotrace.ids import span_id_hex, trace_id_hex
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -77,16 +78,6 @@ class SpanRecord(TypedDict, total=False):
     """As it arrived over OTLP: see base/grants.py; it is not stored."""
     sent_id: str
     """Of a guest's span in a tree: the span id that the guest gave; see shares.py."""
-
-
-def span_id_hex(span_id: int) -> str:
-    """Return the 16 hex digits of a span id."""
-    return span_id.to_bytes(8, "big").hex()
-
-
-def trace_id_hex(trace_id: int) -> str:
-    """Return the 32 hex digits of an OpenTelemetry trace id."""
-    return trace_id.to_bytes(16, "big").hex()
 
 
 def record_key(record: SpanRecord) -> str:
@@ -174,49 +165,23 @@ def attributes_of(span: ReadableSpan) -> dict[str, Any]:
 
 def open_record(span: ReadableSpan) -> SpanRecord:
     """Make the record of a task or step that has just started."""
-    context = _context(span)
-    parent = span.parent
     return {
-        "trace": trace_id_hex(context.trace_id),
-        "id": span_id_hex(context.span_id),
-        "parent": None if parent is None else span_id_hex(parent.span_id),
+        **_place_of(span),
         "name": span.name,
-        "start_ns": span.start_time or 0,
         "attributes": attributes_of(span),
         "open": True,
     }
 
 
 def ended_record(span: ReadableSpan) -> SpanRecord:
-    """Make the record of an ended span that is about agents.
+    """Make the record of an ended span of the SDK.
 
-    Values of attributes may be of any type OpenTelemetry allows; bytes are the serialiser's task.
+    Values of attributes may be of any type OpenTelemetry allows; the serialiser handles bytes.
     """
-    context = _context(span)
-    parent = span.parent
-    record: SpanRecord = {
-        "trace": trace_id_hex(context.trace_id),
-        "id": span_id_hex(context.span_id),
-        "parent": None if parent is None else span_id_hex(parent.span_id),
-        "name": span.name,
-        "start_ns": span.start_time or 0,
-        "end_ns": span.end_time or span.start_time or 0,
-        "attributes": attributes_of(span),
-    }
-    scope = span.instrumentation_scope
-    ours = scope is not None and scope.name == semconv.SCOPE
-    if not ours:
-        record["scope"] = "" if scope is None else scope.name
-        if parent is not None and parent.is_remote:
-            record["remote"] = True
-    status = span.status
-    if status.status_code.value:
-        record["status"] = status.status_code.value
-        if status.description:
-            record["message"] = status.description
-    # Ours have events only when they failed, and to ask the SDK for them costs.
-    if (status.status_code.value or not ours) and span.events:
-        record["events"] = [
+    scope, status = span.instrumentation_scope, span.status
+
+    def events() -> list[EventRecord]:
+        return [
             {
                 "name": event.name,
                 "time_ns": event.timestamp,
@@ -224,40 +189,67 @@ def ended_record(span: ReadableSpan) -> SpanRecord:
             }
             for event in span.events
         ]
-    return record
+
+    return complete_record(
+        {**_place_of(span), "end_ns": span.end_time or span.start_time or 0},
+        span.name,
+        attributes_of(span),
+        scope="" if scope is None else scope.name,
+        status=(status.status_code.value, status.description),
+        events=events,
+        remote=span.parent is not None and span.parent.is_remote,
+    )
 
 
-def skeleton_record(span: ReadableSpan) -> SpanRecord:
-    """Make the record of an ended span that is not about agents: its place in the tree alone."""
-    context = _context(span)
-    parent = span.parent
-    record: SpanRecord = {
-        "trace": trace_id_hex(context.trace_id),
-        "id": span_id_hex(context.span_id),
-        "parent": None if parent is None else span_id_hex(parent.span_id),
-        "start_ns": span.start_time or 0,
-        "end_ns": span.end_time or 0,
-        "skeleton": True,
-    }
-    if parent is None or parent.is_remote:
-        as_root(record, span.name, span.status.status_code.value, remote=parent is not None)
-    return record
+def complete_record(
+    place: SpanRecord,
+    name: str,
+    attributes: dict[str, Any],
+    *,
+    scope: str,
+    status: tuple[int, str | None],
+    events: Callable[[], list[EventRecord]],
+    remote: bool,
+) -> SpanRecord:
+    """Add what the store keeps of an ended span to its ids and times.
 
-
-def as_root(skeleton: SpanRecord, name: str, status: int, *, remote: bool) -> None:
-    """Say more of a skeleton that nothing of its own process lies above.
+    A span without data about agents is kept as a place in the tree alone, since spans of agents
+    may lie below it: data that a database or web framework records is never stored.
 
     Args:
-        skeleton: The record.
-        name: The span's name.
-        status: The span's status, as in OTLP.
+        place: Its ids and times.
+        name: Its name.
+        attributes: Its attributes.
+        scope: Name of its instrumentation scope.
+        status: Its status code, as in OTLP, and the message.
+        events: Returns its events. Our spans have events only if they failed, and to copy those
+            of an SDK span takes time.
         remote: Whether its parent is a span of another process.
     """
-    skeleton["name"] = name
-    if status == STATUS_ERROR:
-        skeleton["status"] = status
-    if remote:
-        skeleton["remote"] = True
+    code, message = status
+    is_ours = scope == semconv.SCOPE
+    if not is_agent_span(attributes, scope):
+        place["skeleton"] = True
+        if not place.get("parent") or remote:
+            place["name"] = name
+            if code == STATUS_ERROR:
+                place["status"] = code
+            if remote:
+                place["remote"] = True
+        return place
+    place["name"] = name
+    place["attributes"] = attributes
+    if not is_ours:
+        place["scope"] = scope
+        if remote:
+            place["remote"] = True
+    if code:
+        place["status"] = code
+        if message:
+            place["message"] = message
+    if (code or not is_ours) and (found := events()):
+        place["events"] = found
+    return place
 
 
 def is_lone_root(record: SpanRecord) -> bool:
@@ -298,9 +290,14 @@ def _context_of(trace: str, span_id: str) -> SpanContext:
     return SpanContext(int(trace, 16), int(span_id, 16), is_remote=False, trace_flags=flags)
 
 
-def _context(span: ReadableSpan) -> SpanContext:
-    context = span.get_span_context()
+def _place_of(span: ReadableSpan) -> SpanRecord:
+    context, parent = span.get_span_context(), span.parent
     if context is None:
         msg = f"span {span.name!r} has no context"
         raise ValueError(msg)
-    return context
+    return {
+        "trace": trace_id_hex(context.trace_id),
+        "id": span_id_hex(context.span_id),
+        "parent": None if parent is None else span_id_hex(parent.span_id),
+        "start_ns": span.start_time or 0,
+    }

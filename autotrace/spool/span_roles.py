@@ -5,15 +5,13 @@ Spans of other instrumentations have been put in our own words before (dialects/
 
 from __future__ import annotations
 
-import re
 from typing import Final, Literal
 
 from autotrace import semconv
+from autotrace.ids import format_step_id, format_trace_id
 from autotrace.spool import record_fields
 from autotrace.spool.shares import partition_of, trace_id_in
 from autotrace.spool.span_records import SpanRecord
-
-_TRACE_ID: Final = re.compile(f"{semconv.TRACE_ID_PREFIX}([0-9a-f]{{32}})-([0-9a-f]{{16}})")
 
 MAX_DURATION_MS: Final = 366 * 24 * 60 * 60 * 1000
 """The longest that a tool call may have taken: a year."""
@@ -51,13 +49,7 @@ def trace_id_of(record: SpanRecord) -> str:
 
 def public_id_of(record: SpanRecord) -> str:
     """Return the id by which the program that recorded a task knows its trace."""
-    return f"{semconv.TRACE_ID_PREFIX}{record['trace']}-{record.get('sent_id', record['id'])}"
-
-
-def span_of(trace_id: str) -> tuple[str, str] | None:
-    """Return the ids of the OpenTelemetry trace and of the task span that a trace id carries."""
-    ids = _TRACE_ID.fullmatch(trace_id)
-    return None if ids is None else (ids[1], ids[2])
+    return format_trace_id(record["trace"], record.get("sent_id", record["id"]))
 
 
 def task_of(record: SpanRecord) -> str:
@@ -67,7 +59,7 @@ def task_of(record: SpanRecord) -> str:
 
 def step_id_of(record: SpanRecord) -> str:
     """Return the public id of the step that this span is."""
-    return f"{semconv.STEP_ID_PREFIX}{record['trace']}-{record['id']}"
+    return format_step_id(record["trace"], record["id"])
 
 
 def told_ns_of(record: SpanRecord) -> int:

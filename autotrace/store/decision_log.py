@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple, cast
 
-from autotrace.semconv import DECISION_ID_PREFIX
+from autotrace.ids import is_decision_id
 from autotrace.store import schema, timeline
 from autotrace.store import task_index as texts
 from autotrace.store.chroma_embedded import CHROMA_DIRECTORY
@@ -197,7 +197,7 @@ def logged(log: Collection) -> list[str]:
     while ids := log.get(limit=_PAGE, offset=seen, include=[])["ids"]:
         seen += len(ids)
         names = (record_id.partition("/")[0] for record_id in ids)
-        found.update((name, None) for name in names if name.startswith(DECISION_ID_PREFIX))
+        found.update((name, None) for name in names if is_decision_id(name))
     return list(found)
 
 

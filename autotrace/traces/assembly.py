@@ -28,6 +28,7 @@ from itertools import accumulate
 from typing import Final
 
 from autotrace import semconv
+from autotrace.ids import format_step_id, format_tool_call_id
 from autotrace.models import Step, ToolCall, Trace, TraceStatus
 from autotrace.spool import record_fields
 from autotrace.spool.shares import sender_of, share_of
@@ -150,7 +151,7 @@ def _steps(tree: Tree, task: SpanRecord) -> list[Step]:
             step = own[begun - 1] if begun else None
         if step is None:
             if implicit is None:
-                implicit_id = f"{semconv.STEP_ID_PREFIX}{task['trace']}-{task['id']}"
+                implicit_id = format_step_id(task["trace"], task["id"])
                 implicit = _OpenStep(implicit_id, record["start_ns"], None)
             step = implicit
         step.calls.append(_tool_call(tree, record))
@@ -207,7 +208,7 @@ def _tool_call(tree: Tree, record: SpanRecord) -> ToolCall:
 
 def _call_id(record: SpanRecord) -> str:
     call_id = record_fields.text(record, semconv.GEN_AI_TOOL_CALL_ID)
-    return call_id or semconv.TOOL_CALL_ID_PREFIX + record["id"]
+    return call_id or format_tool_call_id(record["id"])
 
 
 def _error_text(record: SpanRecord) -> str | None:

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from autotrace.ids import parse_trace_id
 from autotrace.spool.shares import Share
-from autotrace.spool.span_roles import span_of
 from autotrace.store import schema, trace_summaries
 from autotrace.store.schema import Collections
 from autotrace.store.trace_summaries import Origin, Summary
@@ -69,7 +69,7 @@ def locate(collections: Collections, trace_id: str, agent: str | None = None) ->
         trace_id: A public id, or the one under which the store keeps the trace.
         agent: Who asks; None: nobody in particular.
     """
-    ids = span_of(trace_id)
+    ids = parse_trace_id(trace_id)
     if ids is None:
         return None
     trace, span = ids
@@ -122,7 +122,7 @@ def public_ids(collections: Collections, summaries: Mapping[str, Summary]) -> di
 
 def _owned(origin: Origin | None) -> str:
     """Return the store's id of the task that the owner of the share knows by the public id."""
-    ids = None if origin is None else span_of(origin["public_id"])
+    ids = None if origin is None else parse_trace_id(origin["public_id"])
     if origin is None or ids is None:
         return ""
     trace, span = ids

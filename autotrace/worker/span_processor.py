@@ -16,9 +16,7 @@ from autotrace.spool.span_records import (
     SpanRecord,
     attributes_of,
     ended_record,
-    is_agent_span,
     open_record,
-    skeleton_record,
 )
 from autotrace.worker.pipeline import Pipeline
 
@@ -28,18 +26,6 @@ if TYPE_CHECKING:
 
 _MAX_BEGUN: Final = 100_000
 """How many spans under way are remembered; some applications make spans and never end them."""
-
-
-def record_of(span: ReadableSpan) -> SpanRecord:
-    """Make the record of an ended span.
-
-    Spans without data of agents are kept as a place in the tree alone, since agents' spans
-    may lie below them: what a database or web framework records is never copied into the store.
-    """
-    scope = span.instrumentation_scope
-    if is_agent_span(span.attributes, None if scope is None else scope.name):
-        return ended_record(span)
-    return skeleton_record(span)
 
 
 class SpoolSpanProcessor(SpanProcessor):
@@ -97,7 +83,7 @@ class SpoolSpanProcessor(SpanProcessor):
             pipeline = begun or self.pipeline
             if pipeline is None:
                 return
-            record = record_of(span)
+            record = ended_record(span)
             if self.redact is not None and "scope" in record:
                 record = cast("SpanRecord", self.redact(cast("dict[str, Any]", record)))
             pipeline.record(record)
@@ -143,7 +129,7 @@ class PipelineExporter(SpanExporter):
             SUCCESS: they are safe on disk. The store may be down; they reach it when it is up.
         """
         for span in spans:
-            self._pipeline.record(record_of(span))
+            self._pipeline.record(ended_record(span))
         return SpanExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:

@@ -22,6 +22,7 @@ from autotrace import semconv
 from autotrace.capture.operation import effective_context
 from autotrace.capture.recorder import failed, is_suppressed
 from autotrace.capture.task_operation import current_frame
+from autotrace.ids import format_trace_id, span_id_hex, trace_id_hex
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -80,11 +81,11 @@ def current_trace_location() -> TraceLocation:
     try:
         frame = current_frame()
         ids = None if frame is None else frame.operation.ids()
-        trace_id = None if ids is None else f"{semconv.TRACE_ID_PREFIX}{ids[0]}-{ids[1]}"
+        trace_id = None if ids is None else format_trace_id(*ids)
         here = get_current_span(effective_context()).get_span_context()
         if not here.is_valid:
             return TraceLocation(trace_id)
-        return TraceLocation(trace_id, (f"{here.trace_id:032x}", f"{here.span_id:016x}"))
+        return TraceLocation(trace_id, (trace_id_hex(here.trace_id), span_id_hex(here.span_id)))
     except Exception as error:  # noqa: BLE001 - the guard of this package
         failed(error)
         return NOWHERE

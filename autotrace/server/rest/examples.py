@@ -8,7 +8,7 @@ Example = dict[str, Any]
 
 TRACE_ID: Final = "trace-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"
 STEP_ID: Final = "step-4bf92f3577b34da6a3ce929d0e0e4736-53995c3f42cd8ad8"
-CALL_ID: Final = "call-4bf92f3577b34da6a3ce929d0e0e4736-7a085853722dc6d2"
+CALL_ID: Final = "call-7a085853722dc6d2"
 HEAD: Final = "9f2c4e0b7a6d1c83f5e2b9a407d6c1385e9f0a2b4c6d8e1f3a5b7c9d0e2f4a6b"
 DECISION_ID: Final = "decision-634166ed0c3a4b7f9d21e8a5c07b64f3"
 _TASK: Final = "Find Italian restaurants near conference venue"

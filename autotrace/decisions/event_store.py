@@ -32,7 +32,7 @@ from autotrace.errors import (
 from autotrace.ids import format_decision_id
 from autotrace.models import NOWHERE, TraceLocation
 from autotrace.store import decision_log as store
-from autotrace.store import paged_lists
+from autotrace.store import paged_lists, schema
 from autotrace.store.connection import Connection
 from autotrace.store.decision_log import DecisionCollections
 
@@ -209,21 +209,23 @@ class DecisionEventStore:
             StoreUnavailableError: The store does not answer.
         """
         with self.connection.writing() as collections:
-            store.put_summary(collections.log, store.HIDING_KEY_ID, {"key": secrets.token_hex(32)})
-            found: Any = store.get(collections.log, [store.HIDING_KEY_ID])[store.HIDING_KEY_ID]
+            schema.add(collections.log, {store.HIDING_KEY_ID: {"key": secrets.token_hex(32)}})
+            found: Any = schema.documents(collections.log, [store.HIDING_KEY_ID])[
+                store.HIDING_KEY_ID
+            ]
         return bytes.fromhex(found["key"])
 
     def _supersede(self, collections: DecisionCollections, old_id: str, new_id: str) -> None:
         old = self._read(collections, old_id)
         record_id = store.superseded_id(old_id)
-        store.put_summary(collections.log, record_id, {"by": new_id})
-        first = store.get(collections.log, [record_id])[record_id]["by"]
+        schema.add(collections.log, {record_id: {"by": new_id}})
+        first = schema.documents(collections.log, [record_id])[record_id]["by"]
         if first != new_id and self._find(collections, first) is not None:
             raise DecisionStateError(
                 old_id, old.state.status, "supersede", f"{first} has superseded it"
             )
         if first != new_id:  # whoever it was has died before there was a decision
-            store.put_summary(collections.log, record_id, {"by": new_id}, over=True)
+            schema.upsert(collections.log, {record_id: {"by": new_id}})
 
     def _begin(
         self, collections: DecisionCollections, decision_id: str, drafts: Sequence[Draft]

@@ -17,7 +17,7 @@ from autotrace.models import (
     FoundDecision,
 )
 from autotrace.store import decision_log as store
-from autotrace.store import timeline
+from autotrace.store import schema, timeline
 from autotrace.store.timeline import TimelineEntry
 
 MAX_PAGE: Final = 1000
@@ -218,7 +218,7 @@ class DecisionLibrary:
     def _views(self, logs: Sequence[Log]) -> list[Decision]:
         with self._book.connection.reading() as collections:
             ids = [store.superseded_id(log.decision_id) for log in logs]
-            superseded = store.get(collections.log, ids)
+            superseded = schema.documents(collections.log, ids)
             newer = {document["by"] for document in superseded.values()}
             begun = {n for n, c in store.read_logs(collections.log, list(newer)).items() if c}
         by = {i: d["by"] for i, d in superseded.items() if d["by"] in begun}

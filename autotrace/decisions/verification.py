@@ -14,6 +14,7 @@ from autotrace.errors import DecisionNotFoundError, DecisionStateError, InvalidA
 from autotrace.models import Checkpoint, Receipt, Verification
 from autotrace.semconv import CHECKPOINT_KIND
 from autotrace.store import decision_log as store
+from autotrace.store import schema
 from autotrace.store.schema import groups
 from autotrace.store.times import utc
 
@@ -81,8 +82,8 @@ class DecisionProof:
             if closed is not None:
                 with self._book.connection.writing() as collections:
                     record_id = store.receipt_id(decision_id, closed.event_id)
-                    store.put_summary(collections.log, record_id, stored)
-                    stored = store.get(collections.log, [record_id])[record_id]
+                    schema.add(collections.log, {record_id: stored})
+                    stored = schema.documents(collections.log, [record_id])[record_id]
         return Receipt(
             decision_id=decision_id,
             status=stored["receipt_data"]["status"],
@@ -99,7 +100,7 @@ class DecisionProof:
             return None
         with self._book.connection.reading() as collections:
             record_id = store.receipt_id(log.decision_id, closed.event_id)
-            return store.get(collections.log, [record_id]).get(record_id)
+            return schema.documents(collections.log, [record_id]).get(record_id)
 
     def verify(self, decision_id: str) -> bool:
         """Return whether a decision's history, and its receipt, are as they were written.

@@ -1,13 +1,7 @@
-"""Where keys lie: a store of their own, beside that of traces, for all tenants in one.
+"""The collections of API keys, of all tenants: a store of their own.
 
-| collection | id | holds |
-|---|---|---|
-| log | `{key id}` | the key's digest, whom it stands for, when it was made |
-| log | `revoked/{key id}` | when it was revoked |
-| state | `store` | schema version |
-| state | `used/{key id}` | when it was last used, to the minute |
-
-Nothing in the log is ever changed: Chroma's `add` leaves an id that exists as it is. In an embedded
+Records of the log never change: `{key id}` holds the key's digest and agent, `revoked/{key id}` the
+time of its revocation. `used/{key id}` in `state` is the minute of its last use. In an embedded
 store they have a folder of their own, so that neither traces nor decisions are opened for them; on
 a Chroma server they are collections of the tenant and database that the settings name.
 """
@@ -16,19 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final
 
 from autotrace.store import schema
-from autotrace.store.chroma_embedded import CHROMA_DIRECTORY
 from autotrace.store.connection import Connection, ServerOptions, connect_to
-from autotrace.store.schema import Collection, document_of, documents
+from autotrace.store.decision_log import may_exist
+from autotrace.store.schema import Collection, documents, documents_in, open_collection, pages
 
 FOLDER: Final = "keys"
 """Of an embedded store."""
 SCHEMA_VERSION: Final = 1
 _NO_SPACE: Final = "none"
-_PAGE: Final = 5_000
 _REVOKED: Final = "revoked/"
 _USED: Final = "used/"
 
@@ -44,13 +36,12 @@ class KeyCollections:
 
 
 def exist(store: str) -> bool:
-    """Tell whether there may be keys: of an embedded store whether any was ever made."""
-    database = Path(store).expanduser() / FOLDER / CHROMA_DIRECTORY / "chroma.sqlite3"
-    return "://" in store or database.is_file()
+    """Return whether keys may exist: whether an embedded store has their database."""
+    return may_exist(store, FOLDER)
 
 
 def connect_keys(store: str, *, server: ServerOptions | None = None) -> Connection[KeyCollections]:
-    """Make the connection to the keys of a store; nothing is opened yet.
+    """Make the connection to the keys of a store without opening it.
 
     Raises:
         InvalidArgumentError: The store is neither a path nor a URL.
@@ -60,17 +51,9 @@ def connect_keys(store: str, *, server: ServerOptions | None = None) -> Connecti
 
 
 def _open(client: Any, store: str, space: str | None) -> KeyCollections:
-    def collection(name: str) -> Collection:
-        return cast(
-            "Collection",
-            client.get_or_create_collection(
-                f"autotrace-key-{name}", configuration=schema.LOOKUP, embedding_function=None
-            ),
-        )
-
-    state = collection("state")
+    state = open_collection(client, "autotrace-key-state", schema.LOOKUP)
     schema.check(state, store, space, SCHEMA_VERSION)
-    return KeyCollections(log=collection("log"), state=state)
+    return KeyCollections(open_collection(client, "autotrace-key-log", schema.LOOKUP), state)
 
 
 def add(collections: KeyCollections, key_id: str, key: Mapping[str, Any]) -> None:
@@ -79,35 +62,31 @@ def add(collections: KeyCollections, key_id: str, key: Mapping[str, Any]) -> Non
 
 
 def add_revocation(collections: KeyCollections, key_id: str, at_ns: int) -> None:
-    """Revoke a key; that it is revoked already changes nothing."""
+    """Revoke a key unless it is revoked."""
     schema.add(collections.log, {f"{_REVOKED}{key_id}": {"at_ns": at_ns}})
 
 
 def read_all(collections: KeyCollections) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return every key by its id, and when those that are revoked were, in nanoseconds."""
+    """Return every key, and the time in nanoseconds of each revocation, by key id."""
     keys: dict[str, Any] = {}
     revoked: dict[str, int] = {}
-    seen = 0
-    while True:
-        found = collections.log.get(limit=_PAGE, offset=seen, include=["metadatas"])
-        for record_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
+    for page in pages(collections.log, ["metadatas"]):
+        for record_id, document in documents_in(page).items():
             if record_id.startswith(_REVOKED):
-                revoked[record_id.removeprefix(_REVOKED)] = document_of(metadata)["at_ns"]
+                revoked[record_id.removeprefix(_REVOKED)] = document["at_ns"]
             else:
-                keys[record_id] = document_of(metadata)
-        seen += len(found["ids"])
-        if len(found["ids"]) < _PAGE:
-            return keys, revoked
+                keys[record_id] = document
+    return keys, revoked
 
 
 def read_uses(collections: KeyCollections, key_ids: list[str]) -> dict[str, int]:
-    """Return when keys were last used, in minutes since 1970; those never used are left out."""
-    found = documents(collections.state, [f"{_USED}{key_id}" for key_id in key_ids])
+    """Return the minute, since 1970, of each key's last use; unused keys are left out."""
+    found = documents(collections.state, (f"{_USED}{key_id}" for key_id in key_ids))
     return {record_id.removeprefix(_USED): use["minute"] for record_id, use in found.items()}
 
 
 def put_uses(collections: KeyCollections, minutes: Mapping[str, int]) -> None:
-    """Say when keys were last used, unless a later use is known."""
+    """Store the minutes of uses that are later than the stored ones."""
     known = read_uses(collections, list(minutes))
     later = {i: minute for i, minute in minutes.items() if minute > known.get(i, -1)}
     schema.upsert(collections.state, {f"{_USED}{i}": {"minute": m} for i, m in later.items()})

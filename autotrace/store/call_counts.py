@@ -18,12 +18,7 @@ from autotrace.store.tool_stats import (
 
 
 class WriterCounters:
-    """The counters of one writer, who alone changes them.
-
-    Args:
-        totals: All that is counted.
-        writer: Whose counters these are.
-    """
+    """The counters of one writer, which no other process changes."""
 
     def __init__(self, totals: Totals, writer: str) -> None:
         self._counters = {t: c for (w, t), c in totals.writers.items() if w == writer}
@@ -33,11 +28,11 @@ class WriterCounters:
     def count(
         self, calls: Sequence[ToolCallStat], batch: int, attempts: Sequence[int] = ()
     ) -> list[ToolCounters]:
-        """Count the calls of a batch; return what has changed.
+        """Count the calls of a batch; return the changed counters.
 
-        What was written of the batch before a crash is not counted again: the calls of unnamed
-        tools come last, so if they are written, so are all names. The same holds for what failed
-        attempts at more calls than these have written, whose numbers are `attempts`.
+        Counters that were written before a crash, or by failed attempts at larger batches, name
+        their batch and are not counted again. Those of unnamed tools are written last: if they are
+        stored, so are all names.
         """
         counted = {
             tool for tool, c in self._counters.items() if c.batch >= batch or c.batch in attempts
@@ -58,7 +53,7 @@ class WriterCounters:
         return sorted(changed.values(), key=lambda c: c.tool == OTHER_TOOLS)
 
     def taken(self, calls: Iterable[ToolCallStat]) -> dict[str, Any]:
-        """Return what is to be taken back of calls that this writer has counted, as documents."""
+        """Return calls that this writer has counted as `TakenBack` documents, by tool."""
         taken: dict[str, TakenBack] = {}
         for call in calls:
             place = self._place(call)
@@ -72,11 +67,8 @@ class WriterCounters:
 class Recount:
     """Counts all calls of a log from the start.
 
-    Tools keep the names that they have, as long as a call of them is left. A tool that gets none is
-    remembered, so that it gets none later: a name has every call of its tool.
-
-    Args:
-        state: Where the statistics are kept that are to be replaced.
+    Tools keep their names as long as a call of them is left. A tool without a name gets none later,
+    so that a named tool has every call.
     """
 
     def __init__(self, state: Collection) -> None:
@@ -88,7 +80,7 @@ class Recount:
             totals = read_totals(state)
             used = {tool for tool, counters in totals.by_tool().items() if counters.calls > 0}
         except (KeyError, TypeError, ValueError):
-            return  # damaged, and so about to be replaced
+            return  # damaged: no names to keep
         known: dict[str, dict[str, ToolCounters]] = {}
         for (writer, tool), counters in totals.writers.items():
             if tool in used:
@@ -97,20 +89,13 @@ class Recount:
 
     def add(self, writer: str, batch: int, call: ToolCallStat) -> None:
         """Count a call that a writer has stored in a batch."""
+        names = self._names.setdefault(writer, ToolNames({}))
+        place = OTHER_TOOLS
+        if (writer, call.tool_name) not in self._refused:
+            place = names.place(call.tool_name, call.sender)
+            if place != call.tool_name:
+                self._refused.add((writer, call.tool_name))
         tools = self.counters.setdefault(writer, {})
-        place = self._place(writer, call)
-        counters = tools.setdefault(place, ToolCounters(place, sender=self._sender(writer, place)))
+        counters = tools.setdefault(place, ToolCounters(place, sender=names.sender_of(place)))
         counters.batch = max(counters.batch, batch)
         counters.count(call)
-
-    def _place(self, writer: str, call: ToolCallStat) -> str:
-        if (writer, call.tool_name) in self._refused:
-            return OTHER_TOOLS
-        names = self._names.setdefault(writer, ToolNames({}))
-        place = names.place(call.tool_name, call.sender)
-        if place != call.tool_name:
-            self._refused.add((writer, call.tool_name))
-        return place
-
-    def _sender(self, writer: str, place: str) -> str:
-        return self._names[writer].sender_of(place)

@@ -1,27 +1,11 @@
-"""Where decisions lie: a store of their own, beside that of traces.
+"""The collections of decisions: a store of their own.
 
-| collection | id | vector | holds |
-|---|---|---|---|
-| log | `{decision id}/{n}` | none | the events of one change of a decision; the truth |
-| log | `superseded/{decision id}` | none | which decision has superseded it |
-| log | `receipt/{decision id}/{event id}` | none | the receipt of its end by that event |
-| log | `key/hidden` | none | the key of the digests that stand for hidden arguments |
-| state | `store` | none | schema version and embedding space |
-| lists | `t…` | none | the timeline: which decision was opened when (see timeline.py) |
-| waiting | decision id | none | whether a request may be waiting for its answer |
-| search | key of a text | of the text | texts of decisions (see task_index.py) |
-| texts | `of/{decision id}` | none | the key of its text, and those of former ones to remove |
-| texts | `x/…` | none | which decisions share a text |
+The process that changes a decision writes the event itself. So an embedded store has a folder with
+its own lock for them: an answer never waits for a batch of traces, and opening stays cheap after
+another process has written. docs/explanation/storage.md lists the collections and record ids.
 
-An event is written at once, by whoever makes it, and not by the process that stores traces. In an
-embedded store they have a folder of their own, with a lock of its own, so that a person's answer
-does not wait for a large batch of traces, and opening it after another process has written stays
-cheap; on a Chroma server they are collections beside those of traces.
-
-Schema 1 had a vector per decision in `search`, under its id. Its stores stay so until a rebuild.
-
-`waiting` is written before a request is appended, and taken back after it is answered, so that it
-names every decision that waits, and now and then one that does not; the log says which.
+`waiting` is set before a request is appended and cleared after its answer: it names every decision
+that waits, and at times one that does not; the log decides.
 """
 
 from __future__ import annotations
@@ -38,11 +22,12 @@ from autotrace.store import schema, timeline
 from autotrace.store import task_index as texts
 from autotrace.store.chroma_embedded import CHROMA_DIRECTORY
 from autotrace.store.connection import Connection, ServerOptions, connect_to
+from autotrace.store.numbered_records import read_chains, record_id
 from autotrace.store.paged_lists import Appender
 from autotrace.store.schema import (
-    MAX_IDS,
     NO_VECTOR,
     Collection,
+    all_ids,
     documents,
     groups,
     max_batch_of,
@@ -55,11 +40,10 @@ FOLDER: Final = "decisions"
 """Of an embedded store."""
 SCHEMA_VERSION: Final = 2
 _OLDEST_VERSION: Final = 1
-"""The version that is kept as it is; see `DecisionCollections.by_texts`."""
+"""The oldest version that is opened without a rebuild: one vector per decision, under its id."""
 HIDING_KEY_ID: Final = "key/hidden"
 """Record id of the key of the digests that stand for hidden arguments."""
 _FIRST_LOOK: Final = 8
-_PAGE: Final = 5_000
 _WAITING: Final = "waiting"
 _RECEIPT: Final = "receipt"
 _PREFIX: Final = "autotrace-decision-"
@@ -81,9 +65,9 @@ class DecisionCollections:
     search: Collection
     texts: Collection
     max_batch: int
-    """How many records Chroma takes in one call."""
+    """Number of records that Chroma takes in one call."""
     client: Any
-    """Chroma's client, for the repair that makes collections anew."""
+    """Chroma's client; a rebuild deletes and makes collections with it."""
     by_texts: bool = True
     """Whether decisions of one text share a vector, as from schema 2 on."""
 
@@ -94,20 +78,25 @@ class IndexedText(NamedTuple):
     key: str
     """See `text_keys.TextKey`."""
     created_ns: int
-    """When the decision was opened."""
+    """Time at which the decision was opened."""
     vector: Any
 
 
 def exist(store: str) -> bool:
-    """Tell whether there may be decisions: of an embedded store whether any was ever opened."""
-    database = Path(store).expanduser() / FOLDER / CHROMA_DIRECTORY / "chroma.sqlite3"
+    """Return whether decisions may exist: whether an embedded store has their database."""
+    return may_exist(store, FOLDER)
+
+
+def may_exist(store: str, folder: str) -> bool:
+    """Return whether an embedded store has a database in a folder; True for a Chroma server."""
+    database = Path(store).expanduser() / folder / CHROMA_DIRECTORY / "chroma.sqlite3"
     return "://" in store or database.is_file()
 
 
 def connect_decisions(
     store: str, *, space: str | None, server: ServerOptions | None = None
 ) -> Connection[DecisionCollections]:
-    """Make the connection to the decisions of a store; nothing is opened yet.
+    """Make the connection to the decisions of a store without opening it.
 
     Raises:
         InvalidArgumentError: The store is neither a path nor a URL.
@@ -117,7 +106,7 @@ def connect_decisions(
 
 
 def open_decisions(client: Any, store: str, space: str | None) -> DecisionCollections:
-    """Open, or make, the collections.
+    """Open or make the collections.
 
     Raises:
         StoreVersionError: A newer autotrace wrote them.
@@ -125,13 +114,11 @@ def open_decisions(client: Any, store: str, space: str | None) -> DecisionCollec
     """
     state = open_collection(client, f"{_PREFIX}state", schema.LOOKUP)
     found = schema.check(state, store, space, SCHEMA_VERSION, oldest=_OLDEST_VERSION)
+    names = ("log", "lists", "waiting", "texts")
     return DecisionCollections(
-        log=open_collection(client, f"{_PREFIX}log", schema.LOOKUP),
+        **{name: open_collection(client, _PREFIX + name, schema.LOOKUP) for name in names},
         state=state,
-        lists=open_collection(client, f"{_PREFIX}lists", schema.LOOKUP),
-        waiting=open_collection(client, f"{_PREFIX}waiting", schema.LOOKUP),
         search=open_collection(client, f"{_PREFIX}search", schema.SEARCH),
-        texts=open_collection(client, f"{_PREFIX}texts", schema.LOOKUP),
         max_batch=max_batch_of(client),
         client=client,
         by_texts=found > _OLDEST_VERSION,
@@ -139,7 +126,7 @@ def open_decisions(client: Any, store: str, space: str | None) -> DecisionCollec
 
 
 def delete_search(collections: DecisionCollections) -> None:
-    """Delete what finds decisions by meaning, to make it anew: in another dimension, or whole."""
+    """Delete the index of texts; opening the store makes it again, in any dimension."""
     client = collections.client
     existing = {collection.name for collection in client.list_collections()}
     for name in {f"{_PREFIX}search", f"{_PREFIX}texts"} & existing:
@@ -149,35 +136,14 @@ def delete_search(collections: DecisionCollections) -> None:
 def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[list[Any]]]:
     """Return the changes of decisions, in order, each a list of events; none for an unknown one.
 
-    In place of what is no event, because somebody changed it, stands an empty object.
+    An event that was damaged is an empty object.
     """
-    changes: dict[str, list[list[Any]]] = {decision_id: [] for decision_id in decision_ids}
-    pending, width = list(changes), _FIRST_LOOK
-    while pending:
-        unfinished: list[str] = []
-        for group in groups(pending, max(1, MAX_IDS // width)):
-            wanted = {
-                decision_id: [
-                    _change_id(decision_id, len(changes[decision_id]) + n) for n in range(width)
-                ]
-                for decision_id in group
-            }
-            found = _changes(log, [record_id for ids in wanted.values() for record_id in ids])
-            for decision_id, ids in wanted.items():
-                present = [found[record_id] for record_id in ids if record_id in found]
-                changes[decision_id] += present
-                if len(present) == width:
-                    unfinished.append(decision_id)
-        pending, width = unfinished, width * 4
-    return changes
 
+    def read(ids: Sequence[str]) -> dict[str, list[Any]]:
+        got = log.get(ids=list(ids), include=["metadatas"])
+        return {i: _events(m) for i, m in zip(got["ids"], got["metadatas"], strict=True)}
 
-def _changes(log: Collection, record_ids: Sequence[str]) -> dict[str, list[Any]]:
-    found = log.get(ids=list(record_ids), include=["metadatas"])
-    return {
-        record_id: _events(metadata)
-        for record_id, metadata in zip(found["ids"], found["metadatas"], strict=True)
-    }
+    return read_chains(read, decision_ids, _FIRST_LOOK)
 
 
 def _events(metadata: Any) -> list[Any]:
@@ -191,27 +157,18 @@ def _events(metadata: Any) -> list[Any]:
 
 
 def logged(log: Collection) -> list[str]:
-    """Return the id of every decision of which the log holds anything, in any order."""
-    found: dict[str, None] = {}
-    seen = 0
-    while ids := log.get(limit=_PAGE, offset=seen, include=[])["ids"]:
-        seen += len(ids)
-        names = (record_id.partition("/")[0] for record_id in ids)
-        found.update((name, None) for name in names if is_decision_id(name))
-    return list(found)
+    """Return the id of every decision in the log, in any order."""
+    return list(dict.fromkeys(n for i in all_ids(log) if is_decision_id(n := i.partition("/")[0])))
 
 
 def receipts(log: Collection) -> dict[str, set[str]]:
-    """Return the ids of the events that receipts are of, by decision."""
+    """Return the ids of the events that have receipts, by decision."""
     found: dict[str, set[str]] = {}
-    seen = 0
-    while ids := log.get(limit=_PAGE, offset=seen, include=[])["ids"]:
-        seen += len(ids)
-        for record_id in ids:
-            kind, _, rest = record_id.partition("/")
-            if kind == _RECEIPT:
-                decision_id, _, event_id = rest.partition("/")
-                found.setdefault(decision_id, set()).add(event_id)
+    for receipt in all_ids(log):
+        kind, _, rest = receipt.partition("/")
+        if kind == _RECEIPT:
+            decision_id, _, event_id = rest.partition("/")
+            found.setdefault(decision_id, set()).add(event_id)
     return found
 
 
@@ -223,30 +180,21 @@ def append_event(
     *,
     also: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Append a change to a decision's log, unless somebody else has appended in its place.
+    """Append a change to a decision's log; return whether no other process came first.
 
-    Args:
-        collections: The open store.
-        decision_id: The decision.
-        number: How many changes there were before.
-        events: The events of this one, as they are to be stored.
-        also: Other records of the log to add in the same call, by id.
-
-    Returns:
-        Whether it was appended.
+    `number` is the number of changes before; `also` are other records to add in the same call.
     """
-    record_id = _change_id(decision_id, number)
-    schema.add(collections.log, {record_id: list(events)} | dict(also or {}))
-    return (
-        documents(collections.log, [record_id])[record_id][0]["event_id"] == events[0]["event_id"]
-    )
+    change_id = record_id(decision_id, number)
+    schema.add(collections.log, {change_id: list(events)} | dict(also or {}))
+    (stored,) = documents(collections.log, [change_id]).values()
+    return stored[0]["event_id"] == events[0]["event_id"]
 
 
 def replace(
     collections: DecisionCollections, decision_id: str, changes: Mapping[int, Sequence[Any]]
 ) -> None:
-    """Replace changes, by their numbers, by themselves without some content."""
-    records = {_change_id(decision_id, number): list(e) for number, e in changes.items()}
+    """Replace changes, given by number."""
+    records = {record_id(decision_id, number): list(e) for number, e in changes.items()}
     schema.upsert(collections.log, records)
 
 
@@ -257,19 +205,18 @@ def add_decision_entry(
     writer: str,
     exclusive: bool,
 ) -> None:
-    """Enter a new decision on the timeline.
+    """Add a new decision to the timeline.
 
     Raises:
-        StoreUnavailableError: Other writers always came first.
+        StoreUnavailableError: Other writers came first at each attempt.
     """
     appender = Appender(writer, 0, exclusive, collections.max_batch)
-    timeline.add_timeline_entry(
-        collections.lists, [TimelineEntry(created_ns, decision_id)], appender
-    )
+    entries = [TimelineEntry(created_ns, decision_id)]
+    timeline.add_timeline_entry(collections.lists, entries, appender)
 
 
 def set_waiting(collections: DecisionCollections, decision_id: str, *, waits: bool) -> None:
-    """Say whether a request of a decision may be waiting for its answer."""
+    """Set whether a request of a decision may be waiting for its answer."""
     collections.waiting.upsert([decision_id], embeddings=[NO_VECTOR], metadatas=[{_WAITING: waits}])
 
 
@@ -279,7 +226,7 @@ def waiting(collections: DecisionCollections) -> list[str]:
 
 
 def superseded_id(decision_id: str) -> str:
-    """Return the record id of what says which decision has superseded one."""
+    """Return the record id of the decision that superseded this one."""
     return f"superseded/{decision_id}"
 
 
@@ -288,21 +235,8 @@ def receipt_id(decision_id: str, event_id: str) -> str:
     return f"{_RECEIPT}/{decision_id}/{event_id}"
 
 
-def put_summary(log: Collection, record_id: str, document: Any, *, over: bool = False) -> None:
-    """Add a document to the log unless its id exists; with `over`, replace it."""
-    (schema.upsert if over else schema.add)(log, {record_id: document})
-
-
-def get(log: Collection, record_ids: Sequence[str]) -> dict[str, Any]:
-    """Return the documents of those records of the log that exist."""
-    found: dict[str, Any] = {}
-    for group in groups(record_ids, MAX_IDS):
-        found |= documents(log, group)
-    return found
-
-
 def text_index(collections: DecisionCollections) -> TextIndex:
-    """Return the texts of decisions."""
+    """Return the index of the texts of decisions."""
 
     def alive(decision_ids: Sequence[str], key: str) -> set[str]:
         states = _text_states(collections, decision_ids)
@@ -312,20 +246,20 @@ def text_index(collections: DecisionCollections) -> TextIndex:
 
 
 class _TextState(NamedTuple):
-    """Under which text a decision is found."""
+    """The text under which a decision is found."""
 
     key: str | None
     stale: frozenset[str]
-    """Keys under which it may be found, too, and is to be no more."""
+    """Keys under which the index may still hold it, to be removed."""
 
 
 def _text_states(
     collections: DecisionCollections, decision_ids: Iterable[str]
 ) -> dict[str, _TextState]:
-    found = get(collections.texts, [f"of/{i}" for i in decision_ids])
+    found = documents(collections.texts, (f"of/{i}" for i in decision_ids))
     return {
-        record_id.partition("/")[2]: _TextState(state["key"], frozenset(state["stale"]))
-        for record_id, state in found.items()
+        state_id.partition("/")[2]: _TextState(state["key"], frozenset(state["stale"]))
+        for state_id, state in found.items()
     }
 
 
@@ -337,17 +271,12 @@ def _put_text_states(collections: DecisionCollections, states: Mapping[str, _Tex
 def put_search(
     collections: DecisionCollections, found: Mapping[str, IndexedText], *, exclusive: bool
 ) -> None:
-    """Have decisions found by the meaning of their texts, and not by their former ones.
+    """Index decisions by their texts, and remove them from their former ones.
 
-    A writer that dies between the steps has the next one remove what it entered.
-
-    Args:
-        collections: The open store.
-        found: Their texts, by decision id.
-        exclusive: Whether every other writer is kept out.
+    If a writer dies between the steps, the next writer removes its entries.
 
     Raises:
-        StoreUnavailableError: Other writers always came first.
+        StoreUnavailableError: Other writers came first at each attempt.
     """
     if not collections.by_texts:
         ids, vectors = list(found), [text.vector for text in found.values()]
@@ -383,12 +312,9 @@ def put_search(
 def nearest(
     collections: DecisionCollections, vector: Any, limit: int
 ) -> tuple[list[tuple[str, float]], bool]:
-    """Return decisions nearest to a vector, with their cosine similarity, nearest first.
+    """Return (decision, cosine similarity) nearest first, and whether these are all.
 
-    Of equally similar ones the newest come first.
-
-    Returns:
-        As many decisions as asked for, or fewer; and whether there are no more.
+    Of equally similar decisions the newest come first.
     """
     if not collections.by_texts:
         result = collections.search.query(
@@ -415,11 +341,7 @@ def nearest(
 def _ranked(
     index: TextIndex, text: Text, entries: Iterable[TimelineEntry]
 ) -> list[tuple[int, int, str, float]]:
-    """Return what to order the decisions by that have a text now."""
+    """Return the sort keys of the decisions that still have a text."""
     at = {entry.trace_id: entry.start_ns for entry in entries}
     tie = -round(text.similarity / _TIE)
     return [(tie, -at[i], i, text.similarity) for i in index.alive(list(at), text.key)]
-
-
-def _change_id(decision_id: str, number: int) -> str:
-    return f"{decision_id}/{number}"

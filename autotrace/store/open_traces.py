@@ -1,26 +1,9 @@
-"""Which traces are open that no process owns: those that are told of from elsewhere, call by call.
+"""Registry of unfinished traces that clients report over REST or MCP. Shared by all processes.
 
-Of each it is known how it began, until the store knows how it ended, and how it was completed:
-whoever says so first has completed it, and all others see that.
-
-In an embedded store these are small files, `open/` in its folder, since every start and every
-completion is a write: by way of Chroma each would take a turn at a lock, and open Chroma anew after
-another process had its turn. (With two processes at it a start took 30 ms, and at times 3 s; as a
-file it takes 0.2 ms.)
-
-| file | holds |
-|---|---|
-| `begun/{trace id}` | how it began |
-| `completed/{trace id}` | how it was completed: made by a link, which fails where there is one |
-| `of/{hash of owner}/{trace id}` | nothing: it is open, and counts for that owner |
-
-On a Chroma server they are records of a collection beside those of traces. Chroma's `add` leaves an
-id that exists as it is.
-
-| collection | id | holds |
-|---|---|---|
-| open | `b/{trace id}` | how it began, and for whom it counts |
-| open | `c/{trace id}` | how it was completed, and for whom it counts |
+It keeps how each trace began, until the store knows its end, and how it was completed: the first
+completion wins. In an embedded store each trace is a few small files, which take 0.2 ms; a turn at
+Chroma's lock takes 30 ms, and up to 3 s. On a Chroma server they are records of a collection.
+docs/explanation/storage.md lists files and record ids.
 """
 
 from __future__ import annotations
@@ -35,7 +18,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final
 
 import orjson
 from typing_extensions import override
@@ -51,23 +34,22 @@ FOLDER: Final = "open"
 _NS_PER_MS: Final = 10**6
 _BEGUN: Final = "b/"
 _COMPLETED: Final = "c/"
-"""Of a record these begin the id; and are the metadata key of when, in ms since the epoch."""
+"""Prefixes of record ids, and the metadata keys of their times in ms since the epoch."""
 _OWNER: Final = "owner"
-"""The metadata key of whom a trace counts for."""
+"""The metadata key of the owner of a trace."""
 
 
 @dataclass(frozen=True)
 class OpenTraceEntry:
-    """What is known of a trace."""
+    """A trace of the registry: documents of its start and of its completion."""
 
     opening: Any
-    """How it began."""
     closing: Any = None
-    """How it was completed; None while it is open."""
+    """None while it is open."""
 
 
 class OpenTraces(ABC):
-    """The open traces of one store. Any thread, and any number of processes, may use it.
+    """The unfinished traces of one store. Any thread, and any number of processes, may use it.
 
     Trace ids must be well-formed. Every method raises StoreUnavailableError if the store does not
     answer, or its folder cannot be used.
@@ -75,42 +57,28 @@ class OpenTraces(ABC):
 
     @abstractmethod
     def begin(self, trace_id: str, owner: str, opening: Any) -> None:
-        """Enter a trace.
-
-        Args:
-            trace_id: Its id, which no other has.
-            owner: Whom it counts for.
-            opening: How it began, as JSON.
-        """
+        """Add a trace with a new id, which counts for an owner."""
 
     @abstractmethod
     def complete(self, trace_id: str, owner: str, closing: Any) -> Any:
-        """Complete a trace, unless it is.
-
-        Args:
-            trace_id: The trace.
-            owner: As it began.
-            closing: How it is completed, as JSON.
-
-        Returns:
-            How it was completed: the same if this did it, else what was given by who came first.
-        """
+        """Complete a trace unless it is completed; return the document of the first completion."""
 
     @abstractmethod
     def find(self, trace_id: str) -> OpenTraceEntry | None:
-        """Return what is known of a trace; None if it was never entered, or was removed."""
+        """Return a trace; None if it was never added, or was removed."""
 
     @abstractmethod
     def openings(self, trace_ids: Sequence[str]) -> dict[str, Any]:
-        """Return how those of some traces began that are known."""
+        """Return the opening of each of these traces that is in the registry."""
 
-    @abstractmethod
     def is_open(self, trace_id: str) -> bool | None:
-        """Tell whether a trace may be added to; None if it is not known."""
+        """Return whether a trace is not completed; None if it is unknown."""
+        entry = self.find(trace_id)
+        return None if entry is None else entry.closing is None
 
     @abstractmethod
     def open_count(self, owner: str) -> int:
-        """Return how many traces are open that count for somebody."""
+        """Return the number of open traces of an owner."""
 
     @abstractmethod
     def begun(self, before_ns: int, limit: int) -> list[str]:
@@ -122,19 +90,15 @@ class OpenTraces(ABC):
 
     @abstractmethod
     def remove(self, trace_ids: Sequence[str]) -> None:
-        """Forget traces; unknown ones are ignored."""
+        """Remove traces; ignore unknown ones."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Let go of the store; a later use opens it again."""
+        """Close the store; a later use opens it again."""
 
 
 def open_traces(store: str, server: ServerOptions | None = None) -> OpenTraces:
-    """Return the open traces of a store; nothing is opened yet.
-
-    Args:
-        store: A path, or the URL of a Chroma server.
-        server: How to reach the server.
+    """Return the registry of a store, a path or the URL of a Chroma server, without opening it.
 
     Raises:
         InvalidArgumentError: The store is neither.
@@ -168,7 +132,7 @@ class _InFolder(OpenTraces):
     @override
     def find(self, trace_id: str) -> OpenTraceEntry | None:
         with self._using():
-            # In this order: it is removed in the other one.
+            # In this order, as `remove` deletes them in the other one.
             closing = _read(self._completed / trace_id)
             begun = _read(self._begun / trace_id)
         return None if begun is None else OpenTraceEntry(begun["opening"], closing)
@@ -178,12 +142,6 @@ class _InFolder(OpenTraces):
         with self._using():
             found = {trace_id: _read(self._begun / trace_id) for trace_id in trace_ids}
         return {trace_id: begun["opening"] for trace_id, begun in found.items() if begun}
-
-    @override
-    def is_open(self, trace_id: str) -> bool | None:
-        with self._using():
-            is_completed = (self._completed / trace_id).exists()
-            return not is_completed if (self._begun / trace_id).exists() else None
 
     @override
     def open_count(self, owner: str) -> int:
@@ -220,14 +178,14 @@ class _InFolder(OpenTraces):
 
     @override
     def stop(self) -> None:
-        """Do nothing: nothing is kept open."""
+        """Do nothing, as no file stays open."""
 
     def _mark(self, owner: str, trace_id: str = "") -> Path:
-        # Owners may be called anything.
+        # The name of an owner may hold any character.
         return self._folder / "of" / hashlib.sha256(owner.encode()).hexdigest()[:32] / trace_id
 
     def _put(self, path: Path, document: Any) -> None:
-        """Make a file, at once whole, unless there is one."""
+        """Make a complete file unless it exists."""
         private_directory(path.parent)
         temporary = self._folder / f"new-{secrets.token_hex(8)}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -249,7 +207,7 @@ class _InFolder(OpenTraces):
 
 
 def _read(path: Path) -> Any:
-    """Return the document in a file; None if there is none."""
+    """Return the document in a file; None if the file does not exist."""
     try:
         return orjson.loads(path.read_bytes())
     except FileNotFoundError:
@@ -274,12 +232,7 @@ class _Opened:
 
 
 def _open_collection(client: Any, store: str, space: str | None) -> _Opened:
-    collection = cast(
-        "Collection",
-        client.get_or_create_collection(
-            "autotrace-open", configuration=schema.LOOKUP, embedding_function=None
-        ),
-    )
+    collection = schema.open_collection(client, "autotrace-open", schema.LOOKUP)
     return _Opened(collection, collection)
 
 
@@ -307,12 +260,6 @@ class _OnServer(OpenTraces):
     def openings(self, trace_ids: Sequence[str]) -> dict[str, Any]:
         found = self._documents([_BEGUN + trace_id for trace_id in trace_ids])
         return {record_id.removeprefix(_BEGUN): opening for record_id, opening in found.items()}
-
-    @override
-    def is_open(self, trace_id: str) -> bool | None:
-        begun, completed = _BEGUN + trace_id, _COMPLETED + trace_id
-        ids = self._connection.read(lambda c: c.log.get([begun, completed], include=[])["ids"])
-        return completed not in ids if begun in ids else None
 
     @override
     def open_count(self, owner: str) -> int:

@@ -1,12 +1,8 @@
-"""Slot lists: lists that any number of writers append to, without a counter to fight over.
+"""Slot lists: lists that many processes append to, in chains of slots (numbered_records.py).
 
-Chroma has no ORDER BY and no counters. So the list `name` is kept in records whose ids can be
-computed: the slots `{name}/0`, `{name}/1`, …, each the document `{"writer", "batch", "entries"}`.
-Slot n is only ever added by a writer that has seen slot n - 1, hence there are no gaps, and the end
-is found by a few look-ups however long the list. Chroma's `add` leaves an id that exists as it is:
-of several writers that add slot n one wins, and the others see so and go on to the next.
-
-A list may name the same entry twice, after a batch was stored again; readers leave out repeats.
+Each slot is the document `{"writer", "batch", "entries"}`. Of several writers that add slot n, one
+wins; the others go on to the next number. A list may hold an entry twice, after a batch was stored
+again; readers leave out repeats.
 """
 
 from __future__ import annotations
@@ -17,11 +13,12 @@ from typing import Any, Final
 
 from autotrace.errors import StoreUnavailableError
 from autotrace.store import schema
+from autotrace.store.numbered_records import lost_ids, read_chains
+from autotrace.store.numbered_records import record_id as slot_id
 from autotrace.store.schema import MAX_IDS, Collection, documents, groups
-from autotrace.store.trace_log import lost_ids
 
 _FIRST_LOOK: Final = (0, 7, 63, 511, 4095, 32_767, 262_143, 2_097_151)
-"""Where the end is looked for at first; most lists are short."""
+"""Slots to look for first; most lists are short."""
 _SHORT: Final = 8
 _MAX_ATTEMPTS: Final = 20
 
@@ -33,9 +30,9 @@ class Appender:
     writer: str
     batch: int
     exclusive: bool
-    """Whether every other writer is kept out."""
+    """Whether a lock excludes other writers."""
     max_batch: int
-    """How many records Chroma takes in one call."""
+    """Number of records that Chroma takes in one call."""
 
     def add(
         self,
@@ -43,31 +40,20 @@ class Appender:
         entries: Mapping[str, Iterable[tuple[Any, ...]]],
         also: Mapping[str, Any] | None = None,
     ) -> None:
-        """Append to each of some lists.
-
-        Args:
-            collection: Where the lists are kept.
-            entries: What to append to each list, by the list's name.
-            also: Other records to add in the same call, by id.
+        """Append entries to lists, given by name, and `also` other records by id.
 
         Raises:
-            StoreUnavailableError: Other writers always came first.
+            StoreUnavailableError: Other writers came first at each attempt.
         """
         pending: dict[str, list[Any]] = {
             name: [list(entry) for entry in of_list] for name, of_list in entries.items()
         }
+        slot = {"writer": self.writer, "batch": self.batch}
         for _ in range(_MAX_ATTEMPTS):
             if not pending:
                 return
             ends = lengths(collection, list(pending))
-            slots = {
-                slot_id(name, ends[name]): {
-                    "writer": self.writer,
-                    "batch": self.batch,
-                    "entries": pending[name],
-                }
-                for name in pending
-            }
+            slots = {slot_id(n, ends[n]): slot | {"entries": e} for n, e in pending.items()}
             schema.add(collection, slots | dict(also or {}), self.max_batch)
             if self.exclusive:
                 return
@@ -80,7 +66,7 @@ class Appender:
 def add(
     collection: Collection, name: str, number: int, entry: tuple[Any, ...], writer: str
 ) -> None:
-    """Add one slot, unless it is there; the one before it must be."""
+    """Add a slot unless it exists; the slot before it must exist."""
     slot = {"writer": writer, "batch": 0, "entries": [list(entry)]}
     schema.add(collection, {slot_id(name, number): slot})
 
@@ -88,19 +74,13 @@ def add(
 def remove(
     collection: Collection, name: str, key: Any, alive: Callable[[Sequence[Any]], set[Any]]
 ) -> None:
-    """Remove the entries that end with a key; their slots stay, as others are counted from them.
+    """Remove the entries of a list that end with a key; keep their slots.
 
-    Two who remove at once from one slot might each put back what the other has removed. So a slot
-    is looked at again, and entries go that are gone elsewhere.
-
-    Args:
-        collection: Where the list is kept.
-        name: The list.
-        key: What the entries to remove end with.
-        alive: Tells of such keys which are to stay.
+    Two processes that change one slot at once might each restore what the other has removed. So a
+    changed slot is read again, and entries go whose keys `alive` does not return.
     """
     ids = [slot_id(name, number) for number in range(lengths(collection, [name])[name])]
-    slots = _documents(collection, ids)
+    slots = documents(collection, ids)
     found = {i: slot for i, slot in slots.items() if any(e[-1] == key for e in slot["entries"])}
     while found:
         keys = {entry[-1] for slot in found.values() for entry in slot["entries"]} - {key}
@@ -111,16 +91,11 @@ def remove(
             if len(entries := [e for e in slot["entries"] if e[-1] in left]) < len(slot["entries"])
         }
         schema.upsert(collection, changed)
-        found = _documents(collection, list(changed))
-
-
-def slot_id(name: str, number: int) -> str:
-    """Return the record id of a slot."""
-    return f"{name}/{number}"
+        found = documents(collection, list(changed))
 
 
 def lengths(collection: Collection, names: Sequence[str]) -> dict[str, int]:
-    """Return how many slots each list has."""
+    """Return the number of slots of each list."""
     known = dict.fromkeys(names, 0)
     ends: dict[str, int] = {}
     looks: dict[str, Sequence[int]] = dict.fromkeys(names, _FIRST_LOOK)
@@ -145,7 +120,7 @@ def lengths(collection: Collection, names: Sequence[str]) -> dict[str, int]:
 
 
 def _spread(start: int, end: int, width: int) -> Sequence[int]:
-    """Return at most about `width` numbers all over a range, its first and last among them."""
+    """Return about `width` numbers of a range, among them its first and last."""
     step = max(1, (end - start) // width)
     return sorted({*range(start, end, step), end - 1})
 
@@ -159,27 +134,16 @@ def _present(collection: Collection, ids: Sequence[str]) -> set[str]:
 
 def read(collection: Collection, names: Sequence[str]) -> dict[str, list[Any]]:
     """Return the entries of each list, oldest first."""
-    # Most lists are short, and are read without asking first how long they are.
-    head = _documents(collection, (slot_id(name, n) for name in names for n in range(_SHORT)))
-    long = [name for name in names if slot_id(name, _SHORT - 1) in head]
-    ends = lengths(collection, long) if long else {}
-    rest = (slot_id(name, n) for name in long for n in range(_SHORT, ends[name]))
-    slots = head | _documents(collection, rest)
+    chains = read_chains(lambda ids: documents(collection, ids), names, _SHORT)
     return {
-        name: [
-            entry
-            for n in range(ends.get(name, _SHORT))
-            if (slot := slots.get(slot_id(name, n))) is not None
-            for entry in slot["entries"]
-        ]
-        for name in names
+        n: [entry for slot in slots for entry in slot["entries"]] for n, slots in chains.items()
     }
 
 
 def read_newest(
     collection: Collection, names: Sequence[str], at_least: int
 ) -> dict[str, list[Any]]:
-    """Return the last entries of each list: as many as asked for, or all, and perhaps some more."""
+    """Return the last entries of each list: at least so many, or all."""
     starts = lengths(collection, names)
     newest: dict[str, list[Any]] = {name: [] for name in names}
     width = 8
@@ -192,16 +156,9 @@ def read_newest(
         if not wanted:
             return newest
         ids = (slot_id(name, n) for name, numbers in wanted.items() for n in numbers)
-        slots = _documents(collection, ids)
+        slots = documents(collection, ids)
         for name, numbers in wanted.items():
             entries = [entry for n in numbers for entry in slots[slot_id(name, n)]["entries"]]
             newest[name] = entries + newest[name]
             starts[name] = numbers.start
         width *= 4
-
-
-def _documents(collection: Collection, ids: Iterable[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for group in groups(ids, MAX_IDS):
-        found |= documents(collection, group)
-    return found

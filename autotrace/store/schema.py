@@ -1,19 +1,9 @@
-"""What a store is made of: its collections, its version, its embedding space.
+"""The collections of a store, its schema version and its embedding space.
 
-| collection | id | vector | holds |
-|---|---|---|---|
-| log | `{otel trace id}/{n}` | none | span records, appended; the truth |
-| state | `store` | none | schema version and embedding space |
-| state | `stats/…` | none | statistics of each tool |
-| summaries | trace id | none | traces without their steps |
-| lists | `t…` | none | the timeline: which traces started when (see timeline.py) |
-| lists | `s/…`, `f/…` | none | which traces share a task text (see task_index.py) |
-| succeeded, failed | key of a text | of the text | task texts of completed traces |
-
-Everything but the log is a projection of it. Succeeded and failed traces are
-apart because nearly every query filters on success, and a filter that matches most of a collection
-makes a Chroma query a hundred times slower. A record without a vector has a constant one of two
-dimensions, as Chroma asks for one.
+Every collection but the log is a projection of it. Succeeded and failed traces have collections of
+their own: a Chroma query with a filter that matches most records is a hundred times slower. Chroma
+requires vectors, so a record without a text has a constant one of two dimensions. All record ids
+are listed in docs/explanation/storage.md.
 """
 
 from __future__ import annotations
@@ -33,27 +23,20 @@ T = TypeVar("T")
 
 SCHEMA_VERSION: Final = 3
 _OLDEST_VERSION: Final = 2
-"""The version that is kept as it is; see `Collections.by_tokens`."""
+"""The oldest version that is opened without a rebuild; see `Collections.by_tokens`."""
 STORE_RECORD_ID: Final = "store"
 NO_VECTOR: Final = [0.0, 0.0]
 JSON_KEY: Final = "json"
-"""The one metadata key under which a record's document lies.
-
-Not Chroma's `document` field: that one is indexed for full-text search, which doubles the cost of
-a write and is never asked.
-"""
+"""The metadata key of a record's document. Chroma's `document` field has a full-text index, which
+doubles the cost of a write and is never queried."""
 COMPRESSED_KEY: Final = "zlib"
-"""The metadata key of a large document: base64 of its deflated JSON.
-
-Chroma keeps a metadata string three times over (in its queue, its table and an index), so that
-large documents cost twice the time and three times the disk uncompressed.
-"""
+"""The metadata key of a large document: base64 of its deflated JSON. Chroma keeps a metadata string
+in three places (queue, table and index)."""
 _COMPRESS_FROM_BYTES: Final = 1000
 MAX_REQUEST_BYTES: Final = 8 * 1024 * 1024
-"""About how much goes to Chroma in one call; its server refuses more than 40 MB."""
+"""Approximate size of one call; Chroma's server refuses more than 40 MB."""
 PERSIST_AFTER: Final = 200
-"""How many records Chroma lets come together before it persists; more in a large collection: see
-persist_interval.py."""
+"""Number of records after which Chroma persists; see persist_interval.py for large collections."""
 LOOKUP: Final = {
     "hnsw": {
         "space": "l2",
@@ -66,7 +49,8 @@ LOOKUP: Final = {
 }
 SEARCH: Final = {"hnsw": {"space": "cosine"}}
 MAX_IDS: Final = 512
-"""How many ids to look up in one call."""
+"""Number of ids in one call."""
+_PAGE: Final = 5_000
 _PREFIX: Final = "autotrace-"
 
 
@@ -76,18 +60,15 @@ class Collection(Protocol):
     def add(
         self, ids: list[str], *, embeddings: Any, metadatas: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Add records; one whose id exists is ignored in silence."""
-        ...
+        """Add records; ignore those whose id exists."""
 
     def upsert(
         self, ids: list[str], *, embeddings: Any, metadatas: Sequence[Mapping[str, Any]]
     ) -> None:
         """Add or replace records."""
-        ...
 
     def update(self, ids: list[str], *, metadatas: Sequence[Mapping[str, Any]]) -> None:
-        """Replace metadata of records that exist; their vectors stay."""
-        ...
+        """Replace metadata of existing records; keep their vectors."""
 
     def get(
         self,
@@ -98,7 +79,7 @@ class Collection(Protocol):
         offset: int | None = None,
         include: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Look records up."""
+        """Look up records."""
         ...
 
     def query(
@@ -109,36 +90,34 @@ class Collection(Protocol):
         include: Sequence[str] = (),
         where: Any = None,
     ) -> dict[str, Any]:
-        """Find the nearest records; with `where`, of those that it matches."""
+        """Find the nearest records, of those that `where` matches."""
         ...
 
     def delete(self, ids: list[str]) -> Any:
-        """Delete records; ids that do not exist are ignored."""
-        ...
+        """Delete records; ignore unknown ids."""
 
     def count(self) -> int:
         """Count the records."""
         ...
 
     def modify(self, *, configuration: Any) -> Any:
-        """Change how the collection is kept, from when it is opened next."""
-        ...
+        """Change the configuration that applies from the next opening."""
 
 
 class OpenedCollections(Protocol):
-    """What every kind of store has when it is open."""
+    """The collections that every kind of store has."""
 
     indexes: ClassVar[Mapping[str, str]]
     """The collections that are searched by meaning, each with its letter in the journal."""
 
     @property
     def log(self) -> Collection:
-        """The truth of which all else is a projection."""
+        """The truth, of which all other collections are projections."""
         ...
 
     @property
     def state(self) -> Collection:
-        """What is known of the store itself."""
+        """Records about the store itself."""
         ...
 
 
@@ -155,38 +134,42 @@ class Collections:
     succeeded: Collection
     failed: Collection
     max_batch: int
-    """How many records Chroma takes in one call."""
+    """Number of records that Chroma takes in one call."""
     client: Any
-    """Chroma's client, for the repair that makes collections anew."""
+    """Chroma's client; a rebuild deletes and makes collections with it."""
     by_tokens: bool = True
-    """Whether the keys of texts are of tokens, as from schema 3 on; see `text_keys.TextKeys`."""
+    """Whether keys of texts are made of tokens (schema 3); see `text_keys.TextKeys`."""
 
 
 def open_collections(client: Any, store: str, space: str | None) -> Collections:
-    """Open, or make, the collections of a store, and check that this library may use them.
+    """Open or make the collections of a store.
 
     Raises:
-        StoreVersionError: A newer autotrace wrote the store, or an older one (it says the fix).
+        StoreVersionError: The store has a version that this library does not open.
         EmbeddingSpaceError: The store holds vectors of another space.
-        StoreError: The store is being rebuilt, or a rebuild was interrupted.
+        StoreError: A rebuild is under way, or was interrupted.
     """
     state = open_collection(client, f"{_PREFIX}state", LOOKUP)
     found = check(state, store, space, SCHEMA_VERSION, oldest=_OLDEST_VERSION)
+    lookups = {n: open_collection(client, _PREFIX + n, LOOKUP) for n in ("log", *_LOOKED_UP)}
+    searches = {n: open_collection(client, _PREFIX + n, SEARCH) for n in Collections.indexes}
     return Collections(
-        log=open_collection(client, f"{_PREFIX}log", LOOKUP),
+        **lookups,
+        **searches,
         state=state,
-        summaries=open_collection(client, f"{_PREFIX}summaries", LOOKUP),
-        lists=open_collection(client, f"{_PREFIX}lists", LOOKUP),
-        succeeded=open_collection(client, f"{_PREFIX}succeeded", SEARCH),
-        failed=open_collection(client, f"{_PREFIX}failed", SEARCH),
         max_batch=max_batch_of(client),
         client=client,
         by_tokens=found > _OLDEST_VERSION,
     )
 
 
+_LOOKED_UP: Final = ("summaries", "lists")
+PROJECTIONS: Final = (*_LOOKED_UP, *Collections.indexes)
+"""The collections that a rebuild deletes and makes again."""
+
+
 def open_collection(client: Any, name: str, configuration: Mapping[str, Any]) -> Collection:
-    """Open a collection; one that is not there yet is made."""
+    """Open a collection; make it if it does not exist."""
     collection = client.get_or_create_collection(
         name, configuration=configuration, embedding_function=None
     )
@@ -194,37 +177,34 @@ def open_collection(client: Any, name: str, configuration: Mapping[str, Any]) ->
 
 
 def max_batch_of(client: Any) -> int:
-    """Return how many records to give Chroma in one call."""
+    """Return the number of records for one call of Chroma."""
     return min(client.get_max_batch_size(), 5000)
 
 
 def check(
     state: Collection, store: str, space: str | None, version: int, *, oldest: int | None = None
 ) -> int:
-    """Check that this library may use a store; a new one is marked as of this library.
+    """Return the version of a store, or raise; mark a new one with this version.
 
     Args:
-        state: Where the store says what it is.
+        state: The collection with the store's record.
         store: Its name, for errors.
-        space: The embedding space that its vectors must be of; None accepts any.
-        version: The schema version that this library keeps.
-        oldest: An older version that it keeps, too; None: there is none.
-
-    Returns:
-        The store's version; that of this library if it has none yet.
+        space: The embedding space that its vectors must be of; None skips all checks but that the
+            version is not newer.
+        version: The schema version that this library writes.
+        oldest: The oldest version that it opens; by default the same.
 
     Raises:
-        StoreVersionError: It is of another version.
-        EmbeddingSpaceError: It holds vectors of another space.
-        StoreError: It is being rebuilt, or a rebuild was interrupted.
+        StoreVersionError: The store has a version that this library does not open.
+        EmbeddingSpaceError: The store holds vectors of another space.
+        StoreError: A rebuild is under way, or was interrupted.
     """
     known = documents(state, [STORE_RECORD_ID]).get(STORE_RECORD_ID)
     if known is None:
         if space is None:
             return version
-        known = {"schema_version": version, "space": space}
-        add(state, {STORE_RECORD_ID: known})
-        # Whoever was first has decided.
+        add(state, {STORE_RECORD_ID: {"schema_version": version, "space": space}})
+        # The record of the first process that opened the store.
         known = documents(state, [STORE_RECORD_ID])[STORE_RECORD_ID]
     found = known["schema_version"]
     if found > version:
@@ -233,45 +213,63 @@ def check(
             f"to {version}: upgrade with pip install -U autotrace-agents"
         )
         raise StoreVersionError(msg)
-    if space is not None and found < (oldest or version):
+    if space is None:
+        return found
+    if found < (oldest or version):
         msg = (
             f"the store {store} has schema version {found}, and this autotrace keeps version "
             f"{version}: nothing is lost; bring it up to date with "
             f"`autotrace rebuild --store {store}`"
         )
         raise StoreVersionError(msg)
-    if space is not None and known.get("rebuilding"):
+    if known.get("rebuilding"):
         msg = (
             f"the store {store} is being rebuilt, or a rebuild was interrupted: wait for it, or "
             f"run `autotrace rebuild --store {store}` again"
         )
         raise StoreError(msg)
-    if space is not None and known["space"] != space:
+    if known["space"] != space:
         msg = (
             f"the store {store} holds vectors of the embedding space {known['space']!r}, and the "
             f"configured embedder makes vectors of {space!r}: configure the embedder of the store, "
-            f"or embed the store anew with `autotrace rebuild --store {store}`"
+            f"or embed the store again with `autotrace rebuild --store {store}`"
         )
         raise EmbeddingSpaceError(msg)
     return found
 
 
 def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cut items into what goes into one call of Chroma."""
+    """Split items into groups of at most this size."""
     remaining = iter(items)
     while group := list(islice(remaining, size)):
         yield group
 
 
-def documents(collection: Collection, ids: Sequence[str]) -> dict[str, Any]:
+def pages(collection: Collection, include: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Yield all records of a collection, page by page."""
+    seen = 0
+    while (page := collection.get(limit=_PAGE, offset=seen, include=[*include]))["ids"]:
+        seen += len(page["ids"])
+        yield page
+
+
+def all_ids(collection: Collection) -> Iterator[str]:
+    """Yield the id of every record of a collection."""
+    for page in pages(collection):
+        yield from page["ids"]
+
+
+def documents(collection: Collection, ids: Iterable[str]) -> dict[str, Any]:
     """Return the JSON documents of those ids that exist."""
-    if not ids:
-        return {}
-    found = collection.get(ids=list(ids), include=["metadatas"])
-    return {
-        record_id: document_of(metadata)
-        for record_id, metadata in zip(found["ids"], found["metadatas"], strict=True)
-    }
+    found: dict[str, Any] = {}
+    for group in groups(ids, MAX_IDS):
+        found |= documents_in(collection.get(ids=group, include=["metadatas"]))
+    return found
+
+
+def documents_in(got: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON documents of the records that a `get` has returned, by id."""
+    return {i: document_of(m) for i, m in zip(got["ids"], got["metadatas"], strict=True)}
 
 
 def document_of(metadata: Mapping[str, Any]) -> Any:
@@ -289,7 +287,7 @@ def _metadata_of(text: bytes) -> dict[str, str]:
 
 
 def add(collection: Collection, records: Mapping[str, Any], max_batch: int = 1000) -> None:
-    """Add JSON documents without a vector; those whose id exists are left as they are."""
+    """Add JSON documents without a vector; skip those whose id exists."""
     for ids, metadatas in _batches(records, max_batch):
         collection.add(ids, embeddings=[NO_VECTOR] * len(ids), metadatas=metadatas)
 
@@ -297,7 +295,7 @@ def add(collection: Collection, records: Mapping[str, Any], max_batch: int = 100
 def upsert(collection: Collection, records: Mapping[str, Any], max_batch: int = 1000) -> None:
     """Add or replace JSON documents without a vector."""
     for ids, metadatas in _batches(records, max_batch):
-        # Chroma keeps a key that a later record does not name; None takes it away.
+        # Chroma keeps a key that a later record does not name; None removes it.
         whole = [dict.fromkeys((JSON_KEY, COMPRESSED_KEY)) | metadata for metadata in metadatas]
         collection.upsert(ids, embeddings=[NO_VECTOR] * len(ids), metadatas=whole)
 
@@ -305,7 +303,7 @@ def upsert(collection: Collection, records: Mapping[str, Any], max_batch: int = 
 def _batches(
     records: Mapping[str, Any], max_batch: int
 ) -> Iterator[tuple[list[str], list[dict[str, str]]]]:
-    """Cut records into calls that stay below Chroma's limits of number and of request size."""
+    """Split records by Chroma's limits of number and of request size."""
     ids: list[str] = []
     metadatas: list[dict[str, str]] = []
     size_bytes = 0

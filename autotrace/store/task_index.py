@@ -1,13 +1,10 @@
-"""The vectors: one for each distinct text, with the traces or decisions that share it.
+"""The index of texts: one vector for each, with the traces (or decisions) that share it.
 
-Agents run the same task again and again. Chroma's index cannot bear that: past a thousand or so
-equal vectors its graph has edges to nothing else, and other records are never found again. So an
-index holds one vector per text, under the text's key, whose metadata names the first trace of the
-text. Later traces of the text are entries (start, trace id) of a slot list named by the key, and
-the text is marked as repeated. For decisions read decision in place of trace.
-
-Who was first is settled by Chroma's `add`, which leaves an id that exists as it is; so a batch that
-is stored again decides the same.
+Past a thousand or so equal vectors, the graph of Chroma's index has edges to nothing else, and
+other records are never found again. So a text has one vector, under its key, whose metadata names
+its first trace. Later traces are entries (start, trace id) of a slot list named by the key, and the
+metadata marks the text as repeated. Chroma's `add` ignores an id that exists, so a batch that is
+stored again finds the same first trace.
 """
 
 from __future__ import annotations
@@ -27,28 +24,28 @@ from autotrace.store.trace_summaries import get_summaries
 _FIRST: Final = "first"
 _REPEATED: Final = "repeated"
 _SENDER: Final = "sender"
-"""Who recorded the first trace: a digest; absent for programs on the store's machine."""
+"""Digest of the first trace's sender; absent for programs on the store's machine."""
 _NEWEST_OF: Final = "by_"
-"""Begins the metadata key of the newest trace of each other sender, so that copies of one sender,
-however many, hide no trace of another."""
+"""Prefix of the metadata key of the newest trace of each other sender: copies of one sender hide no
+trace of another."""
 _SHARED: Final = "shared"
 """Marks a text that several senders recorded."""
 _LOOKED_AT: Final = 8
 _VECTORS_PER_CALL: Final = 2000
-"""Each call has a fixed cost; as JSON a vector takes 8 kB, and Chroma's server refuses 40 MB."""
+"""Each call has a fixed cost. A vector is 8 kB of JSON, and Chroma's server refuses 40 MB."""
 
 
 @dataclass(frozen=True)
 class TextIndex:
-    """Texts by meaning, one vector each, and the traces (or decisions) that share each."""
+    """One index of texts."""
 
     collection: Collection
-    """Of the vectors."""
+    """The vectors."""
     lists: Collection
     prefix: str
-    """Begins the names of its lists."""
+    """Prefix of the names of its lists."""
     alive: Callable[[Sequence[str], str], set[str]]
-    """Returns those of some ids that still have the text with a key."""
+    """Returns those of some trace ids that still have the text of a key."""
 
     def list_of(self, key: str) -> str:
         """Return the name of a text's list."""
@@ -56,7 +53,7 @@ class TextIndex:
 
 
 def of_tasks(collections: Collections, *, success: bool) -> TextIndex:
-    """Return the task texts of traces that succeeded, or of those that failed."""
+    """Return the index of task texts of succeeded or failed traces."""
 
     def alive(trace_ids: Sequence[str], _: str) -> set[str]:
         return set(get_summaries(collections, trace_ids))
@@ -66,20 +63,20 @@ def of_tasks(collections: Collections, *, success: bool) -> TextIndex:
 
 
 class Text(NamedTuple):
-    """A text that traces have in common."""
+    """A text that traces share."""
 
     key: str
     similarity: float
-    """Cosine similarity to what was asked for, 0 to 1; opposite vectors count as unrelated."""
+    """Cosine similarity to the query, 0 to 1; opposite vectors count as unrelated."""
     first: TimelineEntry
     repeated: bool
     of_others: tuple[TimelineEntry, ...] = ()
-    """The newest trace of each sender but that of the first."""
+    """The newest trace of each sender but the first trace's."""
     sender: str | None = None
-    """A digest of who recorded the first trace; None: a program on the store's machine."""
+    """Digest of the first trace's sender; None: a program on the store's machine."""
 
     def is_only_of(self, agent: str) -> bool:
-        """Tell whether every trace of the text came with keys of one agent."""
+        """Return whether keys of one agent have sent every trace of the text."""
         return self.sender == _digest(agent) and not self.of_others
 
 
@@ -91,17 +88,12 @@ def add_task(
     appender: Appender,
     senders: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Have traces found by the meaning of their text.
+    """Add traces, given with the keys of their texts, to an index.
 
-    Args:
-        index: Where.
-        traces: The key of each trace's text.
-        vectors: A vector per key.
-        appender: Appends for the batch that is being stored.
-        senders: The agent of the key with which a trace came, by trace id.
+    `senders` names the agents whose keys sent traces.
 
     Raises:
-        StoreUnavailableError: Other writers always came first.
+        StoreUnavailableError: Other writers came first at each attempt.
     """
     collection = index.collection
     firsts: dict[str, TimelineEntry] = {}
@@ -122,7 +114,7 @@ def add_task(
         return
     appender.add(index.lists, {index.list_of(key): sorted(e) for key, e in repeats.items()})
     if not appender.exclusive:
-        # Who deletes the last trace of a text may not have seen the one that was just entered.
+        # Another process may have deleted a text whose last trace went before ours was added.
         known = _known(collection, list(repeats))
         again = {k: e[0] for k, e in repeats.items() if k not in known}
         _add(collection, again, vectors, senders)
@@ -139,31 +131,18 @@ def add_task(
 
 
 def remove(index: TextIndex, key: str, trace_id: str, *, exclusive: bool) -> None:
-    """Have a trace found no more by its text, and the text neither if no other trace has it.
-
-    Args:
-        index: Where it is found. The trace must not be alive any more.
-        key: The key of its text.
-        trace_id: The trace.
-        exclusive: Whether every writer is kept out.
-    """
+    """Remove a trace, no longer alive, from an index, and its text if no other trace has it."""
     name = index.list_of(key)
     paged_lists.remove(index.lists, name, trace_id, lambda ids: index.alive(ids, key))
     remove_unused(index, key, exclusive=exclusive)
 
 
 def remove_unused(index: TextIndex, key: str, *, exclusive: bool) -> None:
-    """Have a text found no more unless a trace has it.
-
-    Args:
-        index: Where it is found.
-        key: The key of the text.
-        exclusive: Whether every writer is kept out.
-    """
+    """Remove a text from an index unless a trace has it."""
     got = index.collection.get([key], include=["metadatas", "embeddings"])
     if not got["ids"]:
         return
-    first = _entry(got["metadatas"][0]).trace_id
+    first = _parsed(got["metadatas"][0][_FIRST]).trace_id
     if index.alive([first], key) or _newest_alive(index, key) is not None:
         return
     index.collection.delete([key])
@@ -172,7 +151,7 @@ def remove_unused(index: TextIndex, key: str, *, exclusive: bool) -> None:
         for ids in groups(range(paged_lists.lengths(index.lists, [name])[name]), _VECTORS_PER_CALL):
             index.lists.delete([paged_lists.slot_id(name, number) for number in ids])
     elif (entry := _newest_alive(index, key)) is not None:
-        # Another trace of this text was entered meanwhile.
+        # Another process has added a trace of this text meanwhile.
         index.collection.add(
             [key],
             embeddings=got["embeddings"],
@@ -181,7 +160,7 @@ def remove_unused(index: TextIndex, key: str, *, exclusive: bool) -> None:
 
 
 def _newest_alive(index: TextIndex, key: str) -> TimelineEntry | None:
-    """Return the last entry of a text's list that still has the text."""
+    """Return the last entry of a text's list whose trace still has the text."""
     name, wanted, seen = index.list_of(key), _LOOKED_AT, 0
     while True:
         entries = paged_lists.read_newest(index.lists, [name], wanted)[name]
@@ -229,21 +208,11 @@ def _known(collection: Collection, keys: Sequence[str]) -> dict[str, Mapping[str
     return dict(zip(got["ids"], got["metadatas"], strict=True))
 
 
-def nearest(
-    index: TextIndex,
-    vector: Any,
-    *,
-    limit: int,
-    without: str | None = None,
-) -> list[Text]:
+def nearest(index: TextIndex, vector: Any, *, limit: int, without: str | None = None) -> list[Text]:
     """Return the texts nearest to a vector, nearest first.
 
-    Args:
-        index: Where to look.
-        vector: What they are to be near to.
-        limit: How many to return at most.
-        without: An agent; texts that came with its keys alone are left out, which takes time that
-            grows with the number of texts.
+    Texts that only keys of the agent `without` have sent are left out; the time of that grows with
+    the number of texts in the index.
     """
     where = None if without is None else _not_only_of(without)
     result = index.collection.query(
@@ -262,16 +231,13 @@ def _not_only_of(agent: str) -> dict[str, Any]:
 
 
 def exactly(index: TextIndex, key: str) -> Text | None:
-    """Return the text with a key, if there is one, as one that was asked for in its own words."""
+    """Return the text with a key, with the similarity of a text to itself."""
     metadata = _known(index.collection, [key]).get(key)
     return None if metadata is None else _text(key, 1.0, metadata)
 
 
 def compare(index: TextIndex, vector: Any, keys: Sequence[str]) -> dict[str, float]:
-    """Return the similarity to a vector of each of some texts, without the index.
-
-    Source of the formula: cosine similarity, as Chroma's index computes it.
-    """
+    """Return the cosine similarity of texts to a vector, by key, without the index."""
     import numpy as np
 
     if not keys:
@@ -289,33 +255,27 @@ def compare(index: TextIndex, vector: Any, keys: Sequence[str]) -> dict[str, flo
 def traces_of(
     index: TextIndex, texts: Sequence[Text], at_least: int
 ) -> dict[Text, list[TimelineEntry]]:
-    """Return the newest traces of each text: as many as asked for, or all, and maybe more."""
+    """Return the newest traces of each text: at least so many, or all."""
     lists = {text: index.list_of(text.key) for text in texts if text.repeated}
     newest = paged_lists.read_newest(index.lists, list(lists.values()), at_least)
     found: dict[Text, list[TimelineEntry]] = {}
     for text in texts:
         repeats = newest[lists[text]] if text in lists else []
-        entries = {
-            text.first,
-            *text.of_others,
-            *(TimelineEntry(start_ns, trace_id) for start_ns, trace_id in repeats),
-        }
+        entries = {text.first, *text.of_others, *(TimelineEntry(*each) for each in repeats)}
         found[text] = sorted(entries, reverse=True)
     return found
 
 
 def _text(key: str, similarity: float, metadata: Mapping[str, Any]) -> Text:
-    repeated = bool(metadata.get(_REPEATED))
-    of_others = tuple(
-        _parsed(entry) for name, entry in metadata.items() if name.startswith(_NEWEST_OF) and entry
+    of_others = (v for name, v in metadata.items() if name.startswith(_NEWEST_OF) and v)
+    return Text(
+        key,
+        _clipped(similarity),
+        _parsed(metadata[_FIRST]),
+        bool(metadata.get(_REPEATED)),
+        tuple(map(_parsed, of_others)),
+        metadata.get(_SENDER),
     )
-    first, sender = _entry(metadata), metadata.get(_SENDER)
-    return Text(key, _clipped(similarity), first, repeated, of_others, sender)
-
-
-def _entry(metadata: Mapping[str, Any]) -> TimelineEntry:
-    """Return the first trace of a text."""
-    return _parsed(metadata[_FIRST])
 
 
 def _parsed(text: Any) -> TimelineEntry:

@@ -1,6 +1,6 @@
-"""Keys of task texts: texts that an embedder cannot tell apart have one key, and so one vector.
+"""Keys of task texts: texts with equal vectors have one key, and so one vector in the index.
 
-Past a thousand or so equal vectors under different keys Chroma's index loses other texts.
+Past a thousand or so equal vectors under different keys, Chroma's index loses other texts.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
     from autotrace.embedding.embedder import Embedder
 
 UNKNOWN_WORD: Final = "[UNK]"
-"""Stands for a word that an embedder does not know."""
+"""The token of a word that an embedder does not know."""
 _MAX_WHOLE_CHARS: Final = 10_000
-"""A longer text is not compared with what is read of it."""
+"""A longer text counts as one that the embedder reads in part."""
 
 
 class TextKey(NamedTuple):
-    """Under what a task text is kept."""
+    """The keys of a task text."""
 
     key: str
-    """Of what the embedder reads of it."""
+    """Digest of the part that the embedder reads."""
     words: str | None
-    """Of its very words, where other words may have the same key."""
+    """Digest of the whole text, if other texts may have the same key."""
     is_known: bool
-    """Whether the embedder knows every word that it reads of it."""
+    """Whether the embedder knows every word that it reads."""
 
 
 @dataclass(frozen=True)
 class TextKeys:
-    """The keys of task texts in a store. Texts that the embedder cannot tell apart have one key.
+    """Makes the keys of task texts in a store.
 
     An embedder may have two methods for this. `reads(text)` returns the part of a text that it
     reads; `tokens(text)` returns the words that it knows in that part, and `[UNK]` for each other.
 
     Args:
         embedder: Embeds the texts.
-        by_tokens: Whether the store's keys are of tokens. Stores of schema 2 know only `reads`.
+        by_tokens: Whether keys are made of tokens. Stores of schema 2 use only `reads`.
     """
 
     embedder: Embedder
@@ -58,15 +58,15 @@ class TextKeys:
         )
 
     def _ask(self, method: str, text: str) -> str | None:
-        """Return what a method of the embedder makes of a text; None if it has no such method."""
+        """Return the answer of a method of the embedder; None if it has no such method."""
         ask: Any = getattr(self.embedder, method, None)
         answer = ask(text) if callable(ask) else None
-        return answer if isinstance(answer, str) else None  # else it is another method
+        return answer if isinstance(answer, str) else None  # else not this method
 
 
 def letters(text: str) -> str:
     """Return the letters and digits of a text, without case and accents."""
-    # Marks are dropped first: to put a long run of them in order takes quadratic time.
+    # Marks are dropped first: ordering a long run of them takes quadratic time.
     return _alphanumeric(unicodedata.normalize("NFKD", _alphanumeric(text)).casefold())
 
 
@@ -75,5 +75,5 @@ def _alphanumeric(text: str) -> str:
 
 
 def key_of(text: str) -> str:
-    """Return the key of what is read of a text."""
+    """Return the digest of a text."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

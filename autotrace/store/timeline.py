@@ -1,13 +1,10 @@
-"""The timeline: which traces started when, listed newest first without a scan.
+"""The timeline: traces by start time, listed newest first without a scan.
 
-Chroma has no ORDER BY, and a `where` on a time range reads every record. So time is cut into
-buckets of ten seconds, and the traces that started in bucket q are entries of the slot list
-`t0/{q}` (see paged_lists.py). Which buckets exist is kept in a tree of markers with 64 children a
-node: `t1/{q}` says that bucket q exists, `t2/{q >> 6}` that a bucket of that node does, up to `t5`.
-A marker says nothing but that it is there, so any writer may add it at any time, and twice.
-
-Listing goes down the tree from the newest side: each level is one `get` of at most 512 computed
-ids, and the cost is the same for a thousand traces and a million.
+Chroma has no ORDER BY, and a `where` on a time range reads every record. So the traces that started
+in ten-second bucket q are entries of the slot list `t0/{q}` (paged_lists.py). A tree of markers
+with 64 children a node leads to the buckets: `t1/{q}` marks bucket q, `t2/{q >> 6}` its parent, up
+to `t5`. A listing goes down the tree from the newest side with one `get` of at most 512 computed
+ids a level, for a thousand traces or a million. Markers are empty: adding one again does nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +33,7 @@ class TimelineEntry(NamedTuple):
 
 
 def bucket_of(start_ns: int) -> int:
-    """Return the bucket of a start time; times out of range share the first or last one."""
+    """Return the bucket of a start time; the first or last one of a time out of range."""
     return min(max(start_ns // BUCKET_NS, 0), _MAX_BUCKET)
 
 
@@ -52,10 +49,10 @@ def _marker_ids(bucket: int) -> list[str]:
 def add_timeline_entry(
     lists: Collection, entries: Iterable[TimelineEntry], appender: Appender
 ) -> None:
-    """Enter traces.
+    """Add traces to the timeline.
 
     Raises:
-        StoreUnavailableError: Other writers always came first.
+        StoreUnavailableError: Other writers came first at each attempt.
     """
     by_bucket: dict[int, list[TimelineEntry]] = {}
     for entry in entries:
@@ -67,12 +64,7 @@ def add_timeline_entry(
 def newest_first(
     lists: Collection, *, before: TimelineEntry | None = None
 ) -> Iterator[TimelineEntry]:
-    """Yield the entries from the newest to the oldest, each trace once.
-
-    Args:
-        lists: Where the timeline is kept.
-        before: Yield only what is older than this entry.
-    """
+    """Yield the entries from the newest to the oldest, each trace once; only those before one."""
     limit = _MAX_BUCKET if before is None else bucket_of(before.start_ns)
     seen: set[str] = set()
     for buckets in _existing_buckets(lists, limit):

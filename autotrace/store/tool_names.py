@@ -1,13 +1,9 @@
-"""Which tools are counted by name: their number is bounded, as senders choose the names. Pure.
+"""The tools that are counted by name: a bounded number, as senders choose the names. Pure.
 
-A writer counts at most `MAX_TOOLS` tools by name, and the calls of all others together, under
-`OTHER_TOOLS`. A name that was given is kept, so that no sender can take the name of a tool that
-others use. A sender (the agent of a key) may hold half of the names that other senders leave free,
-so that a flood of names leaves some to everybody else; the owner of a store, whose program records
-into it without a key, may hold all that are free.
-
-A named tool has every call since its writer's batch `since`, which is every call of it unless its
-first sender had no name left. All calls together are always exact.
+A writer counts at most `MAX_TOOLS` tools by name, and the calls of all others under `OTHER_TOOLS`.
+A tool keeps its name. A sender (the agent of a key) may hold half of the names that others leave
+free; the owner of a store, whose program records without a key, all of them. A named tool has every
+call since its writer's batch `since`: all of its calls, unless its first sender had no name left.
 """
 
 from __future__ import annotations
@@ -20,13 +16,13 @@ from typing import Final, Protocol
 MAX_TOOLS: Final = 1_000
 MAX_NAME_CHARS: Final = 256
 OTHER_TOOLS: Final = "(other tools)"
-"""Under which calls of tools without a name of their own are counted."""
+"""The name for calls of all tools that are not counted by name."""
 _DIGEST_CHARS: Final = 12
 _CUT: Final = "…"
 
 
 def bounded_name(name: str) -> str:
-    """Return a name whole, or its beginning and a digest of it if it is too long."""
+    """Return a name; if it is too long, its beginning and a digest."""
     if len(name) <= MAX_NAME_CHARS:
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARS]
@@ -41,12 +37,7 @@ class _Named(Protocol):
 
 
 class ToolNames:
-    """The names that are given.
-
-    Args:
-        own: Counters of the writer by tool.
-        elsewhere: Tools that other writers count by name: these are known already.
-    """
+    """The names that a writer has given. Tools with a name `elsewhere` may always have one here."""
 
     def __init__(self, own: Mapping[str, _Named], elsewhere: Iterable[str] = ()) -> None:
         self._names = {name: c.sender for name, c in own.items() if name != OTHER_TOOLS}
@@ -54,7 +45,7 @@ class ToolNames:
         self._elsewhere = frozenset(elsewhere)
 
     def place(self, tool: str, sender: str) -> str:
-        """Return the name under which a call is counted; a tool gets one if it may."""
+        """Return the name under which to count a call; give the tool one if the sender may."""
         if tool in self._names:
             return tool
         if tool not in self._elsewhere and not self._has_room(sender):
@@ -65,7 +56,7 @@ class ToolNames:
         return tool
 
     def sender_of(self, tool: str) -> str:
-        """Return who recorded the call by which a tool got its name."""
+        """Return the sender of the first call of a tool."""
         return self._names.get(tool, "")
 
     def _has_room(self, sender: str) -> bool:

@@ -1,19 +1,10 @@
 """Statistics of each tool: counters per writer, so that writers on several machines never race.
 
-A writer keeps one record per tool, `stats/{writer}/{tool}`, with absolute totals and the number of
-the batch it last counted; a batch that is stored again after a crash finds its number and counts
-nothing twice. Readers add the writers' records up.
-
-Durations are counted by value: whole milliseconds up to 1,000, and above that rounded to three
-significant digits, so that percentiles are exact up to a second and within 0.5 % beyond, in
-at most 900 values per power of ten.
-
-What a deleted trace had added is taken back by a record of its own, since a writer may be at work:
-`stats/-/{part}`, named after the part of the log that deletes. Where no other writer can be, these
-are put together in one, `stats/-/all`. They are exact, but for the shortest and the longest
-duration beyond a second, which may then be off by 0.5 %.
-
-Senders choose the names of tools, so their number is bounded: see tool_names.py.
+A writer keeps one record per tool, `stats/{writer}/{tool}`, with totals and the number of the batch
+it last counted; a batch that is stored again finds its number and counts nothing twice. A deletion
+subtracts the calls of its trace in a record of its own, `stats/-/{part}`, named after the part of
+the log that deletes, since writers may be at work; where a lock excludes them, these are merged
+into `stats/-/all`. docs/explanation/storage.md has the precision of durations.
 """
 
 from __future__ import annotations
@@ -24,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from autotrace.errors import ToolNotFoundError
 from autotrace.models import CallStatus, ToolStats, ToolStatsPage
-from autotrace.store.schema import Collection, add, document_of, documents, upsert
+from autotrace.store.schema import Collection, add, documents, documents_in, upsert
 from autotrace.store.times import utc
 from autotrace.store.tool_names import OTHER_TOOLS, bounded_name
 
@@ -34,14 +25,15 @@ _TAKEN_ALL: Final = f"{_TAKEN_PREFIX}all"
 MAX_ERROR_TYPES: Final = 50
 """Error types counted by name for one tool; further ones are counted as `other`."""
 MAX_SHOWN_ERROR_TYPES: Final = 20
-"""Error types of one tool in an answer, the most frequent; the rest is added up as `other`."""
+"""Error types of one tool in an answer, the most frequent; the sum of the rest is `other`."""
 OTHER: Final = "other"
 _LATER_FIELDS: Final = ("since", "sender", "cancelled", "paused")
-"""What earlier versions do not know."""
+"""Fields that earlier versions do not know; they are not stored while they are empty."""
+_SUMS: Final = ("calls", "errors", "timeouts", "cancelled", "paused", "total_ms")
 
 
 class ToolCallStat(NamedTuple):
-    """What the statistics need of one tool call."""
+    """The fields of one tool call that the statistics count."""
 
     tool_name: str
     status: CallStatus
@@ -69,13 +61,13 @@ class ToolCounters:
     last_ns: int = 0
     error_types: dict[str, int] = field(default_factory=dict[str, int])
     durations: dict[str, int] = field(default_factory=dict[str, int])
-    """How many calls took how many milliseconds (rounded as said above); keys are JSON's."""
+    """Number of calls by duration (`rounded_ms`); keys are strings, as in JSON."""
     since: int = 0
     """The writer's batch from which on the tool is counted under its name."""
     cancelled: int = 0
     paused: int = 0
     sender: str = ""
-    """Who recorded the call by which the tool got its name; empty: the store's owner."""
+    """Sender of the first call of the tool; empty: the store's owner."""
 
     def count(self, call: ToolCallStat) -> None:
         """Count one call."""
@@ -99,12 +91,8 @@ class ToolCounters:
             return
         self.min_ms = min(self.min_ms, other.min_ms) if self.calls else other.min_ms
         self.max_ms = max(self.max_ms, other.max_ms)
-        self.calls += other.calls
-        self.errors += other.errors
-        self.timeouts += other.timeouts
-        self.cancelled += other.cancelled
-        self.paused += other.paused
-        self.total_ms += other.total_ms
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         self.last_ns = max(self.last_ns, other.last_ns)
         for name, number in other.error_types.items():
             _count_type(self.error_types, name, number)
@@ -112,16 +100,11 @@ class ToolCounters:
             self.durations[key] = self.durations.get(key, 0) + number
 
     def without(self, taken: TakenBack) -> ToolCounters:
-        """Return the totals without those of calls that are deleted."""
+        """Return the totals without those of deleted calls."""
         less = taken.counters
         left = ToolCounters(
             self.tool,
-            calls=self.calls - less.calls,
-            errors=self.errors - less.errors,
-            timeouts=self.timeouts - less.timeouts,
-            cancelled=self.cancelled - less.cancelled,
-            paused=self.paused - less.paused,
-            total_ms=self.total_ms - less.total_ms,
+            **{name: getattr(self, name) - getattr(less, name) for name in _SUMS},
             last_ns=self.last_ns if self.last_ns > taken.up_to_ns else taken.last_ns,
             error_types=_less(self.error_types, _named_as(self.error_types, less.error_types)),
             durations=_less(self.durations, less.durations),
@@ -131,6 +114,10 @@ class ToolCounters:
         left.min_ms = self.min_ms if rounded_ms(self.min_ms) == shortest else shortest
         left.max_ms = self.max_ms if rounded_ms(self.max_ms) == longest else longest
         return left
+
+    def document(self) -> dict[str, Any]:
+        """Return the counters as they are stored."""
+        return {k: v for k, v in asdict(self).items() if v or k not in _LATER_FIELDS}
 
     def to_model(self) -> ToolStats:
         """Return what users see."""
@@ -161,16 +148,15 @@ class ToolCounters:
 
 @dataclass
 class TakenBack:
-    """What deletions have taken back of one tool."""
+    """Deleted calls of one tool, to be subtracted from its totals."""
 
     counters: ToolCounters
-    """Of the calls that are deleted."""
     up_to_ns: int = 0
     """If no call ended later than this, the last one ended at `last_ns`."""
     last_ns: int = 0
 
     def merge(self, other: TakenBack) -> None:
-        """Add what another deletion has taken back."""
+        """Add the calls of another deletion."""
         self.counters.merge(other.counters)
         if other.up_to_ns == self.up_to_ns:
             self.last_ns = min(self.last_ns, other.last_ns)
@@ -179,7 +165,7 @@ class TakenBack:
 
 
 class Totals(NamedTuple):
-    """All that is counted."""
+    """The records of the statistics."""
 
     writers: dict[tuple[str, str], ToolCounters]
     """By writer and tool."""
@@ -194,7 +180,7 @@ class Totals(NamedTuple):
         return None if counters is None or counters.batch < batch else place
 
     def by_tool(self) -> dict[str, ToolCounters]:
-        """Return what is counted of each tool, by all writers."""
+        """Return the totals of each tool over all writers, without deleted calls."""
         merged: dict[str, ToolCounters] = {}
         for (_, tool), counters in self.writers.items():
             merged.setdefault(tool, ToolCounters(tool)).merge(counters)
@@ -245,7 +231,7 @@ def rounded_ms(duration_ms: int) -> int:
 
 
 def percentiles_ms(durations: dict[str, int], ranks: Sequence[float]) -> list[int]:
-    """Return nearest-rank percentiles: the smallest duration that at least rank·n calls kept to.
+    """Return nearest-rank percentiles: the shortest duration that rank·n calls do not exceed.
 
     Source: the nearest-rank definition, as in NumPy's `method="inverted_cdf"`.
     """
@@ -262,23 +248,10 @@ def percentiles_ms(durations: dict[str, int], ranks: Sequence[float]) -> list[in
     return answers
 
 
-def recount(calls: Iterable[ToolCallStat]) -> list[ToolStats]:
-    """Return the statistics of these calls, most used tool first."""
-    counters: dict[str, ToolCounters] = {}
-    for call in calls:
-        counters.setdefault(call.tool_name, ToolCounters(call.tool_name)).count(call)
-    return _sorted(counters)
-
-
 def read_page(
     state: Collection, limit: int | None = None, after: str | None = None
 ) -> ToolStatsPage:
-    """Return a page of the statistics over all writers.
-
-    Args:
-        state: Where the statistics are kept.
-        limit: How many tools at most; None: all.
-        after: Name of the last tool of the page before.
+    """Return a page of the statistics over all writers, most used tools first.
 
     Raises:
         ToolNotFoundError: `after` is not a tool that is counted by name.
@@ -304,49 +277,39 @@ def read_page(
 
 
 def read_totals(state: Collection) -> Totals:
-    """Return all that is counted."""
+    """Return all records of the statistics, added up per writer and tool."""
     totals = Totals({}, {})
     taken: dict[str, Any] = {}
-    for record_id, document in _read(state):
+    for record_id, document in documents_in(state.get(include=["metadatas"])).items():
         if record_id.startswith(_TAKEN_PREFIX):
             taken[record_id] = document
-        else:
+        elif record_id.startswith(STATS_PREFIX):
             writer = record_id.removeprefix(STATS_PREFIX).partition("/")[0]
             counters = ToolCounters(**document)
             name = bounded_name(counters.tool)
-            # Of an older version's record under a longer name, the later one goes on from there.
+            # A later record goes on from an older version's record under a longer name.
             if name == counters.tool or (writer, name) not in totals.writers:
                 counters.tool = name
                 totals.writers[writer, name] = counters
     covered = taken.get(_TAKEN_ALL, {}).get("covers", ())
     for record_id, document in taken.items():
         if record_id not in covered:
-            _merge_taken(totals.taken, _taken_of(document))
+            _merge_taken(totals.taken, document)
     return totals
 
 
-def take_back(state: Collection, part: str, taken: Mapping[str, Any]) -> None:
-    """Take back what a deletion says, unless that is done.
-
-    Args:
-        state: Where the statistics are kept.
-        part: The part of the log that deletes.
-        taken: `TakenBack` by tool, as documents.
-    """
-    if taken:
+def take_back(
+    state: Collection, part: str, taken: Mapping[str, Any], other_parts: Sequence[str] = ()
+) -> None:
+    """Subtract calls, unless a record of this part, or of `other_parts`, has done so."""
+    if taken and not documents(state, [_TAKEN_PREFIX + name for name in other_parts]):
         add(state, {_TAKEN_PREFIX + part: {"tools": taken}})
 
 
-def take_back_once(state: Collection, parts: Sequence[str], taken: Mapping[str, Any]) -> None:
-    """Take something back under the first of some names, unless one of the others has done so."""
-    if taken and not documents(state, [_TAKEN_PREFIX + part for part in parts[1:]]):
-        take_back(state, parts[0], taken)
-
-
 def merge_statistics(state: Collection, part: str) -> None:
-    """Put what a finished deletion has taken back together with the rest. The lock must be held.
+    """Merge the record of a finished deletion into `stats/-/all`. The lock must be held.
 
-    Stopped between the two writes, the record names what it covers, which counts once.
+    Between the two writes, `covers` names the record, so that readers count it once.
     """
     record_id = _TAKEN_PREFIX + part
     known = documents(state, [record_id, _TAKEN_ALL])
@@ -357,54 +320,32 @@ def merge_statistics(state: Collection, part: str) -> None:
     if record_id not in covered:
         if covered:
             state.delete(covered)
-        tools = _taken_of(together)
-        _merge_taken(tools, _taken_of(known[record_id]))
+        tools: dict[str, TakenBack] = {}
+        for document in (together, known[record_id]):
+            _merge_taken(tools, document)
         upsert(state, {_TAKEN_ALL: {"tools": documents_of(tools), "covers": [record_id]}})
     state.delete([record_id])
 
 
 def documents_of(taken: Mapping[str, TakenBack]) -> dict[str, Any]:
-    """Return what is taken back as it is stored."""
+    """Return subtracted calls as they are stored."""
     return {
-        tool: asdict(of_tool) | {"counters": _document_of(of_tool.counters)}
+        tool: asdict(of_tool) | {"counters": of_tool.counters.document()}
         for tool, of_tool in taken.items()
     }
 
 
-def _taken_of(document: Mapping[str, Any]) -> dict[str, TakenBack]:
-    return {
-        bounded_name(tool): TakenBack(
-            ToolCounters(**fields["counters"]), fields["up_to_ns"], fields["last_ns"]
-        )
-        for tool, fields in document["tools"].items()
-    }
-
-
-def _merge_taken(into: dict[str, TakenBack], more: Mapping[str, TakenBack]) -> None:
-    for tool, taken in more.items():
-        if tool in into:
-            into[tool].merge(taken)
+def _merge_taken(into: dict[str, TakenBack], document: Mapping[str, Any]) -> None:
+    for tool, fields in document["tools"].items():
+        counters = ToolCounters(**fields["counters"])
+        taken = TakenBack(counters, fields["up_to_ns"], fields["last_ns"])
+        name = bounded_name(tool)
+        if name in into:
+            into[name].merge(taken)
         else:
-            into[tool] = taken
+            into[name] = taken
 
 
 def write_counters(state: Collection, writer: str, changed: Iterable[ToolCounters]) -> None:
-    """Store the counters of a writer that have changed."""
-    upsert(state, {f"{STATS_PREFIX}{writer}/{c.tool}": _document_of(c) for c in changed})
-
-
-def _document_of(counters: ToolCounters) -> dict[str, Any]:
-    # Without what says nothing, so that an older version reads it as long as it can.
-    return {k: v for k, v in asdict(counters).items() if v or k not in _LATER_FIELDS}
-
-
-def _read(state: Collection) -> Iterable[tuple[str, Any]]:
-    found: dict[str, Any] = state.get(include=["metadatas"])
-    for record_id, metadata in zip(found["ids"], found["metadatas"], strict=True):
-        if record_id.startswith(STATS_PREFIX):
-            yield record_id, document_of(metadata)
-
-
-def _sorted(counters: dict[str, ToolCounters]) -> list[ToolStats]:
-    models = [c.to_model() for c in counters.values() if c.calls > 0]
-    return sorted(models, key=lambda stats: (-stats.call_count, stats.tool_name))
+    """Store counters of a writer."""
+    upsert(state, {f"{STATS_PREFIX}{writer}/{c.tool}": c.document() for c in changed})

@@ -1,87 +1,67 @@
-"""The log: the span records of each OpenTelemetry trace, append-only; the truth of the store.
+"""The log: the span records of each OpenTelemetry trace; the truth of the store.
 
-The records of trace `t` are the parts `{t}/0`, `{t}/1`, …, each the document
-`{"writer", "batch", "records"}`. Chroma's `add` leaves an id that exists as it is, so whoever adds
-part n first has appended, and the others see it when they look: a compare-and-append.
-
-Only a deletion changes what is in the log: it leaves of the records of a trace their places in the
-tree (see traces/deletion.py). How many parts there are, and who appended each, stays as it is.
+The records of a share of a trace are a chain of parts (numbered_records.py), named after the share.
+Only a deletion changes a part that is stored: it replaces records by skeletons
+(traces/deletion.py). The number of parts, and their writers, stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NotRequired, TypedDict
 
-from autotrace.store.schema import MAX_IDS, Collection, documents, groups, upsert
+from autotrace.store.numbered_records import read_chains, record_id
+from autotrace.store.schema import Collection, documents, upsert
 
 MAX_PART_BYTES: Final = 1024 * 1024
-"""About how large a part grows before the next is begun; a larger record has one to itself."""
-_FIRST_LOOK: Final = 4
+"""Approximate size at which the next part begins; a larger record has a part to itself."""
+_TRACES_AT_ONCE: Final = 64
 
 
 class Undo(TypedDict):
-    """What is still to be done of a deletion that has begun."""
+    """The steps left of a deletion that has begun."""
 
     span: str
     """The span of the task whose trace is deleted."""
     key: str | None
-    """The key of its task's text, if it is found by it."""
+    """The key of its task's text, if a recall finds it."""
     tools: dict[str, Any]
-    """What statistics have counted of it (see tool_stats.py)."""
+    """Its calls that the statistics have counted (see tool_stats.py)."""
 
 
 class LogPart(TypedDict):
     """One part of a trace's log."""
 
     writer: str
-    """Who appended it."""
     batch: int
-    """In which of its batches."""
+    """The number of the writer's batch."""
     records: list[Any]
     undo: NotRequired[Undo]
 
 
-def part_id(trace: str, number: int) -> str:
-    """Return the record id of a part."""
-    return f"{trace}/{number}"
-
-
 def read_parts(log: Collection, traces: Sequence[str]) -> dict[str, list[LogPart]]:
     """Return the parts of each trace, in order; an unknown trace has none."""
-    parts: dict[str, list[LogPart]] = {trace: [] for trace in traces}
-    pending = list(traces)
-    # Most traces asked for are new, or have one part: look far only where there is more.
-    width = _FIRST_LOOK if len(traces) == 1 else 1
-    while pending:
-        unfinished: list[str] = []
-        for group in groups(pending, max(1, MAX_IDS // width)):
-            wanted = {
-                trace: [part_id(trace, len(parts[trace]) + n) for n in range(width)]
-                for trace in group
-            }
-            found = documents(log, [record_id for ids in wanted.values() for record_id in ids])
-            for trace, ids in wanted.items():
-                present = [found[record_id] for record_id in ids if record_id in found]
-                parts[trace].extend(present)
-                if len(present) == width:
-                    unfinished.append(trace)
-        pending = unfinished
-        width = min(width * 4, 256)
-    return parts
+    # Of many traces, most are new or have one part.
+    first_look = 4 if len(traces) == 1 else 1
+    return read_chains(lambda ids: documents(log, ids), traces, first_look)
+
+
+def read_all(log: Collection, traces: Sequence[str]) -> Iterator[dict[str, list[LogPart]]]:
+    """Yield the parts of traces, some traces at a time."""
+    for start in range(0, len(traces), _TRACES_AT_ONCE):
+        yield read_parts(log, traces[start : start + _TRACES_AT_ONCE])
+
+
+def records_in(parts: Iterable[LogPart]) -> list[Any]:
+    """Return the span records of some parts."""
+    return [record for part in parts for record in part["records"]]
 
 
 def read_records(log: Collection, trace: str) -> list[Any]:
-    """Return every span record of an OpenTelemetry trace."""
-    return [record for part in read_parts(log, [trace])[trace] for record in part["records"]]
-
-
-def lost_ids(log: Collection, ids: Sequence[str], writer: str, batch: int) -> set[str]:
-    """Return the ids among those just added that another writer had added before."""
-    found = documents(log, ids)
-    return {i for i in ids if (found[i]["writer"], found[i]["batch"]) != (writer, batch)}
+    """Return every span record of a share of an OpenTelemetry trace."""
+    return records_in(read_parts(log, [trace])[trace])
 
 
 def replace_parts(log: Collection, trace: str, parts: Mapping[int, LogPart]) -> None:
-    """Replace parts, by their numbers, by themselves without some content."""
-    upsert(log, {part_id(trace, number): part for number, part in parts.items()})
+    """Replace parts, given by number."""
+    upsert(log, {record_id(trace, number): part for number, part in parts.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypedDict, cast
 
@@ -17,18 +18,18 @@ from autotrace.store.times import utc
 _PER_CALL: Final = 2000
 """Each call has a fixed cost, and Chroma's server refuses 40 MB."""
 _SCAN_ENTRIES: Final = 1000
-"""How far a filtered listing follows the timeline before it asks Chroma to filter instead."""
+"""Number of timeline entries that a filtered listing reads before it lets Chroma filter."""
 
 
 class Origin(TypedDict):
-    """Where a task lies that did not come from a program on this machine."""
+    """The place of a task that a key of an agent has sent."""
 
     owner: str | None
-    """The agent whose share of the OpenTelemetry trace it is in; None: that of this machine."""
+    """The agent whose share of the OpenTelemetry trace holds it; None: this machine's."""
     span: str
-    """Its span id there."""
+    """Its span id in that share."""
     public_id: str
-    """The trace id that its sender knows it by."""
+    """The trace id that its sender knows."""
 
 
 class Summary(TypedDict):
@@ -40,7 +41,7 @@ class Summary(TypedDict):
     outcome: str | None
     tool_sequence: list[str]
     tool_names: list[str] | None
-    """Where the sequence is cut: each tool once, as far as they are not too many."""
+    """If the sequence is cut: each tool once, up to the same limit."""
     step_count: int
     tool_call_count: int
     created_ns: int
@@ -57,32 +58,28 @@ class Summary(TypedDict):
 
 _FIELDS: Final = tuple(Summary.__annotations__)
 _OWN_KEY: Final = {"session_id": "session", "agent": "agent", "recorded_by": "recorded_by"}
-"""Fields that have a metadata key of their own, by which Chroma looks traces up."""
+"""Fields with a metadata key of their own, which Chroma can filter by."""
 _RARE_KEY: Final = "rejected"
-"""The metadata key of the rejected decisions, as JSON, of those few traces that have any."""
+"""The metadata key of rejected decisions, as JSON; few traces have any."""
 _WORDS_KEY: Final = "words"
-"""The metadata key of a task's very words, where the key of its text stands for other words, too:
-see `text_keys.TextKey`. A later summary of the trace that does not name it leaves it as it is."""
+"""The metadata key of `TextKey.words`. A later summary of the trace without it keeps it."""
 _ORIGIN_KEY: Final = "origin"
-"""The metadata key of the origin, as JSON, of traces that came with a key."""
+"""The metadata key of the origin, as JSON, of traces that a key has sent."""
 _IN_JSON: Final = tuple(
     field
     for field in _FIELDS
     if field not in _OWN_KEY and field not in ("rejected_decisions", "origin")
 )
-"""The others are one list, in this order: Chroma keeps and indexes every byte three times over."""
+"""The other fields are one list, in this order: Chroma keeps every byte three times over."""
 
 
 def author_of(summary: Summary) -> str | None:
-    """Return which agent recorded a trace.
-
-    That of the key it came with; without one, the name that a program on the store's machine gave.
-    """
+    """Return the agent that recorded a trace: its key's, else the name that its program gave."""
     return summary["recorded_by"] or summary["agent"]
 
 
 def to_model(trace_id: str, summary: Summary) -> TraceSummary:
-    """Return what users see of a summary."""
+    """Return a summary as users see it."""
     completed_ns = summary["completed_ns"]
     left_out = ("created_ns", "completed_ns", "tool_names", "origin")
     fields = {k: v for k, v in summary.items() if k not in left_out}
@@ -101,13 +98,7 @@ def put_summary(
     summaries: Mapping[str, Summary],
     keys: Mapping[str, TextKey] = MappingProxyType({}),
 ) -> None:
-    """Store summaries, in place of older ones of the same traces.
-
-    Args:
-        collections: The open store.
-        summaries: By trace id.
-        keys: Those of the task texts of completed traces, by trace id.
-    """
+    """Add or replace summaries; `keys` are those of the task texts of completed traces."""
     for ids in groups(summaries, _PER_CALL):
         collections.summaries.upsert(
             ids,
@@ -117,7 +108,7 @@ def put_summary(
 
 
 def remove(collections: Collections, trace_ids: Sequence[str]) -> None:
-    """Remove the summaries of traces; what has none is not listed, and not recalled."""
+    """Remove the summaries of traces, so that no listing or recall returns them."""
     collections.summaries.delete(list(trace_ids))
 
 
@@ -128,36 +119,49 @@ def get_summaries(collections: Collections, trace_ids: Sequence[str]) -> dict[st
     return _summaries(collections.summaries.get(ids=list(trace_ids), include=["metadatas"]))
 
 
+@dataclass(frozen=True)
+class TraceFilter:
+    """A filter of traces. None, or an empty sequence, lets every trace pass."""
+
+    status: TraceStatus | None = None
+    agent: str | None = None
+    session_id: str | None = None
+    tools: Sequence[str] = ()
+    """The trace called all of these."""
+    agents: Sequence[str] = ()
+    """One of these recorded the trace; see `author_of`."""
+
+    def matches(self, summary: Summary) -> bool:
+        """Return whether a trace passes the filter."""
+        return (
+            (self.status is None or summary["status"] == self.status)
+            and (self.agent is None or summary["agent"] == self.agent)
+            and (self.session_id is None or summary["session_id"] == self.session_id)
+            and (not self.agents or author_of(summary) in self.agents)
+            and set(self.tools) <= set(summary["tool_names"] or summary["tool_sequence"])
+        )
+
+    def names_senders(self) -> bool:
+        """Return whether Chroma can look up the traces by agent or session."""
+        return self.agent is not None or self.session_id is not None or bool(self.agents)
+
+
 def list_summaries(
     collections: Collections,
-    *,
-    status: TraceStatus | None,
-    session_id: str | None,
-    agent: str | None,
-    agents: Sequence[str],
+    where: TraceFilter,
     limit: int,
     before: timeline.TimelineEntry | None,
 ) -> list[tuple[str, Summary]]:
-    """Return a page of summaries, newest first; for `agents` see `find`."""
-
-    def matches(summary: Summary) -> bool:
-        return (
-            (status is None or summary["status"] == status)
-            and (session_id is None or summary["session_id"] == session_id)
-            and (agent is None or summary["agent"] == agent)
-            and (not agents or author_of(summary) in agents)
-        )
-
-    # A rare session or agent is one index look-up for Chroma; a frequent one fills the page soon.
-    by_key = session_id is not None or agent is not None or bool(agents)
-    selective = by_key or status not in (None, "completed")
+    """Return a page of summaries, newest first."""
+    # Chroma finds a rare session or agent by one look-up; a frequent one fills the page soon.
+    selective = where.names_senders() or where.status not in (None, "completed")
     page: list[tuple[str, Summary]] = []
     newest = timeline.newest_first(collections.lists, before=before)
     for scanned, entries in enumerate(groups(newest, max(limit, 16)), start=1):
         summaries = get_summaries(collections, [entry.trace_id for entry in entries])
         for entry in entries:
             summary = summaries.get(entry.trace_id)
-            if summary is not None and matches(summary):
+            if summary is not None and where.matches(summary):
                 page.append((entry.trace_id, summary))
         if len(page) >= limit:
             return page[:limit]
@@ -165,13 +169,10 @@ def list_summaries(
             break
     else:
         return page
-    # Completed ones have no status of their own to look up, and are told apart by `matches`.
-    rare_status = None if status == "completed" else status
-    found = find(collections, status=rare_status, session_id=session_id, agent=agent, agents=agents)
     older = [
         (trace_id, summary)
-        for trace_id, summary in found.items()
-        if matches(summary) and (before is None or (summary["created_ns"], trace_id) < before)
+        for trace_id, summary in find(collections, where).items()
+        if where.matches(summary) and (before is None or (summary["created_ns"], trace_id) < before)
     ]
     older.sort(key=lambda item: (item[1]["created_ns"], item[0]), reverse=True)
     return older[:limit]
@@ -179,36 +180,27 @@ def list_summaries(
 
 def find(
     collections: Collections,
+    where: TraceFilter = TraceFilter(),
     *,
-    status: TraceStatus | None = None,
-    session_id: str | None = None,
-    agent: str | None = None,
-    agents: Sequence[str] = (),
     words: str | None = None,
     without: str | None = None,
     limit: int | None = None,
 ) -> dict[str, Summary]:
-    """Return the summaries of traces with these properties, in any order.
+    """Return the summaries of traces that Chroma finds for a filter: those that pass, and others.
 
-    Args:
-        collections: The open store.
-        status: Only traces of this status: active or interrupted.
-        session_id: Only traces of this session.
-        agent: Only traces of this agent.
-        agents: Only traces that any of these recorded: see `author_of`.
-        words: Only traces with a task of these very words: see `text_keys.TextKey`.
-        without: Only traces that did not come with a key of this agent.
-        limit: How many to return at most.
+    `words` are those of `TextKey`; `without` is an agent whose key did not send the trace.
     """
-    conditions = {"status": status, "session": session_id, "agent": agent, _WORDS_KEY: words}
+    conditions = {"session": where.session_id, "agent": where.agent, _WORDS_KEY: words}
+    # Completed traces have no status in their metadata.
+    conditions["status"] = None if where.status == "completed" else where.status
     clauses: list[Any] = [{key: value} for key, value in conditions.items() if value is not None]
-    if agents:
+    if where.agents:
         keys = ("recorded_by", "agent")
-        clauses.append({"$or": [{key: {"$in": list(agents)}} for key in keys]})
+        clauses.append({"$or": [{key: {"$in": list(where.agents)}} for key in keys]})
     if without is not None:
         clauses.append({"recorded_by": {"$ne": without}})
-    where = clauses[0] if len(clauses) == 1 else {"$and": clauses}
-    got = collections.summaries.get(where=where, limit=limit, include=["metadatas"])
+    condition = clauses[0] if len(clauses) == 1 else {"$and": clauses}
+    got = collections.summaries.get(where=condition, limit=limit, include=["metadatas"])
     return _summaries(got)
 
 
@@ -231,7 +223,7 @@ def _summary(metadata: Mapping[str, Any]) -> Summary:
 def _metadata(summary: Summary, text_key: TextKey | None) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         JSON_KEY: orjson.dumps([summary[field] for field in _IN_JSON]).decode(),
-        # Chroma keeps a key that a later record does not name; None takes it away.
+        # Chroma keeps a key that a later record does not name; None removes it.
         "status": None if summary["status"] == "completed" else summary["status"],
     }
     for field, key in _OWN_KEY.items():

@@ -1,29 +1,13 @@
-"""Assembly: from the spans of one OpenTelemetry trace to the traces of its tasks. Pure.
+"""Assemble the traces of tasks from the spans of one OpenTelemetry trace. Pure.
 
-The answer depends on the set of records alone: not on their order, nor on how often one is given,
-nor on which process made it.
-
-Rules:
-
-* Each task span makes a trace; what lies below it, down to the next task, belongs to it.
-* A tool call belongs to the nearest step above it; without one, to the latest own step of its task
-  that had started when the call did, or when it was told of; without any, to an implicit first
-  step. Calls that were told of come in the order of the telling: who tells says how long a call
-  took, and not when it began.
-* A span whose parent is unknown (its process did not export it) belongs to the task that was
-  running when it started, the innermost of those; if none was, to the first root task.
-* A span that neither is nor lies below a task is in no trace (statistics still count it).
-* Spans of other instrumentations are first put in our own words (dialects/).
-* A task whose trace was deleted makes none, and keeps what lies below it out of the others. A trace
-  below it still names it as its parent.
-* The decisions of a trace are those of which any event happened in its task's share.
+The result depends on the set of records alone: not on their order, repetition or process. Spans of
+other instrumentations are translated first (dialects/). docs/explanation/storage.md has the rules.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
 
@@ -47,21 +31,15 @@ from autotrace.traces.tool_calls import duration_ms_of, tool_name_of, tool_statu
 from autotrace.traces.tree import TASKS, Tree
 
 MAX_TOOL_SEQUENCE: Final = 200
-"""How many tool names a summary holds; the trace itself has them all."""
+"""Number of tool names in a summary; the trace has all."""
 MAX_REJECTED: Final = 50
-"""How many rejected decisions a summary names; the trace itself has them all."""
+"""Number of rejected decisions in a summary; the trace has all."""
 
 
 def assemble(records: Iterable[SpanRecord]) -> list[Trace]:
-    """Build the traces of every task among the records of one OpenTelemetry trace.
-
-    Args:
-        records: Records of one OpenTelemetry trace in any order, repeats allowed.
-
-    Returns:
-        The traces, oldest task first.
-    """
-    return [build_trace(tree, task) for tree in [Tree(records)] for task in tree.tasks]
+    """Build the trace of every task among the records of a share, oldest task first."""
+    tree = Tree(records)
+    return [build_trace(tree, task) for task in tree.tasks]
 
 
 def build_trace(tree: Tree, task: SpanRecord) -> Trace:
@@ -86,7 +64,7 @@ def build_trace(tree: Tree, task: SpanRecord) -> Trace:
 
 
 def decisions_of(tree: Tree, task: SpanRecord) -> list[str]:
-    """Return the ids of the decisions of one task's trace, in the order of their first events."""
+    """Return the ids of the decisions of a task's trace, in the order of their first events."""
     events = tree.events.get(task["id"], ())
     return list(dict.fromkeys(decision_id_of(record) for record in events))
 
@@ -114,71 +92,50 @@ def _completion(
     return "active", None, outcome, None
 
 
-@dataclass
-class _OpenStep:
-    step_id: str
-    start_ns: int
-    record: SpanRecord | None
-    parent_step_id: str | None = None
-    calls: list[ToolCall] = field(default_factory=list[ToolCall])
-
-
 def _steps(tree: Tree, task: SpanRecord) -> list[Step]:
     members = tree.members[task["id"]]
-    steps: dict[str, _OpenStep] = {}
-    for record in members:
-        if tree.roles[record["id"]] == "step":
-            outer = tree.nearest_ancestor(record, ("step", "task"))
-            steps[record["id"]] = _OpenStep(
-                step_id_of(record),
-                record["start_ns"],
-                record,
-                step_id_of(outer) if outer and tree.roles[outer["id"]] == "step" else None,
-            )
-    in_order = list(steps.values())
-    # A guest's step draws no call to it that is not below it.
-    own = [step for step in in_order if step.record and sender_of(step.record) == sender_of(task)]
-    # The latest start of any step up to each one: it never falls, so that it can be searched.
-    starts_ns = list(accumulate((step.start_ns for step in own), max))
-    implicit: _OpenStep | None = None
+    steps = [record for record in members if tree.roles[record["id"]] == "step"]
+    calls: dict[str, list[SpanRecord]] = {step["id"]: [] for step in steps}
+    # A guest's step gets only calls that are below it.
+    own = [step for step in steps if sender_of(step) == sender_of(task)]
+    # The latest start of any step so far: it never falls, so it can be bisected.
+    starts_ns = list(accumulate((step["start_ns"] for step in own), max))
+    implicit: list[SpanRecord] = []
     for record in members:
         if tree.roles[record["id"]] != "tool":
             continue
         owner = tree.nearest_ancestor(record, ("step", "task"))
-        step = steps.get(owner["id"]) if owner else None
-        if step is None:
-            begun = bisect_right(starts_ns, told_ns_of(record))
-            step = own[begun - 1] if begun else None
-        if step is None:
-            if implicit is None:
-                implicit_id = format_step_id(task["trace"], task["id"])
-                implicit = _OpenStep(implicit_id, record["start_ns"], None)
-            step = implicit
-        step.calls.append(_tool_call(tree, record))
-    if implicit is not None:
-        in_order.insert(0, implicit)
-    return [_step(step) for step in in_order]
-
-
-def _step(step: _OpenStep) -> Step:
-    record = step.record
-    if record is None:
-        return Step(
-            step_id=step.step_id,
+        if owner is not None and owner["id"] in calls:
+            calls[owner["id"]].append(record)
+        elif begun := bisect_right(starts_ns, told_ns_of(record)):
+            calls[own[begun - 1]["id"]].append(record)
+        else:
+            implicit.append(record)
+    found = [_step(tree, step, calls[step["id"]]) for step in steps]
+    if implicit:
+        tool_calls = [_tool_call(tree, record) for record in implicit]
+        step = Step(
+            step_id=format_step_id(task["trace"], task["id"]),
             implicit=True,
-            tool_calls=step.calls,
-            created_at=utc(step.start_ns),
-            completed_at=max(call.ended_at for call in step.calls),
+            tool_calls=tool_calls,
+            created_at=utc(implicit[0]["start_ns"]),
+            completed_at=max(call.ended_at for call in tool_calls),
         )
+        found.insert(0, step)
+    return found
+
+
+def _step(tree: Tree, record: SpanRecord, calls: Iterable[SpanRecord]) -> Step:
+    outer = tree.nearest_ancestor(record, ("step", "task"))
     return Step(
-        step_id=step.step_id,
+        step_id=step_id_of(record),
         thought=record_fields.text(record, semconv.THOUGHT) or "",
         action=record_fields.text(record, semconv.ACTION),
         observations=record_fields.texts(record, semconv.OBSERVATIONS),
-        tool_calls=step.calls,
+        tool_calls=[_tool_call(tree, call) for call in calls],
         error=_error_text(record),
-        parent_step_id=step.parent_step_id,
-        created_at=utc(step.start_ns),
+        parent_step_id=(step_id_of(outer) if outer and tree.roles[outer["id"]] == "step" else None),
+        created_at=utc(record["start_ns"]),
         completed_at=utc(record["end_ns"]) if "end_ns" in record else None,
     )
 
@@ -223,7 +180,7 @@ def _error_text(record: SpanRecord) -> str | None:
 
 
 def summarize(tree: Tree, task: SpanRecord) -> Summary:
-    """Build the summary of one task's trace, as the store keeps it, from the records alone."""
+    """Build the summary of a task's trace."""
     status, success, outcome, ended_ns = _completion(tree, task)
     parent = tree.nearest_ancestor(task, TASKS)
     roles = tree.roles

@@ -1,19 +1,17 @@
-"""Store a batch in groups, so that a record that is refused costs that record alone.
+"""Store a batch in groups, so that a refused record costs that record alone.
 
-A batch is stored whole. If it is refused for what it holds, it is divided and the groups are
-stored one by one: first partitions are told apart (spool/shares.py), then records of one partition.
-A record that is refused by itself is quarantined. A store that does not answer is another matter:
-its error is raised, and the same group is tried again later under the same number.
-
-Every attempt that may have written something has a number of its own, which the groups that come
-of it remember: what an attempt has stored and counted is known again by them (ingest.py).
+A batch is stored whole. If the store refuses its content, the batch is divided: first by partition
+(spool/shares.py), then within one. A record that is refused by itself is quarantined. If the store
+does not answer, its error is raised, and the same group is tried again later under the same number.
+Each attempt that may have written something has its own number. Groups keep the numbers of attempts
+they come from, by which ingest.py finds the records that are stored and counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from autotrace import semconv
 from autotrace.errors import AutotraceError, StoreError
@@ -22,18 +20,17 @@ from autotrace.spool.cursor import Group
 from autotrace.spool.shares import partition_of
 from autotrace.spool.span_records import SpanRecord
 
+if TYPE_CHECKING:
+    from autotrace.traces.ingest import Ingestor
+
 _MAX_DIVISIONS: Final = 200
-"""How often one batch is divided; beyond that, a group that is refused is quarantined whole."""
+"""Number of divisions of one batch; after them, a refused group is quarantined whole."""
 NOT_REFUSED: Final = (StoreError, OSError, MemoryError)
-"""Errors of the store or of the machine, whatever the records hold."""
+"""Errors of the store or of the machine, which no content of records causes."""
 
 
 class RefusedError(AutotraceError):
-    """Records that cannot be stored for what they hold.
-
-    Args:
-        errors: What is wrong, by partition.
-    """
+    """Records whose content cannot be stored."""
 
     def __init__(self, errors: Mapping[str, Exception]) -> None:
         first = next(iter(errors.values()))
@@ -42,19 +39,19 @@ class RefusedError(AutotraceError):
 
 
 class RefusalCollector:
-    """Collects the partitions whose records cannot be read."""
+    """Collects errors of partitions whose records cannot be read."""
 
     def __init__(self) -> None:
         self._errors: dict[str, Exception] = {}
 
     @contextmanager
     def reading(self, partition: str) -> Generator[None]:
-        """Read records of a partition; an error is kept for `check`."""
+        """Keep an error of the block for `check`."""
         try:
             yield
         except NOT_REFUSED:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a record does to its reader
+        except Exception as error:  # noqa: BLE001 - content of a record may raise any error
             self._errors.setdefault(partition, error)
 
     def check(self) -> None:
@@ -64,62 +61,39 @@ class RefusalCollector:
 
 
 class Progress(Protocol):
-    """How far a batch is stored."""
+    """The progress of storing a batch."""
 
     writer: str
     batch: int
-    """The number of the last attempt that is over."""
+    """The number of the last finished attempt."""
     groups: list[Group] | None
-    """What is left to store, the next one last; None: the whole batch."""
-
-
-class Stores(Protocol):
-    """What stores a group of records."""
-
-    wrote: bool
-    """Whether the log may hold anything of the group."""
-
-    def ingest(
-        self,
-        records: Sequence[Any],
-        *,
-        writer: str,
-        batch: int,
-        attempts: Sequence[int] = (),
-    ) -> None:
-        """Store a group."""
-        ...
-
-    def check(self) -> None:
-        """Raise StoreError unless the store takes a write."""
-        ...
+    """The groups left to store, the next one last; None: the whole batch."""
 
 
 Refuse = Callable[[Sequence[int], Exception], None]
-"""Quarantines records, given by their places in the batch."""
+"""Quarantines records, given by their indexes in the batch."""
 
 
 def store(
-    ingestor: Stores,
+    ingestor: Ingestor,
     records: Sequence[SpanRecord],
     progress: Progress,
     *,
     refuse: Refuse,
     save: Callable[[], None],
 ) -> None:
-    """Store a batch, in as many groups as it takes.
+    """Store a batch, in as many groups as necessary.
 
     Args:
         ingestor: Stores groups.
         records: The batch.
-        progress: Where to go on; kept up to date. The number of the last group is left to
-            the caller to take over.
-        refuse: Called with records that are refused.
-        save: Called when the progress has changed, to keep it.
+        progress: The progress to continue and update. The caller adds the number of the last group.
+        refuse: Called with refused records.
+        save: Called when the progress has changed.
 
     Raises:
-        StoreError: The store does not answer; go on later with the same progress.
-        OSError: The disk does not take what is to be kept; go on later.
+        StoreError: The store does not answer; continue later with the same progress.
+        OSError: The progress or the quarantine cannot be written; continue later.
     """
     if progress.groups is None or not _fits(progress.groups, len(records)):
         progress.groups = [Group(list(range(len(records))))]
@@ -133,7 +107,7 @@ def store(
             ingestor.ingest(chosen, writer=progress.writer, batch=number, attempts=group.attempts)
         except NOT_REFUSED:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the refusal is called, the rest goes on
+        except Exception as error:  # noqa: BLE001 - any refusal costs its records alone
             attempts = [*group.attempts, number] if ingestor.wrote else group.attempts
             ingestor.check()
             divisions += 1
@@ -141,7 +115,7 @@ def store(
             groups, refused = _divided(
                 Group(group.records, attempts), chosen, known, may_divide=divisions < _MAX_DIVISIONS
             )
-            if refused and tried != group.records:  # an error may pass by itself
+            if refused and tried != group.records:  # a second attempt may succeed
                 groups, tried = [Group(group.records, attempts)], group.records
             elif refused:
                 refuse(refused, error)
@@ -160,19 +134,11 @@ def _fits(groups: Iterable[Group], number: int) -> bool:
 
 
 def _divided(
-    group: Group,
-    chosen: Sequence[SpanRecord],
-    known: Container[str],
-    *,
-    may_divide: bool,
+    group: Group, chosen: Sequence[SpanRecord], known: Container[str], *, may_divide: bool
 ) -> tuple[list[Group], list[int]]:
-    """Return the groups to store instead of one that was refused, and what is refused for good.
+    """Return the groups to store in place of a refused one, and the records to quarantine.
 
-    Args:
-        group: The group, with all attempts at it.
-        chosen: Its records.
-        known: The partitions that are known to be at fault, if any is.
-        may_divide: Whether there is time to look closer.
+    `known` are the partitions that are known to be refused, if any.
     """
     by_partition: dict[str, list[int]] = {}
     by_place = dict(zip(group.records, chosen, strict=True))
@@ -196,7 +162,7 @@ def _divided(
         if len(places) == 1:
             refused += places
             continue
-        # A task first: what fails with it must not be stored before it, and it be refused.
+        # A task first: records of a refused task must not be stored before it.
         first = sorted(places, key=lambda place: _order(by_place[place]))
         middle = len(first) // 2
         groups += [Group(first[middle:], attempts), Group(first[:middle], attempts)]

@@ -1,9 +1,8 @@
-"""Decisions by meaning: their vectors, made anew whenever anything has happened to them.
+"""Index decisions by the meaning of their texts.
 
-A decision is written by whoever decides, at once and without an embedder. Its events are also
-spans, and who stores those embeds the decision as it stands by then. So what is found by meaning
-follows what happened, as far as it is flushed; and when an event and its span are stored between
-the look and the write here, the span is still to come, and has it done again.
+The process that changes a decision has no embedder. Its events are also spans, and the process that
+stores these embeds the decision as it stands then. If an event and its span are stored between the
+read and the write here, the span is still to come, and the decision is indexed again.
 """
 
 from __future__ import annotations
@@ -22,15 +21,17 @@ from autotrace.store.text_keys import TextKeys
 from autotrace.traces.embed_batch import TextVectors
 
 _AT_ONCE: Final = 512
+_DAMAGED: Final = (KeyError, TypeError, ValueError, AttributeError)
+"""Errors of reading damaged events, which `decisions verify` reports."""
 
 
 class DecisionIndex:
-    """Makes the decisions of one store found by meaning. Any thread may use it.
+    """The index of the decisions of one store. Any thread may use it.
 
     Args:
-        connection: Where they lie.
+        connection: The decisions.
         embedder: Makes the vectors of their texts.
-        count: Called with a counter's name when one is left out.
+        count: Called with a counter's name when a decision is left out.
     """
 
     def __init__(
@@ -44,10 +45,10 @@ class DecisionIndex:
         self._count = count
 
     def update(self, decision_ids: Sequence[str]) -> None:
-        """Embed decisions as they stand; nothing is opened for none.
+        """Embed decisions as they are now. Without ids, open nothing.
 
         Raises:
-            StoreError: Their store, or the embedder, does not answer; update them again.
+            StoreError: The store or the embedder does not answer; update them again.
         """
         for ids in groups(decision_ids, _AT_ONCE):
             found, erased = self._indexed(ids)
@@ -59,15 +60,12 @@ class DecisionIndex:
                     store.put_search(collections, found, exclusive=exclusive)
 
     def rebuild(self) -> int:
-        """Embed every decision anew, in the embedding space of this embedder.
+        """Embed every decision again, in the space of this embedder; return their number.
 
-        The store is held only for the write at the end, as agents wait for it.
-
-        Returns:
-            How many decisions are found by meaning.
+        The lock is held only for the write at the end, as agents wait for it.
 
         Raises:
-            StoreError: The store or the embedder does not answer. Run it again.
+            StoreError: The store or the embedder does not answer; run it again.
         """
         self._connection.drop_broken_indexes()
         with self._connection.reading() as collections:
@@ -85,8 +83,8 @@ class DecisionIndex:
         return len(found)
 
     def _indexed(self, decision_ids: Sequence[str]) -> tuple[dict[str, IndexedText], bool]:
-        """Return the texts of decisions as they stand, and whether one of them was erased."""
-        # Not needed before anything is decided, so not loaded.
+        """Return the texts of decisions now, and whether content of one was erased."""
+        # Most programs have no decisions, so these are loaded when needed.
         from autotrace.decisions.state_machine import CONTENT_ERASED
         from autotrace.decisions.to_models import search_text
 
@@ -98,12 +96,7 @@ class DecisionIndex:
             try:
                 text = search_text(events)
                 at_ns = int(events[0]["at_ns"]) if text else 0
-            except (
-                KeyError,
-                TypeError,
-                ValueError,
-                AttributeError,
-            ):  # damaged: `decisions verify` says how
+            except _DAMAGED:
                 self._count("unindexed_decisions")
                 continue
             erased = erased or any(event["type"] == CONTENT_ERASED for event in events)
@@ -129,9 +122,9 @@ class DecisionIndex:
             raise StoreUnavailableError(msg) from error
 
     def catch_up(self) -> None:
-        """Have the next search see what another process has made of what this one flushed."""
+        """Let the next search see decisions that another process has indexed."""
         self._connection.refresh()
 
     def close(self) -> None:
-        """Let go of the store. A later use opens it again."""
+        """Close the store; a later use opens it again."""
         self._connection.close()

@@ -1,4 +1,4 @@
-"""Vectors of texts, from an embedder that may be down or may refuse a text."""
+"""Embed texts with an embedder that may be down or may refuse a text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from autotrace.embedding.embedder import Embedder
 from autotrace.errors import StoreError, StoreUnavailableError
-from autotrace.spool.shares import partition_of
 from autotrace.spool.span_records import SpanRecord
 from autotrace.spool.span_roles import role_of, task_of
 from autotrace.store.schema import Collections
@@ -17,16 +16,11 @@ from autotrace.store.trace_summaries import Summary
 from autotrace.traces.tree import Tree
 
 _PROBE: Final = "Is the embedder there?"
-"""Tells an embedder that refuses a text from one that is down: for the second we wait."""
+"""A text to embed after an error: if this fails, too, the embedder is down, and we retry later."""
 
 
 class TextVectors:
-    """The vectors that storing one batch needs.
-
-    Args:
-        embedder: Makes them.
-        refused: Called for each text that is left out.
-    """
+    """The vectors of one batch; `refused` is called for each text that the embedder refuses."""
 
     def __init__(self, embedder: Embedder, refused: Callable[[], None]) -> None:
         self._embedder = embedder
@@ -44,7 +38,7 @@ class TextVectors:
             self._vectors.update(zip(missing, self._embed(missing), strict=True))
 
     def of(self, text: str) -> Any:
-        """Return the vector of a text that was added; None if the embedder refused it."""
+        """Return the vector of an added text; None if the embedder refused it."""
         return self._vectors[text]
 
     def keys(self, collections: Collections) -> TextKeys:
@@ -59,7 +53,7 @@ class TextVectors:
         return {trace_id: of(summary["task"]) for trace_id, summary in summaries.items()}
 
     def _embed(self, texts: list[str]) -> Iterable[Any]:
-        """Embed texts; one that the embedder refuses, while it takes others, has None."""
+        """Embed texts; None for each that the embedder refuses while it takes others."""
         try:
             return self._embedder.embed(texts)
         except StoreError:
@@ -67,7 +61,7 @@ class TextVectors:
         except Exception as error:  # noqa: BLE001 - an application's embedder may raise anything
             try:
                 self._embedder.embed([_PROBE])
-            except Exception:  # noqa: BLE001 - so it does not answer at all
+            except Exception:  # noqa: BLE001 - it does not answer
                 msg = f"the embedder does not answer: {error!r}"
                 raise StoreUnavailableError(msg) from error
         return [self._vector_or_none(text) for text in texts]
@@ -81,13 +75,12 @@ class TextVectors:
 
 
 def texts_of_ended_tasks(records: Iterable[SpanRecord]) -> Iterator[str]:
-    """Yield the task texts that the summaries of these records need vectors of."""
-    translated: dict[str, list[SpanRecord]] = {}
+    """Yield the task texts of the traces that these records of one share may complete."""
+    translated: list[SpanRecord] = []
     for record in records:
         if "scope" in record:
-            translated.setdefault(partition_of(record), []).append(record)
+            translated.append(record)
         if role_of(record) == "task" and "end_ns" in record:
             yield task_of(record)
-    for of_trace in translated.values():
-        for task in Tree(of_trace).tasks:
-            yield task_of(task)
+    if translated:
+        yield from map(task_of, Tree(translated).tasks)

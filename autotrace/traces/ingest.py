@@ -1,30 +1,18 @@
-"""Storing: from a batch of span records to the log and its projections in Chroma.
+"""Store batches of span records: the log first, then its projections, in Chroma.
 
-The order of the writes is what makes a batch safe to store again after a crash at any point:
-
-1. The records not yet in the log are appended to it, in parts that name the writer and the batch.
-2. The projections follow: timeline, summaries, statistics. Each is the same when written twice;
-   statistics are totals that name the last batch counted.
-3. Decisions of which the batch holds an event are embedded as they stand (decision_index.py).
-
-When a batch is stored again, its records are found in the log in parts that bear its own name, and
-count as new for step 2. A record found in any other part is a repeat, and changes nothing.
-
-Records that cannot be read are refused before anything of their batch is written (batch_groups.py).
-
-Of what belongs to a trace that was deleted, the log takes skeletons (deletion.py). What would make
-a trace larger than it may be is left out (log_state.py).
-
-Where other writers are not kept out (a Chroma server), the log settles who comes first: parts are
-appended by compare-and-append, and a writer that has lost reads the log again and appends what is
-still missing.
+The order of the writes makes a batch safe to store again after a crash at any point. Records that
+the log lacks are appended, in parts that name the writer and the batch; then the timeline,
+summaries, index and statistics follow, each the same when written twice; then decisions are
+indexed. If a batch is stored again, records in parts of its own name count as new for the
+projections; a record in any other part is a repeat. Over a Chroma server, where other writers are
+not excluded, a writer whose part was not the first reads the log again and appends the rest.
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from autotrace.embedding.embedder import Embedder
@@ -37,34 +25,44 @@ from autotrace.store import schema, timeline, tool_stats, trace_summaries
 from autotrace.store import task_index as texts
 from autotrace.store.call_counts import WriterCounters
 from autotrace.store.connection import Connection
+from autotrace.store.numbered_records import lost_ids, record_id
 from autotrace.store.paged_lists import Appender
 from autotrace.store.persist_interval import Tuner
 from autotrace.store.schema import Collections
 from autotrace.store.text_keys import TextKey
 from autotrace.store.tool_stats import ToolCallStat
-from autotrace.store.trace_log import lost_ids, part_id, read_parts
+from autotrace.store.trace_log import read_parts
 from autotrace.traces.batch_groups import RefusalCollector
 from autotrace.traces.decision_index import DecisionIndex
 from autotrace.traces.deletion import apply_pending_deletions, finish_deletion, remove_from_indexes
 from autotrace.traces.embed_batch import TextVectors, texts_of_ended_tasks
-from autotrace.traces.log_state import (
-    MAX_BYTES,
-    MAX_RECORDS,
-    TraceState,
-    new_parts,
-    without_superseded,
-)
+from autotrace.traces.log_state import StateCache, TraceState, new_parts, without_superseded
 from autotrace.traces.projection_changes import Changes, project
 from autotrace.traces.trace_ids import claim
 
-MAX_CACHED_RECORDS: Final = 2 * MAX_RECORDS
-"""How many span records of traces under way are kept in memory, to spare reading them back: those
-of a trace that is full, and as many of others."""
-MAX_CACHED_BYTES: Final = 2 * MAX_BYTES
-"""How many bytes of JSON they have."""
 _MAX_APPEND_ATTEMPTS: Final = 20
 _CHECK_ID: Final = "check"
-"""Of the record by which it is seen whether the store takes a write."""
+"""Record id of the test write of `Ingestor.check`."""
+
+
+@dataclass
+class _Batch:
+    """A batch that is being stored."""
+
+    collections: Collections
+    writer: str
+    number: int
+    attempts: Sequence[int]
+    partitions: Mapping[str, list[SpanRecord]]
+    keys: Mapping[str, set[str]]
+    """Keys of all records, superseded ones too, by partition."""
+    vectors: TextVectors
+    refusals: RefusalCollector
+    states: dict[str, TraceState] = field(default_factory=dict[str, TraceState])
+    projected: dict[str, Changes] = field(default_factory=dict[str, Changes])
+    """Changes that are computed before anything is written, by partition."""
+    left_out: dict[str, int] = field(default_factory=dict[str, int])
+    """Number of records without room, by partition."""
 
 
 class Ingestor:
@@ -74,7 +72,7 @@ class Ingestor:
         connection: The store.
         embedder: Makes the vectors of task texts.
         count: Called with a counter's name when something is left out.
-        decisions: Makes the decisions of which a batch holds events found by meaning.
+        decisions: Indexes the decisions of which a batch holds events.
     """
 
     def __init__(
@@ -88,23 +86,18 @@ class Ingestor:
         self._embedder = embedder
         self._count = count
         self._decisions = decisions
-        self._states: OrderedDict[str, TraceState] = OrderedDict()
+        self._cache = StateCache()
         self._generation = ""
         self._counters: WriterCounters | None = None
         self._tuner = Tuner()
-        self._attempts: Sequence[int] = ()
-        self._keys: Mapping[str, set[str]] = {}
-        """Names of the records that are being stored, by partition."""
-        self._left_out: dict[str, int] = {}
-        """How many records of the batch there is no room for, by partition."""
         self.wrote = False
-        """Whether the log may hold anything of the last batch."""
+        """Whether the log may hold a record of the last batch."""
 
     def check(self) -> None:
         """Raise StoreUnavailableError unless the store takes a write.
 
         Raises:
-            StoreError: It does not.
+            StoreError: The store does not take it.
         """
         try:
             with self._connection.writing() as collections:
@@ -116,8 +109,8 @@ class Ingestor:
             raise StoreUnavailableError(msg) from error
 
     def forget(self) -> None:
-        """Drop what is remembered of the store: another process may be writing from now on."""
-        self._states.clear()
+        """Drop all cached state, as another process may write from now on."""
+        self._cache.clear()
         self._counters = None
 
     def ingest(
@@ -132,267 +125,215 @@ class Ingestor:
 
         Args:
             records: Span records in any order.
-            writer: Who stores; only one process at a time may use a name.
+            writer: The writer's name; only one process at a time may use it.
             batch: The batch's number, larger than all before of this writer.
-            attempts: Numbers of failed attempts at more records than these, which may have
-                stored some of them.
+            attempts: Numbers of failed attempts at larger batches with these records, which may
+                have stored some of them.
 
         Raises:
-            StoreError: Nothing or a part is stored; store the batch again.
-            RefusedError: Records cannot be stored for what they hold.
+            StoreError: The batch may be stored in part; store it again.
+            RefusedError: Some records cannot be stored because of their content.
         """
-        self._attempts = attempts
-        self._left_out = {}
-        sieve = RefusalCollector()
+        refusals = RefusalCollector()
         every = _partitions(records)
-        self._keys = {partition: set(map(record_key, of)) for partition, of in every.items()}
-        by_partition = {partition: without_superseded(of) for partition, of in every.items()}
+        partitions = {partition: without_superseded(of) for partition, of in every.items()}
+        keys = {partition: set(map(record_key, of)) for partition, of in every.items()}
         vectors = TextVectors(self._embedder, lambda: self._count("unembedded_tasks"))
-        # Before the lock is taken: it takes longer than the write.
-        vectors.add(_texts_in(by_partition, sieve))
+        # Before the lock is taken, since embedding takes longer than the write.
+        vectors.add(_texts_in(partitions, refusals))
         try:
             with self._connection.writing() as collections:
-                if not self._follows(self._connection.generation()):
+                if not self._is_sole_writer():
                     self.forget()
-                states, projected = self._append(collections, by_partition, sieve, writer, batch)
-                for trace in self._apply_pending_deletions(collections, states, writer, batch):
-                    projected.pop(trace, None)
-                changed = states
-                written: dict[str, trace_summaries.Summary] = {}
-                while changed:
-                    projections = Changes()
-                    for trace, state in changed.items():
-                        if state.fresh:
-                            projections.add(projected.pop(trace, None) or project(state))
-                    self._write(collections, projections, vectors, writer, batch)
-                    written |= projections.summaries
-                    changed = self._overtaken(collections, states, writer, batch)
-                    self._unlist(collections, changed, written, vectors)
-                # A server has its collections open for others, too.
+                stored = _Batch(
+                    collections, writer, batch, attempts, partitions, keys, vectors, refusals
+                )
+                self._store(stored)
+                # The collections of a server are open in other processes, too.
                 must_reopen = self._connection.exclusive and self._tuner.stored(
                     collections, len(records)
                 )
             self._generation = self._connection.generation()
             if must_reopen:
                 self._connection.invalidate()
-            self._index_decisions(record for of in by_partition.values() for record in of)
+            self._index_decisions(partitions.values())
         except BaseException:
             self.forget()
             raise
-        for _ in range(sum(self._left_out.values())):
+        for _ in range(sum(stored.left_out.values())):
             self._count("dropped_trace_full")
-        for trace, state in states.items():
-            state.fresh = []
-            if state.is_complete() and not state.left_out:  # to what is full, more is being sent
-                self._states.pop(trace, None)
-        self._trim()
+        self._cache.finish(stored.states)
 
-    def _index_decisions(self, records: Iterable[SpanRecord]) -> None:
-        if self._decisions is None:
-            return
-        decision_ids = _decisions_in(records)
-        try:
-            self._decisions.update(decision_ids)
-        except StoreError:
-            raise
-        except Exception:  # noqa: BLE001 - the spans are stored; `rebuild` indexes decisions again
-            self._count("unindexed_decisions")
+    def _is_sole_writer(self) -> bool:
+        """Return whether no other process has written since the last batch.
 
-    def _follows(self, generation: str) -> bool:
-        """Return whether nobody has written since our last batch; `writing` itself advances once.
-
-        Without exclusion this need not hold: to append to a log that has grown fails.
+        `writing` advances the generation by one. Without a lock the answer may be wrong: appending
+        to a log that has grown fails.
         """
         if not self._connection.exclusive:
             return True
         before, _, owner = self._generation.partition(" ")
-        now, _, now_owner = generation.partition(" ")
+        now, _, now_owner = self._connection.generation().partition(" ")
         return owner == now_owner and before.isdigit() and int(before) + 1 == int(now)
 
-    def _append(
-        self,
-        collections: Collections,
-        by_partition: Mapping[str, list[SpanRecord]],
-        sieve: RefusalCollector,
-        writer: str,
-        batch: int,
-    ) -> tuple[dict[str, TraceState], dict[str, Changes]]:
-        """Append to the log what it does not have, once it is known what to make of it."""
-        states: dict[str, TraceState] = {}
-        projected: dict[str, Changes] = {}
-        pending = list(by_partition)
+    def _store(self, batch: _Batch) -> None:
+        self._append(batch)
+        self._apply_pending_deletions(batch)
+        changed = batch.states
+        written: dict[str, trace_summaries.Summary] = {}
+        while changed:
+            changes = Changes()
+            for trace, state in changed.items():
+                if state.fresh:
+                    changes.add(batch.projected.pop(trace, None) or project(state))
+            self._write(batch, changes)
+            written |= changes.summaries
+            changed = self._overtaken(batch)
+            self._remove_deleted(batch, changed.values(), written)
+
+    def _append(self, batch: _Batch) -> None:
+        """Append to the log the records that it lacks, once all their changes are computed."""
+        log = batch.collections.log
+        pending = list(batch.partitions)
         for _ in range(_MAX_APPEND_ATTEMPTS):
-            states |= self._load(collections, pending, writer, batch)
-            self.wrote = self.wrote or any(states[trace].fresh for trace in pending)
+            self._load(batch, pending)
+            states = {trace: batch.states[trace] for trace in pending}
+            self.wrote = self.wrote or any(state.fresh for state in states.values())
             written: dict[str, Any] = {}
             appended: dict[str, str] = {}
-            for trace in pending:
-                if states[trace].is_empty() and all(map(is_lone_root, by_partition[trace])):
-                    continue  # a trace without agents, as far as anybody knows
-                with sieve.reading(trace):
-                    for part in new_parts(states[trace], by_partition[trace], writer, batch):
-                        record_id = part_id(trace, states[trace].parts)
-                        states[trace].parts += 1
-                        written[record_id] = part
-                        appended[record_id] = trace
-                    self._left_out[trace] = states[trace].left_out
-                    if states[trace].fresh:
-                        projected[trace] = project(states[trace])
-            sieve.check()
-            self._note_lost_content(states[trace] for trace in pending)
+            for trace, state in states.items():
+                records = batch.partitions[trace]
+                if state.is_empty() and all(map(is_lone_root, records)):
+                    continue  # no span of an agent, so far
+                with batch.refusals.reading(trace):
+                    for part in new_parts(state, records, batch.writer, batch.number):
+                        part_id = record_id(trace, state.parts)
+                        state.parts += 1
+                        written[part_id], appended[part_id] = part, trace
+                    batch.left_out[trace] = state.left_out
+                    if state.fresh:
+                        batch.projected[trace] = project(state)
+            batch.refusals.check()
+            for state in states.values():
+                if state.lost_content:  # of a deleted trace: it is still in the spool
+                    state.lost_content = False
+                    self._connection.purge_later()
             self.wrote = self.wrote or bool(written)
-            schema.add(collections.log, written, collections.max_batch)
+            schema.add(log, written, batch.collections.max_batch)
             if self._connection.exclusive or not written:
-                break
-            lost = lost_ids(collections.log, list(written), writer, batch)
-            pending = list({appended[record_id] for record_id in lost})
+                return
+            lost = lost_ids(log, list(written), batch.writer, batch.number)
+            pending = list({appended[part_id] for part_id in lost})
             if not pending:
-                break
-            for trace in pending:
-                self._states.pop(trace, None)
-        else:
-            msg = f"{len(pending)} traces of {self._connection.name} are contended; trying later"
-            raise StoreUnavailableError(msg)
-        return states, projected
+                return
+            self._cache.drop(pending)
+        msg = f"{len(pending)} traces of {self._connection.name} are contended; trying later"
+        raise StoreUnavailableError(msg)
 
-    def _note_lost_content(self, states: Iterable[TraceState]) -> None:
-        """Have content of deleted traces purged that is not stored: it is still in the spool."""
-        for state in states:
-            if state.lost_content:
-                state.lost_content = False
-                self._connection.purge_later()
-
-    def _apply_pending_deletions(
-        self,
-        collections: Collections,
-        states: dict[str, TraceState],
-        writer: str,
-        batch: int,
-    ) -> list[str]:
-        """Delete what the batch shows to have been part of a deleted trace all along.
-
-        Returns:
-            The traces of which anything was deleted.
-        """
-        settled: list[str] = []
-        for trace, state in list(states.items()):
+    def _apply_pending_deletions(self, batch: _Batch) -> None:
+        """Delete records that, as the batch shows, belong to a deleted trace."""
+        for trace, state in list(batch.states.items()):
             if state.holds_erased():
                 self._connection.purge_later()
-                apply_pending_deletions(collections, trace, exclusive=self._connection.exclusive)
-                self._states.pop(trace)
-                states |= self._load(collections, [trace], writer, batch)
-                settled.append(trace)
-        return settled
+                exclusive = self._connection.exclusive
+                apply_pending_deletions(batch.collections, trace, exclusive=exclusive)
+                self._cache.drop([trace])
+                self._load(batch, [trace])
+                batch.projected.pop(trace, None)
 
-    def _unlist(
-        self,
-        collections: Collections,
-        changed: Mapping[str, TraceState],
-        written: Mapping[str, trace_summaries.Summary],
-        vectors: TextVectors,
-    ) -> None:
-        """Take back what was just written of traces that were deleted meanwhile."""
-        erased = {
-            trace_id_of(record)
-            for state in changed.values()
-            for record in state.records
-            if "erased" in record
-        }
-        gone = {trace_id: written[trace_id]["task"] for trace_id in erased & written.keys()}
-        if gone:
-            of_store = vectors.keys(collections)
-            keys = {trace_id: of_store.of(task).key for trace_id, task in gone.items()}
-            remove_from_indexes(collections, keys, exclusive=self._connection.exclusive)
+    def _load(self, batch: _Batch, wanted: Sequence[str]) -> dict[str, TraceState]:
+        """Take the states of traces from the cache, or read them; return them."""
+        log = batch.collections.log
+        for trace, parts in read_parts(log, self._cache.missing(wanted)).items():
+            found = parts
+            if any("undo" in part for part in parts):  # a deletion was cut short
+                self._connection.purge_later()
+                finish_deletion(batch.collections, trace, exclusive=self._connection.exclusive)
+                found = read_parts(log, [trace])[trace]
+            state = TraceState()
+            numbers = {batch.number, *batch.attempts}
+            state.extend(found, batch.writer, numbers, batch.keys[trace])
+            self._cache.put(trace, state)
+        loaded = self._cache.get(wanted)
+        batch.states |= loaded
+        return loaded
 
-    def _overtaken(
-        self,
-        collections: Collections,
-        states: dict[str, TraceState],
-        writer: str,
-        batch: int,
-    ) -> dict[str, TraceState]:
+    def _overtaken(self, batch: _Batch) -> dict[str, TraceState]:
         """Return the states of traces whose log grew while their summaries were written.
 
-        The other writer's summary may have been replaced by ours, which is older.
+        Our summary, which is older, may have replaced the other writer's.
         """
         if self._connection.exclusive:
             return {}
-        next_parts = {part_id(trace, state.parts): trace for trace, state in states.items()}
-        grown = [next_parts[i] for i in schema.documents(collections.log, list(next_parts))]
-        for trace in grown:
-            self._states.pop(trace, None)
-        changed = self._load(collections, grown, writer, batch)
-        states |= changed
-        return changed
+        next_parts = {record_id(t, state.parts): t for t, state in batch.states.items()}
+        grown = [next_parts[i] for i in schema.documents(batch.collections.log, next_parts)]
+        self._cache.drop(grown)
+        return self._load(batch, grown)
 
-    def _load(
-        self, collections: Collections, wanted: Sequence[str], writer: str, batch: int
-    ) -> dict[str, TraceState]:
-        unknown = [trace for trace in wanted if trace not in self._states]
-        found = read_parts(collections.log, unknown)
-        for trace, parts in found.items():
-            if any("undo" in part for part in parts):  # a deletion was cut short
-                self._connection.purge_later()
-                finish_deletion(collections, trace, exclusive=self._connection.exclusive)
-                found[trace] = read_parts(collections.log, [trace])[trace]
-            state = TraceState()
-            state.extend(found[trace], writer, {batch, *self._attempts}, self._keys[trace])
-            self._states[trace] = state
-        for trace in wanted:
-            self._states.move_to_end(trace)
-        return {trace: self._states[trace] for trace in wanted}
-
-    def _write(
+    def _remove_deleted(
         self,
-        collections: Collections,
-        projections: Changes,
-        vectors: TextVectors,
-        writer: str,
-        batch: int,
+        batch: _Batch,
+        changed: Iterable[TraceState],
+        written: Mapping[str, trace_summaries.Summary],
     ) -> None:
-        exclusive = self._connection.exclusive
-        appender = Appender(writer, batch, exclusive, collections.max_batch)
-        timeline.add_timeline_entry(collections.lists, projections.started, appender)
-        new = {entry.trace_id for entry in projections.started}
-        claim(collections, {i: s for i, s in projections.summaries.items() if i in new})
-        completed = {i: projections.summaries[i] for i in projections.completed}
-        keys = vectors.keys_of(collections, completed)
+        """Remove the projections, just written, of traces that were deleted meanwhile."""
+        erased = {trace_id_of(r) for state in changed for r in state.records if "erased" in r}
+        gone = {trace_id: written[trace_id]["task"] for trace_id in erased & written.keys()}
+        if gone:
+            keys = batch.vectors.keys(batch.collections)
+            remove_from_indexes(
+                batch.collections,
+                {trace_id: keys.of(task).key for trace_id, task in gone.items()},
+                exclusive=self._connection.exclusive,
+            )
+
+    def _write(self, batch: _Batch, changes: Changes) -> None:
+        """Write the projections."""
+        collections = batch.collections
+        appender = Appender(
+            batch.writer, batch.number, self._connection.exclusive, collections.max_batch
+        )
+        timeline.add_timeline_entry(collections.lists, changes.started, appender)
+        new = {entry.trace_id for entry in changes.started}
+        claim(collections, {i: s for i, s in changes.summaries.items() if i in new})
+        completed = {i: changes.summaries[i] for i in changes.completed}
+        keys = batch.vectors.keys_of(collections, completed)
         for key in keys.values():
             if not key.is_known:
                 self._count("unread_tasks")
-        trace_summaries.put_summary(collections, projections.summaries, keys)
-        enter_completed(collections, completed, keys, vectors, appender)
-        if projections.gone:
-            trace_summaries.remove(collections, projections.gone)
-        self._count_calls(collections, projections.calls, writer, batch)
-        if projections.taken_back:
-            taken = self._writer_counters(collections, writer).taken(projections.taken_back)
-            names = [f"{writer}.{number}" for number in (batch, *self._attempts)]
-            tool_stats.take_back_once(collections.state, names, taken)
+        trace_summaries.put_summary(collections, changes.summaries, keys)
+        enter_completed(collections, completed, keys, batch.vectors, appender)
+        if changes.gone:
+            trace_summaries.remove(collections, changes.gone)
+        if changes.calls or changes.taken_back:
+            self._count_calls(batch, changes.calls, changes.taken_back)
 
     def _count_calls(
-        self, collections: Collections, calls: Sequence[ToolCallStat], writer: str, batch: int
+        self, batch: _Batch, calls: Sequence[ToolCallStat], taken_back: Sequence[ToolCallStat]
     ) -> None:
-        if not calls:
-            return
         for call in calls:
             if call.is_cut:
                 self._count("truncated")
-        changed = self._writer_counters(collections, writer).count(calls, batch, self._attempts)
-        tool_stats.write_counters(collections.state, writer, changed)
-
-    def _writer_counters(self, collections: Collections, writer: str) -> WriterCounters:
+        state = batch.collections.state
         if self._counters is None:
-            self._counters = WriterCounters(tool_stats.read_totals(collections.state), writer)
-        return self._counters
+            self._counters = WriterCounters(tool_stats.read_totals(state), batch.writer)
+        changed = self._counters.count(calls, batch.number, batch.attempts)
+        tool_stats.write_counters(state, batch.writer, changed)
+        taken = self._counters.taken(taken_back)
+        part, *others = (f"{batch.writer}.{n}" for n in (batch.number, *batch.attempts))
+        tool_stats.take_back(state, part, taken, others)
 
-    def _trim(self) -> None:
-        records = sum(state.extent.records for state in self._states.values())
-        size_bytes = sum(state.extent.size_bytes for state in self._states.values())
-        while records > MAX_CACHED_RECORDS or size_bytes > MAX_CACHED_BYTES:
-            _, state = self._states.popitem(last=False)
-            records -= state.extent.records
-            size_bytes -= state.extent.size_bytes
+    def _index_decisions(self, partitions: Iterable[Iterable[SpanRecord]]) -> None:
+        if self._decisions is None:
+            return
+        records = (record for of in partitions for record in of)
+        ids = dict.fromkeys(decision_id_of(r) for r in records if role_of(r) == "decision")
+        try:
+            self._decisions.update(list(ids))
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 - the spans are stored; `rebuild` indexes decisions again
+            self._count("unindexed_decisions")
 
 
 def enter_completed(
@@ -402,10 +343,11 @@ def enter_completed(
     vectors: TextVectors,
     appender: Appender,
 ) -> None:
-    """Have completed traces found by meaning; one whose text the embedder refuses is listed only.
+    """Index completed traces by meaning, but those whose text the embedder refuses.
 
     Raises:
-        StoreUnavailableError: The embedder does not answer, or other writers always came first.
+        StoreUnavailableError: The embedder does not answer, or other writers came first at each
+            attempt.
     """
     vectors.add(summary["task"] for summary in summaries.values())
     senders = {t: by for t, s in summaries.items() if (by := s["recorded_by"]) is not None}
@@ -422,11 +364,6 @@ def enter_completed(
         texts.add_task(index, keys, by_key, appender=appender, senders=senders)
 
 
-def _decisions_in(records: Iterable[SpanRecord]) -> list[str]:
-    """Return the ids of the decisions of which anything has happened."""
-    return list({decision_id_of(r): None for r in records if role_of(r) == "decision"})
-
-
 def _partitions(records: Iterable[SpanRecord]) -> dict[str, list[SpanRecord]]:
     by_partition: dict[str, list[SpanRecord]] = {}
     for record in map(conformed, records):
@@ -434,10 +371,10 @@ def _partitions(records: Iterable[SpanRecord]) -> dict[str, list[SpanRecord]]:
     return by_partition
 
 
-def _texts_in(by_partition: Mapping[str, list[SpanRecord]], sieve: RefusalCollector) -> list[str]:
-    texts: list[str] = []
-    for partition, records in by_partition.items():
-        with sieve.reading(partition):
-            texts += texts_of_ended_tasks(records)
-    sieve.check()
-    return texts
+def _texts_in(partitions: Mapping[str, list[SpanRecord]], refusals: RefusalCollector) -> list[str]:
+    found: list[str] = []
+    for partition, records in partitions.items():
+        with refusals.reading(partition):
+            found += texts_of_ended_tasks(records)
+    refusals.check()
+    return found

@@ -1,17 +1,16 @@
-"""What the log holds of one share of an OpenTelemetry trace, and what a batch adds to it.
+"""The records of one share of an OpenTelemetry trace in the log, and those that a batch adds.
 
-A share that grows is read and summarised anew, so it has a bound: MAX_RECORDS and MAX_BYTES. What
-would go beyond is left out, and counted. A tenth more is kept for what a trace cannot do without:
-tasks, roots, and spans above others, which OTLP sends last. The end of a span that is open is
-always taken. Guests may fill half of a share, and take nothing of that tenth.
-
-Whether there is room depends on what the log holds and on the records before in the batch, and
-room that is gone does not come back: a batch that is stored again gets the same answers.
+A share that grows is read and summarised again, so it is limited by MAX_RECORDS and MAX_BYTES;
+further records are left out, and counted. A tenth more is reserved for tasks, roots and spans above
+others, which OTLP sends last. The end of an open span is always taken. Guests may fill half of a
+share, and nothing of that tenth. The answer depends on the log and on the records before in the
+batch alone: a batch that is stored again gets the same answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,16 +24,19 @@ from autotrace.traces.deletion import without_erased
 from autotrace.traces.tree import Tree
 
 MAX_RECORDS: Final = 50_000
-"""How many records one share of an OpenTelemetry trace holds."""
+"""Number of records of one share of an OpenTelemetry trace."""
 MAX_BYTES: Final = 256 * 1024 * 1024
-"""How many bytes of JSON they have."""
+"""Size of their JSON."""
+_MAX_CACHED_RECORDS: Final = 2 * MAX_RECORDS
+"""Number of records of traces under way that are cached: one full trace, and as many of others."""
+_MAX_CACHED_BYTES: Final = 2 * MAX_BYTES
 _WITH_HEADS: Final = 1.1
 _OF_GUESTS: Final = 0.5
 
 
 @dataclass
 class _Extent:
-    """How much some records take."""
+    """The number and size of some records."""
 
     records: int = 0
     size_bytes: int = 0
@@ -44,7 +46,7 @@ class _Extent:
         self.size_bytes += size_bytes
 
     def has_room_for(self, size_bytes: int, portion: float) -> bool:
-        """Return whether this portion of the bound has room for one more of a size."""
+        """Return whether this portion of the limits has room for one more record."""
         return (
             self.records + 1 <= portion * MAX_RECORDS
             and self.size_bytes + size_bytes <= portion * MAX_BYTES
@@ -53,20 +55,20 @@ class _Extent:
 
 @dataclass
 class TraceState:
-    """What the log holds of one OpenTelemetry trace."""
+    """The records of one share in the log."""
 
     parts: int = 0
     records: list[SpanRecord] = field(default_factory=list[SpanRecord])
     keys: set[str] = field(default_factory=set[str])
     erased: bool = False
-    """Whether a trace in it was deleted."""
+    """Whether a trace of the share was deleted."""
     lost_content: bool = False
-    """Whether content of a deleted trace was left out of what is stored."""
+    """Whether content of a deleted trace was left out."""
     fresh: list[SpanRecord] = field(default_factory=list[SpanRecord])
     """Those of `records` that belong to the batch being stored."""
     extent: _Extent = field(default_factory=_Extent)
     left_out: int = 0
-    """Records of the batch being stored for which there is no room."""
+    """Number of records of the batch without room."""
     _guests: _Extent = field(default_factory=_Extent)
     _parents: set[str] = field(default_factory=set[str])
     """Ids that records name as their parents."""
@@ -74,13 +76,10 @@ class TraceState:
     def extend(
         self, parts: Sequence[LogPart], writer: str, batches: Set[int], keys: Set[str]
     ) -> None:
-        """Take in parts of the log; what the batch being stored has written of its own is fresh.
+        """Add parts of the log; records that an attempt at the batch has written are fresh.
 
-        Args:
-            parts: The parts.
-            writer: Who stores.
-            batches: The numbers of its attempts at the batch, which may have been larger.
-            keys: Name the records of the batch (`record_key`).
+        `batches` are the numbers of the attempts, which may have been larger; `keys` are those of
+        the records of the batch (`record_key`).
         """
         self.parts += len(parts)
         for part in parts:
@@ -91,24 +90,24 @@ class TraceState:
                     self._add(record, key, len(orjson.dumps(record)), fresh=mine and key in keys)
 
     def is_empty(self) -> bool:
-        """Return whether the log holds nothing of it."""
+        """Return whether the log has no record of it."""
         return self.parts == 0
 
     def is_complete(self) -> bool:
-        """Return whether a root, and all that has started, has ended: little will follow."""
+        """Return whether a root and every open span have ended: few records will follow."""
         return any("end_ns" in r and not r.get("parent") for r in self.records) and all(
             r["id"] in self.keys for r in self.records if "open" in r
         )
 
     def holds_erased(self) -> bool:
-        """Return whether there is content of a deleted trace in it."""
+        """Return whether it has content of a deleted trace."""
         if not self.erased:
             return False
         tree = Tree(self.records)
         return any(holds_content(r) and tree.erased_task_of(r) is not None for r in self.records)
 
     def take(self, record: SpanRecord) -> bytes | None:
-        """Take in one record of the batch; return it as JSON if it is new and there is room."""
+        """Add a record of the batch; return its JSON, or None if it is known or has no room."""
         key = record_key(record)
         if key in self.keys:
             return None
@@ -148,8 +147,52 @@ class TraceState:
         )
 
 
+class StateCache:
+    """States of traces under way, which need not be read again. The oldest are dropped first."""
+
+    def __init__(self) -> None:
+        self._states: OrderedDict[str, TraceState] = OrderedDict()
+
+    def missing(self, traces: Iterable[str]) -> list[str]:
+        """Return those of some traces that are not cached."""
+        return [trace for trace in traces if trace not in self._states]
+
+    def put(self, trace: str, state: TraceState) -> None:
+        """Add a state."""
+        self._states[trace] = state
+
+    def get(self, traces: Iterable[str]) -> dict[str, TraceState]:
+        """Return the states of traces, all of which must be cached."""
+        found = {trace: self._states[trace] for trace in traces}
+        for trace in found:
+            self._states.move_to_end(trace)
+        return found
+
+    def drop(self, traces: Iterable[str]) -> None:
+        """Drop traces."""
+        for trace in traces:
+            self._states.pop(trace, None)
+
+    def clear(self) -> None:
+        """Drop all traces."""
+        self._states.clear()
+
+    def finish(self, states: Mapping[str, TraceState]) -> None:
+        """Drop the traces of a stored batch that are complete, and those beyond the limits."""
+        for trace, state in states.items():
+            state.fresh = []
+            if state.is_complete() and not state.left_out:  # a full trace gets more records
+                self._states.pop(trace, None)
+        records = sum(state.extent.records for state in self._states.values())
+        size_bytes = sum(state.extent.size_bytes for state in self._states.values())
+        while records > _MAX_CACHED_RECORDS or size_bytes > _MAX_CACHED_BYTES:
+            _, state = self._states.popitem(last=False)
+            records -= state.extent.records
+            size_bytes -= state.extent.size_bytes
+
+
 def without_superseded(records: list[SpanRecord]) -> list[SpanRecord]:
-    """Leave out that a span has started where the batch also says that it has ended."""
+    """Leave out open spans that end in the same batch."""
     opened = [record for record in records if "open" in record]
     if not opened:
         return records
@@ -159,7 +202,7 @@ def without_superseded(records: list[SpanRecord]) -> list[SpanRecord]:
 
 
 def _without_erased(state: TraceState, records: list[SpanRecord]) -> list[SpanRecord]:
-    """Return records as they may be stored: skeletons of what belongs to a deleted trace."""
+    """Return records as they may be stored: skeletons if they belong to a deleted trace."""
     if not state.erased:
         return records
     tree = Tree([*state.records, *records])
@@ -171,7 +214,7 @@ def _without_erased(state: TraceState, records: list[SpanRecord]) -> list[SpanRe
 def new_parts(
     state: TraceState, records: list[SpanRecord], writer: str, batch: int
 ) -> Iterator[bytes]:
-    """Yield the documents, as JSON, of parts that hold what the log does not have yet."""
+    """Yield the parts, as JSON, with the records that the log lacks."""
     state.left_out = 0
     head = f'{{"writer":"{writer}","batch":{batch},"records":['.encode()
     texts: list[bytes] = []

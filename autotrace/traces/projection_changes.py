@@ -1,18 +1,16 @@
-"""What a batch changes where spans of other instrumentations are involved. Pure.
+"""Compute the changes that a batch makes to the projections of the log. Pure.
 
-A span of ours says by itself what it is. What one of others is depends on what lies above it, which
-mostly arrives later: a layer of a tool call turns out to be one when the outer layer comes, an
-agent to be a part of a run. So what has been listed and counted may have to be taken back.
-
-Statistics: every part of the log stands for the difference that it makes to the calls that can be
-told from the parts up to it. These differences add up to the calls of the whole log, whoever stored
-the parts and however often.
+The role of a span of another instrumentation depends on spans above it, which mostly arrive later:
+a span turns out to be a layer of a tool call, an agent to be a part of a run. So listed traces and
+counted calls may have to be taken back. Each part of the log counts for the difference that it
+makes to the calls in the parts up to it; these add up to the calls of the whole log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from autotrace.spool.span_records import SpanRecord
 from autotrace.spool.span_roles import trace_id_of
@@ -35,23 +33,23 @@ class Changes:
     """Traces that the records complete."""
     summaries: dict[str, Summary] = field(default_factory=dict[str, Summary])
     gone: list[str] = field(default_factory=list[str])
-    """Traces that were listed and turn out not to be traces."""
+    """Listed traces that turn out not to be traces."""
     calls: list[ToolCallStat] = field(default_factory=list[ToolCallStat])
     taken_back: list[ToolCallStat] = field(default_factory=list[ToolCallStat])
-    """Calls that were counted and turn out not to be calls, or to be others."""
+    """Counted calls that turn out not to be calls, or to be different ones."""
 
     def add(self, changes: Changes) -> None:
-        """Add the changes of another OpenTelemetry trace."""
+        """Add the changes of another share."""
         self.started += changes.started
         self.completed += changes.completed
         self.summaries |= changes.summaries
-        self.calls += changes.calls
         self.gone += changes.gone
+        self.calls += changes.calls
         self.taken_back += changes.taken_back
 
 
 def project(state: TraceState) -> Changes:
-    """Return the changes that the fresh records of one OpenTelemetry trace make."""
+    """Return the changes that the fresh records of one share make."""
     tree = Tree(state.records)
     if tree.is_translated:
         return changes_of(state.records, state.fresh, tree)
@@ -69,7 +67,7 @@ def project(state: TraceState) -> Changes:
         fresh = {id(record) for record in state.fresh}
         old = (record for record in state.records if id(record) not in fresh)
         old_ids = {record["id"] for record in old if "interrupted" not in record}
-    # A span whose place is a guess, and one that joins others, can change any task's share.
+    # A span whose task is inferred, and one that joins others, can change any task.
     if old_ids and (tree.guessed or _joins(state.records, fresh_ids - old_ids, old_ids)):
         touched = {task["id"] for task in tree.tasks}
     else:
@@ -88,17 +86,14 @@ def project(state: TraceState) -> Changes:
 
 
 def _joins(records: Iterable[SpanRecord], new_ids: set[str], old_ids: set[str]) -> bool:
-    """Return whether a span that was known is found to lie in one that is new."""
+    """Return whether a known span has a new parent."""
     return any(r.get("parent") in new_ids and r["id"] in old_ids for r in records)
 
 
 def changes_of(records: Sequence[SpanRecord], fresh: Iterable[SpanRecord], tree: Tree) -> Changes:
-    """Find out what some records change.
+    """Return the changes that fresh records make where spans are translated.
 
-    Args:
-        records: All that the log holds of the trace, in its order.
-        fresh: Those of them that belong to the batch.
-        tree: Of all of them.
+    `records` are all of the share, in the order of the log; `tree` is theirs.
     """
     fresh_ids = {id(record) for record in fresh}
     before = Tree(record for record in records if id(record) not in fresh_ids)
@@ -116,16 +111,16 @@ def changes_of(records: Sequence[SpanRecord], fresh: Iterable[SpanRecord], tree:
             changes.completed.append(trace_id)
     changes.gone = list(known)
     stretches = list(_stretches(records, fresh_ids))
-    if len(stretches) == 1 and stretches[0][1] == len(records):  # nobody else has written since
+    if len(stretches) == 1 and stretches[0][1] == len(records):  # no other writer
         _count(_calls(before), _calls(tree), changes)
-        return changes
-    for start, end in stretches:
-        _count(_calls(Tree(records[:start])), _calls(Tree(records[:end])), changes)
+    else:
+        for start, end in stretches:
+            _count(_calls(Tree(records[:start])), _calls(Tree(records[:end])), changes)
     return changes
 
 
 def _is_found_by(was: Summary | None, summary: Summary) -> bool:
-    """Return whether a trace is in the index already as it is now."""
+    """Return whether the index has a trace as it is now."""
     return was is not None and all(
         was[name] == summary[name]  # pyright: ignore[reportTypedDictNotRequiredAccess] - all are there
         for name in ("status", "task", "success")
@@ -133,17 +128,13 @@ def _is_found_by(was: Summary | None, summary: Summary) -> bool:
 
 
 def _stretches(records: Sequence[SpanRecord], fresh_ids: set[int]) -> Iterator[tuple[int, int]]:
-    """Yield where stretches of fresh records begin and end."""
-    start: int | None = None
-    for index, record in enumerate(records):
-        is_fresh = id(record) in fresh_ids
-        if is_fresh and start is None:
-            start = index
-        elif not is_fresh and start is not None:
-            yield start, index
-            start = None
-    if start is not None:
-        yield start, len(records)
+    """Yield (start, end) of each stretch of fresh records."""
+    start = 0
+    for is_fresh, group in groupby(records, lambda record: id(record) in fresh_ids):
+        end = start + len(list(group))
+        if is_fresh:
+            yield start, end
+        start = end
 
 
 def _calls(tree: Tree) -> dict[str, ToolCallStat]:

@@ -1,16 +1,12 @@
-"""Reading a store: traces, listings, recall, statistics. Every surface reads through this."""
+"""Read a store: traces, listings, recall, statistics. Every surface reads through `Reader`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, TypedDict, Unpack, get_args
 
 from autotrace.embedding.embedder import Embedder
-from autotrace.errors import (
-    InvalidArgumentError,
-    StoreError,
-    TraceNotFoundError,
-)
+from autotrace.errors import InvalidArgumentError, StoreError, TraceNotFoundError
 from autotrace.models import (
     Decision,
     RecallResult,
@@ -27,6 +23,7 @@ from autotrace.store.schema import Collections
 from autotrace.store.text_keys import TextKeys
 from autotrace.store.timeline import TimelineEntry
 from autotrace.store.trace_log import read_records
+from autotrace.store.trace_summaries import TraceFilter
 from autotrace.traces import recall as search
 from autotrace.traces.assembly import build_trace, decisions_of
 from autotrace.traces.trace_ids import Located, locate, public_ids
@@ -38,8 +35,21 @@ MAX_AGENTS = 100
 DEFAULT_TOOLS = 100
 
 
+class RecallFilters(TypedDict, total=False):
+    """Filters of a recall. None lets every trace pass."""
+
+    agent: str | None
+    """The agent's name, as its program gave it."""
+    agents: Sequence[str] | None
+    """Agents, 1 to 100, of which one recorded the trace: with a key of its own, or, for programs on
+    the store's machine, under its name."""
+    session_id: str | None
+    tools: Sequence[str] | None
+    """Tools that the trace called, all of them, among the first 200 that it called."""
+
+
 class Reader:
-    """Answers questions about what is stored. Any thread may use it.
+    """Answers queries about a store. Any thread may use it.
 
     Args:
         connection: The store.
@@ -59,17 +69,17 @@ class Reader:
         self._decisions = decisions
 
     def get_trace(self, trace_id: str, *, asked_by: str | None = None) -> Trace:
-        """Return a trace with its steps, its tool calls, and its decisions as they stand now.
+        """Return a trace with its steps, its tool calls, and its decisions as they are now.
 
-        That the decisions cannot be read is no error: `decisions_error` says so.
+        If the decisions cannot be read, `decisions_error` has the reason.
 
         Args:
             trace_id: The trace.
-            asked_by: The agent of the key that asks. Should several agents have recorded a task of
-                this id, its own one is meant. None: a program on this machine asks.
+            asked_by: The agent of the caller's key; None: a program on this machine. Of tasks of
+                several agents with this id, the caller's own comes first.
 
         Raises:
-            TraceNotFoundError: There is none with this id.
+            TraceNotFoundError: The store has no trace with this id.
             StoreError: The store cannot be read.
         """
 
@@ -88,10 +98,10 @@ class Reader:
         raise TraceNotFoundError(trace_id, self._connection.name)
 
     def locate(self, trace_id: str, *, asked_by: str | None = None) -> Located:
-        """Return in whose share of an OpenTelemetry trace a trace lies; see trace_ids.py.
+        """Return the place of a trace's task; see trace_ids.py.
 
         Raises:
-            TraceNotFoundError: The id is not one of a trace.
+            TraceNotFoundError: The id is malformed.
             StoreError: The store cannot be read.
         """
         place = self._connection.read(lambda c: locate(c, trace_id, asked_by))
@@ -123,32 +133,25 @@ class Reader:
         Args:
             status: Only traces of this status.
             session_id: Only traces of this session.
-            agent: Only traces of this agent, as programs called themselves.
-            agents: Only traces that one of these agents recorded; see `recall`.
+            agent: Only traces of this agent; see `RecallFilters`.
+            agents: Only traces that one of these agents recorded; see `RecallFilters`.
             limit: Size of a page, 1 to 1000.
             after: Id of the last trace of the page before.
-            asked_by: The agent of the key that asks, which `after` may depend on; see `get_trace`.
+            asked_by: The agent of the caller's key, on which `after` may depend; see `get_trace`.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
-            TraceNotFoundError: `after` is no trace of the store.
+            TraceNotFoundError: The store has no trace with the id `after`.
             StoreError: The store cannot be read.
         """
         if status is not None and status not in get_args(TraceStatus):
             raise InvalidArgumentError("status", status, get_args(TraceStatus))
         _check_limit(limit, MAX_PAGE)
-        recorded_by = _checked_agents(agents)
+        where = TraceFilter(status, agent, session_id, agents=_checked_agents(agents))
 
         def read(collections: Collections) -> list[TraceSummary]:
-            found = trace_summaries.list_summaries(
-                collections,
-                status=status,
-                session_id=session_id,
-                agent=agent,
-                agents=recorded_by,
-                limit=limit,
-                before=None if after is None else self._entry(collections, after, asked_by),
-            )
+            before = None if after is None else self._entry(collections, after, asked_by)
+            found = trace_summaries.list_summaries(collections, where, limit, before)
             shown = public_ids(collections, dict(found))
             return [
                 trace_summaries.to_model(shown[trace_id], summary) for trace_id, summary in found
@@ -171,66 +174,42 @@ class Reader:
         query: str,
         success_only: bool = True,
         limit: int = 10,
-        *,
-        agent: str | None = None,
-        agents: Sequence[str] | None = None,
-        session_id: str | None = None,
-        tools: Sequence[str] | None = None,
+        **filters: Unpack[RecallFilters],
     ) -> list[RecallResult]:
-        """Return past completed traces whose tasks mean something similar, most similar first.
+        """Return past completed traces with tasks of similar meaning, most similar first.
 
-        Traces that are related (half as similar as the best one, or more) come before copies: of
-        each sender and task text the newest two. More copies fill the places that are left; those
-        of an agent's key do not. What came with the keys of one agent takes at most half of the
-        places while others have related traces. Texts that differ in case, spaces and punctuation
-        alone count as one.
+        Related traces, at least half as similar as the best one, come before copies: of each sender
+        and task text the newest two. More copies fill the remaining places; copies that an agent's
+        key has sent do not. Traces that came with the keys of one agent take at most half of the
+        places while others have related traces. Texts that differ only in case, spaces and
+        punctuation count as one.
 
         Args:
             query: The task at hand, in words.
-            success_only: Whether to leave out traces that failed; see `nearer_failure`.
-            limit: How many to return at most, 1 to 50.
-            agent: Only traces of this agent, as programs called themselves.
-            agents: Only traces that one of these agents, 1 to 100, recorded: with a key of its own,
-                or, for programs on the store's machine, under its name.
-            session_id: Only traces of this session.
-            tools: Only traces that called every one of these (of the first 200 they called).
+            success_only: Whether to leave out failed traces; see `nearer_failure`.
+            limit: Number of traces at most, 1 to 50.
+            **filters: See `RecallFilters`.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
             StoreError: The store cannot be read.
         """
-        where = _filter(agent, agents, session_id, tools)
-        return self._recall(query, (True,) if success_only else (True, False), limit, where)
+        outcomes = (True,) if success_only else (True, False)
+        return self._recall(query, outcomes, limit, _filter(**filters))
 
     def nearer_failure(
-        self,
-        query: str,
-        found: Sequence[RecallResult],
-        *,
-        agent: str | None = None,
-        agents: Sequence[str] | None = None,
-        session_id: str | None = None,
-        tools: Sequence[str] | None = None,
+        self, query: str, found: Sequence[RecallResult], **filters: Unpack[RecallFilters]
     ) -> RecallResult | None:
-        """Return a failed trace that is more similar than all that a recall of successes found.
+        """Return a failed trace that is more similar than all results of a recall of successes.
 
-        Args:
-            query: The query of that recall.
-            found: Its results.
-            agent: Its filter, as the others that follow.
-            agents: See `recall`.
-            session_id: See `recall`.
-            tools: See `recall`.
-
-        Raises:
-            StoreError: The store cannot be read.
+        Given are the query and the filters of that recall, and the results that it `found`.
         """
-        failed = self._recall(query, (False,), 1, _filter(agent, agents, session_id, tools))
+        failed = self._recall(query, (False,), 1, _filter(**filters))
         best = found[0].similarity if found else -1.0
         return failed[0] if failed and failed[0].similarity > best else None
 
     def _recall(
-        self, query: str, outcomes: Sequence[bool], limit: int, where: search.Filter
+        self, query: str, outcomes: Sequence[bool], limit: int, where: TraceFilter
     ) -> list[RecallResult]:
         if not str(query or "").strip():
             raise InvalidArgumentError("query", query, "a text that is not empty")
@@ -257,13 +236,9 @@ class Reader:
     ) -> list[ToolStats]:
         """Return a page of the statistics of tools, most used first.
 
-        Args:
-            limit: Size of a page, 1 to 1000.
-            after: Name of the last tool of the page before.
-
         Raises:
             InvalidArgumentError: The limit is not allowed.
-            ToolNotFoundError: `after` is no tool that is counted by name.
+            ToolNotFoundError: `after` is not a tool that is counted by name.
             StoreError: The store cannot be read.
         """
         return self.tool_stats_page(limit=limit, after=after).tools
@@ -271,26 +246,27 @@ class Reader:
     def tool_stats_page(
         self, *, limit: int = DEFAULT_TOOLS, after: str | None = None
     ) -> ToolStatsPage:
-        """Return the same page, with the statistics of all calls that come after it together."""
+        """Return the same page, with the sum of the statistics of all later tools."""
         _check_limit(limit, MAX_PAGE)
         return self._connection.read(lambda c: stats.read_page(c.state, limit, after))
 
 
 def _filter(
-    agent: str | None,
-    agents: Sequence[str] | None,
-    session_id: str | None,
-    tools: Sequence[str] | None,
-) -> search.Filter:
+    agent: str | None = None,
+    agents: Sequence[str] | None = None,
+    session_id: str | None = None,
+    tools: Sequence[str] | None = None,
+) -> TraceFilter:
     if isinstance(tools, str):
         raise InvalidArgumentError("tools", tools, "a list of tool names")
-    return search.Filter(agent, session_id, tuple(tools or ()), _checked_agents(agents))
+    return TraceFilter(None, agent, session_id, tuple(tools or ()), _checked_agents(agents))
 
 
 def _checked_agents(agents: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the agents to keep to; none for all.
+    """Return the agents to select; an empty tuple for None, which selects all.
 
-    An empty list is refused: it must not read as everybody.
+    Raises:
+        InvalidArgumentError: The list is empty, which must not select all agents, or too long.
     """
     if agents is None:
         return ()

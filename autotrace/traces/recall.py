@@ -1,19 +1,11 @@
-"""Finding past traces by meaning.
+"""Find past traces by meaning.
 
-The index knows texts; each stands for the traces whose task it was. So a recall asks for the texts
-nearest to the query, and takes their traces in order: the most similar first, of equally similar
-ones the newest. The index is approximate, so a text in the very words of the query is looked up.
-
-A filter that matches most traces makes a Chroma query slow, and one that matches few makes an
-unfiltered query miss them. So a filtered recall looks at a few times as many texts as were asked
-for, and filters their traces. When too few match, which shows the filter to be selective, the
-traces of that agent or session are looked up, if they are few enough, and compared one by one; and
-for tools, which no index knows, the circle of texts is drawn wider until enough match or all have
-been seen.
-
-An agent with a key may record any number of texts near a query. So the traces of one sender take at
-most half of a page while others have related ones: where one sender has more, the texts of all
-others are searched by themselves.
+The index holds texts (store/task_index.py): a recall reads the texts nearest to the query, then
+their traces, of equally similar ones the newest first. Chroma is slow with a filter that matches
+most traces, so a filtered recall reads a few times as many texts, and filters their traces. If too
+few pass, the traces of the agent or session are compared one by one, if they are few; else the
+number of texts grows. Of one sender's traces at most half of a page is shown while others have
+related ones, for which the index is queried without that sender.
 """
 
 from __future__ import annotations
@@ -29,60 +21,36 @@ from autotrace.store.schema import Collections
 from autotrace.store.task_index import Text
 from autotrace.store.text_keys import TextKeys
 from autotrace.store.times import utc
-from autotrace.store.trace_summaries import Summary
+from autotrace.store.trace_summaries import Summary, TraceFilter
 
 _WIDENING: Final = 4
 _SELECTIVE_AFTER: Final = 16
-"""A filter that so many times the texts asked for do not satisfy is selective."""
+"""A filter is selective if so many times the wanted texts do not satisfy it."""
 _MAX_COMPARED: Final = 2000
-"""How many traces of an agent or session are compared one by one."""
+"""Number of traces of an agent or session that are compared one by one."""
 _MAX_TIED: Final = 1000
-"""How many texts are looked at that are all as similar as the last one wanted."""
+"""Number of texts to read that are as similar as the last result."""
 _MAX_REPEATS: Final = 1000
-"""How many of the newest traces of one text a filter is tried on."""
+"""Number of traces of one text, the newest, to filter."""
 _SUMMARIES_AT_ONCE: Final = 64
 _MAX_ALIKE: Final = 2
-"""How many results one sender gets for one text."""
+"""Number of results of one sender for one text."""
 _MAX_WIDENING: Final = 16
-"""How many times the texts asked for are looked at for ones that are no copies."""
+"""Multiple of the wanted texts that is read to find results other than copies."""
 _RELATED: Final = 0.5
-"""Others' traces take a crowding sender's places if they are so similar, against the best one."""
+"""Similarity, relative to the best result, from which on traces are related."""
 _PUNCTUATION: Final = ".,;:!?\u2026\"'()[]{}\u2018\u2019\u201c\u201d"
 _TIE: Final = 1e-6
 """Two similarities closer than this are the same, computed in single precision."""
 
 
 class Found(NamedTuple):
-    """A trace that a search found."""
+    """A trace with its similarity."""
 
     trace_id: str
     summary: Summary
     similarity: float
     """Cosine similarity, 0 to 1; opposite vectors count as unrelated."""
-
-
-@dataclass(frozen=True)
-class Filter:
-    """What a trace must be, beside similar. None, or nothing, leaves it open."""
-
-    agent: str | None = None
-    session_id: str | None = None
-    tools: Sequence[str] = ()
-    """It called every one of these."""
-    agents: Sequence[str] = ()
-    """One of these recorded it; see `trace_summaries.author_of`."""
-
-    def __bool__(self) -> bool:
-        return bool(self.agent or self.session_id or self.tools or self.agents)
-
-    def matches(self, summary: Summary) -> bool:
-        """Return whether a trace passes."""
-        return (
-            (self.agent is None or summary["agent"] == self.agent)
-            and (self.session_id is None or summary["session_id"] == self.session_id)
-            and (not self.agents or trace_summaries.author_of(summary) in self.agents)
-            and set(self.tools) <= set(summary["tool_names"] or summary["tool_sequence"])
-        )
 
 
 def find(
@@ -93,18 +61,11 @@ def find(
     *,
     outcomes: Sequence[bool],
     limit: int,
-    where: Filter,
+    where: TraceFilter,
 ) -> list[Found]:
-    """Return the completed traces whose tasks are nearest to a vector, nearest first.
+    """Return the completed traces whose tasks are nearest to the vector of a query, nearest first.
 
-    Args:
-        collections: The open store.
-        query: What is asked for, in words.
-        vector: Its embedding.
-        keys: The keys under which the store keeps task texts.
-        outcomes: Whether to return traces that succeeded (True), that failed (False), or both.
-        limit: How many to return at most.
-        where: What the traces must be beside similar.
+    `outcomes` has True for succeeded traces, and False for failed ones.
     """
     found: list[Found] = []
     for success in outcomes:
@@ -113,10 +74,10 @@ def find(
 
 
 def page_of(found: Sequence[Found], query: str, limit: int) -> list[Found]:
-    """Return the first of some ranked traces, at most half of them by one sender with a key.
+    """Return the first ranked traces, at most half of them by one sender with a key.
 
-    Others' traces that are related take the places over; where there are none, nothing changes.
-    Programs on the store's machine are trusted with the store, and not held to a half.
+    Related traces of others take the other places; without any, nothing changes. The limit does not
+    apply to programs on the store's machine, which are trusted.
     """
     page = found[:limit]
     sender = _crowding(Counter(_senders(page)), limit)
@@ -130,7 +91,7 @@ def page_of(found: Sequence[Found], query: str, limit: int) -> list[Found]:
 
 
 def _crowding(places: Counter[str], limit: int) -> str | None:
-    """Return the sender who has more than half of the places of a page, if one has."""
+    """Return the sender with more than half of the places of a page, if any."""
     for sender, count in places.most_common(1):
         if count > limit - limit // 2:
             return sender
@@ -146,11 +107,10 @@ def _is_by_others(found: Found, sender: str) -> bool:
 
 
 def varied(found: Sequence[Found], limit: int) -> list[Found]:
-    """Leave out copies of ranked traces: of each sender and text, all but the best two.
+    """Leave out copies: of each sender and text, all but the best two.
 
-    Else a task that runs every night, or copies of one trace, which every key can record, take
-    every place. More copies of programs on the store's machine fill a page that others, which are
-    related, do not.
+    Without this, a task that runs every night, or copies that a key has sent, take every place.
+    More copies of programs on the store's machine fill the places that related traces do not.
     """
     places: Counter[tuple[str | None, str]] = Counter()
     related = 0
@@ -171,7 +131,7 @@ def varied(found: Sequence[Found], limit: int) -> list[Found]:
 
 
 def _said(text: str) -> str:
-    """Return the words of a text: "Pay  the invoice!" and "pay the invoice" say the same.
+    """Return the words of a text without case, spaces and punctuation.
 
     Numbers and symbols stay: order 17 is not order 18, and C++ is not C#.
     """
@@ -180,16 +140,11 @@ def _said(text: str) -> str:
 
 
 def ranked(found: Sequence[Found], query: str) -> list[Found]:
-    """Order candidates: most similar first.
-
-    Of equally similar ones those in the very words of the query come first, then the newest.
-    """
+    """Sort traces: most similar first, then those in the words of the query, then the newest."""
 
     def rank(each: Found) -> tuple[int, bool, int, str]:
-        summary = each.summary
-        return _rank(
-            each.similarity, summary["task"] == query, summary["created_ns"], each.trace_id
-        )
+        task, start_ns = each.summary["task"], each.summary["created_ns"]
+        return _rank(each.similarity, task == query, start_ns, each.trace_id)
 
     return sorted(found, key=rank)
 
@@ -202,7 +157,7 @@ def _rank(
 
 @dataclass
 class _Search:
-    """One search among the traces of one outcome."""
+    """A search among the traces of one outcome."""
 
     collections: Collections
     query: str
@@ -210,21 +165,21 @@ class _Search:
     keys: TextKeys
     success: bool
     limit: int
-    where: Filter
+    where: TraceFilter
     without: str | None = None
-    """The agent of a key whose traces do not count."""
+    """An agent: leave out traces that its key has sent."""
 
     def __post_init__(self) -> None:
         self._summaries: dict[str, Summary | None] = {}
         self._matched = 0
-        """How many traces passed the filter, copies too, when they were last looked at."""
+        """Number of traces, with copies, that passed the filter in the last step."""
         self._matched_by: Counter[str] = Counter()
-        """Those of each sender with a key."""
+        """The same for each sender with a key."""
         key = self.keys.of(self.query)
         self._index = task_index.of_tasks(self.collections, success=self.success)
         self._exactly = task_index.exactly(self._index, key.key)
         self._worded_so: dict[str, Summary] = {}
-        """Traces in the very words of the query, which their text's key does not tell."""
+        """Traces in the words of the query, if its key stands for other texts, too."""
         if key.words is not None and self._exactly is not None:
             self._worded_so = trace_summaries.find(
                 self.collections, words=key.words, without=self.without, limit=_MAX_COMPARED
@@ -232,7 +187,7 @@ class _Search:
             self._summaries.update(self._worded_so)
 
     def run(self) -> list[Found]:
-        """Return what is nearest, and what is nearest of others where one sender has the most."""
+        """Return the nearest traces; if one sender has most of them, also the nearest of others."""
         page = self._nearest()
         is_full = len(page) == self.limit
         places = Counter(_senders(page)) if is_full else self._matched_by
@@ -245,7 +200,7 @@ class _Search:
         return ranked([*page, *(each for each in others if each.trace_id not in known)], self.query)
 
     def _related(self, at_least: float) -> list[Found]:
-        """Return the nearest traces that are at least so similar, of others than one sender."""
+        """Return the nearest traces of other senders that are at least so similar."""
         wanted = self.limit * _MAX_WIDENING
         near = self._texts(wanted + 1, without=None)
         found = self._matching(near, self.limit)
@@ -259,14 +214,14 @@ class _Search:
         return task_index.nearest(self._index, self.vector, limit=limit, without=without)
 
     def _nearest(self) -> list[Found]:
-        wanted = self.limit * _WIDENING if self.where else self.limit
+        wanted = self.limit if self.where == TraceFilter() else self.limit * _WIDENING
         selective = False
         while True:
-            # One more than wanted shows whether there are more.
+            # One more than wanted, to see whether more exist.
             near = self._texts(wanted + 1, without=self.without)
             found = self._matching(near, min(wanted, _MAX_REPEATS))
             if len(found) < self.limit <= self._matched and wanted >= self.limit * _MAX_WIDENING:
-                return found  # most of what is near are copies
+                return found  # most near traces are copies
             full = len(found) == self.limit
             tied = full and near[-1].similarity >= found[-1].similarity - _TIE
             if len(near) <= wanted or (full and (not tied or wanted >= _MAX_TIED)):
@@ -291,7 +246,7 @@ class _Search:
             candidates.append((0, *_rank(1.0, True, summary["created_ns"], trace_id)))
         at_least = max(repeats, _SUMMARIES_AT_ONCE) if self._exactly is not None else repeats
         for text, entries in task_index.traces_of(self._index, near, at_least).items():
-            # Copies are read after what may take their places: see `varied`.
+            # Copies are read after the traces that may take their places: see `varied`.
             turn = 2 if text.similarity < near[0].similarity * _RELATED else 0
             newest = {*entries[:_MAX_ALIKE], text.first, *text.of_others}
             for entry in entries:
@@ -332,17 +287,11 @@ class _Search:
         )
 
     def _compared(self) -> list[Found] | None:
-        """Compare every trace of the agent and session; None if that is open, or they are many."""
-        agent, session_id, agents = self.where.agent, self.where.session_id, self.where.agents
-        if agent is None and session_id is None and not agents:
+        """Compare all traces of the agent and session; None without either, or if they are many."""
+        if not self.where.names_senders():
             return None
         theirs = trace_summaries.find(
-            self.collections,
-            session_id=session_id,
-            agent=agent,
-            agents=agents,
-            without=self.without,
-            limit=_MAX_COMPARED + 1,
+            self.collections, self.where, without=self.without, limit=_MAX_COMPARED + 1
         )
         if len(theirs) > _MAX_COMPARED:
             return None
@@ -362,7 +311,7 @@ class _Search:
 
 
 def to_model(trace_id: str, found: Found) -> RecallResult:
-    """Return what users see of a found trace, under the id that it is shown under."""
+    """Return a found trace as users see it, under its public id."""
     summary = found.summary
     return RecallResult(
         trace_id=trace_id,

@@ -46,7 +46,7 @@ def _whole_tool_name(record: SpanRecord) -> str:
 
 
 def call_of(record: SpanRecord) -> ToolCallStat:
-    """Return what the statistics need of a tool span."""
+    """Return the fields of a tool span that the statistics count."""
     name = _whole_tool_name(record)
     error = record_fields.text(record, semconv.ERROR_TYPE)
     short_name, short_error = bounded_name(name), None if error is None else bounded_name(error)

@@ -1,14 +1,9 @@
-"""Public ids of traces: which share of an OpenTelemetry trace a trace id names.
+"""Find the task that a public trace id names.
 
-`trace-{trace}-{span}` names a task by ids that any sender may repeat. Whose task it names:
-
-1. That of a program on this machine, whenever it was stored.
-2. That of the agent who asks, if its share holds a task of this span.
-3. Else that of the share that claimed the id first, its owner's before a guest's. Claims lie in the
-   log and are never changed.
-
-A task that has lost its claim is shown under the id that the store keeps it under
-(spool/shares.py).
+`trace-{trace}-{span}` names a task by ids that any sender may repeat. It names, in this order, the
+task of a program on this machine; the task of the agent that asks; the task of the share that
+claimed the id first, the owner's before a guest's. Claims lie in the log and never change. A task
+without its claim is shown under the id that the store keeps it under (spool/shares.py).
 """
 
 from __future__ import annotations
@@ -23,11 +18,11 @@ from autotrace.store.schema import Collections
 from autotrace.store.trace_summaries import Origin, Summary
 
 _PREFIX: Final = "task/"
-"""Of the record ids of claims: no name of a share begins with a letter beyond f."""
+"""Prefix of record ids of claims: no name of a share begins with a letter beyond f."""
 
 
 class Located(NamedTuple):
-    """Where the task of a trace lies."""
+    """The place of a task."""
 
     share: Share
     span: str
@@ -40,12 +35,7 @@ class Located(NamedTuple):
 
 
 def claim(collections: Collections, summaries: Mapping[str, Summary]) -> None:
-    """Claim the public ids of tasks that did not come from programs on this machine.
-
-    Args:
-        collections: The open store.
-        summaries: Of the traces, by the id under which the store keeps each.
-    """
+    """Claim the public ids of tasks that keys of agents have sent."""
     claims = {
         _PREFIX + origin["public_id"]: {"owner": origin["owner"], "span": origin["span"]}
         for summary in summaries.values()
@@ -56,18 +46,15 @@ def claim(collections: Collections, summaries: Mapping[str, Summary]) -> None:
 
 
 def keep_name(collections: Collections, located: Located) -> None:
-    """Keep what the store's id of a trace names, as its summary is about to be removed."""
+    """Claim the store's id of a trace whose summary is about to be removed."""
     owner, span = located.share.owner, located.span
     schema.add(collections.log, {_PREFIX + located.trace_id: {"owner": owner, "span": span}})
 
 
 def locate(collections: Collections, trace_id: str, agent: str | None = None) -> Located | None:
-    """Return where the task of a trace lies; None if the id is not well-formed.
+    """Return the place of the task of a trace; None if the id is malformed.
 
-    Args:
-        collections: The open store.
-        trace_id: A public id, or the one under which the store keeps the trace.
-        agent: Who asks; None: nobody in particular.
+    `trace_id` is a public id, or the store's; `agent` is the agent that asks, if any.
     """
     ids = parse_trace_id(trace_id)
     if ids is None:
@@ -94,7 +81,7 @@ def locate(collections: Collections, trace_id: str, agent: str | None = None) ->
 
 
 def public_ids(collections: Collections, summaries: Mapping[str, Summary]) -> dict[str, str]:
-    """Return the id under which each trace is shown, by the one that the store keeps it under."""
+    """Return the public id of each trace, by the store's id."""
     shown = {trace_id: trace_id for trace_id in summaries}
     wanted = {
         trace_id: origin["public_id"]
@@ -103,7 +90,7 @@ def public_ids(collections: Collections, summaries: Mapping[str, Summary]) -> di
     }
     if not wanted:
         return shown
-    # Of the owner of a share, the ids of the same tasks, which come before those of guests.
+    # An owner's task comes before those of guests with the same id.
     owned = {trace_id: _owned(summaries[trace_id]["origin"]) for trace_id in wanted}
     ids = {i for trace_id, each in wanted.items() for i in (each, owned[trace_id])}
     present = set(collections.summaries.get(ids=list(ids), include=[])["ids"])
@@ -121,7 +108,7 @@ def public_ids(collections: Collections, summaries: Mapping[str, Summary]) -> di
 
 
 def _owned(origin: Origin | None) -> str:
-    """Return the store's id of the task that the owner of the share knows by the public id."""
+    """Return the store's id of the owner's task with this public id."""
     ids = None if origin is None else parse_trace_id(origin["public_id"])
     if origin is None or ids is None:
         return ""

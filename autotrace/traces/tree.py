@@ -1,7 +1,7 @@
-"""Join the records of one OpenTelemetry trace: the task, step and call that each span lies below.
+"""Join the records of one share: find the task, step and call that each span lies below.
 
 The result depends on the set of records alone, not on their order or repetition. Spans of other
-instrumentations are translated first (dialects/). assembly.py has the rules.
+instrumentations are translated first (dialects/).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from autotrace.spool.span_records import SpanRecord
 from autotrace.spool.span_roles import SpanRole, role_of, told_ns_of
 
 TASKS: Final[tuple[SpanRole, ...]] = ("task", "erased")
-"""What a span may belong to."""
+"""Roles of spans that other spans may belong to."""
 
 
 def calls_in(records: Sequence[SpanRecord]) -> list[SpanRecord]:
-    """Return every tool call among the records of one OpenTelemetry trace, in our own words."""
+    """Return every tool call among the records of a share, translated."""
     if any("scope" in record or guest_of(record) is not None for record in records):
         return Tree(records).calls()
     return [record_fields.conformed(record) for record in records if role_of(record) == "tool"]
 
 
 class Tree:
-    """The records of one OpenTelemetry trace, joined: who lies below which task."""
+    """The joined records of one share of an OpenTelemetry trace."""
 
     def __init__(self, records: Iterable[SpanRecord]) -> None:
         self.spans: dict[str, SpanRecord] = {}
@@ -42,11 +42,11 @@ class Tree:
         self.erased: set[str] = set()
         """Span ids of the tasks whose traces were deleted."""
         self._guests: dict[str, dict[str, SpanRecord]] = {}
-        """By guest and the span id that it gave: what others than the owner added."""
+        """Spans of others than the owner, by guest and its own span id."""
         for record in records:
             self._merge(record_fields.conformed(record))
         self.is_translated = any("scope" in record for record in self.spans.values())
-        """Whether spans of other instrumentations were put in our own words, or guests admitted."""
+        """Whether spans were translated or guests admitted."""
         if self.is_translated:
             self.spans = translate(self.spans, self.erased)
         self._admitted: set[str] = set()
@@ -62,13 +62,13 @@ class Tree:
         self._owner_ids = {r["id"] for r in self._owners}
         self._task_of: dict[str, str | None] = {}
         self._nearest: dict[tuple[SpanRole, ...], dict[str, SpanRecord | None]] = {}
-        """By roles and span id: what `nearest_ancestor` has found above a span."""
+        """Answers of `nearest_ancestor`, by roles and span id."""
         self.guessed = False
         """Whether the task of any span had to be guessed."""
         self.members: dict[str, list[SpanRecord]] = {task["id"]: [] for task in self.tasks}
         """Steps and tool calls of each task, in order."""
         self.events: dict[str, list[SpanRecord]] = {}
-        """Events of decisions, in order, of each task that has any."""
+        """Events of decisions of each task, in order."""
         for record in ordered:
             role = self.roles[record["id"]]
             if role in ("step", "tool", "decision"):
@@ -99,7 +99,7 @@ class Tree:
             self.spans[span_id] = record
 
     def _admit_guests(self) -> None:
-        """Add the spans of guests, each guest's translated by themselves."""
+        """Add the spans of guests; translate each guest's on their own."""
         self.is_translated = True
         for spans in admitted(self.spans, self._guests).values():
             if any("scope" in record for record in spans.values()):
@@ -109,7 +109,7 @@ class Tree:
             self.spans |= new
 
     def _above(self, record: SpanRecord) -> SpanRecord | None:
-        """Return the parent of a span; no span of a guest is one of the owner's."""
+        """Return the parent of a span; a guest's span is never the parent of an owner's."""
         parent = record.get("parent") or ""
         if parent in self._admitted and record["id"] not in self._admitted:
             return None
@@ -141,14 +141,14 @@ class Tree:
         return found
 
     def owning_task(self, record: SpanRecord) -> str | None:
-        """Return the span id of the task, deleted or not, that this span belongs to."""
+        """Return the span id of the task, deleted or not, of a span."""
         span_id = record["id"]
         if span_id not in self._task_of:
             self._walk_up(record)
         return self._task_of[span_id]
 
     def erased_task_of(self, record: SpanRecord) -> str | None:
-        """Return the span id of the task whose trace, now deleted, this record was part of."""
+        """Return the span id of the task of a record, if its trace was deleted."""
         span_id = span_in(record)
         role = self.roles.get(span_id)
         if role == "erased":
@@ -159,7 +159,7 @@ class Tree:
         return owner if owner in self.erased else None
 
     def _walk_up(self, record: SpanRecord) -> None:
-        """Find the task above a span, for it and all spans on the way."""
+        """Store the task of a span and of all spans on the way to it."""
         path: dict[str, None] = {}
         current = record
         found: str | None = None
@@ -181,7 +181,7 @@ class Tree:
         self._task_of.update(dict.fromkeys(path, found))
 
     def _infer_task(self, orphan: SpanRecord) -> str | None:
-        """Find the task of a span whose parent is unknown, by time."""
+        """Return the task that ran when a span with an unknown parent started."""
         tasks = self._owners
         if self._admitted and orphan["id"] not in self._admitted:
             tasks = self._tasks_of_owner
@@ -205,7 +205,7 @@ class Tree:
 
 
 def _supersedes(record: SpanRecord, known: SpanRecord) -> bool:
-    """Of two records of one span the later stage says more; of two equal ones any, but the same."""
+    """Return whether a record is of a later stage; of equal stages, always prefer the same."""
     stages = [(not r.get("skeleton"), not r.get("open")) for r in (record, known)]
     if stages[0] != stages[1]:
         return stages[0] > stages[1]
@@ -214,17 +214,13 @@ def _supersedes(record: SpanRecord, known: SpanRecord) -> bool:
 
 
 def _order(record: SpanRecord) -> tuple[int, int, str]:
-    # A parent starts no later than its child; on a coarse clock both may start at once, and then
-    # the one that ends later is the outer one.
+    # A parent starts no later than its child. On a coarse clock both may start at once; then the
+    # span that ends later is the outer one.
     return told_ns_of(record), -record.get("end_ns", 2**63), record["id"]
 
 
 class Running:
-    """Finds the last of some tasks that ran at a time, in logarithmic time.
-
-    Args:
-        tasks: In an order by which the innermost comes last.
-    """
+    """Finds the last task (the innermost, given last) that ran at a time, in logarithmic time."""
 
     def __init__(self, tasks: Sequence[SpanRecord]) -> None:
         starting: defaultdict[float, list[tuple[int, float]]] = defaultdict(list)
@@ -240,7 +236,7 @@ class Running:
         for time in self._times:
             for task in starting[time]:
                 heapq.heappush(begun, task)
-            while begun and begun[0][1] < time:  # it has ended for good
+            while begun and begun[0][1] < time:  # it has ended
                 heapq.heappop(begun)
             self._tasks.append(tasks[-begun[0][0]] if begun else None)
 

@@ -25,9 +25,10 @@ import urllib3
 from autotrace import ApprovalPending, step, task, tool
 from autotrace.models import ToolCall
 from autotrace.spool.span_roles import role_of
-from autotrace.store.tool_stats import ToolCallStat, recount
+from autotrace.store.tool_stats import ToolCallStat
 from autotrace.testing import Recording
 from autotrace.traces.tool_calls import call_of
+from tests.recount import recount
 
 
 def caused_by(cause: BaseException, error: BaseException) -> BaseException:

@@ -18,7 +18,7 @@ from autotrace.cli.commands import app
 from autotrace.decisions.api import Decisions
 from autotrace.decisions.polling import until_answered
 from autotrace.models import ApprovalRequest, Decision, DecisionTrace, TraceLocation, Verification
-from autotrace.store import decision_log as store_of_decisions
+from autotrace.store import schema
 from tests.decisions.deciding import open_deciding
 from tests.embedders import HashEmbedder
 
@@ -407,9 +407,9 @@ def test_a_history_that_was_changed_is_named_by_its_first_bad_event(tmp_path: Pa
     good, bad = touched.ask(), touched.ask()
     connection = touched.deciding.service.book.connection
     with connection.writing() as collections:
-        (change,) = store_of_decisions.get(collections.log, [f"{bad}/1"]).values()
+        (change,) = schema.documents(collections.log, [f"{bad}/1"]).values()
         change[0]["facts"]["requester"] = "somebody else"
-        store_of_decisions.put_summary(collections.log, f"{bad}/1", change, over=True)
+        schema.upsert(collections.log, {f"{bad}/1": change})
 
     result = touched.run("verify")
     document = json.loads(touched.run("verify", "--json").stdout)

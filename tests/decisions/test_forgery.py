@@ -14,6 +14,7 @@ from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.errors import DamagedDecisionError, DecisionStateError
 from autotrace.models import ApprovalRequest
 from autotrace.store import decision_log as store
+from autotrace.store import schema
 
 from .deciding import open_deciding
 from .store_writer import StoreWriter
@@ -41,12 +42,12 @@ class Forger(StoreWriter):
 
     def put_receipt(self, decision_id: str, document: Any) -> None:
         with self.deciding.service.book.connection.writing() as collections:
-            store.put_summary(collections.log, self.receipt_id(decision_id), document, over=True)
+            schema.upsert(collections.log, {self.receipt_id(decision_id): document})
 
     def get_receipt(self, decision_id: str) -> Any:
         record_id = self.receipt_id(decision_id)
         with self.deciding.service.book.connection.reading() as collections:
-            return store.get(collections.log, [record_id])[record_id]
+            return schema.documents(collections.log, [record_id])[record_id]
 
 
 @pytest.fixture

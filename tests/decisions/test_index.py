@@ -188,7 +188,7 @@ def test_a_store_of_decisions_that_fails_has_the_batch_tried_again(
 def test_a_decision_that_is_gone_or_damaged_stops_nobody(agent: Agent) -> None:
     damaged, sound = agent.ask("a.refund", "Give money"), agent.ask("an.order", "Buy paper")
     with agent.connection.writing() as collections:
-        decision_log.put_summary(collections.log, f"{damaged}/0", [{"type": "created"}], over=True)
+        schema.upsert(collections.log, {f"{damaged}/0": [{"type": "created"}]})
 
     agent.store([*agent.events(), decision_record(90, 1, 9, 9, "decision-gone")])
 
@@ -375,7 +375,7 @@ def test_a_writer_that_dies_leaves_no_text_that_nobody_has(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = agent.ask("door.open", "Zebra crossing")
-    steps = ("enter", "remove_unused")
+    steps = ("add_task", "remove_unused")
     for step in steps:
         done = getattr(task_index, step)
 

@@ -295,7 +295,7 @@ def test_a_decision_is_superseded_once_and_both_say_so(deciding: Decisions) -> N
 def test_what_died_before_it_superseded_leaves_room_for_another(deciding: Decisions) -> None:
     old = deciding.service.record(**RECORD).decision_id
     with deciding.service.book.connection.writing() as collections:
-        store.put_summary(collections.log, store.superseded_id(old), {"by": "decision-died"})
+        schema.add(collections.log, {store.superseded_id(old): {"by": "decision-died"}})
 
     assert deciding.library.get(old).superseded_by is None
     new = deciding.service.record(**RECORD, supersedes=old).decision_id

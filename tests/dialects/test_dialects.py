@@ -14,7 +14,7 @@ from autotrace.base.health_counters import HealthCounters
 from autotrace.models import Trace
 from autotrace.settings import load_settings
 from autotrace.spool.span_records import SpanRecord
-from autotrace.store import tool_stats
+from autotrace.store.tool_stats import ToolCallStat
 from autotrace.store.trace_log import read_records
 from autotrace.traces.assembly import assemble
 from autotrace.traces.deletion import erase_trace
@@ -44,6 +44,8 @@ from tests.dialects.dialect_runs import (
     text,
 )
 from tests.embedders import HashEmbedder
+from tests.recount import recount as recount_calls
+from tests.store.memory import MemoryConnection
 
 each_dialect = pytest.mark.parametrize("run", [*RUNS.values(), decorated], ids=[*RUNS, "decorated"])
 
@@ -106,8 +108,8 @@ def of_trace(records: list[SpanRecord], number: int) -> list[SpanRecord]:
 
 def recount(traces: list[Trace]) -> list[Any]:
     """Return the statistics that follow from traces."""
-    return tool_stats.recount(
-        tool_stats.ToolCallStat(
+    return recount_calls(
+        ToolCallStat(
             call.tool_name,
             call.status,
             call.duration_ms,
@@ -173,6 +175,23 @@ def test_a_batch_that_is_stored_again_counts_once(tmp_path: Path) -> None:
 
     everything = store.everything()
     assert everything["stats"] == recount(everything["traces"])
+
+
+@each_dialect
+def test_whatever_the_batches_a_deletion_takes_every_call_back(
+    run: Callable[[], list[SpanRecord]],
+) -> None:
+    for seed in range(5):
+        connection = MemoryConnection(exclusive=True)
+        ingestor = Ingestor(connection, HashEmbedder(), HealthCounters().add)
+        records = random.Random(seed).sample(run(), len(run()))
+        for number, record in enumerate(records, start=1):
+            ingestor.ingest([record], writer="w", batch=number)
+        reader = Reader(connection, HashEmbedder())
+        for trace in reader.list_traces():  # none, if a root came alone, without an agent's data
+            erase_trace(connection, HashEmbedder(), trace.trace_id)
+
+            assert reader.tool_stats() == [], seed
 
 
 @pytest.mark.parametrize("name", ["genai", "by_hand", "layers"])

@@ -364,9 +364,9 @@ def test_a_decision_whose_history_was_changed_is_an_error(
 ) -> None:
     deciding, decision_id = asked
     with deciding.service.book.connection.writing() as collections:
-        (change,) = decision_log.get(collections.log, [f"{decision_id}/0"]).values()
+        (change,) = schema.documents(collections.log, [f"{decision_id}/0"]).values()
         change[0]["by"] = "somebody else"
-        decision_log.put_summary(collections.log, f"{decision_id}/0", change, over=True)
+        schema.upsert(collections.log, {f"{decision_id}/0": change})
 
     wrong = only_wrong(look(settings))
 

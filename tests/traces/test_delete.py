@@ -18,13 +18,14 @@ from autotrace.doctor import diagnose
 from autotrace.settings import load_settings
 from autotrace.spool.span_roles import role_of
 from autotrace.store import reset as repair
-from autotrace.store import schema, tool_stats
+from autotrace.store import schema
 from autotrace.store.trace_log import read_records
 from autotrace.traces.deletion import erase_trace
 from autotrace.traces.tool_calls import call_of
 from autotrace.worker.exporter import open_connection
 from autotrace.worker.rebuild import rebuild
 from tests.embedders import HashEmbedder
+from tests.recount import recount
 
 SECRET = "xyzzy"
 """Is in everything that is recorded in a trace that is deleted, and in nothing else."""
@@ -78,7 +79,7 @@ def recounted(options: dict[str, Any]) -> list[autotrace.ToolStats]:
             for trace in repair.logged_traces(collections.log)
             for record in read_records(collections.log, trace)
         ]
-    return tool_stats.recount(call_of(record) for record in records if role_of(record) == "tool")
+    return recount(call_of(record) for record in records if role_of(record) == "tool")
 
 
 def record(text: str = "carry a parcel", *, words: str = "plain", success: bool = True) -> str:

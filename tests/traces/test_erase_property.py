@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from autotrace.errors import TraceNotFoundError
 from autotrace.models import Trace
+from autotrace.spool.shares import Share
 from autotrace.spool.span_records import SpanRecord, holds_content, record_key
 from autotrace.spool.span_roles import role_of, trace_id_of
-from autotrace.store import tool_stats
 from autotrace.store.text_keys import key_of
 from autotrace.store.trace_log import read_records
 from autotrace.traces import deletion
@@ -26,11 +26,13 @@ from autotrace.traces.ingest import Ingestor
 from autotrace.traces.reader import Reader
 from autotrace.traces.tool_calls import call_of
 from autotrace.traces.tree import Tree
+from tests.recount import recount
 from tests.store.memory import MemoryConnection, Stopped
 from tests.traces.strategies import (
     OTEL_TRACE,
     skeleton_of,
     span_trees,
+    step_record,
     task_record,
     tool_record,
 )
@@ -97,7 +99,7 @@ class Store:
 
     def recounted(self) -> list[Any]:
         calls = {record_key(r): r for r in self.records() if role_of(r) == "tool"}
-        return tool_stats.recount(map(call_of, calls.values()))
+        return recount(map(call_of, calls.values()))
 
     def check_deleted(self, trace_id: str) -> None:
         with pytest.raises(TraceNotFoundError):
@@ -218,6 +220,39 @@ def test_what_turns_out_to_belong_to_a_deleted_trace_is_deleted_from_where_it_wa
     assert len(store.reader.get_trace(trace_id_of(inner)).tool_calls) == 1
     store.check_deleted(trace_id_of(outer))
     assert store.reader.tool_stats() == store.recounted()
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_a_call_of_another_instrumentation_is_taken_back_from_where_it_was(
+    exclusive: bool,
+) -> None:
+    store = Store(exclusive=exclusive)
+    outer, inner = task_record(1, None, 0, None), task_record(2, 1, 5, None)
+    between = skeleton_of(tool_record(3, 1, 1, 9))
+    store.record([outer, inner, {**tool_record(4, 3, 6, 7), "scope": "another"}])
+    store.record([tool_record(5, 2, 6, 8)])
+    assert len(store.reader.get_trace(trace_id_of(inner)).tool_calls) == 2
+    store.delete(trace_id_of(outer))
+
+    store.record([between])
+
+    assert len(store.reader.get_trace(trace_id_of(inner)).tool_calls) == 1
+    assert store.reader.tool_stats() == store.recounted()
+
+
+def test_a_call_of_a_guest_is_taken_back_when_its_host_is_deleted() -> None:
+    store = Store(exclusive=True)
+    host: Any = task_record(1, None, 0, None) | {"owner": "ann"}
+    guest: Any = tool_record(2, 1, 1, 2) | {"owner": "ann"}
+    key = {"key": "1", "agent": "bob"}
+    store.record([host, guest | {"sender": key}])
+    step: Any = step_record(3, 1, 3, 4) | {"owner": "ann"}
+    store.record([step])
+    assert len(store.reader.tool_stats()) == 1
+
+    store.delete(Share(OTEL_TRACE, "ann").trace_id(host["id"]))
+
+    assert store.reader.tool_stats() == []
 
 
 @pytest.mark.parametrize("exclusive", [True, False])

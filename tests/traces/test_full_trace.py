@@ -21,7 +21,6 @@ from autotrace.models import Trace
 from autotrace.settings import load_settings
 from autotrace.spool.span_records import SpanRecord, record_key
 from autotrace.spool.span_roles import role_of
-from autotrace.store import tool_stats
 from autotrace.store.connection import Connection
 from autotrace.store.schema import Collections
 from autotrace.store.trace_log import LogPart, read_records
@@ -34,6 +33,7 @@ from autotrace.traces.tool_calls import call_of
 from autotrace.worker.exporter import open_connection
 from autotrace.worker.rebuild import rebuild
 from tests.embedders import HashEmbedder
+from tests.recount import recount
 from tests.store.memory import MemoryConnection, Stopped
 from tests.traces.strategies import OTEL_TRACE, span_trees, step_record, task_record, tool_record
 
@@ -248,7 +248,7 @@ def test_a_batch_that_is_stored_again_changes_nothing_at_the_bound(
             stopped.put_again(*records)
             assert stopped.everything() == straight.everything()
     stored = {record_key(record): record for record in straight.records()}
-    assert straight.reader.tool_stats() == tool_stats.recount(
+    assert straight.reader.tool_stats() == recount(
         call_of(record) for record in stored.values() if role_of(record) == "tool"
     )
 

@@ -17,8 +17,9 @@ import pytest
 import autotrace
 from autotrace import task, tool
 from autotrace.spool.files import owner_is_alive
-from autotrace.store.tool_stats import ToolCallStat, recount
+from autotrace.store.tool_stats import ToolCallStat
 from tests.embedders import HashEmbedder
+from tests.recount import recount
 
 ROOT = Path(__file__).parents[2]
 AGENT = Path(__file__).with_name("agent_process.py")

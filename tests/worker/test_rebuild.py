@@ -39,6 +39,7 @@ from autotrace.worker.exporter import open_connection
 from autotrace.worker.rebuild import Rebuilt
 from autotrace.worker.spool_reader import Drainer
 from tests.embedders import HashEmbedder
+from tests.recount import recount
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -105,7 +106,7 @@ def recounted(options: dict[str, Any]) -> list[autotrace.ToolStats]:
             for record in read_records(collections.log, trace)
         ]
     connection.close()
-    return tool_stats.recount(call_of(record) for record in records if role_of(record) == "tool")
+    return recount(call_of(record) for record in records if role_of(record) == "tool")
 
 
 def damage(options: dict[str, Any], what: str) -> None:
@@ -381,7 +382,7 @@ def test_a_batch_under_way_when_its_drainer_died_is_counted_once(
     with connection.reading() as collections:
         counted = tool_stats.read_page(collections.state).tools
     connection.close()
-    assert counted == tool_stats.recount(call_of(tool_span(number)) for number in range(1, 9))
+    assert counted == recount(call_of(tool_span(number)) for number in range(1, 9))
 
 
 def test_a_record_that_is_in_the_log_twice_is_counted_once(tmp_path: Path) -> None:

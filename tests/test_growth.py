@@ -13,7 +13,8 @@ import logging
 import pkgutil
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from re import _constants as sre
 from re import _parser as sre_parser
 from typing import Any
@@ -37,7 +38,7 @@ from autotrace.settings import is_http_url
 from autotrace.traces import recall
 from autotrace.traces.assembly import build_trace, summarize
 from autotrace.traces.tree import Tree
-from tests.growth import superlinear
+from tests.growth import KIB, LARGER_SIZES, SIZES, superlinear
 
 # --- every pattern
 
@@ -65,15 +66,20 @@ def _used_by(source: str, name: str) -> set[str]:
     return {"finditer"} if not found or found & {"findall", "sub", "subn", "split"} else found
 
 
-def _collected() -> dict[str, tuple[re.Pattern[Any], str]]:
-    found: dict[str, tuple[re.Pattern[Any], str]] = {}
+def _collected() -> dict[str, dict[str, tuple[re.Pattern[Any], str]]]:
+    """Return the patterns of each module with the method that it calls; each pattern once."""
+    found: dict[str, dict[str, tuple[re.Pattern[Any], str]]] = {}
+    seen: set[tuple[str | bytes, int, str]] = set()
     for module in _modules():
         source = inspect.getsource(module)
         for name, value in vars(module).items():
             for number, pattern in enumerate(_patterns_in(value)):
                 for method in sorted(_used_by(source, name)):
-                    short = module.__name__.removeprefix("autotrace.")
-                    found[f"{short}.{name}[{number}].{method}"] = (pattern, method)
+                    if (key := (pattern.pattern, pattern.flags, method)) not in seen:
+                        seen.add(key)
+                        short = module.__name__.removeprefix("autotrace.")
+                        of_module = found.setdefault(short, {})
+                        of_module[f"{name}[{number}].{method}"] = (pattern, method)
     return found
 
 
@@ -169,6 +175,10 @@ def _pumped(before: str, pump: str, size: int) -> str:
     return before + pump * (size // len(pump)) + "\0"
 
 
+def _largest(sizes: Sequence[int]) -> str:
+    return f"{max(sizes) // KIB} KiB"
+
+
 def _run(pattern: re.Pattern[Any], method: str, text: str) -> None:
     value: Any = text.encode("utf-8", "replace") if isinstance(pattern.pattern, bytes) else text
     found = getattr(pattern, method)(value)
@@ -177,12 +187,19 @@ def _run(pattern: re.Pattern[Any], method: str, text: str) -> None:
             pass
 
 
-@pytest.mark.parametrize("name", PATTERNS)
-def test_a_pattern_takes_linear_time(name: str) -> None:
-    pattern, method = PATTERNS[name]
-    for what, make in Texts(pattern).makers():
-        slow = superlinear(lambda text: _run(pattern, method, text), make)
-        assert slow is None, f"{name} on {what}: {slow}"
+@pytest.fixture(
+    params=[SIZES, pytest.param(LARGER_SIZES, marks=pytest.mark.full_size)], ids=_largest
+)
+def sizes(request: pytest.FixtureRequest) -> Sequence[int]:
+    return request.param
+
+
+@pytest.mark.parametrize("module", PATTERNS)
+def test_patterns_take_linear_time(module: str, sizes: Sequence[int]) -> None:
+    for name, (pattern, method) in PATTERNS[module].items():
+        for what, make in Texts(pattern).makers():
+            slow = superlinear(partial(_run, pattern, method), make, sizes)
+            assert slow is None, f"{name} on {what}: {slow}"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +221,8 @@ def test_a_pattern_that_takes_quadratic_time_is_found(pattern: str, method: str)
 
 
 def test_patterns_are_found_in_every_place() -> None:
-    assert {name.partition("[")[0] for name in PATTERNS} >= {
+    found = {f"{m}.{name.partition('[')[0]}" for m, names in PATTERNS.items() for name in names}
+    assert found >= {
         "encoding.secret_patterns._CLOSED",
         "encoding.secret_tokens._CLOSED",
         "dialects.messages._SUMMARY_REPR",
@@ -314,17 +332,21 @@ BYTES: dict[str, Callable[[bytes], object]] = {
 }
 
 
+def _body(text_of: Callable[[int], str], size: int) -> bytes:
+    return text_of(size).encode("utf-8", "replace")
+
+
 @pytest.mark.parametrize("name", READERS)
-def test_a_reader_of_text_takes_linear_time(name: str) -> None:
+def test_a_reader_of_text_takes_linear_time(name: str, sizes: Sequence[int]) -> None:
     for what, make in TEXTS.items():
-        slow = superlinear(READERS[name], make)
+        slow = superlinear(READERS[name], make, sizes)
         assert slow is None, f"{name} on {what}: {slow}"
 
 
 @pytest.mark.parametrize("name", BYTES)
-def test_a_reader_of_bodies_takes_linear_time(name: str) -> None:
-    for what, make in TEXTS.items():
-        slow = superlinear(BYTES[name], lambda n, make=make: make(n).encode("utf-8", "replace"))
+def test_a_reader_of_bodies_takes_linear_time(name: str, sizes: Sequence[int]) -> None:
+    for what, text_of in TEXTS.items():
+        slow = superlinear(BYTES[name], partial(_body, text_of), sizes)
         assert slow is None, f"{name} on {what}: {slow}"
 
 
@@ -419,8 +441,10 @@ def _read_trace(text: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_trace_of_another_instrumentation_is_read_in_linear_time(shape: str) -> None:
-    assert superlinear(_read_trace, SHAPES[shape]) is None
+def test_a_trace_of_another_instrumentation_is_read_in_linear_time(
+    shape: str, sizes: Sequence[int]
+) -> None:
+    assert superlinear(_read_trace, SHAPES[shape], sizes) is None
 
 
 # --- traces of many spans
@@ -465,11 +489,11 @@ TREES: dict[str, Callable[[int], tuple[str, int | None]]] = {
 
 
 @pytest.mark.parametrize("kind", TREES)
-def test_a_trace_of_many_spans_is_assembled_in_linear_time(kind: str) -> None:
+def test_a_trace_of_many_spans_is_assembled_in_linear_time(kind: str, sizes: Sequence[int]) -> None:
     def read(records: list[Any]) -> None:
         tree = Tree(records)
         for task in tree.tasks:
             summarize(tree, task)
             build_trace(tree, task)
 
-    assert superlinear(read, lambda size: _spans(size // 32, TREES[kind])) is None
+    assert superlinear(read, lambda size: _spans(size // 32, TREES[kind]), sizes) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from string import ascii_lowercase, digits
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotrace.base.lookalikes import imitations_in, invisible_in, same_person, skeleton
+from tests.growth import KIB, superlinear
 
 INVISIBLE = {
     "zero width space": "\u200b",
@@ -152,17 +152,8 @@ def test_what_shows_nothing_changes_no_skeleton(
     "unit", ["a\u0301", "\u3099\u09bc", "\u0e38\u0e48", "ﷺ", "é", "\u200b", "か\u3099"]
 )
 def test_the_cost_of_a_long_name_grows_with_its_length(unit: str) -> None:
-    def cpu_s(characters: int) -> float:
-        name = unit * (characters // len(unit))
-        best = float("inf")
-        for _ in range(3):
-            start = time.process_time()
-            skeleton(name)
-            best = min(best, time.process_time() - start)
-        return best
-
-    cpu_s(10)
-    assert cpu_s(80_000) < 40 * max(cpu_s(10_000), 1e-3)  # quadratic: 64 times
+    sizes = (2 * KIB, 8 * KIB, 32 * KIB)
+    assert superlinear(skeleton, lambda size: unit * (size // len(unit)), sizes) is None
 
 
 def test_letters_of_another_script_in_a_latin_name_are_named() -> None:

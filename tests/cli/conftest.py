@@ -90,7 +90,11 @@ class Command(Protocol):
     """Runs one command in this process over the recorded store."""
 
     def __call__(
-        self, *arguments: str, store: Path | None = None, embedder: tuple[str, ...] = EMBEDDER
+        self,
+        *arguments: str,
+        store: Path | None = None,
+        embedder: tuple[str, ...] = EMBEDDER,
+        **environment: str,
     ) -> Result: ...
 
 
@@ -101,10 +105,13 @@ def command(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> Command:
         monkeypatch.delenv(name, raising=False)
 
     def run(
-        *arguments: str, store: Path | None = None, embedder: tuple[str, ...] = EMBEDDER
+        *arguments: str,
+        store: Path | None = None,
+        embedder: tuple[str, ...] = EMBEDDER,
+        **environment: str,
     ) -> Result:
         where = ("--store", str(store or recorded.store))
-        return CliRunner().invoke(app, [*arguments, *where, *embedder])
+        return CliRunner().invoke(app, [*arguments, *where, *embedder], env=environment)
 
     return run
 

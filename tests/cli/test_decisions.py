@@ -61,8 +61,11 @@ class Decided:
     def get(self, decision_id: str) -> Decision:
         return self.deciding.library.get(decision_id)
 
-    def run(self, *arguments: str) -> Result:
-        return CliRunner().invoke(app, ["decisions", *arguments, "--store", str(self.store)])
+    def run(self, *arguments: str, **environment: str) -> Result:
+        return self.invoke("decisions", *arguments, **environment)
+
+    def invoke(self, *arguments: str, **environment: str) -> Result:
+        return CliRunner().invoke(app, [*arguments, "--store", str(self.store)], env=environment)
 
     def answer(self, *arguments: str) -> Any:
         result = self.run(*arguments, "--json")
@@ -282,25 +285,25 @@ def test_a_rejection_from_the_command_line_is_on_the_trace(open_store: Decided) 
 
     assert rejected == json.loads(open_store.get(asked).model_dump_json())
     assert (rejected["status"], rejected["approval"]["rationale"]) == ("aborted", "too much")
-    store = ("--store", str(open_store.store), *EMBEDDER)
-    listed = json.loads(process("traces", "--json", *store).stdout)["traces"]
-    shown = json.loads(process("show", open_store.trace_id, "--json", *store).stdout)
-    printed = process("show", open_store.trace_id, *store).stdout
+    show = ("show", open_store.trace_id, *EMBEDDER)
+    listed = json.loads(open_store.invoke("traces", "--json", *EMBEDDER).stdout)["traces"]
+    shown = json.loads(open_store.invoke(*show, "--json").stdout)
+    printed = open_store.invoke(*show).stdout
     assert asked in listed[0]["rejected_decisions"]
     assert rejected in shown["decisions"]
     assert (shown["decisions_error"], shown["steps"]) == (None, [])
     assert "    rejected by ada: too much" in printed.splitlines()
-    assert " rejected decision" in process("traces", *store).stdout
+    assert " rejected decision" in open_store.invoke("traces", *EMBEDDER).stdout
 
 
 def test_an_answer_needs_no_embedder(open_store: Decided) -> None:
     asked = open_store.ask()
 
-    result = open_store.process(
+    result = open_store.run(
         "approve", asked, "--by", "ada", AUTOTRACE_EMBEDDER="no_such_module:at_all"
     )
 
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, "")
     assert open_store.get(asked).status == "approved"
 
 
@@ -383,10 +386,10 @@ def test_a_rebuild_embeds_decisions_anew(tmp_path: Path) -> None:
     asked = moved.ask("Give back the money for the kettle")
     other = ("--embedder", "tests.embedders:SmallEmbedder")
 
-    document = json.loads(process("rebuild", "--json", "--store", str(moved.store), *other).stdout)
+    document = json.loads(moved.invoke("rebuild", "--json", *other).stdout)
 
     assert (document["traces"], document["decisions"]) == (1, 1)
-    found = json.loads(moved.process("search", "money", "--json", *other).stdout)
+    found = moved.answer("search", "money", *other)
     assert [d["decision_id"] for d in found["decisions"]] == [asked]
 
 

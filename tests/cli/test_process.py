@@ -84,12 +84,12 @@ def test_a_path_that_is_no_store_is_said_and_left_alone(
 
 
 def test_the_store_is_the_setting_s_unless_an_option_says_otherwise(
-    tmp_path: Path, recorded: Recorded
+    tmp_path: Path, recorded: Recorded, command: Command
 ) -> None:
-    settings = environment(AUTOTRACE_STORE=str(recorded.store))
+    settings = {"AUTOTRACE_STORE": str(recorded.store)}
 
-    named = process("traces", "--json", *EMBEDDER, env=settings)
-    other = process("traces", "--json", "--store", str(tmp_path / "other"), env=settings)
+    named = CliRunner().invoke(app, ["traces", "--json", *EMBEDDER], env=settings)
+    other = command("traces", "--json", store=tmp_path / "other", **settings)
     default = process("traces", cwd=tmp_path)
 
     assert json.loads(named.stdout)["count"] == 4
@@ -165,23 +165,29 @@ def test_an_embedder_that_cannot_be_imported_is_one_line(
     assert result.stderr.count("\n") == 1
 
 
-def test_a_store_that_is_damaged_is_one_line_and_debug_says_where(tmp_path: Path) -> None:
+def test_a_store_that_is_damaged_is_one_line_and_debug_says_where(
+    tmp_path: Path, command: Command
+) -> None:
     (tmp_path / "chroma").mkdir()
     (tmp_path / "chroma" / "chroma.sqlite3").write_text("this is no database, but a letter")
 
-    result = process("traces", "--store", str(tmp_path))
+    result = command("traces", store=tmp_path, embedder=())
     debug = process("--debug", "traces", "--store", str(tmp_path))
 
-    assert result.returncode == debug.returncode == 1
+    assert result.exit_code == debug.returncode == 1
     assert result.stderr.startswith(f"error: the Chroma database of {tmp_path} cannot be opened")
     assert result.stderr.count("\n") == 1
     assert "Traceback" in debug.stderr
 
 
-def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    result = process("traces", "--store", "http://127.0.0.1:9", cwd=tmp_path)
+def test_a_server_that_is_not_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
 
-    assert result.returncode == 1
+    result = CliRunner().invoke(app, ["traces", "--store", "http://127.0.0.1:9"])
+
+    assert result.exit_code == 1
     assert result.stderr.startswith("error: the Chroma server http://127.0.0.1:9 cannot be reached")
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
@@ -268,30 +274,36 @@ def test_reading_takes_in_what_dead_processes_left(tmp_path: Path) -> None:
     }
 
 
-def test_a_store_of_another_embedder_is_read_but_not_recalled_from(recorded: Recorded) -> None:
-    store = ("--store", str(recorded.store))
+def test_a_store_of_another_embedder_is_read_but_not_recalled_from(
+    recorded: Recorded, command: Command
+) -> None:
+    listed = command("traces", "--json", embedder=())
+    recalled = command("recall", "x", "--json", embedder=())
 
-    listed = process("traces", "--json", *store)
-    recalled = process("recall", "x", "--json", *store)
-
-    assert (listed.returncode, listed.stderr) == (0, "")
+    assert (listed.exit_code, listed.stderr) == (0, "")
     assert json.loads(listed.stdout)["count"] == 4
-    assert (recalled.returncode, recalled.stdout) == (1, "")
+    assert (recalled.exit_code, recalled.stdout) == (1, "")
     assert recalled.stderr.count("\n") == 1
     assert all(
         said in recalled.stderr
-        for said in ("'test-hash'", "'all-MiniLM-L6-v2'", f"autotrace rebuild --store {store[1]}")
+        for said in (
+            "'test-hash'",
+            "'all-MiniLM-L6-v2'",
+            f"autotrace rebuild --store {recorded.store}",
+        )
     )
 
 
-def test_what_cannot_be_taken_in_is_said_and_the_rest_is_answered(tmp_path: Path) -> None:
+def test_what_cannot_be_taken_in_is_said_and_the_rest_is_answered(
+    tmp_path: Path, command: Command
+) -> None:
     store = tmp_path / "store"
     agent = [sys.executable, "-c", DYING_AGENT, str(store)]
     subprocess.run(agent, cwd=REPOSITORY, env=environment(), timeout=60)
-    taken = process("traces", "--json", "--store", str(store), *EMBEDDER)
+    taken = command("traces", "--json", store=store)
     subprocess.run(agent, cwd=REPOSITORY, env=environment(), timeout=60)
 
-    result = process("traces", "--json", "--store", str(store))
+    result = command("traces", "--json", store=store, embedder=())
 
     assert json.loads(taken.stdout)["count"] == json.loads(result.stdout)["count"] == 2
     assert result.stderr.startswith("warning: ")
@@ -308,17 +320,19 @@ def test_reading_leaves_no_spool_of_its_own(recorded: Recorded) -> None:
     assert {p.name for p in (recorded.store / "spool").iterdir()} <= before
 
 
-def test_doctor_is_exit_code_1_when_something_is_wrong(tmp_path: Path, recorded: Recorded) -> None:
+def test_doctor_is_exit_code_1_when_something_is_wrong(
+    tmp_path: Path, recorded: Recorded, command: Command
+) -> None:
     well = process("doctor", "--store", str(recorded.store), *EMBEDDER)
-    wrong = process("doctor", "--store", str(tmp_path / "none"), *EMBEDDER)
+    wrong = command("doctor", store=tmp_path / "none")
 
     assert (well.returncode, well.stderr) == (0, "")
-    assert wrong.returncode == 1
+    assert wrong.exit_code == 1
     assert f"error    store: no store at {tmp_path / 'none'}\n         to fix it: " in wrong.stdout
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rebuild_says_what_it_rebuilt(tmp_path: Path) -> None:
+def test_rebuild_says_what_it_rebuilt(tmp_path: Path, command: Command) -> None:
     store = tmp_path / "store"
     autotrace.configure(store, embedder=lambda texts: [[1.0, 0.5]] * len(texts))
     with autotrace.task("embedded by another"), autotrace.tool_call("hammer", {}):
@@ -333,7 +347,7 @@ def test_rebuild_says_what_it_rebuilt(tmp_path: Path) -> None:
         "store": str(store), "traces": 1, "tool_calls": 1, "space": "test-hash",
         "refused_texts": 0, "decisions": 0, "retried": 0, "set_aside": 0,
     }  # fmt: skip
-    found = process("recall", "embedded", "--json", "--store", str(store), *EMBEDDER)
+    found = command("recall", "embedded", "--json", store=store)
     assert json.loads(found.stdout)["count"] == 1
 
 

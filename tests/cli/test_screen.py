@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from typing_extensions import override
+
+from autotrace.cli.commands import app
 
 from .conftest import EMBEDDER, REPOSITORY, Command, Recorded, environment, process
 
@@ -32,13 +40,30 @@ def arguments(view: str, recorded: Recorded) -> list[str]:
     return [view, *extra.get(view, []), "--store", str(recorded.store), *EMBEDDER]
 
 
+class Terminal(io.StringIO):
+    """Standard output that claims to be a terminal."""
+
+    @override
+    def isatty(self) -> bool:
+        return True
+
+
 def on_terminal(view: list[str], columns: int = 80, **changes: str) -> str:
-    """Run the command line with its standard output in a terminal, and return what it prints."""
+    """Run a command in this process with a terminal for output, and return the output."""
     return _printed(tuple(view), columns, tuple(changes.items()))
 
 
 @functools.cache  # nothing of it changes from test to test
 def _printed(view: tuple[str, ...], columns: int, changes: tuple[tuple[str, str], ...]) -> str:
+    terminal = Terminal()
+    variables = environment(COLUMNS=str(columns), **dict(changes))
+    with mock.patch.dict(os.environ, variables, clear=True), redirect_stdout(terminal):
+        app(view, prog_name="autotrace", standalone_mode=False)
+    return terminal.getvalue()
+
+
+def in_pseudo_terminal(*view: str) -> str:
+    """Run the command line as a process in a pseudo-terminal, and return the output."""
     ours, its = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "autotrace.cli", *view],
@@ -46,7 +71,7 @@ def _printed(view: tuple[str, ...], columns: int, changes: tuple[tuple[str, str]
         stdout=its,
         stderr=subprocess.DEVNULL,
         cwd=REPOSITORY,
-        env=environment(COLUMNS=str(columns), **dict(changes)),
+        env=environment(COLUMNS="80"),
     ) as running:
         os.close(its)
         printed = b""
@@ -85,14 +110,15 @@ def test_a_terminal_that_wants_none_gets_neither(
 
 
 def test_a_terminal_gets_both(recorded: Recorded) -> None:
-    printed = on_terminal(arguments("show", recorded))
+    printed = in_pseudo_terminal(*arguments("show", recorded))
 
+    assert printed == on_terminal(arguments("show", recorded))
     assert ESCAPE.search(printed)
     assert BOX.search(printed)
 
 
-def test_colours_can_be_asked_for_in_a_pipe(recorded: Recorded) -> None:
-    result = process(*arguments("traces", recorded), env=environment(FORCE_COLOR="1"))
+def test_colours_can_be_asked_for_in_a_pipe(command: Command) -> None:
+    result = command("traces", FORCE_COLOR="1", TERM="xterm-256color")
 
     assert ESCAPE.search(result.stdout)
 
@@ -199,14 +225,26 @@ def test_tools_say_what_their_errors_were(command: Command) -> None:
     assert "\ntrack: TimeoutError x1\n" in printed
 
 
-def test_times_are_those_of_the_reader(recorded: Recorded) -> None:
-    view = [*arguments("traces", recorded), "--limit", "1"]
+@pytest.fixture
+def time_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the time zone of this process until the test ends."""
+    with monkeypatch.context() as patch:
 
-    here, there = (
-        process(*view, env=environment(TZ=zone)).stdout for zone in ("UTC", "Etc/GMT+12")
-    )
+        def set_zone(name: str) -> None:
+            patch.setenv("TZ", name)
+            time.tzset()
 
-    times = [re.findall(r"\d{4}-\d\d-\d\d \d\d", text) for text in (here, there)]
+        yield set_zone
+    time.tzset()
+
+
+def test_times_are_those_of_the_reader(command: Command, time_zone: Callable[[str], None]) -> None:
+    printed: list[str] = []
+    for zone in ("UTC", "Etc/GMT+12"):
+        time_zone(zone)
+        printed.append(command("traces", "--limit", "1").stdout)
+
+    times = [re.findall(r"\d{4}-\d\d-\d\d \d\d", text) for text in printed]
     assert len(times[0]) == len(times[1]) == 1
     assert times[0] != times[1]
 
@@ -241,16 +279,15 @@ def test_the_demonstration_shows_its_work(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_demonstration_can_be_kept(tmp_path: Path) -> None:
-    store = str(tmp_path / "store")
+def test_the_demonstration_can_be_kept(tmp_path: Path, command: Command) -> None:
+    store = tmp_path / "store"
 
-    shown = json.loads(process("demo", "--json", "--store", store).stdout)
+    shown = json.loads(process("demo", "--json", "--store", str(store)).stdout)
 
-    kept = json.loads(process("traces", "--json", "--store", store).stdout)
+    kept = json.loads(command("traces", "--json", store=store, embedder=()).stdout)
     assert shown["traces"] == kept["traces"]
     assert shown["recalled"][0]["task"] == shown["traces"][-1]["task"]
     assert [t["success"] for t in shown["traces"]] == [True, False, True, False, True]
-    refund = json.loads(
-        process("show", shown["traces"][2]["trace_id"], "--json", "--store", store).stdout
-    )
+    refunded = shown["traces"][2]["trace_id"]
+    refund = json.loads(command("show", refunded, "--json", store=store, embedder=()).stdout)
     assert refund["steps"][1]["tool_calls"][0]["arguments"]["account"] == "[REDACTED]"

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.examples.made_runs import make_airline, make_coding_runs
+
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
 DATA = REPOSITORY.parent / "shared" / "data"
@@ -70,21 +72,28 @@ def traces_in(store: Path) -> list[dict[str, Any]]:
     return json.loads(subprocess.check_output(command, env=inherited_environment(), text=True))
 
 
-@pytest.fixture(scope="session")
-def airline() -> Path:
-    return data_or_skip("tau_bench/airline_trajectories.jsonl")
-
-
-@pytest.fixture(scope="session")
-def swe_agent() -> Path:
-    return data_or_skip("swe_agent")
-
-
-def data_or_skip(name: str) -> Path:
+def runs_of(name: str) -> list[Any]:
+    """Return the sources of runs: made here, and recorded ones where they are at hand."""
     path = DATA / name
-    if not path.exists():
-        pytest.skip(f"no {path}: the data of the replays is not part of this repository")
-    return path
+    return [None, *([pytest.param(path, marks=pytest.mark.full_size)] if path.exists() else [])]
+
+
+def source_of(path: Path | None) -> str:
+    return "recorded" if path else "made"
+
+
+@pytest.fixture(
+    scope="session", params=runs_of("tau_bench/airline_trajectories.jsonl"), ids=source_of
+)
+def airline(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with runs of an airline's agent, with tasks of a shop beside it."""
+    return request.param or make_airline(tmp_path_factory.mktemp("airline-runs"))
+
+
+@pytest.fixture(scope="session", params=runs_of("swe_agent"), ids=source_of)
+def swe_agent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs of a coding agent."""
+    return request.param or make_coding_runs(tmp_path_factory.mktemp("coding-runs"))
 
 
 def succeed(example: subprocess.CompletedProcess[str]) -> str:

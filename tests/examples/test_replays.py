@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from .conftest import RunExample, succeed, traces_in
+from .made_runs import TASKS
 
 pytestmark = pytest.mark.xdist_group("replays")
 """Of one worker, which makes what they share once."""
 
-TASKS = (0, 12, 18, 21, 34)
-"""A few of the airline's tasks, with four trials each: solved always, sometimes, never."""
 LIMIT = 6
 
 
@@ -134,7 +133,8 @@ def test_a_limit_holds_for_every_file(
     shop = lines_of(airline.with_name("retail_tasks_train.jsonl"))[:LIMIT]
     calls = sum(len(json.loads(line)["actions"]) for line in shop)
 
-    text = succeed(run_example("replay_tau_bench.py", "--limit", str(LIMIT), folder=tmp_path))
+    limited = ("replay_tau_bench.py", airline, "--limit", str(LIMIT))
+    text = succeed(run_example(*limited, folder=tmp_path))
 
     assert written(text)[0]["traces"] == LIMIT
     assert written(text)[-1] == {

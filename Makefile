@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo check test full faults lint types format interop lowest newest bench bench-check bench-peers clean
+.PHONY: install demo check units test full faults lint types format interop lowest newest bench bench-check bench-peers clean
 
 install: $(STAMP)
 
@@ -23,8 +23,11 @@ test: $(STAMP)
 CHECKED := tests/base/test_names.py tests/base/test_places.py tests/base/test_visible.py \
   tests/capture/test_conformance_matrix.py tests/capture/test_task_and_step.py tests/capture/test_tool.py \
   tests/dialects tests/encoding tests/otlp tests/test_contributing.py tests/test_layers.py tests/test_security_docs.py
-check: lint types
+units: $(STAMP)
 	$(BIN)/python -m pytest -q -n auto $(CHECKED)
+
+check: $(STAMP)
+	$(MAKE) --jobs=2 --output-sync=target lint types units
 
 full: $(STAMP)
 	$(BIN)/python -m pytest -n auto -m full_size

@@ -17,7 +17,7 @@ from benchmarks.measure import Size
 
 BENCHMARKS: Final = (
     *("capture", "export", "recall", "imports", "context"),
-    *("growth", "sustained", "footprint", "decisions", "server", "soak"),
+    *("growth", "sustained", "shared", "footprint", "decisions", "server", "soak"),
 )
 """Modules of this package with a `run(size)`."""
 REPOSITORY: Final = Path(__file__).parent.parent

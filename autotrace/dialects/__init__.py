@@ -1,8 +1,7 @@
-"""Dialects: how other instrumentations name what an agent was asked, said and did. Pure.
+"""Translate spans of other instrumentations to our own keys. Pure.
 
-attribute_keys.py has their words, span_kinds.py says which span is what, run_structure.py how spans
-hang together, messages.py and wrapped_values.py read what is written in them, translate.py puts it
-in our own words.
+attribute_keys.py lists their keys, span_kinds.py finds the kind of a span, run_structure.py finds
+the runs among spans, messages.py and wrapped_values.py read values, translate.py writes records.
 """
 
 from __future__ import annotations

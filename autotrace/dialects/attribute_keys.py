@@ -1,4 +1,4 @@
-"""Attribute keys, span names and scopes of other instrumentations, spelled in one place.
+"""Attribute keys, span names and scopes of other instrumentations.
 
 Their own constants are not imported: they are spread over packages that a program with one
 instrumentation has not installed, and those of the GenAI semantic conventions are deprecated.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# --- what says which kind of span it is
+# --- keys that name the kind of a span
 OPENINFERENCE_KIND: Final = "openinference.span.kind"
 TRACELOOP_KIND: Final = "traceloop.span.kind"
 LANGSMITH_KIND: Final = "langsmith.span.kind"
@@ -17,12 +17,12 @@ MCP_METHOD: Final = "mcp.method.name"
 MCP_TOOLS_CALL: Final = "tools/call"
 LLM_REQUEST_TYPE: Final = "llm.request.type"
 
-# --- scopes that name their spans and leave out what says the kind
+# --- scopes whose spans name their kind in the span name alone
 ADK_SCOPE: Final = "gcp.vertex.agent"
 PYDANTIC_AI_SCOPE: Final = "pydantic-ai"
 SMOLAGENTS_SCOPE: Final = "openinference.instrumentation.smolagents"
 
-# --- who and in which conversation; the first that is there counts
+# --- agent and conversation; the first key that is present counts
 AGENT_NAMES: Final = (
     "gen_ai.agent.name",
     "agent_name",
@@ -32,7 +32,7 @@ AGENT_NAMES: Final = (
     "ai.telemetry.functionId",
 )
 DEFAULT_AGENT_NAMES: Final = frozenset({"OpenAI Agent"})
-"""What an instrumentation writes where it does not know the name."""
+"""Names that an instrumentation writes when it does not know the name."""
 WORKFLOW_NAMES: Final = ("gen_ai.workflow.name", "traceloop.workflow.name", "traceloop.entity.name")
 SESSIONS: Final = (
     "gen_ai.conversation.id",
@@ -77,7 +77,7 @@ TOOL_RESULTS: Final = (
 STRANDS_TOOL_STATUS: Final = "gen_ai.tool.status"
 TOOL_MESSAGE_EVENT: Final = "gen_ai.tool.message"
 
-# --- what went into a model and came out; each holds messages in one of the shapes of messages.py
+# --- input and output of a model; each holds messages in one of the shapes of messages.py
 INPUT_MESSAGES: Final = (
     "gen_ai.input.messages",
     "gcp.vertex.agent.llm_request",
@@ -107,11 +107,11 @@ MESSAGE_EVENTS: Final = {
 }
 EVENT_NAME: Final = "event.name"
 
-# --- what a whole run was asked, and answered
+# --- task and answer of a whole run
 CREW_DESCRIPTION: Final = "crewai.task.description"
 CREW_TASKS: Final = "crew_tasks"
 RUN_MESSAGES: Final = ("pydantic_ai.all_messages", "all_messages_events")
-"""The whole conversation, with what came before this run."""
+"""The whole conversation, with the messages before this run."""
 NEW_MESSAGE_INDEX: Final = "pydantic_ai.new_message_index"
 RUN_INPUTS: Final = (
     "gen_ai.input.messages",
@@ -133,7 +133,7 @@ RUN_OUTPUTS: Final = (
     "output.value",
 )
 
-# --- names of tools that are no tools: a handoff to another agent, and the final answer
+# --- names of tools that stand for a handoff to another agent, or for the final answer
 FINAL_ANSWER: Final = "final_answer"
 MERGED_TOOLS: Final = "(merged tools)"
 HANDOFF_TOOLS: Final = ("transfer_to_", "handoff_to_", "transfer_back_to_")

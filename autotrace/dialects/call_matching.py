@@ -1,4 +1,4 @@
-"""Match the tool calls that models request with tool spans and with the answers of tools. Pure."""
+"""Match requested tool calls with tool spans and answers. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 from autotrace import semconv
 from autotrace.dialects import attribute_keys
 from autotrace.dialects.messages import Message, ModelAnswer, RequestedToolCall
-from autotrace.dialects.run_texts import failure_of
+from autotrace.dialects.run_texts import Failure, failure_of
 from autotrace.dialects.span_kinds import tool_name
 from autotrace.dialects.span_messages import inputs, outputs
 from autotrace.dialects.wrapped_values import arguments_of, dumps, find, loads, result_of
@@ -22,11 +22,11 @@ _KEPT: Final = frozenset(
     {"trace", "id", "parent", "name", "start_ns", "end_ns", "sender", "owner", "sent_id"}
 )
 _LOOK_AHEAD: Final = 64
-"""Among how many calls of a tool one with the same arguments is looked for."""
+"""Number of calls of a tool that are searched for one with the same arguments."""
 
 
 def translated_record(record: SpanRecord, attributes: dict[str, Any]) -> SpanRecord:
-    """Return a record in the same place of the tree, with these attributes that are not None."""
+    """Return a record in the same place with the attributes not None."""
     made: Any = {key: value for key, value in record.items() if key in _KEPT}
     made["attributes"] = {key: value for key, value in attributes.items() if value is not None}
     return made
@@ -42,7 +42,7 @@ def failed_record(record: SpanRecord, text: str | None) -> SpanRecord:
 
 @dataclass
 class Turn:
-    """One call of a model."""
+    """One call of a model: its input and its output."""
 
     record: SpanRecord
     asked: list[Message]
@@ -55,12 +55,12 @@ class Turn:
 
     @property
     def answers(self) -> list[ModelAnswer]:
-        """Answers of tools that the model receives."""
+        """Answers of tools in the input."""
         return [answer for message in self.asked for answer in message.answers]
 
 
 class ToolSpan:
-    """A span of a tool call, and the request and answer that the models' spans hold of it."""
+    """A span of a tool call, with its request and answer in models' spans."""
 
     def __init__(self, record: SpanRecord, failed_inside: Mapping[str, SpanRecord]) -> None:
         self.record = record
@@ -100,17 +100,9 @@ class ToolSpan:
 
     def translated(self) -> SpanRecord:
         """Return the record of the tool call with the keys of semconv.py."""
-        failing = self._failing or self.record
-        error, kind = failure_of(failing, self.result) if self._failed else (None, None)
+        failure = failure_of(self._failing or self.record, self.result) if self._failed else None
         return tool_record(
-            self.record,
-            self.name,
-            self.call_id,
-            self.arguments,
-            self.result,
-            self._failed,
-            error,
-            kind,
+            self.record, self.name, self.call_id, self.arguments, self.result, failure
         )
 
 
@@ -120,12 +112,12 @@ def tool_record(
     call_id: str | None,
     arguments: Any,
     result: Any,
-    failed: bool,
-    error: str | None,
-    kind: str | None,
+    failure: Failure | None,
 ) -> SpanRecord:
     """Make the record of a tool call with the keys of semconv.py."""
-    timeout = failed and any("timeout" in (text or "").lower()[:80] for text in (kind, error))
+    error, kind = failure or Failure()
+    timeout = any("timeout" in (text or "").lower()[:80] for text in (kind, error))
+    failed_as = "timeout" if timeout else "error"
     made = translated_record(
         record,
         {
@@ -134,38 +126,32 @@ def tool_record(
             semconv.GEN_AI_TOOL_CALL_ID: call_id,
             semconv.GEN_AI_TOOL_CALL_ARGUMENTS: None if arguments is None else dumps(arguments),
             semconv.GEN_AI_TOOL_CALL_RESULT: None if result is None else dumps(result),
-            semconv.TOOL_STATUS: ("timeout" if timeout else "error") if failed else None,
-            semconv.ERROR_TYPE: kind if failed else None,
+            semconv.TOOL_STATUS: None if failure is None else failed_as,
+            semconv.ERROR_TYPE: kind,
         },
     )
-    return failed_record(made, error) if failed else made
+    return made if failure is None else failed_record(made, error)
 
 
 def turns_of(groups: Iterable[Sequence[SpanRecord]]) -> list[Turn]:
     """Make a turn of each call of a model, however many spans it has."""
     turns: list[Turn] = []
     for layers in groups:
-        said = [outputs(layer) for layer in layers]
-        asked = [inputs(layer) for layer in layers]
-        turns.append(
-            Turn(
-                layers[0],
-                next((m for m in asked if m), list[Message]()),
-                next((m for m in said if m), list[Message]()),
-            )
-        )
+        asked = next((m for m in map(inputs, layers) if m), list[Message]())
+        said = next((m for m in map(outputs, layers) if m), list[Message]())
+        turns.append(Turn(layers[0], asked, said))
     return _without_silent_copies(turns)
 
 
 def _without_silent_copies(turns: Sequence[Turn]) -> list[Turn]:
-    """Leave out spans without words that lie within one, of the same call, that has them."""
+    """Leave out silent spans inside of a span of the same call."""
     kept: list[Turn] = []
-    told_until_ns = 0
+    covered_until_ns = 0
     for turn in sorted(turns, key=lambda t: (t.record["start_ns"], not t.said)):
         end_ns = turn.record.get("end_ns", 0)
         if turn.said:
-            told_until_ns = max(told_until_ns, end_ns)
-        elif end_ns <= told_until_ns:
+            covered_until_ns = max(covered_until_ns, end_ns)
+        elif end_ns <= covered_until_ns:
             continue
         kept.append(turn)
     return kept
@@ -180,7 +166,7 @@ def new_answers(turn: Turn, following: Turn | None) -> list[ModelAnswer]:
 
 
 class UnmatchedAnswers:
-    """Answers of tools that no call has been found for yet."""
+    """Answers of tools whose calls are not found yet."""
 
     def __init__(self, answers: Iterable[ModelAnswer]) -> None:
         self._left = dict(enumerate(answers))
@@ -193,7 +179,7 @@ class UnmatchedAnswers:
             self._by_name.setdefault(answer.name, deque()).append(number)
 
     def take(self, call: RequestedToolCall, *, alone: bool) -> ModelAnswer | None:
-        """Return the answer to a call: by id, by the name of the tool, or the next without one."""
+        """Return the answer to a call: by id, by tool name, or the next unnamed."""
         found = self._first(self._by_id.get(call.call_id or ""))
         if found is None:
             found = self._first(self._by_name.get(call.name))
@@ -214,10 +200,10 @@ class UnmatchedAnswers:
 
 
 class UnmatchedTools:
-    """Tool calls that no request of a model has been found for yet."""
+    """Tool spans whose requests are not found yet."""
 
     def __init__(self, tools: Iterable[ToolSpan]) -> None:
-        # Ordered: to look for the first key of a dict takes longer the more were deleted before it.
+        # Ordered, as the first key of a dict takes longer to find after deletions before it.
         self._by_name: dict[str, OrderedDict[int, ToolSpan]] = {}
         self._by_call_id: dict[tuple[str, str], deque[ToolSpan]] = {}
         for tool in tools:
@@ -226,7 +212,7 @@ class UnmatchedTools:
                 self._by_call_id.setdefault((tool.name, tool.call_id), deque()).append(tool)
 
     def claim(self, call: RequestedToolCall) -> ToolSpan | None:
-        """Return the call that a model has asked for: by id, by its arguments, or the next one."""
+        """Return the span of a request: by id, by its arguments, or the next one."""
         same = self._by_name.get(call.name)
         if not same:
             return None

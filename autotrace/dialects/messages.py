@@ -1,9 +1,9 @@
-"""Messages to and from a model, in whichever shape an instrumentation has written them. Pure.
+"""Read messages to and from a model, in any shape. Pure.
 
 There are a dozen shapes, and they nest: parts of the GenAI conventions, OpenAI's chat and
 responses, Anthropic's blocks, Gemini's contents, LangChain's constructors, the AI SDK's parts,
-Bedrock's. What a field means is the same in all that have it, so there is one lenient reader, and
-no dialect has to be known beforehand.
+Bedrock's. A field has the same meaning in every shape that has it, so one lenient reader serves
+all, without knowing the dialect.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from autotrace.dialects.wrapped_values import arguments_of, find, items, loads, 
 
 @dataclass(frozen=True)
 class RequestedToolCall:
-    """That a model asks for a tool."""
+    """A model's request for a tool call."""
 
     name: str
     arguments: Any
@@ -27,7 +27,7 @@ class RequestedToolCall:
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What a tool gave back, as the model was told."""
+    """The answer of a tool, as the model receives it."""
 
     content: Any
     call_id: str | None = None
@@ -36,7 +36,7 @@ class ModelAnswer:
 
 
 class _Lines:
-    """Texts that make one, joined when it is asked for: there may be many."""
+    """Lines of a text, joined at its first use, as there may be many."""
 
     def __init__(self, text: str) -> None:
         self._parts = [text] if text else []
@@ -49,13 +49,13 @@ class _Lines:
             self._joined = None
 
     def joined(self) -> str:
-        """Return the whole."""
+        """Return the whole text."""
         if self._joined is None:
             self._joined = "\n".join(self._parts)
         return self._joined
 
     def is_one(self, text: str) -> bool:
-        """Return whether a text is the whole, of one part."""
+        """Return whether the whole text is this one line."""
         return self._parts == [text]
 
     def __bool__(self) -> bool:
@@ -76,12 +76,12 @@ class Message:
 
     @property
     def text(self) -> str:
-        """What is said in it."""
+        """Text of the message."""
         return self.said.joined()
 
     @property
     def thought(self) -> str:
-        """What its author thought before."""
+        """Reasoning of its author before the text."""
         return self.thoughts.joined()
 
     def __bool__(self) -> bool:
@@ -118,20 +118,17 @@ _ANSWER_TYPES: Final = frozenset(
 _PART_TYPES: Final = _CALL_TYPES | _ANSWER_TYPES
 MAX_DEPTH: Final = 12
 _SUMMARY_REPR: Final = re.compile(r"Summary\(text=(['\"])(.*?)(?:(?P<end>\1, type=)|\Z)", re.DOTALL)
-"""Without its end it goes on to that of the text, as `texts._MANAGED_TASK` does."""
+"""Without its end it matches to the end of the text, as `run_texts._MANAGED_TASK` does."""
 _LISTS: Final = ("messages", "contents", "choices", "generations")
 _HOLDERS: Final = ("inputs", "outputs", "output", "input", "new_message", "update", "response")
 
 
 def conversation(value: Any, role: str) -> list[Message]:
-    """Read messages.
+    """Return the messages with content, oldest first.
 
     Args:
         value: Messages in any of the shapes, or JSON of them.
-        role: Whose a message is that does not say so.
-
-    Returns:
-        Those that say anything, oldest first.
+        role: Role of a message that does not name one.
     """
     return [message for message in _conversation(value, role, 0) if message]
 
@@ -156,7 +153,7 @@ def _conversation(value: Any, role: str, depth: int) -> Iterator[Message]:
 
 
 def _is_pair(listed: list[Any]) -> bool:
-    """Return whether this is LangChain's short form of a message: its role and its text."""
+    """Return whether this is LangChain's short form: a role and a text."""
     return (
         len(listed) == 2
         and all(isinstance(item, str) for item in listed)
@@ -257,7 +254,7 @@ def _add_text(message: Message, text: str) -> None:
 
 
 def _add_part(message: Message, part: Any) -> None:
-    """Take in one part of a message's content."""
+    """Add one part of the content to a message."""
     if isinstance(part, str):
         _add_text(message, part)
         return
@@ -282,7 +279,7 @@ def _add_part(message: Message, part: Any) -> None:
 
 
 def _plain_text(value: Any, depth: int = 0) -> str:
-    """Return the text inside a part about reasoning, however deep it lies."""
+    """Return the text inside a part about reasoning, at any depth."""
     read = loads(value)
     if depth > MAX_DEPTH:
         return ""
@@ -297,7 +294,7 @@ def _plain_text(value: Any, depth: int = 0) -> str:
 
 
 def requested_calls(part: Any, depth: int = 0) -> Iterator[RequestedToolCall]:
-    """Yield the call that a part is, if it is one."""
+    """Yield the requested call if a part is one."""
     inside = mapping(part)
     if inside is None or depth > MAX_DEPTH:
         return

@@ -1,16 +1,10 @@
-"""How the spans of other instrumentations hang together: which are runs, and what is in each. Pure.
+"""Find the runs among spans of other instrumentations. Pure.
 
-* A *run* is what becomes a trace: the outermost agent; where there is none, the outermost workflow;
-  where there is none either, the root of a program that calls models and tools by hand.
-* An agent directly inside an agent or workflow is a part of that run, as after a handoff. An agent
-  inside a tool call is a run of its own: a sub-agent.
-* One call of a tool may have up to four spans, one inside the other (framework, client, transport,
-  server). The outermost is the call. The same holds for calls of a model. Where one of them is a
-  call of our own, that one is the call: the program knows its id.
-* A task of our own is a run, too: agents in it are parts of it.
-
-All of it follows from a span and what is above it, so that it does not depend on the order in which
-spans arrive. Only an agent is taken for a run while what is above it is not known.
+A *run* becomes a trace: the outermost agent; without one the outermost workflow; without either the
+root of a program that calls models and tools by hand. A task of our own is a run too. An agent
+directly inside an agent or workflow is a part of that run; one inside a tool call is a sub-agent,
+with a run of its own. A call of a tool or model may have up to four nested spans (layers); the
+outermost is the call, or else our own record of it. The structure does not depend on arrival order.
 """
 
 from __future__ import annotations
@@ -28,7 +22,7 @@ from autotrace.spool.span_roles import role_of
 
 
 def is_foreign(record: SpanRecord) -> bool:
-    """Return whether a span is of another instrumentation and does not use our own keys."""
+    """Return whether a span of another instrumentation lacks our own keys."""
     if "scope" not in record:
         return False
     return semconv.KIND not in record_fields.attributes(record)
@@ -40,7 +34,7 @@ class AgentRun:
 
     opener: SpanRecord
     own: bool = False
-    """Whether it is a task of our own, and only holds spans of others."""
+    """Whether its opener is a task of our own, with spans of others inside."""
     is_manual: bool = False
     """Whether it is the root of a program that calls models and tools by hand."""
     agents: list[SpanRecord] = field(default_factory=list[SpanRecord])
@@ -50,36 +44,36 @@ class AgentRun:
     tools: list[SpanRecord] = field(default_factory=list[SpanRecord])
     handoffs: list[SpanRecord] = field(default_factory=list[SpanRecord])
     sub_agents: list[SpanRecord] = field(default_factory=list[SpanRecord])
-    """Agents that it calls as a framework calls tools, but without a span of the call."""
+    """Agents that it calls like tools, without a span of the call."""
 
 
 @dataclass
 class TraceShape:
-    """The runs among the spans of one OpenTelemetry trace, and what is in none."""
+    """The runs of one OpenTelemetry trace, and tool calls outside of them."""
 
     runs: list[AgentRun]
     loose_tools: list[SpanRecord]
     """Tool calls in no run."""
     failed_inside: dict[str, SpanRecord]
-    """Of tool calls of which an inner span failed, that span; by the id of the outermost."""
+    """Failed inner span of a tool call, by the span id of the outermost."""
     recorded: Set[str] = frozenset()
-    """Tool calls inside of which our own record of the same call lies, by span id."""
+    """Span ids of tool calls that contain our own record of the same call."""
 
 
 @dataclass(frozen=True)
 class _Place:
-    """What a span's place means for those below it."""
+    """Position of a span, from which the positions of those below it follow."""
 
     run: str | None = None
-    """The run that it opens or lies in, by span id."""
+    """Span id of the run that it opens or lies in."""
     in_tool: bool = False
     """Whether a tool call lies between it and the run, or is it."""
     tool: tuple[str, str] | None = None
     """Name and span id of the call of which a span below may be a layer."""
     model: str | None = None
-    """The same of a call of a model, by span id."""
+    """Span id of the call of a model of which a span below may be a layer."""
     layer_of: str | None = None
-    """The call of which this span is a layer itself."""
+    """Span id of the call of which this span is a layer itself."""
 
 
 _NOWHERE: Final = _Place()
@@ -113,7 +107,7 @@ class _Shaper:
             self._places[record["id"]] = self._place(record, above)
 
     def _parents_first(self) -> list[SpanRecord]:
-        """Order spans so that none comes before the one above it, and find the top of each."""
+        """Order spans after the ones above them, and find the top of each."""
         ordered: list[SpanRecord] = []
         for record in self._ordered:
             path: list[SpanRecord] = []
@@ -132,12 +126,12 @@ class _Shaper:
         return ordered
 
     def _reaches_root(self, record: SpanRecord) -> bool:
-        """Return whether nothing can come above a span any more that its process knows of."""
+        """Return whether no further span of its process can arrive above a span."""
         top = self._tops[record["id"]]
         return not top.get("parent") or bool(top.get("remote"))
 
     def _roots_by_hand(self) -> set[str]:
-        """Find the roots below which models or tools are called, and no agent is."""
+        """Find the roots below which models or tools are called without an agent."""
         below: dict[str, list[Kind]] = {}
         for record in self._ordered:
             top = self._tops[record["id"]]["id"]
@@ -223,7 +217,7 @@ class _Shaper:
 
 
 def _is_managed(record: SpanRecord) -> bool:
-    """Return whether another agent may call this one like a tool, without a span for the call."""
+    """Return whether an agent may be called like a tool without a span."""
     return record.get("scope") == attribute_keys.SMOLAGENTS_SCOPE
 
 
@@ -232,6 +226,6 @@ def shape_of(spans: Mapping[str, SpanRecord], erased: Set[str] = frozenset()) ->
 
     Args:
         spans: By span id.
-        erased: Tasks that are runs as ours are, whatever is left of them.
+        erased: Ids of deleted tasks, which still bound their runs.
     """
     return _Shaper(spans, erased).shape()

@@ -1,10 +1,10 @@
-"""What a run was asked, what it answered, who it was, and how a span failed: as text. Pure."""
+"""Find the task, outcome, agent, session and failure of a run. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from autotrace import semconv
 from autotrace.dialects import attribute_keys
@@ -38,9 +38,10 @@ _ANSWERED: Final = (
 )
 _USELESS_TYPES: Final = frozenset({"_OTHER", "tool_error", "TOOL_ERROR", "error"})
 _MANAGED_TASK: Final = re.compile(r"\nTask:\n(.*?)(?:(?P<end>\n---\n)|\Z)", re.DOTALL)
-"""What an agent is asked whom another one manages, in the middle of a prompt.
+"""Task of an agent that another one manages, in the middle of a prompt.
 
-Without its end it goes on to that of the text, so that it is not looked for behind each beginning.
+Without its end it matches to the end of the text, so that the search does not start at each
+beginning again.
 """
 _REDACTED: Final = "details are redacted"
 _NAME_PREFIXES: Final = ("invoke_agent ", "invoke_workflow ", "agent_run [", "invocation [")
@@ -48,11 +49,11 @@ _NAME_SUFFIXES: Final = (".run", ".agent", ".workflow", "]", "._execute_core")
 
 
 def task_of(run: AgentRun, turns: Sequence[list[Message]]) -> str:
-    """Return what a run was asked.
+    """Return the task of a run.
 
     Args:
         run: The run.
-        turns: What went into its models, first call first.
+        turns: Inputs of its models, first call first.
     """
     for record in (run.opener, *run.agents):
         text = _asked(record)
@@ -113,11 +114,11 @@ def _asked_in(value: Any) -> str:
 
 
 def outcome_of(run: AgentRun, turns: Sequence[list[Message]]) -> str | None:
-    """Return what a run answered at last.
+    """Return the last answer of a run.
 
     Args:
         run: The run.
-        turns: What came out of its models, first call first.
+        turns: Outputs of its models, first call first.
     """
     for record in (run.opener, *reversed(run.agents)):
         text = _answered(record)
@@ -161,7 +162,7 @@ def _answered_in(value: Any) -> str | None:
 
 
 def agent_of(run: AgentRun) -> str | None:
-    """Return the name of the agent that was asked."""
+    """Return the name of the agent of a run."""
     records = [run.opener, *run.agents]
     for record in [*records, *(layers[0] for layers in run.models.values())]:
         name = record_fields.as_text(
@@ -188,7 +189,7 @@ def _name_in(span_name: str) -> str | None:
 
 
 def session_of(records: Iterable[SpanRecord]) -> str | None:
-    """Return the conversation that some spans are part of: as the first that knows it says."""
+    """Return the conversation of some spans, from the first that names one."""
     for record in records:
         session = record_fields.as_text(
             find(record_fields.attributes(record), attribute_keys.SESSIONS)
@@ -198,16 +199,15 @@ def session_of(records: Iterable[SpanRecord]) -> str | None:
     return None
 
 
-def failure_of(record: SpanRecord, result: Any = None) -> tuple[str | None, str | None]:
-    """Return what is said about how a span failed.
+class Failure(NamedTuple):
+    """The error of a failed span as text, and its type."""
 
-    Args:
-        record: The span.
-        result: What the call gave back, if it is one; often the only place that says it.
+    text: str | None = None
+    kind: str | None = None
 
-    Returns:
-        The error as text, and its type.
-    """
+
+def failure_of(record: SpanRecord, result: Any = None) -> Failure:
+    """Return the failure of a span, for which the result may be needed."""
     kind, said = _exception(record)
     declared = record_fields.text(record, semconv.ERROR_TYPE)
     if declared is not None and declared not in _USELESS_TYPES:
@@ -221,7 +221,7 @@ def failure_of(record: SpanRecord, result: Any = None) -> tuple[str | None, str 
     text = said or message or kind
     if text and kind is None and is_error_text(text):
         kind = text.replace("(", ":").partition(":")[0].strip()
-    return text, kind or declared or None
+    return Failure(text, kind or declared or None)
 
 
 def _exception(record: SpanRecord) -> tuple[str | None, str | None]:
@@ -239,13 +239,13 @@ def _exception(record: SpanRecord) -> tuple[str | None, str | None]:
 
 
 def _last_user_text(messages: Iterable[Message]) -> str | None:
-    """Return the last thing that the user has said."""
+    """Return the last text of the user."""
     said = [m.text for m in messages if m.role == "user" and m.text]
     return said[-1] if said else None
 
 
 def _last_answer(messages: Iterable[Message]) -> str | None:
-    """Return the last text of the model, if it asked for no tool with it or after it."""
+    """Return the last text of the model, unless a tool request follows."""
     text: str | None = None
     for message in messages:
         if message.role not in ("assistant", "model") or not (message.text or message.calls):

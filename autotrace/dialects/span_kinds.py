@@ -1,4 +1,4 @@
-"""Which kind of span of another instrumentation it is: from the span alone. Pure."""
+"""Find the kind of a span of another instrumentation. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from autotrace.spool import record_fields
 from autotrace.spool.span_records import SpanRecord
 
 Kind = Literal["agent", "workflow", "llm", "tool", "handoff", "nothing", "other"]
-"""`workflow` holds agents or calls and may be a run; `nothing` looks like one of them and is none;
-`other` is a part of a run that says nothing by itself."""
+"""`workflow` holds agents or calls and may be a run; `nothing` only looks like one of the kinds;
+`other` is a part of a run without information of its own."""
 
 _OPENINFERENCE: Final[dict[str, Kind]] = {
     "AGENT": "agent",
@@ -53,7 +53,7 @@ _TOOL_SUFFIXES: Final = (".tool", ".run")
 
 
 def span_kind(record: SpanRecord) -> Kind:
-    """Tell what a span is. Families mix within one trace, so each span is asked by itself."""
+    """Return the kind of a span, from the span alone."""
     attributes = record_fields.attributes(record)
     kind = _by_attributes(attributes) or _by_name(record, attributes)
     if kind == "agent" and _is_graph_node(record, attributes):
@@ -126,7 +126,7 @@ def _kind_of_tool(record: SpanRecord, attributes: Mapping[str, Any]) -> Kind:
 
 
 def is_handoff(tool: str) -> bool:
-    """Return whether a tool of this name passes the conversation on to another agent."""
+    """Return whether a tool of this name hands off to another agent."""
     return tool.startswith(attribute_keys.HANDOFF_TOOLS)
 
 

@@ -1,4 +1,4 @@
-"""Read the messages of a model's span from its attributes and events. Pure."""
+"""Read the messages of a model's span. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _MAX_KEY: Final = 200
 
 
 def inputs(record: SpanRecord) -> list[Message]:
-    """Return what went into a model, oldest first."""
+    """Return the input of a model, oldest message first."""
     return next((m for m in _all(record, wanted_input=True) if m), list[Message]())
 
 
 def outputs(record: SpanRecord) -> list[Message]:
-    """Return what came out of a model.
+    """Return the output of a model.
 
     One span may carry several families of keys, of which one has the thoughts and another the
     rest.
@@ -63,18 +63,14 @@ def _of_attribute(key: str, value: Any, role: str, *, wanted_input: bool) -> lis
 
 
 def _of_ai_sdk(attributes: Mapping[str, Any]) -> list[Message]:
-    text, thought = (
-        attributes.get(attribute_keys.AI_TEXT),
-        attributes.get(attribute_keys.AI_REASONING),
-    )
+    text = record_fields.as_text(attributes.get(attribute_keys.AI_TEXT))
+    thought = record_fields.as_text(attributes.get(attribute_keys.AI_REASONING))
     calls = [
         call
         for part in items(loads(attributes.get(attribute_keys.AI_CALLS)))
         for call in requested_calls(part)
     ]
-    message = Message(
-        "assistant", record_fields.as_text(text) or "", record_fields.as_text(thought) or "", calls
-    )
+    message = Message("assistant", text or "", thought or "", calls)
     return [message] if message else []
 
 
@@ -94,7 +90,7 @@ def _of_events(record: SpanRecord, role: str, *, wanted_input: bool) -> list[Mes
 
 
 def _nested(attributes: Mapping[str, Any], prefix: str) -> list[Any]:
-    """Put together what was written as one attribute per leaf; indexes may have holes."""
+    """Join values written as one attribute per leaf, with gaps in indexes."""
     root: dict[str, Any] = {}
     for key, value in attributes.items():
         if not key.startswith(prefix):

@@ -1,9 +1,8 @@
-"""From spans of other instrumentations to the same spans in our own words. Pure.
+"""Write records of other instrumentations with our own keys. Pure.
 
-Assembly knows one language only: the keys of semconv.py. So this turns each span of another
-instrumentation into one with our keys: an agent's run into a task, a call of a model into a step, a
-tool call into a tool call; all else keeps its place in the tree and says nothing. Calls that have
-no span, but were asked for by a model and answered, get one.
+Assembly knows the keys of semconv.py alone. So an agent's run becomes a task, a call of a model a
+step, and a tool call a tool call; each other span keeps its place in the tree without attributes.
+A call without a span of its own, which a model requested and a tool answered, gets one.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from autotrace.dialects.call_matching import (
 from autotrace.dialects.messages import ModelAnswer, RequestedToolCall
 from autotrace.dialects.run_structure import AgentRun, TraceShape, is_foreign, shape_of
 from autotrace.dialects.run_texts import (
+    Failure,
     agent_of,
     failure_of,
     outcome_of,
@@ -40,26 +40,26 @@ from autotrace.dialects.wrapped_values import result_of
 from autotrace.spool.span_records import STATUS_ERROR, SpanRecord
 
 _MAX_CALLS: Final = 1000
-"""How many calls one answer of a model may ask for."""
+"""Limit on the calls that one output of a model may request."""
 _MAX_SHARED_CHARS: Final = 10_000
-"""How much of the failure of a run is said of each call that it has cut short."""
+"""Limit on the text of a run's failure in each call that it has cut short."""
 _NO_FAILURE: Final = ("Command(", "ParentCommand(")
-"""How LangGraph reports a handoff: as an error that is none."""
+"""LangGraph reports a handoff as an error that begins so."""
 
 
 def translate(
     spans: Mapping[str, SpanRecord], erased: Set[str] = frozenset()
 ) -> dict[str, SpanRecord]:
-    """Return the spans of one OpenTelemetry trace in our own words, by span id.
+    """Return the spans of a trace with our own keys, by span id.
 
-    Spans of our own are returned as they are. The answer depends on the set of spans alone.
+    Spans of our own are returned unchanged. The result depends on the set of spans alone.
 
     Args:
         spans: By span id.
-        erased: Tasks whose traces were deleted: what lies below is none of any other run.
+        erased: Ids of tasks whose traces were deleted; spans below belong to no other run.
     """
     shape = shape_of(spans, erased)
-    said = {span_id: r if not is_foreign(r) else _silent(r) for span_id, r in spans.items()}
+    said = {i: translated_record(r, {}) if is_foreign(r) else r for i, r in spans.items()}
     for tool in shape.loose_tools:
         if tool["id"] not in shape.recorded:
             said[tool["id"]] = ToolSpan(tool, shape.failed_inside).translated()
@@ -67,10 +67,6 @@ def translate(
         for record in _Translator(run, shape).records():
             said[record["id"]] = record
     return said
-
-
-def _silent(record: SpanRecord) -> SpanRecord:
-    return translated_record(record, {})
 
 
 class _Translator:
@@ -89,12 +85,11 @@ class _Translator:
         if self._run.own:
             return records
         if self._run.is_manual and not (records or rebuilt):
-            return []  # models that call no tool are no agent
+            return []  # models that call no tool do not make an agent
         records += rebuilt
         records += [self._step(turn) for turn in self._turns]
         records += [self._handoff(record) for record in self._run.handoffs]
-        for agent in self._run.sub_agents:
-            records += self._managed(agent)
+        records += map(self._managed, self._run.sub_agents)
         return [*records, self._task()]
 
     def _task(self) -> SpanRecord:
@@ -115,20 +110,20 @@ class _Translator:
         )
 
     @cached_property
-    def _failure(self) -> tuple[str | None, str | None]:
-        """How the run failed, as it is said of the calls that it has cut short."""
-        error, kind = (None, None) if self._failing is None else failure_of(self._failing)
-        return error and error[:_MAX_SHARED_CHARS], kind and kind[:_MAX_SHARED_CHARS]
+    def _failure(self) -> Failure:
+        """The failure of the run, cut, for the calls that it has cut short."""
+        error, kind = Failure() if self._failing is None else failure_of(self._failing)
+        return Failure(error and error[:_MAX_SHARED_CHARS], kind and kind[:_MAX_SHARED_CHARS])
 
     def _find_failing(self) -> SpanRecord | None:
-        """Return the span whose failure is that of the run: a tool's alone is not."""
+        """Return the span whose failure is that of the run; a tool is not."""
         candidates = [self._run.opener]
         agents = [record for record in self._run.agents if span_kind(record) == "agent"]
         candidates += agents[-1:]
         if self._run.is_manual:
             candidates += [turn.record for turn in self._turns[-1:]]
         failing = [r for r in candidates if r.get("status") == STATUS_ERROR and not _is_handoff(r)]
-        # The innermost knows best what has happened.
+        # The innermost span has the most precise error.
         return max(failing, key=lambda r: bool(failure_of(r)[0]), default=None)
 
     def _step(self, turn: Turn) -> SpanRecord:
@@ -151,26 +146,20 @@ class _Translator:
         action = record.get("name", "").removeprefix(f"{semconv.EXECUTE_TOOL} ")
         return translated_record(record, {semconv.KIND: semconv.KIND_STEP, semconv.ACTION: action})
 
-    def _managed(self, agent: SpanRecord) -> list[SpanRecord]:
-        """Make the call by which an agent was asked, as its framework has no span for it."""
-        call_id = _id(agent["id"], "call")
+    def _managed(self, agent: SpanRecord) -> SpanRecord:
+        """Make the call of a managed agent, as its framework has no span for it."""
         sub = AgentRun(agent)
-        failed = agent.get("status") == STATUS_ERROR
-        error, kind = failure_of(agent) if failed else (None, None)
-        call = tool_record(
-            {**agent, "id": call_id},
+        return tool_record(
+            {**agent, "id": _id(agent["id"], "call")},
             agent_of(sub) or agent.get("name", ""),
             None,
             {"task": task_of(sub, [])},
             outcome_of(sub, []),
-            failed,
-            error,
-            kind,
+            failure_of(agent) if agent.get("status") == STATUS_ERROR else None,
         )
-        return [call]
 
     def _join_calls(self) -> list[SpanRecord]:
-        """Tell tool spans what the models said of them; make spans of calls that have none."""
+        """Merge requests into tool spans; make spans of calls without one."""
         open_tools = UnmatchedTools(self._tools)
         rebuilt: list[SpanRecord] = []
         for index, turn in enumerate(self._turns):
@@ -221,13 +210,11 @@ class _Translator:
             place["sender"] = turn.record["sender"]
         result, failed = (None, True) if answer is None else result_of(answer.content)
         failed |= answer is not None and answer.failed
-        error, kind = None, None
+        failure = None
         if failed:
             cut_short = answer is None and self._failing is not None
-            error, kind = self._failure if cut_short else failure_of(place, result)
-        return tool_record(
-            place, call.name, call.call_id, call.arguments, result, failed, error, kind
-        )
+            failure = self._failure if cut_short else failure_of(place, result)
+        return tool_record(place, call.name, call.call_id, call.arguments, result, failure)
 
 
 def _is_handoff(record: SpanRecord) -> bool:
@@ -236,5 +223,5 @@ def _is_handoff(record: SpanRecord) -> bool:
 
 
 def _id(span_id: str, what: str) -> str:
-    """Make the id of a span that nobody has recorded: always the same."""
+    """Make the id of a span that was not recorded; always the same."""
     return hashlib.blake2b(f"{span_id}/{what}".encode(), digest_size=8).hexdigest()

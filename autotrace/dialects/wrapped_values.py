@@ -1,6 +1,6 @@
-"""Reading values that other instrumentations have wrapped: JSON in JSON, reprs, envelopes. Pure.
+"""Read wrapped values: JSON in JSON, reprs, envelopes. Pure.
 
-Nothing here is trusted and nothing is evaluated: what cannot be read stays as the text it is.
+No value is trusted or evaluated; one that cannot be read stays a text.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _MAX_REPR_CHARACTERS: Final = 100_000
 """Longer reprs stay text."""
 _TOO_DEEP: Final = "[nested too deeply]"
 _MAX_DEPTH: Final = 8
-"""How many envelopes are opened, one inside the other."""
+"""Limit on nested envelopes that are opened."""
 _ENVELOPES: Final = ("data", "kwargs", "output", "outputs", "update", "response", "blocks")
 
 
 def find(attributes: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """Return the first attribute of some that has a value; an empty text is none."""
+    """Return the first attribute with a value that is not an empty text."""
     for name in names:
         value = attributes.get(name)
         if value is not None and value != "":
@@ -34,7 +34,7 @@ def find(attributes: Mapping[str, Any], names: Iterable[str]) -> Any:
 
 
 def loads(value: Any) -> Any:
-    """Read JSON, or Python's repr of plain data; anything else is returned as it is."""
+    """Read JSON or Python's repr of plain data; return others unchanged."""
     if not isinstance(value, str):
         return value
     text = value.strip()
@@ -51,7 +51,7 @@ def _read(text: str) -> Any:
     with contextlib.suppress(ValueError):
         return json_text.loads(text)[0]
     if text[0] in "{[" and len(text) <= _MAX_REPR_CHARACTERS:
-        # Not by Python's parser: it takes a hundred times as long, and deep nesting can end it.
+        # Python's parser takes a hundred times as long, and deep nesting can crash it.
         with contextlib.suppress(ValueError, TypeError):
             return orjson.loads(_REPR_TOKEN.sub(_as_json, text))
     return _UNREAD
@@ -61,23 +61,19 @@ _WORDS: Final = frozenset({"true", "false", "null"})
 _REPR_WORDS: Final = {"True": "true", "False": "false", "None": "null"}
 _REPR_BRACKETS: Final = {"(": "[", ")": "]", ",)": "]"}
 _REPR_TOKEN: Final = re.compile(
-    # A string that is not closed goes on to the end: no quote in it is tried as a beginning.
+    # An open string matches to the end, so that no quote in it is tried as a beginning.
     r"'(?P<single>[^'\\]*+(?:\\.[^'\\]*+)*+)(?:'|\\?\Z)"
     r'|"(?P<double>[^"\\]*+(?:\\.[^"\\]*+)*+)(?:"|\\?\Z)'
     r"|(?P<number>-?\d[\d.]*+)(?P<colon>:)?|(?P<word>[A-Za-z_]\w*+)|(?P<bracket>[()]|,\))",
     re.DOTALL | re.ASCII,
 )
-"""What Python's repr of plain data spells otherwise than JSON."""
+"""The tokens that Python's repr of plain data spells otherwise than JSON."""
 _ESCAPE: Final = re.compile(r"\\(?:x(..)|u(.{4})|U(00.{6})|(.))", re.DOTALL)
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def _as_json(token: re.Match[str]) -> str:
-    """Spell a token of a repr as JSON does.
-
-    Raises:
-        ValueError: It holds an escape that does not exist.
-    """
+    """Spell a token of a repr as JSON; raise ValueError for a bad escape."""
     kind = token.lastgroup
     text = token[0]
     if kind in ("single", "double"):
@@ -110,12 +106,12 @@ def mapping(value: Any) -> dict[str, Any] | None:
 
 
 def items(value: Any) -> list[Any]:
-    """Return the items of a value that is a list; of any other: none."""
+    """Return the items of a list; an empty list for any other value."""
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 def arguments_of(value: Any, depth: int = 0) -> Any:
-    """Return the arguments of a tool call by parameter name, out of what they are wrapped in.
+    """Return the arguments of a tool call without their wrappers.
 
     Positional arguments, and the one text of a tool with one parameter, stay as they are.
     """
@@ -139,15 +135,15 @@ def arguments_of(value: Any, depth: int = 0) -> Any:
 
 
 class Result(NamedTuple):
-    """What a tool gave back."""
+    """The result of a tool call."""
 
     value: Any
     failed: bool = False
-    """Whether the result itself says that the call failed."""
+    """Whether the result itself reports a failure."""
 
 
 def result_of(value: Any) -> Result:
-    """Return the result of a tool call, out of what it is wrapped in."""
+    """Return the result of a tool call without its wrappers."""
     read, failed = _unwrap(value, 0)
     return Result(read, failed or _says_failed(read))
 
@@ -222,7 +218,7 @@ def _is_text_block(block: Any) -> bool:
 
 
 def _says_failed(value: Any) -> bool:
-    """Return whether a result that came back is the report of an error."""
+    """Return whether a result is the report of an error."""
     if isinstance(value, str):
         return is_error_text(value)
     inside = mapping(value)
@@ -235,7 +231,7 @@ def _says_failed(value: Any) -> bool:
 
 
 def is_error_text(text: str) -> bool:
-    """Return whether a text begins as the text of an error does: `TimeoutError: ...`."""
+    """Return whether a text begins as an error does: `TimeoutError: ...`."""
     return _ERROR_TEXT.match(text) is not None
 
 
@@ -246,7 +242,7 @@ _ERROR_TEXT: Final = re.compile(
 
 
 def error_text(value: Any, depth: int = 0) -> str | None:
-    """Return what the report of an error says."""
+    """Return the text in the report of an error."""
     inside = mapping(value)
     if inside is None or depth >= _MAX_DEPTH:
         return value if isinstance(value, str) and value else None
@@ -258,7 +254,7 @@ def error_text(value: Any, depth: int = 0) -> str | None:
 
 
 def message_in(text: str) -> str:
-    """Return the message in the text of a status, which may be the repr of an object."""
+    """Return the message in a status text, or in an object's repr there."""
     start = text.find("{")
     inside = mapping(loads(text[start:])) if start >= 0 else None
     said = None if inside is None else error_text(inside)

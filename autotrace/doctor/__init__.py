@@ -1,4 +1,4 @@
-"""The doctor: checks of an installation and a store, with a fix for each fault.
+"""The doctor checks an installation and a store, and names fixes.
 
 It changes nothing but for the purge of erased content; other processes may use the store meanwhile.
 """

@@ -26,7 +26,7 @@ def ok(name: str, detail: str) -> DoctorCheck:
 
 
 def warning(name: str, detail: str, fix: str) -> DoctorCheck:
-    """Return a check that found a fault with which recording and recall still work."""
+    """Return a check that found a fault that loses no records."""
     return DoctorCheck(name=name, status="warning", detail=detail, fix=fix)
 
 

@@ -24,7 +24,7 @@ _LOCK_PATIENCE_S: Final = 3.0
 
 
 def store_exists(settings: Settings) -> bool:
-    """Return whether anything was ever recorded here; a server is assumed to hold records."""
+    """Return whether anything was recorded here; of a server always True."""
     if not settings.is_embedded:
         return True
     spool = settings.spool_path

@@ -1,4 +1,4 @@
-"""Checks of what the store stands on: versions, weights, disk, spool, and its files."""
+"""Checks around the store: versions, weights, disk, spool, files."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def check_set_aside(settings: Settings) -> DoctorCheck:
 
 
 def purge_erased(settings: Settings) -> DoctorCheck:
-    """Purge erased content from the store's files, if that is due; may take minutes."""
+    """Purge erased content from the store's files, if that is due."""
     name = "erased content"
     if not settings.is_embedded:
         detail = (

@@ -33,7 +33,7 @@ MAX_EQUAL: Final = 500
 def check_contents(
     collections: Collections, embedder: Embedder | None, rebuild: str
 ) -> Iterator[DoctorCheck]:
-    """Check the contents of an open store; `rebuild` is the command that rebuilds it."""
+    """Check an open store; `rebuild` is the command that rebuilds it."""
     record = documents(collections.state, [STORE_RECORD_ID]).get(STORE_RECORD_ID)
     yield _check_schema(record, embedder, rebuild)
     yield guarded("records", lambda: _count_records(collections), rebuild)
@@ -60,7 +60,7 @@ def _check_schema(
 def space_fault(
     record: dict[str, Any], embedder: Embedder | None, rebuild: str
 ) -> tuple[str, str] | None:
-    """Return why a store may not be used with this embedder, and the fix; None if it may."""
+    """Return why this embedder may not use a store, and the fix."""
     if record.get("rebuilding"):
         return "it is being rebuilt, or a rebuild was interrupted", f"wait for it, or {rebuild}"
     if embedder is not None and embedder.space != record["space"]:
@@ -91,7 +91,7 @@ def check_timeline(collections: Collections, rebuild: str) -> DoctorCheck:
 
 
 def check_index(collections: Collections, embedder: Embedder | None, rebuild: str) -> DoctorCheck:
-    """Look for a sample of the task texts by their own vectors; each must be found."""
+    """Search a sample of task texts by their own vectors."""
     sample = [
         (success, vector)
         for success, collection in ((True, collections.succeeded), (False, collections.failed))
@@ -122,7 +122,7 @@ def check_index(collections: Collections, embedder: Embedder | None, rebuild: st
 
 
 def check_vectors(collections: Collections, rebuild: str) -> DoctorCheck:
-    """Look for a vector that too many texts have, which makes the index lose other texts."""
+    """Look for a vector of so many texts that the index loses others."""
     counted = [
         count_equal(collection, _COMPARED // 2)
         for collection in (collections.succeeded, collections.failed)
@@ -138,7 +138,7 @@ def check_vectors(collections: Collections, rebuild: str) -> DoctorCheck:
 
 
 def count_equal(collection: Any, limit: int = _COMPARED) -> tuple[int, int]:
-    """Return how many vectors were compared, and how many of them are one and the same."""
+    """Return the number of vectors compared, and of the most frequent one."""
     equal: Counter[bytes] = Counter()
     for vector in _vectors(collection, limit):
         equal[hashlib.blake2b(_bytes(vector), digest_size=12).digest()] += 1
@@ -154,7 +154,7 @@ def _vectors(collection: Any, limit: int) -> Iterator[Any]:
 
 
 def _bytes(vector: Any) -> bytes:
-    """Return a vector to four places: two that are equal are computed in different batches."""
+    """Return a vector to four places, as batches compute it differently."""
     return b" ".join(b"%.0f" % (number * 1e4) for number in vector)
 
 

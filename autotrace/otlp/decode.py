@@ -1,4 +1,4 @@
-"""Decode an `ExportTraceServiceRequest`, in protobuf or JSON, to span records. Pure.
+"""Decode an `ExportTraceServiceRequest` to span records. Pure.
 
 A span gives the same record as in the process that made it (spool/span_records.py), so a trace is
 the same whichever way it came. A faulty span is rejected alone and counted with its reason.
@@ -81,7 +81,7 @@ class Batch:
             self.records = kept
 
     def bound_times(self, now_ns: int) -> None:
-        """Set times that are too far in the future to the latest allowed, and count them.
+        """Set times too far in the future to the latest allowed; count them.
 
         Lists show the newest trace first, so future dates would put a sender before all others.
         """

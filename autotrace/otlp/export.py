@@ -28,7 +28,7 @@ _HOST: Final = re.compile(r"(?:\w+://)?(?:[^/@]*@)?([^/@?#]+)")
 
 
 class AgentSpanProcessor(BatchSpanProcessor):
-    """A batch processor that exports only spans of agents, and keeps to its timeouts."""
+    """A batch processor that exports spans of agents, within its timeouts."""
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue an ended span if it is about agents."""
@@ -102,7 +102,7 @@ class Collector:
 
 
 def exports_otlp(provider: TracerProvider) -> bool:
-    """Return whether a provider has an OTLP exporter; the SDK has no public way to ask.
+    """Return whether a provider has an OTLP exporter.
 
     Exporters are known by their bases, since others derive theirs from the stock ones.
     """
@@ -126,7 +126,7 @@ def _exporters(provider: TracerProvider) -> list[Any]:
 
 
 def described_provider(provider: TracerProvider) -> str:
-    """Describe a provider by its service, its exporters and the hosts that they send to."""
+    """Describe a provider by its service, its exporters and their hosts."""
     resource = getattr(provider, "resource", None)
     service = getattr(resource, "attributes", {}).get("service.name")
     exporters: list[str] = []
@@ -166,7 +166,7 @@ def _stock_exporter(endpoint: str | None) -> SpanExporter:
 
 
 def _within(timeout_ms: int | None, call: Callable[[], object]) -> bool:
-    """Call a function in a thread that the program does not wait for; return whether it ended."""
+    """Call a function in a daemon thread; return whether it ended in time."""
     returned = threading.Event()
 
     def run() -> None:

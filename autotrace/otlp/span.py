@@ -1,4 +1,4 @@
-"""A span as it was sent, in either encoding of OTLP, and the bounds of a request. Pure.
+"""A span in either encoding of OTLP, and the bounds of a request. Pure.
 
 The bounds hold while a request is read: items over a limit are counted from the length of their
 list, and never made into objects.
@@ -91,7 +91,7 @@ class Allowance:
     values: int = MAX_VALUES
 
     def take_groups(self, number: int) -> None:
-        """Count resources or scopes; raise MalformedBatchError if there are too many."""
+        """Count resources or scopes; raise MalformedBatchError at the limit."""
         self.groups -= number
         if self.groups < 0:
             msg = (
@@ -127,7 +127,7 @@ class Reading:
         return text
 
     def name(self, text: str) -> str:
-        """Return the name of a span or event without keys of ours, cut if it is too long."""
+        """Return the name of a span or event without keys of ours, cut."""
         return self.text(text)[:MAX_NAME_CHARS]
 
     def decoded(self, data: bytes) -> str:
@@ -150,7 +150,7 @@ class Reading:
         return self._kept(items, MAX_ITEMS, _ITEMS)
 
     def _kept(self, parts: Sequence[T], limit: int, reason: str) -> Sequence[T]:
-        """Return the first parts; raise SpanError if the request holds too many values."""
+        """Return the first parts; raise SpanError past all values."""
         if len(parts) > limit:
             self.cut[reason] += len(parts) - limit
             parts = parts[:limit]
@@ -166,7 +166,7 @@ def clamped(time_ns: int) -> int:
 
 
 def id_of(value: bytes, size: int, what: str) -> str:
-    """Return an id in hex; raise SpanError unless it has this size and is not zero."""
+    """Return an id in hex; raise SpanError unless it is valid."""
     if len(value) != size:
         raise SpanError(f"with a {what} that is not of {size} bytes")
     if not any(value):

@@ -1,1 +1,1 @@
-"""The servers: thin adapters of HTTP over the services. No rule lives here."""
+"""The servers: REST, MCP and OTLP over the memories of tenants."""

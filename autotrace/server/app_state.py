@@ -1,12 +1,11 @@
-"""What one worker serves: the parts that every route has in common."""
+"""The state of one worker, which every route shares."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Final
 
 import anyio
@@ -16,13 +15,11 @@ from starlette.requests import HTTPConnection
 from autotrace.decisions.policies import import_policies
 from autotrace.errors import NotAuthenticatedError, StoreError
 from autotrace.memory import Memory
+from autotrace.server.access_log import Metrics
 from autotrace.server.auth.api_keys import KeyRing
 from autotrace.server.auth.principal import Principal
-from autotrace.server.decision_api import DecisionApi
-from autotrace.server.metrics import Metrics
-from autotrace.server.rate_limits import RateLimiter
+from autotrace.server.limits import RateLimiter, Turns
 from autotrace.server.remote_traces import TraceService
-from autotrace.server.request_turns import Turns
 from autotrace.server.tenants import Tenant, Tenants
 from autotrace.settings import ServerSettings, Settings
 from autotrace.worker.exporter import choose_embedding
@@ -30,53 +27,40 @@ from autotrace.worker.exporter import choose_embedding
 if TYPE_CHECKING:
     from autotrace.embedding.choice import Embedding
 
-
 _log = logging.getLogger("autotrace.server")
 
-_LOOK_AGAIN_S: Final = 1.0
+_STORE_CHECK_S: Final = 1.0
 _BATCHES_AT_ONCE: Final = 2
-"""Batches of spans that are read at once: the largest may take 700 MB of memory each."""
+"""Batches of spans read at once: the largest may take 700 MB of memory each."""
 _BATCHES_WAITING: Final = 100
 """Batches of one key that wait for their turn to be read."""
 
 
 class StoreCheck:
-    """Looks whether the store answers: once a second, however often it is asked.
-
-    Args:
-        keys: Lie in the store.
-    """
+    """Checks whether the store answers, at most once a second."""
 
     def __init__(self, keys: KeyRing) -> None:
         self._keys = keys
         self._lock = threading.Lock()
-        self._looked_s = -_LOOK_AGAIN_S
+        self._checked_s = -_STORE_CHECK_S
         self._is_reachable = False
 
     def is_reachable(self) -> bool:
-        """Tell whether the store answers. Not on the event loop."""
+        """Return whether the store answers. Blocks: not for the event loop."""
         with self._lock:
-            if time.monotonic() - self._looked_s >= _LOOK_AGAIN_S:
-                self._is_reachable = self._look()
-                self._looked_s = time.monotonic()
+            if time.monotonic() - self._checked_s >= _STORE_CHECK_S:
+                try:
+                    self._keys.refresh()
+                    self._is_reachable = True
+                except StoreError as error:
+                    _log.warning("the store does not answer: %s", error)
+                    self._is_reachable = False
+                self._checked_s = time.monotonic()
             return self._is_reachable
-
-    def _look(self) -> bool:
-        try:
-            self._keys.refresh()
-        except StoreError as error:
-            _log.warning("the store does not answer: %s", error)
-            return False
-        return True
 
 
 class AppState:
     """The keys, the tenants and the limits of one worker.
-
-    Args:
-        settings: Name the store.
-        server: What the server was told.
-        embedding: Of the store; None: the one that the settings name.
 
     Raises:
         InvalidArgumentError: A module of policies cannot be imported.
@@ -99,44 +83,36 @@ class AppState:
 
     def _open_tenant(self, name: str, settings: Settings) -> Tenant:
         memory = Memory(settings, self.embedding)
-        traces = TraceService(
-            memory,
-            max_open_per_key=self.server.max_open_traces,
-            signer_of_key=self.keys.signer,
-        )
-        return Tenant(name, memory, traces, DecisionApi(memory))
+        max_open = self.server.max_open_traces
+        traces = TraceService(memory, max_open_per_key=max_open, signer_of_key=self.keys.signer)
+        return Tenant(name, memory, traces)
 
-    @contextmanager
-    def lease(self, caller: Principal) -> Generator[Tenant]:
-        """Use what is the caller's tenant's: traces, decisions, memory. Not on the event loop.
+    def lease(self, caller: Principal) -> AbstractContextManager[Tenant]:
+        """Return the caller's tenant as a context. Not for the event loop.
 
         Raises:
-            StoreError: It cannot be opened.
+            StoreError: Its store cannot be opened.
         """
-        with self.tenants.lease(caller.tenant) as tenant:
-            yield tenant
+        return self.tenants.lease(caller.tenant)
 
     def spend(self, caller: Principal, size_bytes: int, spans: int = 0, traces: int = 0) -> None:
-        """Count in a key's rate what a request has cost beyond itself.
+        """Count in a key's rate the cost of a request beyond the request itself.
 
         Args:
-            caller: Whose key.
-            size_bytes: How many bytes it has sent, been sent, or had unpacked.
-            spans: How many spans were read.
-            traces: How many of them open a trace, which costs what a request to open one does.
+            caller: Principal of the key.
+            size_bytes: Bytes received, sent or unpacked.
+            spans: Number of spans that were read.
+            traces: Number of them that open a trace, each of which costs as much as a request.
         """
         server = self.server
         requests = size_bytes // server.bytes_per_request + spans // server.spans_per_request
         self.rates.spend(caller.key_id, requests + traces)
 
     def recognise(self, presented: str | None) -> Principal:
-        """Return whom a key stands for.
-
-        Args:
-            presented: The key; None: there was none.
+        """Return the principal of a key.
 
         Raises:
-            NotAuthenticatedError: It is none, unknown, or revoked.
+            NotAuthenticatedError: The key is missing, unknown, or revoked.
             StoreError: The keys cannot be read.
         """
         principal = None if presented is None else self.keys.authenticate(presented)
@@ -145,10 +121,10 @@ class AppState:
         return principal
 
     def stop(self, timeout_s: float) -> bool:
-        """Store what is left, as far as time allows, and let go of everything.
+        """Store the records that wait, while time allows, and close the stores.
 
         Returns:
-            Whether everything is stored. What is not is on disk, and is stored at the next start.
+            Whether everything is stored. The rest is on disk, and is stored at the next start.
         """
         deadline_s = time.monotonic() + timeout_s
         done = self.tenants.stop(timeout_s)
@@ -158,22 +134,22 @@ class AppState:
         return done
 
     def save_uses(self) -> None:
-        """Store when keys were last used, or say why not."""
+        """Store when keys were last used; log a failure."""
         try:
             self.keys.save_uses()
-        except Exception as error:  # noqa: BLE001 - no reason for a server to end
+        except Exception as error:  # noqa: BLE001 - the server runs on without it
             _log.warning("when keys were used is not stored yet: %s", error)
 
 
 def served_by(connection: HTTPConnection) -> AppState:
-    """Return what the application that answers a request serves."""
+    """Return the state of the application that answers a request."""
     served: AppState = connection.app.state.served
     return served
 
 
-async def _here(request: Request) -> AppState:
+async def _state(request: Request) -> AppState:
     return served_by(request)
 
 
-State = Annotated[AppState, Depends(_here)]
-"""The parameter of a route that has what is served."""
+State = Annotated[AppState, Depends(_state)]
+"""Parameter of a route that receives the state."""

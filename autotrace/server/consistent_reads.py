@@ -1,45 +1,66 @@
-"""Reading for servers: a reader sees all that its own agent had recorded before.
+"""Read traces so that a reader sees all records of its own agent.
 
-It waits for that in the spools of all processes of this machine. For what others recorded it waits
-as well, but not behind their backlogs. While storing fails, or lags behind what the reader's agent
-recorded, it gets StoreUnavailableError instead of an old answer. What other machines acknowledged
-is in the store already (see remote_traces.py).
+A read waits until the records in the spools of all processes of this machine are stored; not for
+the backlogs of other agents. While storing fails, or lags behind the records of the reader's agent,
+the read raises StoreUnavailableError and returns no old answer. Records that other machines
+acknowledged are in the store already (see remote_traces.py).
 """
 
 from __future__ import annotations
 
 import builtins
 import contextlib
-from collections.abc import Callable, Generator, Sequence
-from typing import Final, TypeVar
+from collections.abc import Generator, Sequence
+from typing import Final, TypedDict, TypeVar
+
+from typing_extensions import Unpack
 
 from autotrace.errors import StoreError, StoreUnavailableError, TraceNotFoundError
-from autotrace.ids import parse_trace_id
+from autotrace.ids import SpanIds, parse_trace_id
 from autotrace.memory import Memory
-from autotrace.models import RecallResult, ToolStatsPage, Trace, TraceStatus, TraceSummary
-from autotrace.server.auth.principal import LOCAL_KEY_ID, Principal
-from autotrace.spool.lanes import LOCAL_LANE, lane_of
+from autotrace.models import (
+    RecallResult,
+    ToolStatsPage,
+    Trace,
+    TraceLocation,
+    TraceStatus,
+    TraceSummary,
+)
+from autotrace.server.auth.principal import Principal
 from autotrace.traces.reader import DEFAULT_TOOLS
 
 _ASK_AFTER_S: Final = 1.0
-"""How long to wait before the store is asked whether it is there at all; and, where storing goes
-on, for what other senders recorded."""
+"""How long to wait before the store is asked whether it answers; and, while records are stored, for
+those of other senders."""
+_CATCH_UP_S: Final = 5.0
+"""How long opening a decision waits for the trace that it belongs to."""
 _NOT_READ: Final = "the decisions cannot be read just now; ask again"
 NOT_STORED_YET_MESSAGE: Final = "the store has not taken in yet what was recorded; ask again"
 
 T = TypeVar("T", TraceSummary, RecallResult)
-F = TypeVar("F")
+
+
+class TraceFilters(TypedDict, total=False):
+    """The filters and the page of `Reader.list_traces`."""
+
+    status: TraceStatus | None
+    session_id: str | None
+    agent: str | None
+    agents: Sequence[str] | None
+    limit: int
+    after: str | None
 
 
 class TraceReading:
-    """The traces of one memory, as a key may see them. Any thread may use it; calls block.
+    """The traces of one memory as a key may see them. Calls block.
 
-    Every server reads traces through this class. A trace is seen by every key of the tenant; its
-    decisions, and the ids of decisions that a summary names, as `Principal.sees` has it.
+    Every key of the tenant sees all traces. `Principal.sees` decides which of their decisions, and
+    of the ids of decisions in a summary, it sees. Each read raises StoreUnavailableError while the
+    records of the caller's agent are not stored.
 
     Args:
-        memory: Where traces are recorded and read.
-        wait_s: How long a call waits at most for the store to take in what was recorded.
+        memory: Memory that holds the traces.
+        wait_s: Seconds that a call waits at most for records to be stored.
     """
 
     def __init__(self, memory: Memory, wait_s: float = 10.0) -> None:
@@ -47,15 +68,14 @@ class TraceReading:
         self._wait_s = wait_s
 
     def get(self, trace_id: str, *, by: Principal) -> Trace:
-        """Return a trace, with those of its decisions that may be seen; see `Reader.get_trace`.
+        """Return a trace with the visible decisions; see `Reader.get_trace`.
 
         Raises:
-            TraceNotFoundError: There is none.
-            StoreUnavailableError: It may be among what the store has not taken in yet.
+            TraceNotFoundError: No trace has this id.
+            StoreUnavailableError: It may be among the records that wait to be stored.
         """
-        if parse_trace_id(trace_id) is None:
-            raise TraceNotFoundError(trace_id)
-        trace = self._found(lambda: self.memory.reader.get_trace(trace_id, asked_by=by.agent), by)
+        check_trace_id(trace_id)
+        trace = self._read(trace_id, by)
         return trace.model_copy(
             update={
                 "decisions": [*filter(by.sees, trace.decisions)],
@@ -63,33 +83,26 @@ class TraceReading:
             }
         )
 
-    def list(
-        self,
-        *,
-        status: TraceStatus | None = None,
-        session_id: str | None = None,
-        agent: str | None = None,
-        agents: Sequence[str] | None = None,
-        limit: int = 50,
-        after: str | None = None,
-        by: Principal,
-    ) -> Sequence[TraceSummary]:
-        """Return a page of traces, newest first; see `Reader.list_traces`.
+    def locate(self, trace_id: str, *, by: Principal) -> TraceLocation:
+        """Return the location for new decisions of a trace of the caller.
 
         Raises:
-            StoreUnavailableError: The store has not taken in what was recorded.
+            TraceNotFoundError: No trace has this id.
+            NotPermittedError: The trace belongs to another agent.
         """
+        check_trace_id(trace_id)
+        self.memory.catch_up(_CATCH_UP_S, lane=by.lane)
+        reader = self.memory.reader
+        by.check_owns_trace(reader.get_trace(trace_id, asked_by=by.agent), trace_id)
+        share, span = reader.locate(trace_id, asked_by=by.agent)
+        otel = (share.trace, span) if share.owner is None else (share.trace, span, share.owner)
+        return TraceLocation(trace_id, otel)
+
+    def list(self, *, by: Principal, **filters: Unpack[TraceFilters]) -> Sequence[TraceSummary]:
+        """Return a page of traces, newest first; see `Reader.list_traces`."""
         self._be_current(by)
         with hide_store_name():
-            page = self.memory.reader.list_traces(
-                status=status,
-                session_id=session_id,
-                agent=agent,
-                agents=agents,
-                limit=limit,
-                after=after,
-                asked_by=by.agent,
-            )
+            page = self.memory.reader.list_traces(**filters, asked_by=by.agent)
         return self._without_hidden(page, by)
 
     def recall(
@@ -98,38 +111,20 @@ class TraceReading:
         success_only: bool = True,
         limit: int = 10,
         *,
-        agent: str | None = None,
         agents: Sequence[str] | None = None,
-        session_id: str | None = None,
-        tools: Sequence[str] | None = None,
         by: Principal,
     ) -> Sequence[RecallResult]:
-        """Return past traces whose tasks mean something similar; see `Reader.recall`.
-
-        Raises:
-            StoreUnavailableError: The store has not taken in what was recorded.
-        """
+        """Return past traces of similar tasks; see `Reader.recall`."""
         self._be_current(by)
-        found = self.memory.reader.recall(
-            query,
-            success_only,
-            limit,
-            agent=agent,
-            agents=agents,
-            session_id=session_id,
-            tools=tools,
-        )
+        found = self.memory.reader.recall(query, success_only, limit, agents=agents)
         return self._without_hidden(found, by)
 
-    def nearer_failure(
-        self,
-        query: str,
-        found: Sequence[RecallResult],
-        *,
-        agents: Sequence[str] | None = None,
-    ) -> RecallResult | None:
-        """Return a failed trace that is nearer than all results; see `Reader.nearer_failure`."""
-        return self.memory.reader.nearer_failure(query, found, agents=agents)
+    def tool_stats(
+        self, *, limit: int = DEFAULT_TOOLS, after: str | None = None, by: Principal
+    ) -> ToolStatsPage:
+        """Return a page of the statistics of tools; see `Reader.tool_stats_page`."""
+        self._be_current(by)
+        return self.memory.reader.tool_stats_page(limit=limit, after=after)
 
     def _without_hidden(self, found: Sequence[T], by: Principal) -> builtins.list[T]:
         """Return summaries without the ids of decisions that may not be seen."""
@@ -148,66 +143,47 @@ class TraceReading:
         try:
             decisions = self.memory.deciding().library.existing(decision_ids)
         except StoreError:
-            return set()  # nothing is shown that is not known to be visible
+            return set()  # a decision is hidden unless it is known to be visible
         return {decision.decision_id for decision in decisions if by.sees(decision)}
 
-    def tool_stats(
-        self, *, limit: int = DEFAULT_TOOLS, after: str | None = None, by: Principal
-    ) -> ToolStatsPage:
-        """Return a page of the statistics of tools; see `Reader.tool_stats_page`.
-
-        Raises:
-            StoreUnavailableError: The store has not taken in what was recorded.
-        """
-        self._be_current(by)
-        return self.memory.reader.tool_stats_page(limit=limit, after=after)
-
-    def _found(self, read: Callable[[], F], by: Principal) -> F:
-        """Return what is read of a trace, which may be among what waits to be stored.
-
-        Raises:
-            TraceNotFoundError: There is none, and nothing waits.
-            StoreUnavailableError: It may be among what waits.
-        """
+    def _read(self, trace_id: str, by: Principal) -> Trace:
         self._catch_up(by)
         with hide_store_name(), contextlib.suppress(TraceNotFoundError):
-            return read()
+            return self.memory.reader.get_trace(trace_id, asked_by=by.agent)
         if not self.memory.catch_up(self._patience_s()):
             raise StoreUnavailableError(NOT_STORED_YET_MESSAGE)
         with hide_store_name():
-            return read()
+            return self.memory.reader.get_trace(trace_id, asked_by=by.agent)
 
     def _be_current(self, by: Principal) -> None:
         if not self._catch_up(by):
             raise StoreUnavailableError(NOT_STORED_YET_MESSAGE)
 
     def _catch_up(self, by: Principal) -> bool:
-        """Wait for the store to take in what was recorded; tell whether it has."""
-        lane, before = lane_for(by), self.memory.pipeline.batches_stored()
-        if self.memory.catch_up(min(_ASK_AFTER_S, self._wait_s), lane=lane):
+        """Wait for the records of the caller's agent; return if all are stored."""
+        before = self.memory.pipeline.batches_stored()
+        if self.memory.catch_up(min(_ASK_AFTER_S, self._wait_s), lane=by.lane):
             return True
-        # Raises if the store is down, so that nobody waits for it in vain.
+        # Raises if the store is down, so that no caller waits for it in vain.
         self.memory.connection.read(lambda c: c.state.get(limit=1))
-        return self.memory.catch_up(self._patience_s(), lane=lane, after_batch=before)
+        return self.memory.catch_up(self._patience_s(), lane=by.lane, after_batch=before)
 
     def _patience_s(self) -> float:
-        """Return how long to wait: not at all while storing fails, so that the answer is soon."""
+        """Return how long to wait: not at all while storing fails."""
         return 0.0 if self.memory.behind_s() > self._wait_s else self._wait_s
 
 
-def lane_for(by: Principal) -> str:
-    """Return where records wait that came with a key."""
-    return LOCAL_LANE if by.key_id == LOCAL_KEY_ID else lane_of(by.agent)
-
-
-def sender_for(by: Principal) -> str | None:
-    """Return whose lane takes what came with a key; None: the record says so."""
-    return None if by.key_id == LOCAL_KEY_ID else by.agent
+def check_trace_id(trace_id: str) -> SpanIds:
+    """Return the ids in a trace id; raise TraceNotFoundError if malformed."""
+    task = parse_trace_id(trace_id)
+    if task is None:
+        raise TraceNotFoundError(trace_id)
+    return task
 
 
 @contextlib.contextmanager
 def hide_store_name() -> Generator[None]:
-    """Keep from who asks from afar where the store is."""
+    """Raise TraceNotFoundError without the place of the store."""
     try:
         yield
     except TraceNotFoundError as error:

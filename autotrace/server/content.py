@@ -1,4 +1,4 @@
-"""Unpack and check the bodies of requests, of REST, MCP and OTLP alike. Pure."""
+"""Unpack and check the bodies of requests, for REST, MCP and OTLP. Pure."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _FIRST_SLICE_BYTES: Final = 1024
 _MAX_NAME_CHARS: Final = 40
 _GZIP: Final = b"\x1f\x8b"
 _WIDE: Final = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
-"""How UTF-16 and UTF-32 begin, where they have a byte order mark."""
+"""Byte order marks of UTF-16 and UTF-32."""
 _MARK_BYTES: Final = 4
 _CHARSETS: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 
 
 class ContentError(Exception):
-    """The body of a request cannot be read, and sending it again would not help."""
+    """The body of a request cannot be read; to send it again would not help."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -47,17 +47,13 @@ def kind_of(content_type: str) -> str:
 
 
 def is_json(content_type: str) -> bool:
-    """Return whether a media type is JSON's, or of a format that is written in JSON."""
+    """Return whether a media type is JSON, or a format written in JSON."""
     kind = kind_of(content_type)
     return kind == JSON or kind.endswith("+json")
 
 
 def encoding_of(header: str) -> str:
-    """Return the one encoding that a `Content-Encoding` names.
-
-    Raises:
-        ContentError: It is not known, or there are several.
-    """
+    """Return the encoding of a `Content-Encoding`, or raise ContentError."""
     names = [name.strip().lower() for name in header.split(",")]
     applied = [name for name in names if name not in ("", IDENTITY)]
     if not applied:
@@ -72,16 +68,16 @@ def encoding_of(header: str) -> str:
 
 
 def unpacked(body: bytes, encoding: str, max_bytes: int, spend: Callable[[int], None]) -> bytes:
-    """Return a body without its compression, and never more of it than allowed.
+    """Return a body without its compression.
 
     Args:
-        body: As it was sent.
-        encoding: Of `encoding_of`.
-        max_bytes: How much it may be.
-        spend: Takes how many bytes were unpacked beyond those sent, also of a refused body.
+        body: Body as it was sent.
+        encoding: Result of `encoding_of`.
+        max_bytes: Limit on its size; no more than that is unpacked.
+        spend: Receives the number of bytes unpacked beyond those sent, also of a refused body.
 
     Raises:
-        ContentError: It is not what it says, or too large.
+        ContentError: The body has another encoding, or is too large.
     """
     if encoding == IDENTITY:
         return body
@@ -93,10 +89,10 @@ def unpacked(body: bytes, encoding: str, max_bytes: int, spend: Callable[[int], 
 
 
 def checked_json(body: bytes, content_type: str) -> bytes:
-    """Return a JSON body that is not compressed, without its byte order mark.
+    """Return a JSON body without its byte order mark.
 
     Raises:
-        ContentError: It is not in UTF-8, as far as its type and its beginning show.
+        ContentError: Its type or its beginning shows that it is not UTF-8, or is compressed.
     """
     charset = _charset_of(content_type)
     if charset not in _CHARSETS:
@@ -117,11 +113,7 @@ def checked_json(body: bytes, content_type: str) -> bytes:
 
 
 def checked_text(body: bytes) -> bytes:
-    """Return a JSON body with U+FFFD for escapes of half a character.
-
-    Raises:
-        ContentError: It is not UTF-8.
-    """
+    """Return a UTF-8 body with U+FFFD for half characters."""
     try:
         body.decode()
     except UnicodeDecodeError as error:
@@ -169,17 +161,15 @@ def _members(body: bytes, encoding: str, max_bytes: int, parts: list[bytes]) -> 
 
 
 def _begins_as_zlib(body: bytes) -> bool:
-    """Tell whether a body begins with a header of zlib (RFC 1950, section 2.2)."""
+    """Return whether a body begins with a header of zlib (RFC 1950, 2.2)."""
     return body[:1] != b"" and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
 
 
 def _unpack_member(body: bytes, start: int, window_bits: int, room: int, parts: list[bytes]) -> int:
-    """Unpack one member of a body: at most so many bytes of it. Return where the next one begins.
+    """Unpack at most `room` bytes of a member; return where the next begins.
 
-    It is fed in slices that double, as each call copies what its slice holds beyond the member.
-
-    Raises:
-        EOFError: The body ends first.
+    The slices double, as each call copies the part of its slice that follows the member. Raises
+    EOFError if the body ends first.
     """
     unpacking = zlib.decompressobj(window_bits)
     size = _FIRST_SLICE_BYTES

@@ -1,4 +1,4 @@
-"""What goes wrong, as HTTP says it: one table, one shape of body."""
+"""Errors as HTTP responses: one table of statuses, one form of body."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ _RETRY_STORE_S: Final = 1
 _FAILURE: Final = ("internal_error", "the server failed; its log says why")
 BODY_TIMEOUT: Final = 408
 UNKNOWN: Final = "extra_forbidden"
-"""The type of the problem with a field that there is not, as pydantic names it."""
+"""The type that pydantic gives a problem with an unknown field."""
 
 
 class Problem(BaseModel):
-    """One thing that is wrong with a request."""
+    """One fault of a request."""
 
     loc: list[str | int] = Field(description="Where: `body`, `query` or `path`, then the field.")
-    msg: str = Field(description="What is wrong, and what is allowed.")
-    type: str = Field(description="The kind of problem: a word that does not change.")
+    msg: str = Field(description="The fault, and the allowed values.")
+    type: str = Field(description="The kind of fault: a word that does not change.")
 
 
 class Problems(BaseModel):
-    """What is wrong with a request."""
+    """The faults of a request."""
 
     detail: list[Problem]
 
@@ -75,7 +75,7 @@ _ANSWERS: Final[Mapping[type[AutotraceError], tuple[int, str]]] = {
     StoreUnavailableError: (503, "store_unavailable"),
     AutotraceError: (500, _FAILURE[0]),
 }
-"""The status and the type of each error; an error has those of its nearest class here."""
+"""The status and type of each class of errors, and of its subclasses that are not listed."""
 
 
 def answer_of(error: AutotraceError) -> tuple[int, str]:
@@ -87,7 +87,7 @@ def answer_of(error: AutotraceError) -> tuple[int, str]:
 
 
 def message_of(error: AutotraceError) -> str:
-    """Return what a client may read of an error: nothing about the server's own places."""
+    """Return the message of an error without places of the server."""
     match error:
         case TraceNotFoundError():
             text = f"no trace {error.trace_id!r}"
@@ -117,7 +117,7 @@ def problem_response(
 def _response(
     status: int, problems: list[dict[str, Any]], headers: Mapping[str, str] | None
 ) -> Response:
-    # In ASCII: what is named may hold halves of characters, which no encoding has.
+    # In ASCII: texts of clients may hold half characters, which UTF-8 cannot encode.
     body = json.dumps({"detail": problems}).encode("ascii")
     return Response(body, status, headers, media_type=JSON)
 
@@ -145,12 +145,12 @@ def headers_of(error: AutotraceError) -> dict[str, str]:
 
 
 async def _on_autotrace_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, AutotraceError)  # noqa: S101 - what it is registered for
+    assert isinstance(error, AutotraceError)  # noqa: S101 - it is registered for these
     return response_of(error)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for these
     # Without the input, which may be large, or secret.
     problems = [
         {
@@ -163,39 +163,36 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     return _response(HTTPStatus.UNPROCESSABLE_ENTITY, problems, None)
 
 
-def unknown_field(known: Sequence[str]) -> str:
-    """Return the message about a field that is not one of those that there are."""
-    return f"this is not known here: there are {', '.join(known)}"
-
-
 def _text_of(problem: Mapping[str, Any], request: Request) -> str:
-    """Return what is wrong, where the words of pydantic would not say it to a client."""
-    if problem["type"] == UNKNOWN and problem["loc"][0] == "body":
-        body = request.scope["route"].body_field.field_info.annotation
-        return unknown_field(list(body.model_fields))
+    """Return the message of a problem, in our words where they help more."""
+    if problem["type"] == UNKNOWN:
+        dependant = request.scope["route"].dependant
+        (holder,) = dependant.body_params or dependant.query_params
+        fields = holder.field_info.annotation.model_fields
+        return f"this is not known here: there are {', '.join(fields)}"
     if problem["type"] == "json_invalid":
         return f"the body is not JSON: {problem['ctx']['error']}"
     if tuple(problem["loc"]) != ("body",) or problem["type"] != "model_attributes_type":
         return str(problem["msg"])
-    # FastAPI reads a body as JSON only if its type says so; else it is a text to pydantic.
+    # FastAPI reads a body as JSON only if its type is JSON's; else pydantic gets a text.
     if not is_json(request.headers.get("Content-Type", "")):
         return "the Content-Type must be application/json"
     return "the body must be a JSON object"
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these
     kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     headers = dict(error.headers or {})
     message = str(error.detail)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        # A route names its own methods alone, and a path may have several routes. MCP is in no
-        # OpenAPI document.
+        # A route names its own methods alone, and a path may have several routes. The OpenAPI
+        # document leaves out MCP.
         if allowed := _methods_of(request.app, request.scope["path"]):
             headers["Allow"] = ", ".join(allowed)
         message = f"not with {request.method}: this path takes {headers.get('Allow', 'others')}"
     elif error.status_code == HTTPStatus.BAD_REQUEST and isinstance(error.__cause__, ValueError):
-        # Of FastAPI, whose own words leave out the reason, such as an integer of 5,000 digits.
+        # FastAPI's own message leaves out the reason, such as an integer of 5,000 digits.
         message = f"the body cannot be read as JSON: {error.__cause__}"[:_MAX_MESSAGE_CHARS]
     elif error.status_code == HTTPStatus.NOT_FOUND:
         message = (
@@ -206,9 +203,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _methods_of(app: FastAPI, path: str) -> list[str]:
-    """Return the methods that the OpenAPI document has for a path."""
+    """Return the methods of a path in the OpenAPI document."""
     paths: Mapping[str, Mapping[str, Any]] = app.openapi()["paths"]
-    # What names a path in full comes before what it may be an example of.
+    # Paths in full come before templates that match them.
     for template in sorted(paths, key=lambda template: template.count("{")):
         pattern, _, _ = compile_path(template)
         if pattern.fullmatch(path):
@@ -222,14 +219,14 @@ def failure_response() -> Response:
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Have an application answer every error in this shape."""
+    """Register the handlers of all errors."""
     app.add_exception_handler(AutotraceError, _on_autotrace_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what the OpenAPI document says of a route's errors; those of every route are in it."""
+    """Return the error responses of a route for the OpenAPI document."""
     return {
         status: {"model": Problems, "description": HTTPStatus(status).phrase}
         for status in sorted({400, 401, BODY_TIMEOUT, 413, 415, 422, 429, 500, 503, *statuses})

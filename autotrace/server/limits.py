@@ -1,158 +1,87 @@
-"""Bounds on what a client sends: how large, how deep, how slowly.
-
-Whoever sends a body must have a key, and the body is read whole before anything looks at it. So
-strangers fill no memory, and a slow client holds up one coroutine, and nothing else.
-"""
+"""Limits on each API key: requests, bytes in memory, turns for batches."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
 import anyio
-import anyio.to_thread
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.responses import Response
 
-from autotrace.base.json_text import is_too_deep
-from autotrace.errors import AutotraceError, LimitExceededError
-from autotrace.server.app_state import served_by
-from autotrace.server.auth.authenticate import recognise
-from autotrace.server.content import (
-    IDENTITY,
-    ContentError,
-    checked_json,
-    checked_text,
-    encoding_of,
-    is_json,
-    unpacked,
-)
-from autotrace.server.http_errors import BODY_TIMEOUT, problem_response, response_of
-from autotrace.server.mcp.refusals import PATHS
-from autotrace.settings import ServerSettings
+from autotrace.errors import LimitExceededError
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-BATCH_PATH: Final = "/v1/traces"
-"""Where batches of spans arrive, which may be larger than other bodies."""
-_DRAIN_S: Final = 1.0
-"""How long what is too large is still read: a client that is not heard out does not listen."""
-_BATCHES_HELD: Final = 4
-"""How many batches of the largest size the requests of one key may hold in memory."""
 _RETRY_AFTER_S: Final = 1.0
-_CLOSE: Final = {"Connection": "close"}
+
+_Queue = deque[anyio.Event]
 
 
-class BodyLimits:
-    """ASGI middleware that reads the body of a request, and answers where it breaks a limit.
+class RateLimiter:
+    """Buckets of tokens, filled at a steady rate. Any thread may use it.
 
     Args:
-        app: What answers everything else.
-        settings: Name the limits.
+        per_second: Requests a second in the long run; 0: no limit.
+        burst: Requests at once after a pause.
+        clock_s: Returns the time in seconds.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
-        self._app = app
-        self._settings = settings
-        self._held = Held(_BATCHES_HELD * settings.max_batch_bytes)
+    def __init__(
+        self, per_second: float, burst: int, *, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._clock_s = clock_s
+        self._lock = threading.Lock()
+        # Only valid keys that were used have an entry, so their number bounds it.
+        self._buckets: dict[str, tuple[float, float]] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] != "http" or not _has_body(scope):
-            await self._app(scope, receive, send)
+    def take(self, key_id: str) -> None:
+        """Count a request; raise LimitExceededError if no token is left."""
+        if not self._per_second:
             return
-        try:
-            caller = await recognise(HTTPConnection(scope))
-        except AutotraceError as error:
-            if isinstance(error, LimitExceededError):
-                await _drain(receive)
-            await response_of(error)(scope, receive, send)
-            return
-        with self._held.by(caller.key_id) as hold:
-            try:
-                body = await self._body(scope, receive, hold)
-            except ClientDisconnect:
-                return  # what has arrived is not what was to be sent
-            if isinstance(body, Response):
-                await body(scope, receive, send)
+        with self._lock:
+            tokens = self._tokens(key_id)
+            if tokens >= 1:
+                self._buckets[key_id] = (tokens - 1, self._clock_s())
                 return
-            served = served_by(HTTPConnection(scope))
-            served.spend(caller, len(body))
-            if scope["path"] != BATCH_PATH:  # batches take turns before they are unpacked
-                try:
-                    body = await self._content(scope, body, lambda more: served.spend(caller, more))
-                except ContentError as error:
-                    kind = error.status.phrase.lower().replace(" ", "_")
-                    refused = problem_response(
-                        error.status, kind, str(error), loc=["body"], headers=error.headers
-                    )
-                    await refused(scope, receive, send)
-                    return
-                if is_too_deep(body, self._settings.max_json_depth):
-                    text = f"the JSON is nested deeper than {self._settings.max_json_depth}"
-                    response = problem_response(422, "json_too_deep", text, loc=["body"])
-                    await response(scope, receive, send)
-                    return
-            await self._app(scope, _again(body, receive), send)
+        self._refuse(tokens)
 
-    async def _content(self, scope: Scope, body: bytes, spend: Callable[[int], None]) -> bytes:
-        """Return a body without its compression, and in UTF-8 if it is JSON.
+    def spend(self, key_id: str, requests: int) -> None:
+        """Count the cost of a running request as that of so many more.
 
-        Raises:
-            ContentError: It cannot be read.
+        The bucket may then lack tokens, which must come in before the key's next request.
         """
-        headers = MutableHeaders(scope=scope)
-        encoding = encoding_of(headers.get("Content-Encoding", IDENTITY))
-        del headers["Content-Encoding"]
-        if encoding != IDENTITY:
-            max_bytes = self._settings.max_body_bytes
-            body = await anyio.to_thread.run_sync(unpacked, body, encoding, max_bytes, spend)
-        content_type = headers.get("Content-Type", "")
-        if not is_json(content_type):
-            return body
-        body = checked_json(body, content_type)
-        # A message of MCP is repaired where it is read: it is answered under its id.
-        return body if scope["path"] in PATHS else checked_text(body)
+        if not self._per_second or not requests:
+            return
+        with self._lock:
+            self._buckets[key_id] = (self._tokens(key_id) - requests, self._clock_s())
 
-    async def _body(
-        self, scope: Scope, receive: Receive, hold: Callable[[int], None]
-    ) -> bytes | Response:
-        """Return the body of a request, or the answer to one that breaks a limit.
+    def check(self, key_id: str) -> None:
+        """Raise LimitExceededError if the key has spent more tokens than it had."""
+        if not self._per_second:
+            return
+        with self._lock:
+            tokens = self._tokens(key_id)
+        if tokens < 0:
+            self._refuse(tokens)
 
-        Raises:
-            ClientDisconnect: The client has left amid it.
-        """
-        is_batch = scope["path"] == BATCH_PATH
-        settings = self._settings
-        max_bytes = settings.max_batch_bytes if is_batch else settings.max_body_bytes
-        body: bytes | None = None
-        try:
-            with anyio.move_on_after(settings.request_timeout_ms / 1000) as deadline:
-                if _declared_bytes(scope) <= max_bytes:
-                    body = await _read(receive, max_bytes, hold)
-        except LimitExceededError as error:
-            await _drain(receive)
-            return response_of(error)
-        if deadline.cancelled_caught:
-            text = f"the request took longer than {settings.request_timeout_ms} ms to arrive"
-            return problem_response(BODY_TIMEOUT, "request_timeout", text, headers=_CLOSE)
-        if body is None:
-            text = f"the body is larger than {max_bytes} bytes"
-            await _drain(receive)
-            return problem_response(413, "body_too_large", text, loc=["body"], headers=_CLOSE)
-        return body
+    def _tokens(self, key_id: str) -> float:
+        now_s = self._clock_s()
+        tokens, at_s = self._buckets.get(key_id, (float(self._burst), now_s))
+        return min(float(self._burst), tokens + (now_s - at_s) * self._per_second)
+
+    def _refuse(self, tokens: float) -> None:
+        msg = (
+            f"this key asks for more than {self._per_second:g} requests a second,"
+            " to which large bodies, spans and new traces are added"
+        )
+        raise LimitExceededError(msg, (1 - tokens) / self._per_second)
 
 
 class Held:
-    """Counts the bytes of bodies that requests of each key hold at once. For one event loop.
-
-    Args:
-        max_bytes: How many the requests of one key may hold.
-    """
+    """Bytes of bodies in memory, by key. For one event loop."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -160,10 +89,9 @@ class Held:
 
     @contextmanager
     def by(self, key_id: str) -> Generator[Callable[[int], None]]:
-        """Count what one request holds, as long as this context lasts.
+        """Yield a function that counts bytes until this context ends.
 
-        Returns:
-            What counts so many bytes more, and raises LimitExceededError if they are too many.
+        The function raises LimitExceededError if the key holds too many.
         """
         mine = 0
 
@@ -183,52 +111,72 @@ class Held:
                 del self._bytes[key_id]
 
 
-def _has_body(scope: Scope) -> bool:
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-        for name, value in scope["headers"]
-    )
+class Turns:
+    """Turns to read a batch: one for each key, tenants and keys in rotation.
 
+    For one event loop.
 
-def _declared_bytes(scope: Scope) -> int:
-    declared = Headers(scope=scope).get("Content-Length", "0")
-    return int(declared) if declared.isdecimal() else 0
-
-
-async def _read(receive: Receive, max_bytes: int, hold: Callable[[int], None]) -> bytes | None:
-    """Return the body; None if it is too large.
-
-    Raises:
-        ClientDisconnect: The client has left amid it.
-        LimitExceededError: The key's requests hold too much already.
+    Args:
+        at_once: Number of turns at the same time.
+        max_waiting: Number of requests of one key that may wait.
     """
-    parts: list[bytes] = []
-    size_bytes = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        part: bytes = message.get("body", b"")
-        parts.append(part)
-        size_bytes += len(part)
-        if size_bytes > max_bytes:
-            return None
-        hold(len(part))
-        if not message.get("more_body", False):
-            return b"".join(parts)
 
+    def __init__(self, at_once: int, max_waiting: int) -> None:
+        self._at_once = at_once
+        self._max_waiting = max_waiting
+        self._running: dict[str, str] = {}
+        """The tenant of each key that has a turn."""
+        # The tenant, and of it the key, that was longest without a turn comes first.
+        self._waiting: OrderedDict[str, OrderedDict[str, _Queue]] = OrderedDict()
 
-async def _drain(receive: Receive) -> None:
-    with anyio.move_on_after(_DRAIN_S):
-        while (await receive()).get("more_body", False):
-            pass
+    @asynccontextmanager
+    async def turn(self, tenant: str, key_id: str) -> AsyncGenerator[None]:
+        """Wait for a turn of a key, and keep it until this context ends.
 
+        Raises:
+            LimitExceededError: Too many requests of the key wait already.
+        """
+        queue = self._waiting.setdefault(tenant, OrderedDict()).setdefault(key_id, deque())
+        if len(queue) >= self._max_waiting:
+            msg = f"{self._max_waiting} batches of this key wait already"
+            raise LimitExceededError(msg, _RETRY_AFTER_S)
+        mine = anyio.Event()
+        queue.append(mine)
+        try:
+            self._start()
+            await mine.wait()
+            yield
+        finally:
+            if mine.is_set():
+                del self._running[key_id]
+                self._start()
+            else:
+                queue.remove(mine)
+                self._drop_empty(tenant, key_id)
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body in one piece, and then what comes after it."""
-    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    def _start(self) -> None:
+        """Start as many turns as there is room for."""
+        while len(self._running) < self._at_once and (found := self._next()):
+            tenant, key_id = found
+            keys = self._waiting[tenant]
+            keys[key_id].popleft().set()
+            self._running[key_id] = tenant
+            keys.move_to_end(key_id)
+            self._waiting.move_to_end(tenant)
+            self._drop_empty(tenant, key_id)
 
-    async def receive_again() -> Message:
-        return first.pop() if first else await receive()
+    def _next(self) -> tuple[str, str] | None:
+        """Return tenant and key of the next turn; tenants without one go first."""
+        busy = set(self._running.values())
+        for tenant, keys in sorted(self._waiting.items(), key=lambda item: item[0] in busy):
+            for key_id in keys:
+                if key_id not in self._running:
+                    return tenant, key_id
+        return None
 
-    return receive_again
+    def _drop_empty(self, tenant: str, key_id: str) -> None:
+        keys = self._waiting[tenant]
+        if not keys[key_id]:
+            del keys[key_id]
+        if not keys:
+            del self._waiting[tenant]

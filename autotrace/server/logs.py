@@ -1,4 +1,4 @@
-"""Logs as JSON, one object a line, on standard error; and no keys in them."""
+"""Format logs as JSON, one object a line, without keys."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing_extensions import override
 _KEY: Final = re.compile(r"atk_([0-9a-f]{1,12})[0-9A-Za-z_-]*")
 _AUTHORIZATION: Final = re.compile(r"(?i)\b(bearer|agent) +[0-9A-Za-z._~+/=-]{8,}")
 _FIELDS: Final = ("method", "path", "status", "duration_ms", "key_id", "request_id")
-"""What a request's line says beside its message."""
+"""Further members of a request's line."""
 
 
 class JsonFormatter(logging.Formatter):
-    """Makes one JSON object of a log record."""
+    """Formats a log record as one JSON object."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
@@ -35,7 +35,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def without_keys(text: str) -> str:
-    """Return a text with what opens something left out: of a key, its id stays."""
+    """Return a text with the secrets of keys redacted; the id of a key stays."""
     return _AUTHORIZATION.sub(r"\1 [REDACTED]", _KEY.sub(r"atk_\1_[REDACTED]", text))
 
 

@@ -1,4 +1,4 @@
-"""The registry of open traces is rid of those that are not: completed, deleted, or abandoned."""
+"""Remove ended, deleted and abandoned traces from the registry."""
 
 from __future__ import annotations
 
@@ -25,17 +25,11 @@ _MANY: Final = 10_000
 KEPT_FOR_S: Final = 120.0
 """How long a completed trace stays in the registry: longer than any call takes."""
 ABANDONED_AFTER_S: Final = 7 * 24 * 60 * 60.0
-"""How long an open trace is waited for: programs crash, and do not come back to complete theirs."""
+"""How long an open trace may lack new records: programs crash and never complete theirs."""
 
 
 class Tidier:
-    """Tidies up now and then, in the background. Any thread may use it.
-
-    Args:
-        memory: Knows which traces have ended.
-        open_traces: The registry.
-        record: Records a span.
-    """
+    """Tidies up the registry once a minute. Any thread may use it."""
 
     def __init__(
         self, memory: Memory, open_traces: OpenTraces, record: Callable[[SpanRecord], None]
@@ -47,7 +41,7 @@ class Tidier:
         self._due_at_s = 0.0
 
     def tidy_if_due(self) -> None:
-        """Begin to tidy up unless that was done lately. Never raises, never waits."""
+        """Start to tidy up if a minute has passed. Never raises, never waits."""
         with self._lock:
             if time.monotonic() < self._due_at_s:
                 return
@@ -61,7 +55,7 @@ class Tidier:
     def _run(self) -> None:
         try:
             self.tidy(KEPT_FOR_S, ABANDONED_AFTER_S)
-        except Exception as error:  # noqa: BLE001 - it is tried again, and nothing depends on it
+        except Exception as error:  # noqa: BLE001 - it is counted and tried again
             self._failed(error)
         else:
             self._due_at_s = time.monotonic() + _EVERY_S
@@ -73,18 +67,18 @@ class Tidier:
         self._memory.counters.record_failure("registry", message, error)
 
     def tidy(self, kept_for_s: float, abandoned_after_s: float) -> None:
-        """Forget what the store knows by now, and what nobody goes on with.
+        """Remove traces that are stored as completed; interrupt abandoned ones.
 
         Args:
-            kept_for_s: How long ago a trace must have been completed, in seconds.
-            abandoned_after_s: How long nobody must have told of an open one, which then reads as
-                interrupted and counts for nobody any more.
+            kept_for_s: Seconds since the completion of a trace until its removal.
+            abandoned_after_s: Seconds without a record until an open trace reads as interrupted,
+                and no longer counts among those of its key.
 
         Raises:
             StoreUnavailableError: The store does not answer.
         """
         if not self._memory.catch_up(_CATCH_UP_S):
-            return  # what the store does not know may be on its way
+            return  # unknown traces may wait in the spool
         now_ns = time.time_ns()
         forgotten = _AT_ONCE
         while forgotten == _AT_ONCE:
@@ -101,10 +95,10 @@ class Tidier:
         active = [i for i, k in kept.items() if k in known and known[k]["status"] != "completed"]
         for trace_id in active:
             entry = self._open.find(trace_id)
-            # Who completed it died before that was recorded.
+            # The process that completed it died before it recorded that.
             if entry is not None and entry.closing is not None:
-                self._record(remote_records.task_completed(entry.opening, entry.closing))
-        done = set(completed).difference(active)  # what the store does not know was deleted
+                self._record(remote_records.completed_task_record(entry.opening, entry.closing))
+        done = set(completed).difference(active)  # traces that the store does not know were deleted
         self._open.remove(list(done))
         return len(done)
 
@@ -117,16 +111,16 @@ class Tidier:
                 trace = self._memory.reader.get_trace(
                     trace_id, asked_by=entry.opening["begun"].get("owner")
                 )
-                last_ns = _last_told_ns(trace)
+                last_ns = _last_record_ns(trace)
             except TraceNotFoundError:
                 last_ns = 0  # deleted
             if last_ns < before_ns:
                 if last_ns:
-                    self._record(remote_records.task_abandoned(entry.opening, last_ns))
+                    self._record(remote_records.abandoned_task_record(entry.opening, last_ns))
                 self._open.remove([trace_id])
 
 
-def _last_told_ns(trace: Trace) -> int:
+def _last_record_ns(trace: Trace) -> int:
     times = [trace.created_at]
     times += [step.created_at for step in trace.steps]
     times += [call.ended_at for call in trace.tool_calls]

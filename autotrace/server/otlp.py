@@ -1,13 +1,13 @@
-"""OTLP in: `POST /v1/traces`, as the OTLP/HTTP specification has it.
+"""Receive batches of spans over OTLP/HTTP, at `POST /v1/traces`.
 
-A batch is answered when it is on disk. Spans that cannot be kept are counted in the answer's
-`partialSuccess`, and are not to be sent again; a batch that is sent again changes nothing.
+The response is sent when the batch is on disk. Rejected spans are counted in its `partialSuccess`,
+and must not be sent again; a batch that is sent again changes nothing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from autotrace.server.content import (
     unpacked,
 )
 from autotrace.server.http_errors import answer_of, headers_of, message_of, responses
-from autotrace.server.limits import BATCH_PATH
+from autotrace.server.request_body import BATCH_PATH
 from autotrace.worker.batch_selection import opens_trace
 
 PROTOBUF: Final = "application/x-protobuf"
@@ -51,11 +51,11 @@ router = APIRouter(tags=["otlp"])
 
 
 def _list_of(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of an array, which JSON of protobuf may have as null."""
+    """Return the schema of an array, which may be null in JSON of protobuf."""
     return {"type": ["array", "null"], "items": item}
 
 
-# Any item is taken: what is not a span is counted in `partialSuccess`, and costs no other.
+# Any item is accepted: one that is not a span is counted in `partialSuccess`.
 _SPANS: Final = _list_of({"description": "A `Span`."})
 _SCOPE_SPANS: Final = _list_of({"type": "object", "properties": {"spans": _SPANS}})
 _RESOURCE_SPANS: Final = _list_of({"type": "object", "properties": {"scopeSpans": _SCOPE_SPANS}})
@@ -77,8 +77,6 @@ _ANSWER: Final[dict[str, Any]] = {
         }
     },
 }
-
-
 _STATUS: Final[dict[str, Any]] = {
     "type": "object",
     "description": "A `google.rpc.Status`.",
@@ -92,7 +90,7 @@ _STATUS: Final[dict[str, Any]] = {
     summary="Take in spans",
     responses={
         200: {"description": "On disk.", "content": {JSON: {"schema": _ANSWER}}},
-        **{status: said for status, said in responses().items() if status != 422},
+        **{status: each for status, each in responses().items() if status != 422},
         **{
             status: {
                 "description": HTTPStatus(status).phrase,
@@ -133,7 +131,7 @@ async def take_spans(request: Request) -> Response:
         return problem(kind, error.status, str(error), error.headers)
     except ClientDisconnect:
         return problem(kind, HTTPStatus.BAD_REQUEST, "the body did not arrive")
-    served.metrics.took(len(batch.records), batch.rejected, batch.cut.total())
+    served.metrics.count_batch(len(batch.records), batch.rejected, batch.cut.total())
     return _success(kind, batch)
 
 
@@ -175,7 +173,7 @@ def _success(kind: str, batch: Batch) -> Response:
 def problem(
     kind: str, status: int, message: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return an error as OTLP has it: a `google.rpc.Status` in the encoding of the request."""
+    """Return an error as a `google.rpc.Status` in the encoding of the request."""
     code = _GRPC_CODES.get(status, _INTERNAL)
     if kind != PROTOBUF:
         return _json(status, {"code": code, "message": message}, headers)
@@ -189,6 +187,3 @@ def _json(
     status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Response:
     return Response(json.dumps(body), status, headers, media_type=JSON)
-
-
-__all__: Sequence[str] = ["PROTOBUF", "problem", "router"]

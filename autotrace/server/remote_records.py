@@ -1,7 +1,7 @@
-"""Span records of what a server is told of, and the ids that name them (pure but for the ids).
+"""Build span records, and their ids, for traces that clients report.
 
-What is told of takes the same way as what a program records: these are the same records, redacted
-and bounded by the same rules, and the trace is put together from them by the same ones.
+They are the records that a program makes, redacted and bounded by the same rules, and assembled in
+the same way.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ def new_task() -> SpanIds:
 
 
 def task_in(trace: str) -> SpanIds:
-    """Return the ids that `new_task` gives a task, if it was that which began this trace."""
+    """Return the ids that `new_task` gives the task of a trace."""
     return SpanIds(trace, hashlib.sha256(f"task of {trace}".encode()).hexdigest()[:16])
 
 
 def came_with(record: SpanRecord, key_id: str, agent: str) -> SpanRecord:
-    """Return a record as one that came with the key of an agent, in the agent's own share."""
+    """Return a record as sent with an agent's key, in its own share."""
     return {**record, "sender": {"key": key_id, "agent": agent}, "owner": agent}
 
 
-def _come_as(begun: SpanRecord, record: SpanRecord) -> SpanRecord:
-    """Return a record as one that came with the key that began its task, if that is known."""
+def _sent_as(begun: SpanRecord, record: SpanRecord) -> SpanRecord:
+    """Return a record as sent with the key that began its task."""
     if "sender" in begun and "owner" in begun:
         return {**record, "sender": begun["sender"], "owner": begun["owner"]}
     return record
@@ -54,15 +54,15 @@ def _come_as(begun: SpanRecord, record: SpanRecord) -> SpanRecord:
 def new_step(task: SpanIds) -> SpanIds:
     """Return ids for a step.
 
-    The last digits of its span id are a checksum, so that any process knows a step that was made
-    here from a mistaken one, without having to ask who made it.
+    The last digits of its span id are a checksum, by which any process recognises a step of a
+    server without a look into the store.
     """
     drawn = secrets.token_hex(8 - _CHECK_DIGITS // 2)
     return SpanIds(task.trace, drawn + _checksum(task.trace, drawn))
 
 
-def is_told_step(step: SpanIds) -> bool:
-    """Tell whether a step's ids were made by `new_step`."""
+def is_reported_step(step: SpanIds) -> bool:
+    """Return whether `new_step` made the ids of a step."""
     drawn = step.span[:-_CHECK_DIGITS]
     return step.span == drawn + _checksum(step.trace, drawn)
 
@@ -71,7 +71,7 @@ def _checksum(trace: str, drawn: str) -> str:
     return hashlib.sha256(f"{trace}-{drawn}".encode()).hexdigest()[:_CHECK_DIGITS]
 
 
-def task_begun(
+def open_task_record(
     recorder: Recorder,
     ids: SpanIds,
     at_ns: int,
@@ -105,12 +105,12 @@ def task_begun(
     }
 
 
-def task_completed(opening: Any, closing: Any) -> SpanRecord:
-    """Make the record of a task that was completed, as the registry knows it; always the same.
+def completed_task_record(opening: Any, closing: Any) -> SpanRecord:
+    """Make the record of a completed task; always the same for an entry.
 
     Args:
-        opening: How it began: `begun` is the record of that.
-        closing: How it was completed: `ended_ns`, and `outcome` and `success` fit to be kept.
+        opening: Its opening; `begun` is the record of it.
+        closing: Its completion: `ended_ns`, and the encoded `outcome` and `success`.
     """
     begun: SpanRecord = opening["begun"]
     outcome, success = closing["outcome"], closing["success"]
@@ -127,16 +127,11 @@ def task_completed(opening: Any, closing: Any) -> SpanRecord:
     if not success:
         record["status"] = STATUS_ERROR
         record["message"] = outcome
-    return _come_as(begun, record)
+    return _sent_as(begun, record)
 
 
-def task_abandoned(opening: Any, last_ns: int) -> SpanRecord:
-    """Make the record that says of a task that nobody goes on with it.
-
-    Args:
-        opening: How it began, as the registry knows it.
-        last_ns: When anything was told of it last.
-    """
+def abandoned_task_record(opening: Any, last_ns: int) -> SpanRecord:
+    """Make the record of a task as interrupted at the time of its last record."""
     begun: SpanRecord = opening["begun"]
     interrupted: SpanRecord = {
         "trace": begun["trace"],
@@ -145,10 +140,10 @@ def task_abandoned(opening: Any, last_ns: int) -> SpanRecord:
         "end_ns": last_ns,
         "interrupted": True,
     }
-    return _come_as(begun, interrupted)
+    return _sent_as(begun, interrupted)
 
 
-def step_told(
+def step_record(
     recorder: Recorder,
     task: SpanIds,
     at_ns: int,
@@ -175,7 +170,7 @@ def step_told(
     }
 
 
-def tool_call_told(
+def tool_call_record(
     recorder: Recorder,
     parent: SpanIds,
     at_ns: int,
@@ -187,19 +182,7 @@ def tool_call_told(
     status: ToolStatus,
     memory_id: str | None,
 ) -> SpanRecord:
-    """Make the record of a tool call that has ended now.
-
-    Args:
-        recorder: Knows what must not be kept, and how much may be.
-        parent: Its step, or the task.
-        at_ns: Now.
-        tool_name: Name of the tool.
-        arguments: By name.
-        result: What came of it.
-        duration_ms: How long it took.
-        status: How it ended.
-        memory_id: Id of a memory that it used or made.
-    """
+    """Make the record of a tool call that has ended now."""
     text = recorder.encoder.text
     found: list[str] = []
     attributes = tool_attributes(

@@ -1,28 +1,22 @@
-"""Traces told of from elsewhere, call by call: what every server offers of them.
+"""Record traces that clients report call by call, for every server.
 
-Any worker, on any machine, takes the next call of a trace that another one has started: what they
-must agree on is in the registry of open traces (store/open_traces.py), everything else is in the
-spool, and in the store soon after.
-
-* What was acknowledged is on disk. Over a Chroma server it is also in the store, unless that takes
-  longer than is waited for, since the next to ask may be another machine.
-* A trace is completed once, whoever races. The same completion again gets the same answer; and
-  records again, as the process that was first may have died in between.
+Any worker, on any machine, takes the next call of a trace, as the registry of open traces
+(store/open_traces.py) is shared. An acknowledged record is on disk; over a Chroma server it is also
+in the store, unless that takes longer than the wait. A trace is completed once; the same completion
+again records again, as the first worker may have died before it recorded.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast, get_args
 
 from autotrace import semconv
-from autotrace.base import grants
 from autotrace.errors import (
     InvalidArgumentError,
     LimitExceededError,
@@ -37,7 +31,6 @@ from autotrace.ids import (
     format_tool_call_id,
     format_trace_id,
     parse_step_id,
-    parse_trace_id,
 )
 from autotrace.memory import Memory
 from autotrace.models import (
@@ -49,52 +42,51 @@ from autotrace.models import (
 )
 from autotrace.otlp.decode import Batch
 from autotrace.server import remote_records
-from autotrace.server.auth.principal import LOCAL_KEY_ID, Principal
+from autotrace.server.auth.principal import Principal
 from autotrace.server.consistent_reads import (
     NOT_STORED_YET_MESSAGE,
     TraceReading,
+    check_trace_id,
     hide_store_name,
-    lane_for,
-    sender_for,
 )
 from autotrace.server.open_trace_cleanup import ABANDONED_AFTER_S, KEPT_FOR_S, Tidier
-from autotrace.server.otlp_access import Grantor, admit
+from autotrace.server.otlp_access import OtlpAccess, SignerOfKey
 from autotrace.spool.span_records import SpanRecord
 from autotrace.spool.span_roles import MAX_DURATION_MS
 from autotrace.store.connection import ServerOptions
 from autotrace.store.open_traces import open_traces
 from autotrace.store.times import utc
 
-_MAX_KNOWN: Final = 10_000
-"""Of how many open traces the agent is remembered, to spare a look."""
+_MAX_OWNERS: Final = 10_000
+"""Number of open traces whose agents are cached."""
 _RETRY_AFTER_S: Final = 60.0
 
 
-SignerOfKey = Callable[[str], tuple[Principal, grants.GrantSigner] | None]
-
-
-def _no_signer(key_id: str) -> None:
-    """Know no key."""
-    del key_id
-
-
 class _Owner(NamedTuple):
-    """Whose an open trace is."""
+    """The owner of an open trace."""
 
     agent: str
     has_share: bool
-    """Whether its records say so. Those that came without a key do not, nor those of a trace that
-    an earlier release began."""
+    """Whether its records name the owner. Those that came without a key do not, nor those of a
+    trace that an earlier release began."""
+
+    def owned(self, record: SpanRecord, by: Principal) -> SpanRecord:
+        """Return a record in the share of the owner."""
+        return remote_records.came_with(record, by.key_id, self.agent) if self.has_share else record
 
 
 class TraceService(TraceReading):
-    """The traces of one memory, as servers offer them. Any thread may use it; calls block.
+    """The traces of one memory, as servers offer them. Calls block.
+
+    Each call that changes an open trace raises TraceNotFoundError for an unknown trace,
+    NotPermittedError for another agent's, TraceStateError for one that is not open, and
+    StoreUnavailableError if the store does not answer; nothing is recorded then.
 
     Args:
-        memory: Where traces are recorded and read.
-        max_open_per_key: How many traces one key may have open at once.
-        wait_s: How long a call waits at most for the store to take in what was recorded.
-        signer_of_key: Returns whom a key stands for, and what its grants are signed with.
+        memory: Memory that records the traces.
+        max_open_per_key: Number of traces that one key may have open at once.
+        wait_s: Seconds that a call waits at most for records to be stored.
+        signer_of_key: Finds the signers of grants; default: no key grants.
     """
 
     def __init__(
@@ -103,15 +95,15 @@ class TraceService(TraceReading):
         *,
         max_open_per_key: int = 1000,
         wait_s: float = 10.0,
-        signer_of_key: SignerOfKey = _no_signer,
+        signer_of_key: SignerOfKey = lambda _key_id: None,
     ) -> None:
         super().__init__(memory, wait_s)
         self._max_open_per_key = max_open_per_key
         settings = memory.settings
         self._open = open_traces(settings.store, ServerOptions.of(settings))
-        self._known: OrderedDict[str, _Owner] = OrderedDict()
-        self._known_lock = threading.Lock()
-        self._signer_of_key = signer_of_key
+        self._owners: OrderedDict[str, _Owner] = OrderedDict()
+        self._owners_lock = threading.Lock()
+        self._access = OtlpAccess(memory, self._open, signer_of_key)
         self._tidier = Tidier(memory, self._open, self._record)
 
     def start(
@@ -122,18 +114,11 @@ class TraceService(TraceReading):
         triggered_by_memory_id: str | None = None,
         by: Principal,
     ) -> StartedTrace:
-        """Begin a trace, of the agent that asks.
-
-        Args:
-            task: What the agent is asked to do.
-            session_id: The session or conversation it belongs to.
-            triggered_by_memory_id: Id of a memory that led to it.
-            by: Who asks.
+        """Begin a trace of the caller's agent.
 
         Raises:
             InvalidArgumentError: An argument is not allowed; names it.
             LimitExceededError: The key has too many open traces.
-            StoreUnavailableError: The store does not answer; nothing is recorded.
         """
         _check_text("task", task)
         _check_text("session_id", session_id)
@@ -144,7 +129,7 @@ class TraceService(TraceReading):
             )
             raise LimitExceededError(msg, _RETRY_AFTER_S)
         ids, now_ns = remote_records.new_task(), time.time_ns()
-        begun = remote_records.task_begun(
+        begun = remote_records.open_task_record(
             self.memory.recorder,
             ids,
             now_ns,
@@ -153,7 +138,7 @@ class TraceService(TraceReading):
             agent=by.agent,
             triggered_by_memory_id=triggered_by_memory_id,
         )
-        if by.key_id != LOCAL_KEY_ID:
+        if by.sender is not None:
             begun = remote_records.came_with(begun, by.key_id, by.agent)
         trace_id = format_trace_id(*ids)
         opening = {"agent": by.agent, "key_id": by.key_id, "begun": begun}
@@ -161,7 +146,7 @@ class TraceService(TraceReading):
         try:
             self._record(begun, by)
         except StoreUnavailableError:
-            self._open.remove([trace_id])  # nobody learns of it
+            self._open.remove([trace_id])  # no client learns of it
             raise
         self._remember(trace_id, opening)
         self._tidier.tidy_if_due()
@@ -173,36 +158,22 @@ class TraceService(TraceReading):
         trace_id: str,
         thought: str,
         action: str,
-        observations: Sequence[str] = (),
+        observations: Sequence[str] | None = None,
         *,
         by: Principal,
     ) -> RecordedStep:
-        """Record a step of an open trace.
-
-        Args:
-            trace_id: The trace.
-            thought: The agent's reasoning at this step.
-            action: What it decided to do.
-            observations: What it observed.
-            by: Who asks.
-
-        Raises:
-            TraceNotFoundError: There is no such trace.
-            NotPermittedError: It is another agent's.
-            TraceStateError: It is not open.
-            StoreUnavailableError: The store does not answer; nothing is recorded.
-        """
+        """Record a step of an open trace."""
         task, owner = self._open_task(trace_id, by, "a step")
         now_ns = time.time_ns()
-        record = remote_records.step_told(
+        record = remote_records.step_record(
             self.memory.recorder,
             task,
             now_ns,
             thought=thought,
             action=action,
-            observations=observations,
+            observations=observations or (),
         )
-        self._record(_of(record, owner, by), by)
+        self._record(owner.owned(record, by), by)
         step_id = format_step_id(task.trace, record["id"])
         return RecordedStep(step_id=step_id, trace_id=trace_id, created_at=utc(now_ns))
 
@@ -219,26 +190,11 @@ class TraceService(TraceReading):
         step_id: str | None = None,
         by: Principal,
     ) -> RecordedToolCall:
-        """Record a tool call that has just ended.
-
-        Args:
-            trace_id: The trace.
-            tool_name: Name of the tool.
-            arguments: By name.
-            result: What it returned; of a failed call what there is.
-            duration_ms: How long it took.
-            status: How it ended.
-            memory_id: Id of a memory that it used or made.
-            step_id: The step that it belongs to. Default: the latest one told of.
-            by: Who asks.
+        """Record a tool call that has ended, in its step or else the latest.
 
         Raises:
             InvalidArgumentError: An argument is not allowed; names it.
-            TraceNotFoundError: There is no such trace.
             StepNotFoundError: The trace has no such step.
-            NotPermittedError: It is another agent's.
-            TraceStateError: It is not open.
-            StoreUnavailableError: The store does not answer; nothing is recorded.
         """
         _check_text("tool_name", tool_name)
         if status not in get_args(ToolStatus):
@@ -249,7 +205,7 @@ class TraceService(TraceReading):
         task, owner = self._open_task(trace_id, by, "a tool call")
         parent = task if step_id is None else self._step(task, trace_id, step_id, by)
         now_ns = time.time_ns()
-        record = remote_records.tool_call_told(
+        record = remote_records.tool_call_record(
             self.memory.recorder,
             parent,
             now_ns,
@@ -260,7 +216,7 @@ class TraceService(TraceReading):
             status=status,
             memory_id=memory_id,
         )
-        self._record(_of(record, owner, by), by)
+        self._record(owner.owned(record, by), by)
         return RecordedToolCall(
             tool_call_id=format_tool_call_id(record["id"]),
             trace_id=trace_id,
@@ -271,22 +227,13 @@ class TraceService(TraceReading):
     def complete(
         self, trace_id: str, outcome: str, success: bool, *, by: Principal
     ) -> CompletedTrace:
-        """Complete a trace. The same again changes nothing and gets the same answer.
-
-        Args:
-            trace_id: The trace.
-            outcome: What came of it.
-            success: Whether the task was solved.
-            by: Who asks.
+        """Complete a trace. The same call again gets the same response.
 
         Raises:
-            TraceNotFoundError: There is no such trace.
-            NotPermittedError: It is another agent's.
-            TraceStateError: It is completed, with another outcome.
-            StoreUnavailableError: The store does not answer. Ask again: it may be completed.
+            TraceStateError: It is completed with another outcome.
+            StoreUnavailableError: The store does not answer. The trace may be completed: ask again.
         """
-        if parse_trace_id(trace_id) is None:
-            raise TraceNotFoundError(trace_id)
+        check_trace_id(trace_id)
         entry = self._open.find(trace_id)
         if entry is None:
             return self._completed_long_ago(trace_id, outcome, success, by)
@@ -305,7 +252,7 @@ class TraceService(TraceReading):
             raise TraceStateError(
                 trace_id, "to complete it with another outcome or success", "it is completed"
             )
-        self._record(remote_records.task_completed(entry.opening, closing), by)
+        self._record(remote_records.completed_task_record(entry.opening, closing), by)
         return CompletedTrace(
             trace_id=trace_id,
             success=closing["success"],
@@ -314,76 +261,39 @@ class TraceService(TraceReading):
         )
 
     def take_spans(self, batch: Batch, *, by: Principal) -> None:
-        """Record spans that a program has made: on disk when this returns.
+        """Record spans of another program; they are on disk at the return.
 
-        They are not passed on to a collector, which could be this server. Times in the future are
-        bounded (`Batch.bound_times`).
-
-        Args:
-            batch: The spans. Those that may not be taken in are rejected in it; see otlp_access.py.
-            by: Whose program it is.
+        They are not forwarded to a collector, which could be this server. Spans that may not be
+        recorded are rejected in the batch.
 
         Raises:
-            StoreUnavailableError: Not all of it is recorded; to send it again does no harm.
+            StoreUnavailableError: Not all spans are recorded; to send the batch again is harmless.
         """
         batch.bound_times(time.time_ns())
-        admit(batch, self._open, functools.partial(self._grantor, by.tenant), by)
+        self._access.admit(batch, by)
         redactor = self.memory.recorder.encoder.redactor
         batch.records = [
             cast("SpanRecord", redactor.of_span(cast("dict[str, Any]", record)))
             for record in batch.records
         ]
-        self.memory.record(batch.records, forward=False, sender=sender_for(by))
-
-    def _grantor(self, tenant: str, grant: str, trace: str) -> Grantor | None:
-        """Return who has granted to add to an OpenTelemetry trace; None if nobody of the tenant."""
-        name = grants.signer_in(grant)
-        if name is None:
-            return None
-        if name == grants.LOCAL:
-            signer = self._local_signer()
-            if signer is None:
-                return None
-            grantor = Grantor(None)
-        else:
-            known = self._signer_of_key(name)
-            if known is None or known[0].tenant != tenant:
-                return None
-            grantor, signer = Grantor(known[0].agent), known[1]
-        return grantor if grants.holds(grant, trace, signer, time.time()) else None
-
-    def _local_signer(self) -> grants.GrantSigner | None:
-        path = self.memory.settings.grant_key_path
-        try:
-            return grants.local_signer(path) if path is not None and path.exists() else None
-        except (OSError, ValueError) as error:
-            self.memory.counters.add("unchecked_grants")
-            self.memory.counters.record_failure(
-                "grants", f"grants of programs are not valid: {error}", error
-            )
-            return None
+        self.memory.record(batch.records, forward=False, sender=by.sender)
 
     def delete(self, trace_id: str, *, by: Principal) -> None:
-        """Delete a trace, open or not, and all that was recorded in it.
+        """Delete a trace, open or not, with all its records; its decisions stay.
 
-        Its decisions stay. What is told of it afterwards is not kept.
-
-        Args:
-            trace_id: The trace.
-            by: Who asks.
+        Later records of it are not kept.
 
         Raises:
-            TraceNotFoundError: There is no such trace.
+            TraceNotFoundError: No trace has this id.
             NotPermittedError: It is another agent's.
-            StoreUnavailableError: The store does not answer. Ask again: it may be deleted in part.
+            StoreUnavailableError: The store does not answer. It may be deleted in part: ask again.
         """
-        if parse_trace_id(trace_id) is None:
-            raise TraceNotFoundError(trace_id)
+        check_trace_id(trace_id)
         entry = self._open.find(trace_id)
         if entry is not None:
             by.check_owns(entry.opening["agent"], trace_id)
-        self._be_current(by)  # a record that waits must not be taken for deleted
-        # Once for both: what is deleted is what was checked.
+        self._be_current(by)  # records that wait must not count as deleted
+        # Located once, so that the trace that is deleted is the one that was checked.
         place = self.memory.reader.locate(trace_id, asked_by=by.agent)
         if entry is None:
             try:
@@ -392,11 +302,11 @@ class TraceService(TraceReading):
                 raise TraceNotFoundError(trace_id) from None
         try:
             with hide_store_name():
-                self.memory.delete_trace(trace_id, self._wait_s, place=place, lane=lane_for(by))
+                self.memory.delete_trace(trace_id, self._wait_s, place=place, lane=by.lane)
         except TraceNotFoundError:
             if not self.memory.catch_up(0.0):  # it may wait in another sender's backlog
                 raise StoreUnavailableError(NOT_STORED_YET_MESSAGE) from None
-            # Deleted by a process that has died before it could have the registry forget it.
+            # Deleted by a process that died before it removed the trace from the registry.
             self._open.remove([trace_id])
             raise
         self._open.remove([trace_id])
@@ -404,26 +314,23 @@ class TraceService(TraceReading):
     def tidy(
         self, kept_for_s: float = KEPT_FOR_S, abandoned_after_s: float = ABANDONED_AFTER_S
     ) -> None:
-        """Tidy up the registry, as `start` has it done now and then; see `Tidier.tidy`."""
+        """Tidy up the registry now; see `Tidier.tidy`."""
         self._tidier.tidy(kept_for_s, abandoned_after_s)
 
     def stop(self) -> None:
-        """Let go of the registry; the memory is stopped by who made it."""
+        """Close the registry; the memory is stopped by its owner."""
         self._open.stop()
 
     def _record(self, record: SpanRecord, by: Principal | None = None) -> None:
-        """Record, for who asks; None: for whom the record says."""
-        self.memory.record([record], sender=None if by is None else sender_for(by))
+        """Record for a caller; None: for the sender that the record names."""
+        self.memory.record([record], sender=None if by is None else by.sender)
         if not self.memory.settings.is_embedded:
-            lane = None if by is None else lane_for(by)
-            self.memory.pipeline.flush(self._wait_s, lane=lane)
+            self.memory.pipeline.flush(self._wait_s, lane=None if by is None else by.lane)
 
     def _open_task(self, trace_id: str, by: Principal, what: str) -> tuple[SpanIds, _Owner]:
-        """Return the task of a trace that is open and may be added to, and whose it is."""
-        task = parse_trace_id(trace_id)
-        if task is None:
-            raise TraceNotFoundError(trace_id)
-        owner = self._known.get(trace_id)
+        """Return the task and owner of a trace that the caller may add to."""
+        task = check_trace_id(trace_id)
+        owner = self._owners.get(trace_id)
         if owner is None:
             entry = self._open.find(trace_id)
             if entry is None:
@@ -440,15 +347,15 @@ class TraceService(TraceReading):
 
     def _remember(self, trace_id: str, opening: Any) -> _Owner:
         owner = _Owner(opening["agent"], "owner" in opening["begun"])
-        with self._known_lock:
-            self._known[trace_id] = owner
-            self._known.move_to_end(trace_id)
-            if len(self._known) > _MAX_KNOWN:
-                self._known.popitem(last=False)
+        with self._owners_lock:
+            self._owners[trace_id] = owner
+            self._owners.move_to_end(trace_id)
+            if len(self._owners) > _MAX_OWNERS:
+                self._owners.popitem(last=False)
         return owner
 
     def _not_open(self, trace_id: str, by: Principal, what: str) -> Exception:
-        """Say why a trace cannot be added to that the registry does not know."""
+        """Return the error for a trace that the registry does not hold."""
         trace = self.get(trace_id, by=by)
         by.check_owns_trace(trace, trace_id)
         reason = (
@@ -475,8 +382,8 @@ class TraceService(TraceReading):
         step = parse_step_id(step_id)
         if step is None or step.trace != task.trace:
             raise StepNotFoundError(step_id, trace_id)
-        # Other steps than those told of have come as spans.
-        if not remote_records.is_told_step(step) and step_id not in {
+        # Steps of programs came as spans.
+        if not remote_records.is_reported_step(step) and step_id not in {
             known.step_id for known in self.get(trace_id, by=by).steps
         }:
             raise StepNotFoundError(step_id, trace_id)
@@ -484,11 +391,6 @@ class TraceService(TraceReading):
 
     def _outcome(self, outcome: str) -> str:
         return self.memory.recorder.encoder.text(outcome, path="outcome")
-
-
-def _of(record: SpanRecord, owner: _Owner, by: Principal) -> SpanRecord:
-    """Return a record as one of an open trace, in the name of its agent."""
-    return remote_records.came_with(record, by.key_id, owner.agent) if owner.has_share else record
 
 
 def _check_text(field: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Running the application: sockets, workers, signals."""
+"""Run the application: sockets, workers, signals, heads of requests."""
 
 from __future__ import annotations
 
@@ -30,18 +30,20 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol
 else:
-    # The quicker one of uvicorn's two, if it is installed.
+    # The faster one of uvicorn's two, if it is installed.
     from uvicorn.protocols.http.auto import AutoHTTPProtocol as HttpProtocol
 
+METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Variable of the Prometheus client that names the folder in which all workers count."""
 _BACKLOG: Final = 1024
 _SAFE_PATH: Final = "PYTHONSAFEPATH"
 """Keeps Python from putting the current folder on the path of a new interpreter."""
 _OTHER_FILES: Final = 1024
-"""How many files a worker may have open beside its connections."""
+"""Number of files that a worker may have open in addition to its connections."""
 _KEEP_ALIVE_S: Final = 30
 """How long an idle connection stays open: agents think between two calls."""
 _MAX_HEAD_BYTES: Final = 64 * 1024
-"""How long the head of a request may be, beside what arrives at once: httptools has no bound."""
+"""Limit on the head of a request that arrives in parts: httptools has none."""
 _HEAD_END: Final = b"\r\n\r\n"
 _UPGRADE: Final = re.compile(rb"\n(upgrade[ \t]*:)", re.IGNORECASE)
 _WORKER_ANSWERS_WITHIN_S: Final = 60
@@ -50,7 +52,7 @@ _WORKER_ANSWERS_WITHIN_S: Final = 60
 
 @dataclass(frozen=True)
 class Application:
-    """Makes the application of a worker, in the worker."""
+    """Factory of a worker's application, called in the worker."""
 
     settings: Settings
     server: ServerSettings
@@ -66,20 +68,20 @@ class Application:
 
 
 class PatientProtocol(HttpProtocol):
-    """uvicorn's HTTP, with bounds on the head of a request: how large, and how long it may take."""
+    """uvicorn's HTTP protocol with bounds on the head of a request."""
 
     _giving_up: asyncio.TimerHandle | None = None
     _head_bytes: int | None = None
-    """How much has come of a head that is not complete."""
+    """Bytes received of a head that is not complete."""
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Begin to wait; one too many takes the place of one that asks nothing, if there is one."""
+        """Start the timer; one connection too many replaces an idle one."""
         super().connection_made(transport)
         max_connections = cast("Application", self.config.app).server.max_connections
         if len(self.connections) >= max_connections:
             self._make_room()
-        if len(self.connections) > 2 * max_connections:  # more than are told that it is too many
+        if len(self.connections) > 2 * max_connections:  # uvicorn answers 503 to those below
             transport.abort()
             return
         self._wait()
@@ -98,11 +100,7 @@ class PatientProtocol(HttpProtocol):
 
     @override
     def eof_received(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride] - asyncio's
-        """Keep the connection for the answer to a client that only reads from now on.
-
-        Returns:
-            Whether the transport stays open.
-        """
+        """Keep the connection of a client that only reads from now on."""
         cycle: Any = self.cycle
         if not self._is_answering or cycle.more_body:
             return False
@@ -111,7 +109,7 @@ class PatientProtocol(HttpProtocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        """Wait while a request has begun to arrive and its head is not complete."""
+        """Run the timer while the head of a request is not complete."""
         cycle: Any = self.cycle
         if cycle is None or not cycle.more_body:
             # httptools drops the body of a request that offers an upgrade, as Java's client does
@@ -130,23 +128,23 @@ class PatientProtocol(HttpProtocol):
             self._wait()
 
     def on_message_begin(self) -> None:
-        """Begin to count; called by httptools."""
+        """Start to count bytes; called by httptools."""
         self._head_bytes = 0
         cast("Any", super()).on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header, and no trailer: nothing reads them; called by httptools."""
+        """Keep a header; drop a trailer, which nothing reads; called by httptools."""
         if self._head_bytes is not None:
             cast("Any", super()).on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Stop counting; called by httptools."""
+        """Stop counting bytes; called by httptools."""
         self._head_bytes = None
         cast("Any", super()).on_headers_complete()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop the timer."""
         self._stop_waiting()
         super().connection_lost(exc)
 
@@ -172,10 +170,10 @@ class PatientProtocol(HttpProtocol):
 
 
 def listen(server: ServerSettings) -> socket.socket:
-    """Return a socket that listens where the settings say.
+    """Return a socket that listens at the address of the settings.
 
     Raises:
-        InvalidArgumentError: Nobody can listen there.
+        InvalidArgumentError: The address is not of this machine, or its port is taken.
     """
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     try:
@@ -199,12 +197,7 @@ def url_of(listening: socket.socket) -> str:
 
 
 def run(settings: Settings, server: ServerSettings, listening: socket.socket) -> int:
-    """Serve until a signal says to stop; then finish what is under way and store it.
-
-    Args:
-        settings: Name the store.
-        server: What the server was told.
-        listening: Where requests arrive.
+    """Serve until a signal; then finish requests and store their records.
 
     Returns:
         The exit code: 0 after an orderly end.
@@ -235,8 +228,8 @@ def _run_one(config: uvicorn.Config, listening: socket.socket) -> int:
     def stop(_signal: int, _frame: Any) -> None:
         running.should_exit = True
 
-    # uvicorn has handlers of its own while it serves, and raises the signal again after that: an
-    # orderly end is none of a signal.
+    # uvicorn has handlers of its own while it serves, and raises the signal again afterwards, which
+    # would turn an orderly end into a death by signal.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     try:
@@ -251,19 +244,17 @@ class _Workers(Multiprocess):
 
     @override
     def keep_subprocess_alive(self) -> None:
-        was_told_to = self.should_exit.is_set()
+        was_stopped = self.should_exit.is_set()
         before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
         for pid in before - {process.pid for process in self.processes}:
-            # What it was answering is not under way any more.
+            # Its requests are no longer under way.
             cast("Any", prometheus_processes).mark_process_dead(pid)
-        # It gives up by itself if a worker cannot start.
-        self.failed = self.failed or (self.should_exit.is_set() and not was_told_to)
+        # uvicorn stops by itself if a worker cannot start.
+        self.failed = self.failed or (self.should_exit.is_set() and not was_stopped)
 
 
 def _run_many(config: uvicorn.Config, listening: socket.socket) -> int:
-    from autotrace.server.metrics import METRICS_VARIABLE
-
     with tempfile.TemporaryDirectory(prefix="autotrace-metrics-") as folder:
         os.environ[METRICS_VARIABLE] = folder
         # The interpreters of workers would otherwise begin with the current folder on their path.
@@ -287,7 +278,7 @@ def _safe_path() -> Generator[None]:
 
 
 def end_with_parent() -> None:
-    """Have this worker end, in good order, if whoever started it was killed."""
+    """End this worker in good order if the process that started it was killed."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -300,7 +291,7 @@ def end_with_parent() -> None:
 
 
 def allow_files(count: int) -> None:
-    """Let this process have so many files open, as far as it may say so itself."""
+    """Raise the limit on open files to `count`, or to the hard limit."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,9 +1,9 @@
-"""The memories of all tenants that one process serves.
+"""Open the memories of tenants, and close those that are longest idle.
 
-The tenant `default` has the store that the settings name, so that a program that uses the library
-and a server share it. Any other has a store of its own: embedded, the folder `tenants/{name}` of
-that store; on a Chroma server, the Chroma tenant of that name, so that a program configured with
-`chroma_tenant` has the same memory as a key of that tenant.
+The tenant `default` has the store that the settings name, shared with programs of the library. Any
+other has a store of its own: embedded, the folder `tenants/{name}` of that store; on a Chroma
+server, the Chroma tenant of that name, so that a program configured with `chroma_tenant` has the
+same memory as a key of that tenant.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from autotrace.errors import InvalidArgumentError
-from autotrace.server.auth.principal import DEFAULT_TENANT, check_tenant
+from autotrace.models import NOWHERE
+from autotrace.server.auth.principal import DEFAULT_TENANT, Principal, check_tenant
 from autotrace.settings import Settings
+from autotrace.spool.lanes import LOCAL_LANE
 from autotrace.store.chroma_tenant import ensure_tenant
 from autotrace.store.connection import ServerOptions
 
 if TYPE_CHECKING:
+    from autotrace.decisions.api import Decisions
     from autotrace.memory import Memory
-    from autotrace.server.decision_api import DecisionApi
     from autotrace.server.remote_traces import TraceService
 
 FOLDER: Final = "tenants"
 """Of an embedded store."""
 _IDLE_STOP_TIMEOUT_S: Final = 30.0
+_SEARCH_WAIT_S: Final = 5.0
+"""How long a search waits until it finds the decisions just made."""
 
 _log = logging.getLogger("autotrace.service")
 
 
 def settings_of(settings: Settings, tenant: str) -> Settings:
-    """Return the settings that name the store of a tenant.
-
-    Args:
-        settings: Name the store of the default tenant.
-        tenant: The tenant.
+    """Return the settings of a tenant, given those of the default tenant.
 
     Raises:
-        InvalidArgumentError: It cannot name one, or is another name of the default tenant's memory.
+        InvalidArgumentError: The name cannot be a tenant's, or is a second name of the default
+            tenant's memory.
     """
     if tenant == DEFAULT_TENANT:
         return settings
     check_tenant(tenant)
-    # Beside the default tenant's spool, not in it: what drains a spool takes each folder for one
-    # process's.
+    # Next to the default tenant's spool, not in it: each folder of a spool is one process's.
     spool = None if settings.spool is None else f"{settings.spool}-{tenant}"
     if settings.is_embedded:
         place = f"{settings.store}/{FOLDER}/{tenant}"
@@ -61,15 +61,11 @@ def settings_of(settings: Settings, tenant: str) -> Settings:
 
 
 def prepare(settings: Settings, tenant: str) -> None:
-    """Make what must be there before a tenant's memory can be opened: a Chroma tenant.
-
-    Args:
-        settings: Name the store of the default tenant.
-        tenant: The tenant.
+    """Create the Chroma tenant of a tenant on a Chroma server.
 
     Raises:
         InvalidArgumentError: The name cannot be a tenant's.
-        StoreUnavailableError: The Chroma server does not make it.
+        StoreUnavailableError: The Chroma server does not create it.
     """
     own = settings_of(settings, tenant)
     if not own.is_embedded and tenant != DEFAULT_TENANT:
@@ -78,22 +74,39 @@ def prepare(settings: Settings, tenant: str) -> None:
 
 @dataclass(frozen=True)
 class Tenant:
-    """What is served of one tenant."""
+    """The memory of one tenant, with its traces and decisions."""
 
     name: str
     memory: Memory
     traces: TraceService
-    decisions: DecisionApi
+
+    def decisions(self, caller: Principal, trace_id: str | None = None) -> Decisions:
+        """Return the decisions for a caller; new ones open in the trace.
+
+        `Decisions` authorises each call by the rules of auth/principal.py.
+
+        Raises:
+            TraceNotFoundError: No trace has this id.
+            NotPermittedError: The trace belongs to another agent.
+        """
+        place = NOWHERE if trace_id is None else self.traces.locate(trace_id, by=caller)
+        return self.memory.deciding().for_caller(caller, place)
+
+    def await_decisions(self, caller: Principal) -> None:
+        """Wait a few seconds at most until a search finds the decisions just made."""
+        # Events are recorded by this process; those within a trace, in its owner's lane.
+        for lane in dict.fromkeys((caller.lane, LOCAL_LANE)):
+            self.memory.catch_up(_SEARCH_WAIT_S, lane=lane)
 
     def stop(self, timeout_s: float) -> bool:
-        """Let go of the store; store what is left, as far as time allows, and say whether it is."""
+        """Store the records that wait; return whether all are stored in time."""
         self.traces.stop()
         return self.memory.stop(timeout_s)
 
 
 @dataclass
 class _Slot:
-    """A place for a tenant that is open, or being opened."""
+    """A tenant that is open, or being opened, with the number of its users."""
 
     tenant: Tenant | None = None
     users: int = 0
@@ -101,12 +114,12 @@ class _Slot:
 
 
 class Tenants:
-    """Opens the memory of a tenant when it is first asked for. Any thread may use it.
+    """Opens the memory of a tenant at its first use. Any thread may use it.
 
     Args:
-        settings: Name the store of the default tenant.
-        open_tenant: Makes what is served of a tenant, given its name and the settings of its store.
-        max_open: How many to keep open. The one that was longest idle is stopped for another one;
+        settings: Settings that name the store of the default tenant.
+        open_tenant: Makes a tenant of its name and the settings of its store.
+        max_open: Number of tenants to keep open. Another one stops the one that was longest idle;
             if all are in use, there is one more for a while.
     """
 
@@ -125,11 +138,11 @@ class Tenants:
 
     @contextmanager
     def lease(self, name: str) -> Generator[Tenant]:
-        """Use a tenant's memory, which is not stopped meanwhile.
+        """Yield a tenant, which is not stopped until this context ends.
 
         Raises:
             InvalidArgumentError: The name cannot be a tenant's.
-            StoreError: It cannot be opened.
+            StoreError: Its store cannot be opened.
         """
         with self._lock:
             slot = self._slots.setdefault(name, _Slot())
@@ -148,13 +161,13 @@ class Tenants:
                 slot.users -= 1
                 surplus = self._take_surplus()
             for tenant in surplus:
-                # Elsewhere: what it has not stored yet may take a while.
+                # In a thread, as storing the records that wait may take a while.
                 threading.Thread(
                     target=_stop_idle, args=(tenant,), name="autotrace-idle", daemon=True
                 ).start()
 
     def behind_s(self) -> float:
-        """Return for how long nothing was stored of that tenant of which it is longest."""
+        """Return how long storing has stood still in the slowest tenant."""
         with self._lock:
             opened = [slot.tenant for slot in self._slots.values() if slot.tenant is not None]
         return max((tenant.memory.behind_s() for tenant in opened), default=0.0)
@@ -171,10 +184,9 @@ class Tenants:
         return taken
 
     def stop(self, timeout_s: float) -> bool:
-        """Stop all of them, and store what is left, as far as time allows.
+        """Stop all tenants; return whether all their records are stored.
 
-        Returns:
-            Whether everything is stored. What is not is on disk, and is stored at the next start.
+        The rest is on disk, and is stored at the next start.
         """
         deadline_s = time.monotonic() + timeout_s
         with self._lock:
@@ -188,4 +200,4 @@ class Tenants:
 
 def _stop_idle(tenant: Tenant) -> None:
     if not tenant.stop(_IDLE_STOP_TIMEOUT_S):
-        _log.warning("what the tenant %s has recorded is stored later", tenant.name)
+        _log.warning("the last records of the tenant %s are stored later", tenant.name)

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from autotrace.server.auth.principal import Principal
-from autotrace.server.mcp.refusals import PATHS
 from autotrace.server.otlp import JSON, PROTOBUF
+from autotrace.server.request_body import MCP_PATHS
 
 from .serving import TRACES, App, Client, application, completed_trace
 
@@ -258,7 +258,7 @@ def test_json_rpc_answers_whatever_is_sent(client: Client) -> None:
         }
         body = data.draw(bodies(message) | bodies(message) | bodies([message, message]))
         accepted = data.draw(st.sampled_from(ACCEPTED))
-        response = rpc(body, data.draw(st.sampled_from(PATHS)), Accept=accepted)
+        response = rpc(body, data.draw(st.sampled_from(MCP_PATHS)), Accept=accepted)
         check(response, seen)
 
     seen: Counter[bool] = Counter()

@@ -24,8 +24,8 @@ from autotrace.base.json_text import is_too_deep
 from autotrace.errors import LimitExceededError
 from autotrace.otlp.decode import Batch, read_json
 from autotrace.server.auth.api_keys import KeyRing
-from autotrace.server.limits import BATCH_PATH, Held
-from autotrace.server.rate_limits import RateLimiter
+from autotrace.server.limits import Held, RateLimiter
+from autotrace.server.request_body import BATCH_PATH
 from autotrace.settings import load_settings
 
 from .serving import TRACES, App, Client, ServerProcess, application, problem, serving

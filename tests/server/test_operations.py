@@ -32,7 +32,7 @@ def test_a_store_that_does_not_answer_is_said_and_asked_for_again(
         assert app.http.get("/health").status_code == 200
         server.stop()
         try:
-            app.served.store_check._looked_s = float("-inf")
+            app.served.store_check._checked_s = float("-inf")
             health = app.http.get("/health")
             live = app.http.get("/health/live")
             refused = client.get(f"{TRACES}/tool_stats")

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from autotrace.errors import LimitExceededError
-from autotrace.server.request_turns import Turns
+from autotrace.server.limits import Turns
 
 
 class Readers:

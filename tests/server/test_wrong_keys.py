@@ -29,8 +29,8 @@ def things(app: App) -> dict[str, str]:
     from autotrace.models import ApprovalRequest
 
     with app.served.lease(principal) as tenant:
-        decision = tenant.decisions.of(principal).create("x.y", "approve")
-        tenant.decisions.of(principal).request_approval(
+        decision = tenant.decisions(principal).create("x.y", "approve")
+        tenant.decisions(principal).request_approval(
             decision.decision_id, ApprovalRequest(title="May I?")
         )
     return {"trace_id": started["trace_id"], "decision_id": decision.decision_id}

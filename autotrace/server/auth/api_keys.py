@@ -1,8 +1,8 @@
-"""Keys: made, listed, revoked, and recognised.
+"""Create, list, revoke and authenticate API keys.
 
 A key is `atk_{id}_{secret}{checksum}`; its secret has 256 random bits. The store holds the SHA-256
-of the key: nothing slower is needed where there is nothing to guess. The checksum, the CRC-32 of
-what stands before it, shows a mistyped key without the store; older keys have none.
+of the key: a slower hash adds nothing where there is nothing to guess. The checksum, the CRC-32 of
+the characters before it, detects a mistyped key without the store; older keys have none.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ID_BYTES: Final = 6
 _SECRET_BYTES: Final = 32
 _MAX_AGENT_CHARS: Final = 256
 _MAX_AGE_S: Final = 1.0
-"""How old what is known may be where a store cannot tell that it has changed."""
+"""Age at which keys are read again from a store that cannot report changes."""
 _NS_PER_S: Final = 1_000_000_000
 _S_PER_MINUTE: Final = 60
 _MAX_EXPIRY_S: Final = 100 * 365 * 86_400
@@ -52,14 +52,14 @@ _log = logging.getLogger("autotrace.access")
 
 
 class NewKey(NamedTuple):
-    """A key that was just made: the only time that it is seen whole."""
+    """A key that was just created: the only time that it is shown whole."""
 
     key: str
     key_id: str
 
 
 class KeyInfo(BaseModel):
-    """What is known of a key; nothing of it opens anything."""
+    """Facts about a key, without its secret."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,10 +72,10 @@ class KeyInfo(BaseModel):
     """To the minute, and some minutes late."""
     revoked_at: datetime | None = None
     expires_at: datetime | None = None
-    """From then on it opens nothing; None: it does not expire."""
+    """Time from which it is invalid; None: it does not expire."""
 
     def is_usable(self, now: datetime) -> bool:
-        """Return whether it opens anything at a time."""
+        """Return whether the key is valid at a time."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
@@ -93,8 +93,8 @@ class KeyRing:
     """The keys of a store, for all its tenants. Any thread may use it.
 
     Args:
-        connection: Where they lie.
-        clock_s: Tells the time, in seconds since 1970.
+        connection: Connection to their collections.
+        clock_s: Returns the time in seconds since 1970.
     """
 
     def __init__(
@@ -120,19 +120,18 @@ class KeyRing:
     def create(
         self, agent: str, tenant: str, role: KeyRole, *, expires_in_s: float | None = None
     ) -> NewKey:
-        """Make a key.
+        """Create a key.
 
         Args:
-            agent: In whose name it records and asks.
-            tenant: Whose memory it sees.
-            role: What else it may do.
-            expires_in_s: After how many seconds it opens nothing any more; None: it does not
-                expire.
+            agent: Agent in whose name it records and asks.
+            tenant: Tenant whose memory it sees.
+            role: Further permissions.
+            expires_in_s: Seconds until it becomes invalid; None: it does not expire.
 
         Raises:
-            InvalidArgumentError: One of them is not allowed, or the agent looks like another one
-                of the tenant that has a key.
-            StoreError: The store does not take it.
+            InvalidArgumentError: A value is not allowed, or the agent looks like another one of
+                the tenant that has a key.
+            StoreError: The store does not accept it.
         """
         agent = _checked_agent(agent)
         check_tenant(tenant)
@@ -161,7 +160,7 @@ class KeyRing:
         return NewKey(key, key_id)
 
     def list(self) -> list[KeyInfo]:
-        """Return what is known of every key, those revoked too, the oldest first.
+        """Return all keys, revoked ones too, the oldest first.
 
         Raises:
             StoreError: The store cannot be read.
@@ -185,11 +184,11 @@ class KeyRing:
         return sorted(found, key=lambda key: (key.created_at, key.key_id))
 
     def revoke(self, key_id: str) -> KeyInfo:
-        """Have a key open nothing any more. To revoke it again changes nothing.
+        """Revoke a key. To revoke it again changes nothing.
 
         Raises:
-            KeyNotFoundError: There is none with this id.
-            StoreError: The store does not take it.
+            KeyNotFoundError: No key has this id.
+            StoreError: The store does not accept it.
         """
         if all(key.key_id != key_id for key in self.list()):
             raise KeyNotFoundError(key_id)
@@ -199,7 +198,7 @@ class KeyRing:
 
     @property
     def is_current(self) -> bool:
-        """Whether a key can be recognised without looking into the store."""
+        """Whether a key can be authenticated without a read of the store."""
         return self._is_current(self._known)
 
     def _is_current(self, known: _Known | None) -> bool:
@@ -210,7 +209,7 @@ class KeyRing:
         return 0 <= self._clock_s() - known.at_s < _MAX_AGE_S
 
     def authenticate(self, presented: str) -> Principal | None:
-        """Return whom a key stands for; None if it is mistyped, unknown, revoked or expired.
+        """Return the principal of a key; None if the key is invalid.
 
         Raises:
             StoreError: The store cannot be read.
@@ -221,16 +220,19 @@ class KeyRing:
         known = self._current()
         key_id = parts[2]
         key = known.keys.get(key_id)
-        # Compared also where there is nothing to compare with, so that time tells nothing.
+        # Compared also without a key, so that the duration does not show whether there is one.
         expected = _NO_DIGEST if key is None else key["sha256"]
         is_same = hmac.compare_digest(_digest(presented), expected)
         if key is None or not is_same or key_id in known.revoked:
             return None
-        if self._clock_s() * _NS_PER_S >= key.get("expires_ns", math.inf):
+        if self._is_expired(key):
             self._log_expired(key_id, key)
             return None
         self._used[key_id] = int(self._clock_s()) // _S_PER_MINUTE
         return Principal(key_id, key["agent"], key["tenant"], key["role"])
+
+    def _is_expired(self, key: Mapping[str, Any]) -> bool:
+        return self._clock_s() * _NS_PER_S >= key.get("expires_ns", math.inf)
 
     def _log_expired(self, key_id: str, key: Mapping[str, Any]) -> None:
         if key_id not in self._expired:
@@ -243,28 +245,20 @@ class KeyRing:
             )
 
     def signer(self, key_id: str) -> tuple[Principal, GrantSigner] | None:
-        """Return whom a key stands for, and what its grants are signed with.
-
-        None: there is no such key, or it is revoked, or expired.
+        """Return the principal of a key and its signer; None if it is invalid.
 
         Raises:
             StoreError: The store cannot be read.
         """
         known = self._current()
         key = known.keys.get(key_id)
-        if key is None or key_id in known.revoked:
-            return None
-        if self._clock_s() * _NS_PER_S >= key.get("expires_ns", math.inf):
+        if key is None or key_id in known.revoked or self._is_expired(key):
             return None
         principal = Principal(key_id, key["agent"], key["tenant"], key["role"])
         return principal, GrantSigner(key_id, secret_of_key(key["sha256"]))
 
     def refresh(self) -> None:
-        """Look into the store.
-
-        Raises:
-            StoreError: It cannot be read.
-        """
+        """Read the keys again; raise StoreError if the store cannot be read."""
         with self._lock:
             self._read()
 
@@ -273,12 +267,12 @@ class KeyRing:
         if known is not None and self._is_current(known):
             return known
         with self._lock:
-            # Another thread may have looked while this one waited.
+            # Another thread may have read them while this one waited.
             known = self._known
             return known if known is not None and self._is_current(known) else self._read()
 
     def _read(self) -> _Known:
-        # The mark first: what is written while this reads shows as a change afterwards.
+        # The mark first, so that a write during this read shows as a change afterwards.
         mark, at_s = self._connection.generation(), self._clock_s()
         keys, revoked = self._connection.read(store.read_all)
         self._known = _Known(keys, revoked, mark, at_s)
@@ -288,7 +282,7 @@ class KeyRing:
         """Store when keys were last used; not for the path of a request.
 
         Raises:
-            StoreError: The store does not take it; the next call tries again.
+            StoreError: The store does not accept it; the next call tries again.
         """
         used = dict(self._used)
         new = {key_id: m for key_id, m in used.items() if m != self._saved.get(key_id)}
@@ -298,17 +292,16 @@ class KeyRing:
             self._saved |= new
 
     def close(self) -> None:
-        """Let go of the store. A later use opens it again."""
+        """Close the connection. A later use opens it again."""
         self._connection.close()
 
 
 def _checked_agent(agent: str) -> str:
-    """Return the name of an agent, without the space around it.
+    """Return the name of an agent without the space around it.
 
     Raises:
-        InvalidArgumentError: It cannot be read for what it is.
+        InvalidArgumentError: The name is invisible in part, or looks like another one.
     """
-    # NFC, as different sequences of characters show the same name.
     agent = agent.strip()
     allowed = f"a name of 1 to {_MAX_AGENT_CHARS} characters that can be printed"
     if not agent or len(agent) > _MAX_AGENT_CHARS:
@@ -316,6 +309,7 @@ def _checked_agent(agent: str) -> str:
     if found := invisible_in(agent):
         allowed += f", without {_named(found)}, which shows nothing; leave it out"
         raise InvalidArgumentError("agent", ascii(agent), allowed)
+    # NFC, as different sequences of characters show the same name.
     if not agent.isprintable() or not unicodedata.is_normalized("NFC", agent):
         allowed += ", in the normal form NFC; type it again, or normalize it"
         raise InvalidArgumentError("agent", ascii(agent), allowed)
@@ -334,9 +328,9 @@ def _named(characters: list[str]) -> str:
 
 
 def _check_distinct(agent: str, tenant: str, keys: list[Mapping[str, Any]]) -> None:
-    """Raise InvalidArgumentError if the name looks like that of another agent of the tenant.
+    """Raise InvalidArgumentError if the name looks like another agent's.
 
-    Names that differ in case alone can be told apart, and count as one person all the same.
+    Names that differ in case alone are allowed, though they count as one person.
     """
     for key in keys:
         other = key["agent"]

@@ -1,4 +1,4 @@
-"""Recognising the caller: `Authorization: Bearer <key>`, or `Agent <key>`, on every endpoint."""
+"""Recognise the caller by `Authorization: Bearer <key>` or `Agent <key>`."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def presented_key(connection: HTTPConnection) -> str | None:
 
 
 async def recognise(connection: HTTPConnection) -> Principal:
-    """Return the caller of a request, who counts as asking once; for what is no FastAPI route.
+    """Return the caller of a request; count the request once in its rate.
 
     Raises:
-        NotAuthenticatedError: No key is presented, or one that is unknown or revoked.
+        NotAuthenticatedError: The key is missing, unknown, or revoked.
         LimitExceededError: The key has asked for too much.
         StoreError: The keys cannot be read.
     """
@@ -45,7 +45,7 @@ async def recognise(connection: HTTPConnection) -> Principal:
             seen.principal = served.recognise(presented)
         else:
             seen.principal = await anyio.to_thread.run_sync(served.recognise, presented)
-        # Known by now, so that the log names the key that asks too often.
+        # After the principal is set, so that the log names the key that asks too often.
         served.rates.take(seen.principal.key_id)
     return seen.principal
 
@@ -60,4 +60,4 @@ async def _caller(
 
 
 Caller = Annotated[Principal, Depends(_caller)]
-"""The parameter of a route that has the key's principal, and answers 401 without one."""
+"""Parameter of a route that receives the principal of the key; without a key: 401."""

@@ -1,4 +1,4 @@
-"""The tools of a decision from its opening to its end."""
+"""The tools of decisions: open, approve, close; record and find."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from autotrace.models import (
     ApprovalRequest,
     ApprovalStatus,
     AutomationMode,
+    Decision,
+    DecisionCategory,
     DecisionStatus,
     DecisionTrace,
     Delivery,
@@ -21,32 +23,33 @@ from autotrace.server.auth.principal import Principal
 from autotrace.server.mcp.response_limits import DEFAULT_MAX_BYTES, bounded
 from autotrace.server.mcp.tool import (
     Arguments,
+    Filters,
     InvalidParameterError,
     MaxBytes,
     MissingParameterError,
     Tool,
     ToolAnswer,
-    ToolContext,
+    tool,
 )
+from autotrace.server.tenants import Tenant
 
-# --- what they take
+# --- arguments
 
 
-TraceOfIt = Annotated[
+_TraceId = Annotated[
     str | None,
     Field(
         description="The trace of the task in which this is decided, as trace_start returned it."
     ),
 ]
-DecisionId = Annotated[str, Field(description="The decision, as decision_create returned it.")]
+_DecisionId = Annotated[str, Field(description="The decision, as decision_create returned it.")]
 
 
 class _OneDecision(Arguments):
-    decision_id: DecisionId
+    decision_id: _DecisionId
 
 
-class _History(Arguments):
-    decision_id: DecisionId
+class _History(_OneDecision):
     after: str | None = Field(
         default=None,
         description="The last event_id of the answer before, to get the events that follow.",
@@ -71,11 +74,10 @@ class _Create(Arguments):
     metadata: dict[str, Any] | None = Field(
         default=None, description="Anything to be kept with the decision."
     )
-    trace_id: TraceOfIt = None
+    trace_id: _TraceId = None
 
 
-class _AddContext(Arguments):
-    decision_id: DecisionId
+class _AddContext(_OneDecision):
     context: dict[str, Any] = Field(
         validation_alias=AliasChoices("context", "payload"),
         description="What is known and matters: an object with at least one member. It is kept "
@@ -84,8 +86,7 @@ class _AddContext(Arguments):
     summary: str | None = Field(default=None, description="The same in a sentence.")
 
 
-class _Evaluate(Arguments):
-    decision_id: DecisionId
+class _Evaluate(_OneDecision):
     policy_id: str = Field(description="A policy that is registered with the server.")
     inputs: dict[str, Any] | None = Field(
         default=None,
@@ -99,8 +100,7 @@ class _Evaluate(Arguments):
     )
 
 
-class _RequestApproval(Arguments):
-    decision_id: DecisionId
+class _RequestApproval(_OneDecision):
     title: str | None = Field(default=None, description="What is asked for, in a few words.")
     message: str | None = Field(
         default=None, description="What the approver must know to answer it."
@@ -117,8 +117,7 @@ class _RequestApproval(Arguments):
     )
 
 
-class _Close(Arguments):
-    decision_id: DecisionId
+class _Close(_OneDecision):
     action: Literal["commit", "abort", "rollback"] = Field(
         description="commit: it was done. abort: it was not done. rollback: the same as abort."
     )
@@ -126,11 +125,51 @@ class _Close(Arguments):
     reason: str | None = Field(default=None, description="Why it ends so.")
 
 
-# --- what they answer with
+class _Alternative(Arguments):
+    option: str = Field(description="What was considered.")
+    rejected_because: str = Field(default="", description="Why it was not chosen.")
 
 
-class OpenedDecision(ToolAnswer):
-    """A decision that there is now."""
+class _Record(Arguments):
+    title: str = Field(description="The decision in a few words.")
+    category: DecisionCategory = Field(description="What it is about.")
+    context: str = Field(description="What made a decision necessary.")
+    decision: str = Field(description="What was decided.")
+    rationale: str = Field(description="Why.")
+    alternatives_considered: list[_Alternative] = Field(
+        default_factory=list[_Alternative], description="What else was considered."
+    )
+    tags: list[str] = Field(default_factory=list[str], description="Labels to search by.")
+    constraints: list[str] = Field(
+        default_factory=list[str], description="What limited the choice."
+    )
+    consequences: list[str] = Field(default_factory=list[str], description="What follows from it.")
+    supersedes: str | None = Field(
+        default=None, description="The decision_id of the decision that this one replaces."
+    )
+    trace_id: _TraceId = None
+
+
+class _Search(Filters):
+    query: str | None = Field(
+        default=None,
+        description="What is looked for, in words; decisions that mean something similar come "
+        "first. Without it the newest come first.",
+    )
+    category: DecisionCategory | None = Field(default=None, description="Only this category.")
+    tags: list[str] = Field(
+        default_factory=list[str], description="Only decisions that have every one of these tags."
+    )
+    status: DecisionStatus | None = Field(default=None, description="Only this status.")
+    limit: int = Field(default=20, ge=1, le=100, description="How many at most.")
+    max_bytes: MaxBytes = DEFAULT_MAX_BYTES
+
+
+# --- answers
+
+
+class _Opened(ToolAnswer):
+    """A decision that was opened or recorded."""
 
     decision_id: str
     status: DecisionStatus
@@ -190,33 +229,77 @@ class _Closed(ToolAnswer):
     closed_at: datetime
 
 
-# --- what they do
+class _Found(Decision):
+    similarity: float | None = Field(
+        default=None, description="Cosine similarity to the query, 0 to 1."
+    )
 
 
-def _create(desk: ToolContext, given: _Create, by: Principal) -> OpenedDecision:
+class _FoundDecisions(ToolAnswer):
+    decisions: list[_Found]
+    count: int
+
+
+# --- tools
+
+
+@tool(
+    "Open a decision",
+    "Open a decision before doing something that should be accountable or may need "
+    "a person's approval. Returns the decision_id for decision_add_context (what you know), "
+    "decision_evaluate (ask a policy), decision_request_approval (ask a person) and "
+    "decision_close.",
+)
+def _decision_create(tenant: Tenant, given: _Create, by: Principal) -> _Opened:
     fields = given.model_dump(exclude={"actor", "trace_id"})
-    opened = desk.decisions.of(by, given.trace_id).create(**fields, label=given.actor)
-    return OpenedDecision.model_validate(opened, from_attributes=True)
+    opened = tenant.decisions(by, given.trace_id).create(**fields, label=given.actor)
+    return _Opened.model_validate(opened, from_attributes=True)
 
 
-def _get(desk: ToolContext, given: _OneDecision, by: Principal) -> _Standing:
-    decision = desk.decisions.of(by).get(given.decision_id)
+@tool(
+    "Look at a decision",
+    "Return the current status of a decision. After decision_request_approval, "
+    "call this every few seconds until the status is no longer needs_approval: approved means "
+    "go on, aborted means do not (approval.status and approval.rationale say why).",
+    changes=False,
+)
+def _decision_get(tenant: Tenant, given: _OneDecision, by: Principal) -> _Standing:
+    decision = tenant.decisions(by).get(given.decision_id)
     return _Standing.model_validate(decision, from_attributes=True)
 
 
-def _add_context(desk: ToolContext, given: _AddContext, by: Principal) -> _Added:
-    event = desk.decisions.of(by).add_context(**given.model_dump())
+@tool(
+    "Add context to a decision",
+    "Add facts to an open decision: what was looked at, what was found. Nothing "
+    "that was added is ever changed. Returns the event_id.",
+)
+def _decision_add_context(tenant: Tenant, given: _AddContext, by: Principal) -> _Added:
+    event = tenant.decisions(by).add_context(**given.model_dump())
     return _Added.model_validate(event, from_attributes=True)
 
 
-def _evaluate(desk: ToolContext, given: _Evaluate, by: Principal) -> _Evaluated:
+@tool(
+    "Ask a policy",
+    "Ask a policy whether this may be done. allow: go on. requires_exception: ask "
+    "for approval before you commit. deny: it cannot be committed (only mode override, "
+    "approved with a rationale, gets past a denial).",
+)
+def _decision_evaluate(tenant: Tenant, given: _Evaluate, by: Principal) -> _Evaluated:
     if given.inputs is None and given.inputs_ref is None:
         raise MissingParameterError("inputs")
-    event = desk.decisions.of(by).evaluate(**given.model_dump())
+    event = tenant.decisions(by).evaluate(**given.model_dump())
     return _Evaluated.model_validate(event, from_attributes=True)
 
 
-def _request_approval(desk: ToolContext, given: _RequestApproval, by: Principal) -> _Requested:
+@tool(
+    "Ask a person for approval",
+    "Ask a person to approve this decision, which must be open. Its status is "
+    "needs_approval until they answer: poll decision_get. You cannot approve it yourself.",
+    repeatable=True,
+)
+def _decision_request_approval(
+    tenant: Tenant, given: _RequestApproval, by: Principal
+) -> _Requested:
     request = ApprovalRequest(
         title=given.title,
         message=given.message,
@@ -224,18 +307,22 @@ def _request_approval(desk: ToolContext, given: _RequestApproval, by: Principal)
         require_rationale=given.require_rationale,
         route=given.approval_route_id,
     )
-    approval = desk.decisions.of(by).request_approval(given.decision_id, request)
+    approval = tenant.decisions(by).request_approval(given.decision_id, request)
     delivery = approval.delivery or Delivery(status="pending")
     return _Requested(approval_id=approval.id, status=approval.status, delivery=delivery)
 
 
-def _close(desk: ToolContext, given: _Close, by: Principal) -> _Closed:
-    decision = desk.decisions.of(by).close(**given.model_dump(), by=by.agent)
+@tool(
+    "End a decision",
+    "End a decision for good: commit once it was done, abort if it was not. "
+    "Commit is refused while approval is waited for or a policy stands against it. Repeating "
+    "the same call returns the same answer.",
+    destroys=True,
+    repeatable=True,
+)
+def _decision_close(tenant: Tenant, given: _Close, by: Principal) -> _Closed:
+    decision = tenant.decisions(by).close(**given.model_dump(), by=by.agent)
     return _Closed.model_validate(decision, from_attributes=True)
-
-
-def _trace(desk: ToolContext, given: _History, by: Principal) -> DecisionTrace:
-    return desk.decisions.of(by).trace(given.decision_id)
 
 
 def _fit_history(answer: dict[str, Any], given: _History) -> dict[str, Any]:
@@ -254,93 +341,69 @@ def _fit_history(answer: dict[str, Any], given: _History) -> dict[str, Any]:
     return bounded(answer | {"events": events}, "events", given.max_bytes, rest)
 
 
-def _receipt(desk: ToolContext, given: _OneDecision, by: Principal) -> Receipt:
-    return desk.decisions.of(by).receipt(given.decision_id)
+@tool(
+    "Read a decision's history",
+    "Return the whole decision with its events, oldest first: context, policy "
+    "outcomes, requests and answers, each chained to the one before it by its hash.",
+    fit=_fit_history,
+    changes=False,
+)
+def _decision_trace(tenant: Tenant, given: _History, by: Principal) -> DecisionTrace:
+    return tenant.decisions(by).trace(given.decision_id)
+
+
+@tool(
+    "Get a decision's receipt",
+    "Return the signed receipt of how a closed decision ended (Ed25519 over the "
+    "canonical JSON of receipt_data), which can be checked without this server.",
+    changes=False,
+)
+def _decision_receipt(tenant: Tenant, given: _OneDecision, by: Principal) -> Receipt:
+    return tenant.decisions(by).receipt(given.decision_id)
+
+
+@tool(
+    "Record a decision that was made",
+    "Record a decision that has been made already, such as a choice of design, "
+    "with its context, reason and alternatives, so that others find it with decision_search. "
+    "One call creates, fills and commits it. Search first; name what it replaces in "
+    "supersedes.",
+)
+def _decision_record(tenant: Tenant, given: _Record, by: Principal) -> _Opened:
+    decisions = tenant.decisions(by, given.trace_id)
+    recorded = decisions.record(**given.model_dump(exclude={"trace_id"}))
+    return _Opened.model_validate(recorded, from_attributes=True)
+
+
+def _fit_search(answer: dict[str, Any], given: _Search) -> dict[str, Any]:
+    rest = "ask with a larger max_bytes, or for something narrower"
+    return bounded(answer, "decisions", given.max_bytes, lambda _: rest)
+
+
+@tool(
+    "Find earlier decisions",
+    "Find earlier decisions by meaning, before deciding something that may have "
+    "been decided already. Heed superseded_by: the decision named there is the current one.",
+    fit=_fit_search,
+    changes=False,
+)
+def _decision_search(tenant: Tenant, given: _Search, by: Principal) -> _FoundDecisions:
+    if given.query is not None:
+        tenant.await_decisions(by)
+    found = tenant.decisions(by).search(**given.model_dump(exclude={"max_bytes"}))
+    decisions = [_Found(**dict(item.decision), similarity=item.similarity) for item in found]
+    return _FoundDecisions(decisions=decisions, count=len(decisions))
 
 
 DECISION_TOOLS: Final[tuple[Tool[Any], ...]] = (
-    Tool(
-        name="decision_create",
-        title="Open a decision",
-        description="Open a decision before doing something that should be accountable or may need "
-        "a person's approval. Returns the decision_id for decision_add_context (what you know), "
-        "decision_evaluate (ask a policy), decision_request_approval (ask a person) and "
-        "decision_close.",
-        arguments=_Create,
-        answer=OpenedDecision,
-        run=_create,
-    ),
-    Tool(
-        name="decision_get",
-        title="Look at a decision",
-        description="Return the current status of a decision. After decision_request_approval, "
-        "call this every few seconds until the status is no longer needs_approval: approved means "
-        "go on, aborted means do not (approval.status and approval.rationale say why).",
-        arguments=_OneDecision,
-        answer=_Standing,
-        run=_get,
-        changes=False,
-    ),
-    Tool(
-        name="decision_add_context",
-        title="Add context to a decision",
-        description="Add facts to an open decision: what was looked at, what was found. Nothing "
-        "that was added is ever changed. Returns the event_id.",
-        arguments=_AddContext,
-        answer=_Added,
-        run=_add_context,
-    ),
-    Tool(
-        name="decision_evaluate",
-        title="Ask a policy",
-        description="Ask a policy whether this may be done. allow: go on. requires_exception: ask "
-        "for approval before you commit. deny: it cannot be committed (only mode override, "
-        "approved with a rationale, gets past a denial).",
-        arguments=_Evaluate,
-        answer=_Evaluated,
-        run=_evaluate,
-    ),
-    Tool(
-        name="decision_request_approval",
-        title="Ask a person for approval",
-        description="Ask a person to approve this decision, which must be open. Its status is "
-        "needs_approval until they answer: poll decision_get. You cannot approve it yourself.",
-        arguments=_RequestApproval,
-        answer=_Requested,
-        run=_request_approval,
-        repeatable=True,
-    ),
-    Tool(
-        name="decision_close",
-        title="End a decision",
-        description="End a decision for good: commit once it was done, abort if it was not. "
-        "Commit is refused while approval is waited for or a policy stands against it. Repeating "
-        "the same call returns the same answer.",
-        arguments=_Close,
-        answer=_Closed,
-        run=_close,
-        destroys=True,
-        repeatable=True,
-    ),
-    Tool(
-        name="decision_trace",
-        title="Read a decision's history",
-        description="Return the whole decision with its events, oldest first: context, policy "
-        "outcomes, requests and answers, each chained to the one before it by its hash.",
-        arguments=_History,
-        answer=DecisionTrace,
-        run=_trace,
-        fit=_fit_history,
-        changes=False,
-    ),
-    Tool(
-        name="decision_receipt",
-        title="Get a decision's receipt",
-        description="Return the signed receipt of how a closed decision ended (Ed25519 over the "
-        "canonical JSON of receipt_data), which can be checked without this server.",
-        arguments=_OneDecision,
-        answer=Receipt,
-        run=_receipt,
-        changes=False,
-    ),
+    _decision_create,
+    _decision_get,
+    _decision_add_context,
+    _decision_evaluate,
+    _decision_request_approval,
+    _decision_close,
+    _decision_trace,
+    _decision_receipt,
+    _decision_record,
+    _decision_search,
 )

@@ -1,29 +1,122 @@
-"""Messages of JSON-RPC as they arrive, over any transport.
+"""Read messages of JSON-RPC over any transport, and make its errors.
 
-A client that is not answered under the id of its request waits until its own timeout. So the id is
+A client waits until its own timeout unless it is answered under the id of its request. So the id is
 found in a message that cannot be parsed, too.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final, NamedTuple, TypeGuard, cast
 
 import orjson
+from pydantic import ValidationError
 from pydantic_core import from_json
 
 from autotrace.base import json_text
-from autotrace.server.mcp.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, JsonRpcError
+from autotrace.errors import (
+    AutotraceError,
+    DecisionNotFoundError,
+    InvalidArgumentError,
+    LimitExceededError,
+    NotPermittedError,
+    PolicyNotFoundError,
+    ToolNotFoundError,
+    TraceNotFoundError,
+)
+from autotrace.server.http_errors import headers_of, message_of
+from autotrace.server.mcp.tool import InvalidParameterError, MissingParameterError, UnknownToolError
+
+_log = logging.getLogger("autotrace.server")
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
+
+MESSAGES: Final[Mapping[int, str]] = {
+    PARSE_ERROR: "Parse error",
+    INVALID_REQUEST: "Invalid Request",
+    METHOD_NOT_FOUND: "Method not found",
+    INVALID_PARAMS: "Invalid params",
+    INTERNAL_ERROR: "Internal error",
+}
+
+_MAX_DATA_CHARS: Final = 1000
+_CODES: Final[Mapping[type[AutotraceError], int]] = {
+    UnknownToolError: METHOD_NOT_FOUND,
+    MissingParameterError: INVALID_REQUEST,
+    InvalidParameterError: INVALID_PARAMS,
+    InvalidArgumentError: INVALID_PARAMS,
+    PolicyNotFoundError: INVALID_PARAMS,
+    ToolNotFoundError: INVALID_PARAMS,
+}
+_DATA: Final[Mapping[type[AutotraceError], str]] = {
+    DecisionNotFoundError: "Decision not found",
+    TraceNotFoundError: "Trace not found",
+}
+_STATUSES: Final[Mapping[type[AutotraceError], HTTPStatus]] = {
+    NotPermittedError: HTTPStatus.FORBIDDEN,
+    LimitExceededError: HTTPStatus.TOO_MANY_REQUESTS,
+}
+"""Statuses of errors that do not travel in HTTP 200."""
+
+
+@dataclass(frozen=True)
+class JsonRpcError:
+    """An error of JSON-RPC.
+
+    Args:
+        code: Code of the error.
+        data: Description of the fault.
+        status: Status of the HTTP response that carries it.
+        headers: Headers of that response.
+    """
+
+    code: int
+    data: str
+    status: HTTPStatus = HTTPStatus.OK
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def message(self) -> str:
+        """The message of the code."""
+        return MESSAGES[self.code]
+
+    def body(self, request_id: Any) -> dict[str, Any]:
+        """Return the JSON-RPC response to a request."""
+        error = {"code": self.code, "message": self.message, "data": self.data}
+        return {"jsonrpc": "2.0", "id": request_id, "error": error}
+
+
+def refusal_of(error: Exception) -> JsonRpcError:
+    """Return the JSON-RPC error of an exception; log a fault of the server."""
+    if isinstance(error, ValidationError):  # of the SDK's models
+        names = {".".join(map(str, each["loc"])): each["msg"] for each in error.errors()}
+        return JsonRpcError(INVALID_PARAMS, "; ".join(f"{k}: {v}" for k, v in names.items()))
+    if not isinstance(error, AutotraceError):
+        _log.error("%s", type(error).__name__, exc_info=error)
+        return JsonRpcError(INTERNAL_ERROR, "the server failed; its log says why")
+    kind = type(error)
+    code = _CODES.get(kind, INTERNAL_ERROR)
+    data = str(error)[:_MAX_DATA_CHARS] if kind in _CODES else message_of(error)
+    data = _DATA.get(kind, data)
+    return JsonRpcError(code, data, _STATUSES.get(kind, HTTPStatus.OK), headers_of(error))
+
 
 _MEMBER: Final = rb'"(?:jsonrpc|method)"\s*+:\s*+"[^"\\]*+"\s*+'
 _ID: Final = rb'"id"\s*+:\s*+("(?:[^"\\]|\\.)*+"|-?[0-9]{1,19})\s*+'
 _ID_BEFORE: Final = re.compile(rb"\s*+\{\s*+(?:%b,\s*+)*+%b[,}]" % (_MEMBER, _ID), re.DOTALL)
 _ID_BEHIND: Final = re.compile(rb"[,{]\s*+%b(?:,\s*+%b)*+\}\s*+\Z" % (_ID, _MEMBER), re.DOTALL)
-"""Of a message only `params` is more than a name and a value: the id is before it or behind it."""
+"""Only `params` of a message has members of its own: the id comes before or after it."""
 END_BYTES: Final = 4096
-"""How much of each end of a message is searched for its id."""
+"""Bytes of each end of a message that are searched for its id."""
 
 RequestId = str | int | float
 
@@ -32,19 +125,19 @@ class Incoming(NamedTuple):
     """One message."""
 
     body: bytes
-    """JSON that every parser takes, unless it is refused."""
+    """JSON that every parser accepts, unless the message is refused."""
     message: Any
     request_id: RequestId | None
-    """Of a request, if it has one that an answer can name; of a refused one also a fraction."""
+    """Id of a request if a response can name it; of a refused request also a fraction."""
     refusal: JsonRpcError | None
-    """What is wrong, if anything is."""
+    """Fault of the message, if it has one."""
 
 
 def read_message(body: bytes) -> Incoming:
-    """Read what should be one message.
+    """Read one message.
 
-    Halves of characters, which JavaScript's `slice` makes, become U+FFFD; NaN and the infinities,
-    which Python's `json` writes, are read as such.
+    Half characters, which JavaScript's `slice` makes, become U+FFFD; NaN and the infinities, which
+    Python's `json` writes, are read as such.
     """
     try:
         message: Any = orjson.loads(body)
@@ -61,13 +154,13 @@ def read_message(body: bytes) -> Incoming:
 
 
 def id_of(message: Any) -> str | int | None:
-    """Return the id of a request, if it has one that can be answered to."""
+    """Return the id of a request, if a response can name it."""
     request_id = members_of(message).get("id")
     return request_id if _is_id(request_id) else None
 
 
 def answerable_ids(incoming: Incoming) -> list[RequestId]:
-    """Return the ids under which a refused message is answered: each one's of a batch."""
+    """Return the ids under which a refused message or batch is answered."""
     ids = [incoming.request_id]
     message: Any = incoming.message
     if isinstance(message, list):
@@ -76,7 +169,7 @@ def answerable_ids(incoming: Incoming) -> list[RequestId]:
 
 
 def _answerable_id(message: Any) -> RequestId | None:
-    """Return the id of a message, also one that is not allowed: its sender waits for it."""
+    """Return the id of a message, even a fraction: its sender waits."""
     request_id = members_of(message).get("id")
     is_number = isinstance(request_id, float) and math.isfinite(request_id)
     return request_id if is_number or _is_id(request_id) else None
@@ -88,12 +181,7 @@ def members_of(message: Any) -> Mapping[str, Any]:
 
 
 def id_between(head: bytes, tail: bytes | None) -> RequestId | None:
-    """Find the id of a message in its ends.
-
-    Args:
-        head: How it begins.
-        tail: How it ends; None: it has not arrived.
-    """
+    """Find the id of a message in its beginning, or its end if it is there."""
     found = _ID_BEFORE.match(head)
     if found is None and tail is not None:
         found = _ID_BEHIND.search(tail)
@@ -107,12 +195,12 @@ def id_between(head: bytes, tail: bytes | None) -> RequestId | None:
 
 
 def is_notification(message: Any) -> bool:
-    """Return whether nothing is to be answered to a message."""
+    """Return whether a message expects no response."""
     return isinstance(message, dict) and "method" in message and "id" not in message
 
 
 def is_response(message: Any) -> bool:
-    """Return whether a message answers a request of the server's."""
+    """Return whether a message answers a request of the server."""
     return (
         isinstance(message, dict)
         and "method" not in message

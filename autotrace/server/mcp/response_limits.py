@@ -1,7 +1,7 @@
-"""Answers that a host can read: bounded in bytes, with how to ask for the rest. Pure.
+"""Bound the size of answers; name the call that returns the rest. Pure.
 
-Hosts refuse an answer that is too large, and a model pays for what it reads. So lists are given in
-pages, and what is long in an item is cut.
+Hosts refuse an answer that is too large, and a model pays for each token. So lists come in pages,
+and long values in an item are cut.
 """
 
 from __future__ import annotations
@@ -12,45 +12,45 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
 DEFAULT_MAX_BYTES: Final = 100_000
-"""How large an answer is if nothing else is asked for: what hosts read."""
+"""Size of an answer by default: hosts read as much."""
 SMALLEST_BYTES: Final = 20_000
 LARGEST_BYTES: Final = 10_000_000
 CUT: Final = "...[cut]"
 _FRAME_BYTES: Final = 1_000
-"""What is around an answer: the message of JSON-RPC, and how to ask for the rest."""
+"""Size of the JSON-RPC message around an answer, and of the hint on the rest."""
 _SHARE: Final = 4
-"""Of an answer, what a single item may take: a quarter."""
+"""A single item may take a quarter of an answer."""
 _SHORT_BYTES: Final = 300
-"""A value that is no longer is not cut: an id, a time, a status."""
+"""Shorter values are not cut: ids, times, statuses."""
 _MEMBER_BYTES: Final = 8
-"""What is around each member of an object and each item of a list: marks and spaces."""
+"""Size of the marks and spaces around each member of an object and item of a list."""
 
 
 def size_bytes(value: Any) -> int:
-    """Return how many bytes of an answer a value takes: it is there as an object and as text."""
+    """Return the bytes of a value in an answer: as an object and as text."""
     text = json.dumps(value, ensure_ascii=False)
     return len(text.encode()) + len(json.dumps(text, ensure_ascii=False).encode())
 
 
 @dataclass
 class Fitter:
-    """Makes an answer fit, and counts what it costs.
+    """Fits the parts of an answer into its size.
 
     Args:
-        max_bytes: How large the answer may be.
+        max_bytes: Limit on the size of the answer.
     """
 
     max_bytes: int
     cut: int = 0
-    """How many values were cut."""
+    """Number of values that were cut."""
     room: int = field(init=False)
-    """How many bytes of it are left."""
+    """Number of bytes that are left."""
 
     def __post_init__(self) -> None:
         self.room = self.max_bytes - _FRAME_BYTES
 
     def take(self, item: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
-        """Return an object as it fits, whatever room there is."""
+        """Return an object of at most so many bytes, even if no room is left."""
         fitting = self.fields(item, max_bytes)
         self.room -= size_bytes(fitting)
         return fitting
@@ -72,7 +72,7 @@ class Fitter:
         return taken
 
     def fields(self, item: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
-        """Return an object of at most so many bytes: the longest of its values are cut."""
+        """Return an object of at most so many bytes; its longest values are cut."""
         sizes = {name: size_bytes(value) for name, value in item.items()}
         room = max_bytes - sum(size_bytes(name) + _MEMBER_BYTES for name in item)
         if sum(sizes.values()) <= room:
@@ -92,7 +92,7 @@ class Fitter:
         return _Cutting(max_bytes).value(value)
 
     def words_of_cut(self) -> list[str]:
-        """Say how to see what was cut."""
+        """Return the hint on cut values."""
         if not self.cut:
             return []
         larger = f"a larger max_bytes than {self.max_bytes}, up to {LARGEST_BYTES}"
@@ -101,7 +101,7 @@ class Fitter:
 
 @dataclass
 class _Cutting:
-    """Copies the beginning of a value, of any depth, as long as there is room."""
+    """Copies the beginning of a value, of any depth, while there is room."""
 
     room: int
 
@@ -153,7 +153,7 @@ def _fitting(text: str, max_bytes: int) -> int:
 
 
 def bounded_whole(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer without a list of its own: what is long in it is cut."""
+    """Return an answer that is not a list, with its longest values cut."""
     if size_bytes(answer) <= DEFAULT_MAX_BYTES:
         return answer
     return Fitter(DEFAULT_MAX_BYTES).fields(answer, DEFAULT_MAX_BYTES - _FRAME_BYTES)
@@ -162,13 +162,13 @@ def bounded_whole(answer: dict[str, Any]) -> dict[str, Any]:
 def bounded(
     answer: dict[str, Any], name: str, max_bytes: int, rest: Callable[[int], str]
 ) -> dict[str, Any]:
-    """Return an answer that is a list in a few words, as it fits.
+    """Return an answer that is a list with a few members, as it fits.
 
     Args:
-        answer: The answer, with the list under a name.
-        name: Of the list; `count`, if there is one, is its length.
-        max_bytes: How large it may be.
-        rest: Says how to ask for the items that do not fit, of which the first has this index.
+        answer: Answer with the list under a name.
+        name: Name of the list; its length is `count`, if that is there.
+        max_bytes: Limit on its size.
+        rest: Returns how to ask for the items from an index on.
     """
     if size_bytes(answer) <= max_bytes - _FRAME_BYTES:
         return answer
@@ -189,11 +189,11 @@ def bounded_trace(trace: dict[str, Any], after: str | None, max_bytes: int) -> d
 
     Args:
         trace: The trace.
-        after: The id of the step or tool call after which the page begins.
-        max_bytes: How large it may be.
+        after: Id of the step or tool call after which the page begins.
+        max_bytes: Limit on its size.
 
     Raises:
-        KeyError: There is no such step or tool call.
+        KeyError: The trace has no such step or tool call.
     """
     if after is None and size_bytes(trace) <= max_bytes - _FRAME_BYTES:
         return trace
@@ -202,7 +202,7 @@ def bounded_trace(trace: dict[str, Any], after: str | None, max_bytes: int) -> d
     if after is None:
         decisions = trace["decisions"]
     else:
-        rows = rows[_places_of(rows)[after] + 1 :]
+        rows = rows[{row.id: place for place, row in enumerate(rows)}[after] + 1 :]
     fitter = Fitter(max_bytes)
     around = {key: trace[key] for key in trace if key not in ("steps", "decisions")}
     page = fitter.take(around, max_bytes // _SHARE)
@@ -218,7 +218,7 @@ def bounded_trace(trace: dict[str, Any], after: str | None, max_bytes: int) -> d
 
 
 class _Row(NamedTuple):
-    """A step without its tool calls, or one of them."""
+    """A step without its tool calls, or one of its tool calls."""
 
     id: str
     step: dict[str, Any]
@@ -232,12 +232,8 @@ def _rows_of(step: dict[str, Any]) -> Iterator[_Row]:
         yield _Row(call["tool_call_id"], alone, call)
 
 
-def _places_of(rows: list[_Row]) -> dict[str, int]:
-    return {row.id: place for place, row in enumerate(rows)}
-
-
 def _steps_of(rows: list[_Row], fitter: Fitter) -> tuple[list[dict[str, Any]], int]:
-    """Return the steps of the first rows, as they fit, and how many rows these are."""
+    """Return the steps of the first rows that fit, and the number of rows."""
     steps: list[dict[str, Any]] = []
     item: dict[str, Any]
     for number, row in enumerate(rows):
@@ -248,7 +244,7 @@ def _steps_of(rows: list[_Row], fitter: Fitter) -> tuple[list[dict[str, Any]], i
         shown = fitter.page([item], fitter.room)
         if not shown and number:
             return steps, number
-        # The first one has its place, so that every page gets on.
+        # The first row is always shown, so that every page makes progress.
         fitting = shown[0] if shown else fitter.take(item, fitter.max_bytes // _SHARE)
         if row.call is None:
             steps.append(fitting)

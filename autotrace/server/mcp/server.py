@@ -1,4 +1,4 @@
-"""The MCP server: the table of tools, served by the official SDK."""
+"""Serve the table of tools through the official MCP SDK."""
 
 from __future__ import annotations
 
@@ -23,20 +23,18 @@ from mcp_types import Tool as ToolDefinition
 from autotrace import __version__
 from autotrace.server.auth.principal import Principal
 from autotrace.server.mcp.decision_tools import DECISION_TOOLS
-from autotrace.server.mcp.errors import JsonRpcError, refusal_of
-from autotrace.server.mcp.recording_tools import RECORD_TOOLS
+from autotrace.server.mcp.json_rpc import JsonRpcError, refusal_of
 from autotrace.server.mcp.tool import (
     InvalidParameterError,
     MissingParameterError,
     Tool,
-    ToolContext,
     UnknownToolError,
     to_json_text,
 )
 from autotrace.server.mcp.trace_tools import TRACE_TOOLS
+from autotrace.server.tenants import Tenant
 
-_ALL: Final = DECISION_TOOLS + RECORD_TOOLS + TRACE_TOOLS
-TOOLS: Final[Mapping[str, Tool[Any]]] = {tool.name: tool for tool in _ALL}
+TOOLS: Final[Mapping[str, Tool[Any]]] = {tool.name: tool for tool in DECISION_TOOLS + TRACE_TOOLS}
 """Every tool, by its name."""
 
 INSTRUCTIONS: Final = (
@@ -55,21 +53,21 @@ Refused = Callable[[Context, JsonRpcError], None]
 
 def make_server(
     principal_of: Callable[[Context], Principal],
-    desk_of: Callable[[Principal], AbstractContextManager[ToolContext]],
+    tenant_of: Callable[[Principal], AbstractContextManager[Tenant]],
     refused: Refused = lambda _context, _refusal: None,
 ) -> Server[Any]:
     """Make the server of all tools.
 
     Args:
-        principal_of: Tells who makes a request.
-        desk_of: Opens what tools work on, for one call, on any thread.
-        refused: Told of every error that is answered with, before it is.
+        principal_of: Returns the principal of a request.
+        tenant_of: Opens the tenant of a principal for one call, on any thread.
+        refused: Receives every error before the client does.
     """
     definitions = [_definition(tool) for tool in TOOLS.values()]
 
     def call(tool: Tool[Any], arguments: Mapping[str, Any], by: Principal) -> dict[str, Any]:
-        with desk_of(by) as desk:
-            return tool.call(desk, arguments, by)
+        with tenant_of(by) as tenant:
+            return tool.call(tenant, arguments, by)
 
     async def list_tools(_: Context, __: PaginatedRequestParams | None) -> ListToolsResult:
         return ListToolsResult(tools=definitions)
@@ -84,7 +82,7 @@ def make_server(
         return CallToolResult(content=[text], structured_content=answer)
 
     async def with_our_errors(ctx: Context, call_next: CallNext) -> HandlerResult:
-        if ctx.request_id is None:  # a notification, which nothing is answered to
+        if ctx.request_id is None:  # a notification, which has no response
             return await call_next(ctx)
         try:
             if ctx.method == "tools/call":
@@ -112,12 +110,7 @@ def make_server(
 
 
 def check_call(params: Mapping[str, Any]) -> None:
-    """Pass the parameters of a `tools/call`, as far as every tool needs them.
-
-    Raises:
-        MissingParameterError: No tool is named.
-        InvalidParameterError: The name is no text, or the arguments are no object.
-    """
+    """Raise unless a `tools/call` has a name and arguments of valid types."""
     if params.get("name") is None:
         raise MissingParameterError("name")
     if not isinstance(params["name"], str):

@@ -1,12 +1,12 @@
-"""MCP over standard input and output: for the user who starts it, without a key."""
+"""MCP over standard input and output, for its user; without a key."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
 import anyio
@@ -18,42 +18,42 @@ from pydantic import ValidationError
 
 from autotrace.memory import Memory
 from autotrace.server.auth.principal import DEFAULT_TENANT, LOCAL_KEY_ID, Principal
-from autotrace.server.decision_api import DecisionApi
-from autotrace.server.mcp.errors import INVALID_REQUEST, JsonRpcError
-from autotrace.server.mcp.json_rpc import RequestId, answerable_ids, id_of, members_of, read_message
+from autotrace.server.mcp.json_rpc import (
+    INVALID_REQUEST,
+    JsonRpcError,
+    RequestId,
+    answerable_ids,
+    id_of,
+    members_of,
+    read_message,
+)
 from autotrace.server.mcp.server import make_server
 from autotrace.server.mcp.stdio_wire import Wire
-from autotrace.server.mcp.tool import ToolContext
 from autotrace.server.remote_traces import TraceService
+from autotrace.server.tenants import Tenant
 
 _log = logging.getLogger("autotrace.server")
 
 _Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
 _Outgoing = MemoryObjectSendStream[SessionMessage]
 
-_LOOK_EVERY_S: Final = 1.0
-"""How often it is looked whether the host still runs."""
+_CHECK_EVERY_S: Final = 1.0
+"""Interval of the check whether the host still runs."""
 _LAST_ANSWERS_S: Final = 30.0
 """How long the end of the input waits for the answers to what came before it."""
 
 
 def serve_stdio(memory: Memory, agent: str, wire: Wire) -> None:
-    """Answer what comes in until it ends, or the process that has started this one does.
+    """Answer messages until the input or the parent process ends.
 
     Args:
-        memory: What is served; started.
-        agent: In whose name is recorded and asked.
-        wire: What comes in, and where answers go.
+        memory: Memory to serve; started.
+        agent: Agent in whose name is recorded and asked.
+        wire: Input and output.
     """
     by = Principal(LOCAL_KEY_ID, agent, DEFAULT_TENANT, "agent")
-    traces = TraceService(memory)
-    desk = ToolContext(traces, DecisionApi(memory))
-
-    @contextmanager
-    def opened(_: Principal) -> Generator[ToolContext]:
-        yield desk
-
-    server = make_server(lambda _: by, opened)
+    tenant = Tenant(DEFAULT_TENANT, memory, TraceService(memory))
+    server = make_server(lambda _: by, lambda _: nullcontext(tenant))
 
     async def run() -> None:
         async with _connected(wire) as (incoming, outgoing):
@@ -62,12 +62,12 @@ def serve_stdio(memory: Memory, agent: str, wire: Wire) -> None:
     try:
         anyio.run(run)
     finally:
-        traces.stop()
+        tenant.traces.stop()
 
 
 @asynccontextmanager
 async def _connected(wire: Wire) -> AsyncGenerator[tuple[_Incoming, _Outgoing]]:
-    """Give the SDK what it reads from and writes to, until the body ends or the host does."""
+    """Yield the streams of the SDK; end them after the body, or with the host."""
     to_server, incoming = anyio.create_memory_object_stream[SessionMessage | Exception]()
     outgoing, from_server = anyio.create_memory_object_stream[SessionMessage]()
     transport = _Transport(wire)
@@ -82,7 +82,7 @@ async def _connected(wire: Wire) -> AsyncGenerator[tuple[_Incoming, _Outgoing]]:
 
 
 class _Transport:
-    """Reads and writes lines, and knows which requests are not answered yet."""
+    """Reads and writes lines, and keeps the ids of unanswered requests."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -93,13 +93,13 @@ class _Transport:
         self.has_written = anyio.Event()
 
     async def read(self, to_server: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
-        """Hand on every message until the input ends, and what came in is answered."""
+        """Pass on messages until the input ends and all are answered."""
         lines = self._wire.lines()
         async with to_server:
             while (line := await self._line_of(lines)) is not None:
                 if line.strip() and (message := await self._message_in(line)) is not None:
                     await to_server.send(message)
-            # The SDK gives up what it is still answering when there is nothing more to read.
+            # At the end of its input, the SDK cancels the requests that it still answers.
             with anyio.move_on_after(_LAST_ANSWERS_S):
                 while self._under_way:
                     self._is_idle = anyio.Event()
@@ -108,7 +108,7 @@ class _Transport:
     async def write(
         self, from_server: MemoryObjectReceiveStream[SessionMessage], session: anyio.CancelScope
     ) -> None:
-        """Write every message until there are no more, or nobody reads them."""
+        """Write every message until the host has closed its end."""
         try:
             async with from_server:
                 async for message in from_server:
@@ -116,7 +116,7 @@ class _Transport:
                     await self._write(line)
                     self._answered(id_of(message.message.model_dump(include={"id"})))
         except OSError as error:  # the host has closed its end
-            _log.info("nobody reads the answers any more: %s", error)
+            _log.info("the host does not read the answers any more: %s", error)
             session.cancel()
         finally:
             self.has_written.set()
@@ -132,7 +132,7 @@ class _Transport:
         )
 
     async def _message_in(self, line: bytes) -> SessionMessage | None:
-        """Return the message in a line; answer what is none at once, under its id."""
+        """Return the message in a line; answer any other line at once."""
         incoming = read_message(line)
         refusal = incoming.refusal
         if refusal is None:
@@ -169,8 +169,8 @@ def _line_with(message: SessionMessage) -> bytes:
 
 
 async def _end_with_host(host_pid: int, session: anyio.CancelScope) -> None:
-    """End a session whose host is gone, though another process holds its end of the input."""
+    """End a session whose host is gone, though its input is still open."""
     while os.getppid() == host_pid:  # which does not change on Windows
-        await anyio.sleep(_LOOK_EVERY_S)
+        await anyio.sleep(_CHECK_EVERY_S)
     _log.info("the process that has started this one is gone")
     session.cancel()

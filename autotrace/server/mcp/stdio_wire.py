@@ -1,4 +1,4 @@
-"""Standard input and output as the wire of a protocol, which nothing else reads or writes."""
+"""Take standard input and output for a protocol alone."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _READ_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True)
 class Wire:
-    """The descriptors that the host talks to.
+    """The descriptors of the connection to the host.
 
     Args:
-        incoming: What it writes to.
-        outgoing: What it reads from.
-        host_pid: The process that has started this one.
+        incoming: Descriptor that the host writes to.
+        outgoing: Descriptor that it reads from.
+        host_pid: Process that has started this one.
     """
 
     incoming: int
@@ -26,7 +26,7 @@ class Wire:
     host_pid: int
 
     def lines(self) -> Iterator[bytes]:
-        """Yield each line that comes in, without its end."""
+        """Yield each line of the input, without its end."""
         parts: list[bytes] = []
         while data := os.read(self.incoming, _READ_BYTES):
             first, *others = data.split(b"\n")
@@ -46,12 +46,11 @@ class Wire:
 def take_wire() -> Wire:
     """Take standard input and output for the protocol alone.
 
-    From now on, what this process and its children print goes to standard error, whoever prints
-    it; and who reads standard input finds it at its end. To be called before anything of the user
-    is imported.
+    From now on, this process and its children print to standard error, and find standard input at
+    its end. To be called before any code of the user is imported.
 
     Raises:
-        OSError: There is no standard input, or no standard output.
+        OSError: Standard input or output is closed.
     """
     for descriptor in (0, 1):
         os.fstat(descriptor)

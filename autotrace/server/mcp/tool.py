@@ -1,16 +1,18 @@
-"""What a tool of the MCP server is: a name, words for agents, models of both ends, a function.
+"""A tool of the MCP server: texts for agents, a function, its models.
 
-The schemas that clients see, the checks of what they send and the form of what they get are made
-of the models here, once, for every tool and every transport.
+The models give the schemas that clients see, the validation of arguments and the form of answers,
+for every tool and transport. Schemas are short and simple: hosts put them into every prompt, and
+some refuse references, lists of types, or properties without a type.
 """
 
 from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, cast, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -23,37 +25,32 @@ from pydantic import (
 
 from autotrace.errors import AutotraceError
 from autotrace.server.auth.principal import Principal
-from autotrace.server.mcp.response_limits import (
-    LARGEST_BYTES,
-    SMALLEST_BYTES,
-    bounded_whole,
-)
-from autotrace.server.mcp.schemas import schema_of
+from autotrace.server.mcp.response_limits import LARGEST_BYTES, SMALLEST_BYTES, bounded_whole
 
 if TYPE_CHECKING:
-    from autotrace.server.decision_api import DecisionApi
-    from autotrace.server.remote_traces import TraceService
+    from autotrace.server.tenants import Tenant
 
-
-@dataclass(frozen=True)
-class ToolContext:
-    """What tools work on: one tenant's services."""
-
-    traces: TraceService
-    decisions: DecisionApi
+_KINDS: Final = ("object", "array", "string", "number", "boolean", "null")
+_SINGLE: Final[Sequence[Mapping[str, Any]]] = [
+    {"type": kind} for kind in ("object", "string", "number", "boolean")
+]
+_ROW: Final = {"type": "array", "items": {"anyOf": _SINGLE}}
+_ANYTHING: Final = {
+    "anyOf": [*_SINGLE, {"type": "array", "items": {"anyOf": [*_SINGLE, _ROW]}}],
+}
+"""One type at a time, and not null, which some hosts do not know."""
+_BRIEF: Final = frozenset({"Approval", "Decision", "Evaluation", "Execution"})
+"""Models inside of answers, of which a schema lists the required members alone."""
 
 
 class Arguments(BaseModel):
-    """What a tool takes; what it does not know is ignored."""
+    """Arguments of a tool; unknown ones are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Filters(Arguments):
-    """What a tool that searches takes; what it does not know is refused.
-
-    It may be a filter, and must not seem to be applied.
-    """
+    """Arguments of a search; unknown ones, perhaps filters, are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -66,11 +63,11 @@ MaxBytes = Annotated[
         description="Size of the answer at most. `more` says how to ask for the rest.",
     ),
 ]
-"""What a tool takes as `max_bytes` whose answer may be large."""
+"""The argument `max_bytes` of a tool with large answers."""
 
 
 class ToolAnswer(BaseModel):
-    """What a tool answers, without what there is not."""
+    """Answer of a tool, without members that are null."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -89,7 +86,7 @@ def _fit_whole(answer: dict[str, Any], _given: Arguments) -> dict[str, Any]:
 
 
 class UnknownToolError(AutotraceError):
-    """There is no such tool."""
+    """No tool has this name."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         super().__init__(f"no tool {_short.repr(name)}: there are {', '.join(known)}")
@@ -119,78 +116,88 @@ _short.maxstring = _short.maxother = 100
 
 @dataclass(frozen=True)
 class Tool(Generic[A]):
-    """One tool.
+    """One tool of the server.
 
     Args:
-        name: Its name.
         title: A name for people.
         description: What it does, when to call it and what comes back, for an agent.
-        arguments: What it takes.
-        answer: What it returns.
-        run: Does it; any thread may call it.
-        fit: Makes an answer as large as it may be.
+        run: Its function `_name(tenant, given, by)`, whose annotations are the models of its
+            arguments and its answer; any thread may call it.
+        fit: Cuts an answer to the allowed size.
         changes: Whether it changes anything.
-        destroys: Whether what it changes cannot be taken back.
+        destroys: Whether its changes cannot be undone.
         repeatable: Whether the same call again changes nothing more.
     """
 
-    name: str
     title: str
     description: str
-    arguments: type[A]
-    answer: type[BaseModel]
-    run: Callable[[ToolContext, A, Principal], BaseModel]
+    run: Callable[[Tenant, A, Principal], BaseModel]
     fit: Fit[A] = _fit_whole
     changes: bool = True
     destroys: bool = False
     repeatable: bool = False
 
+    @cached_property
+    def name(self) -> str:
+        """Its name, that of its function."""
+        return self.run.__name__.removeprefix("_")
+
+    @cached_property
+    def _models(self) -> dict[str, Any]:
+        return get_type_hints(self.run)
+
     @property
     def input_schema(self) -> dict[str, Any]:
-        """JSON Schema of what it takes."""
-        return schema_of(self.arguments)
+        """JSON Schema of its arguments."""
+        return schema_of(self._models["given"])
 
     @property
     def output_schema(self) -> dict[str, Any]:
-        """JSON Schema of what it returns."""
-        schema = schema_of(self.answer, is_answer=True)
-        if "max_bytes" in self.arguments.model_fields:
+        """JSON Schema of its answer."""
+        schema = schema_of(self._models["return"], is_answer=True)
+        if "max_bytes" in self._models["given"].model_fields:
             schema["properties"] |= _REST
         return schema
 
-    def call(
-        self, desk: ToolContext, arguments: Mapping[str, Any], by: Principal
-    ) -> dict[str, Any]:
-        """Run it.
+    def call(self, tenant: Tenant, arguments: Mapping[str, Any], by: Principal) -> dict[str, Any]:
+        """Run the tool; return a JSON object by the schema of its answer.
 
-        Args:
-            desk: What it works on.
-            arguments: As they came; a null is as good as nothing.
-            by: Who calls it.
-
-        Returns:
-            A JSON object, which fits the schema of what it returns.
+        A null argument counts as not given.
 
         Raises:
-            MissingParameterError: A required parameter is not there.
-            InvalidParameterError: One has a value that is not allowed.
-            AutotraceError: What the tool raises.
+            MissingParameterError: A required parameter is missing.
+            InvalidParameterError: A parameter has a value that is not allowed.
+            AutotraceError: The tool raised it.
         """
         given = self._parsed(arguments)
-        answer = self.run(desk, given, by)
+        answer = self.run(tenant, given, by)
         return self.fit(answer.model_dump(mode="json"), given)
 
     def _parsed(self, arguments: Mapping[str, Any]) -> A:
-        fields = self.arguments.model_fields
+        model: type[A] = self._models["given"]
+        fields = model.model_fields
         given = {
             name: value
             for name, value in arguments.items()
             if value is not None or (name in fields and fields[name].annotation is Any)
         }
         try:
-            return self.arguments.model_validate(given)
+            return model.model_validate(given)
         except ValidationError as error:
             raise _parameter_error(error, list(fields)) from None
+
+
+def tool(
+    title: str,
+    description: str,
+    *,
+    fit: Fit[Any] = _fit_whole,
+    changes: bool = True,
+    destroys: bool = False,
+    repeatable: bool = False,
+) -> Callable[[Callable[[Tenant, A, Principal], BaseModel]], Tool[A]]:
+    """Make a tool of a function; see `Tool`."""
+    return lambda run: Tool(title, description, run, fit, changes, destroys, repeatable)
 
 
 def _parameter_error(error: ValidationError, known: list[str]) -> AutotraceError:
@@ -207,5 +214,78 @@ def _parameter_error(error: ValidationError, known: list[str]) -> AutotraceError
 
 
 def to_json_text(answer: Mapping[str, Any]) -> str:
-    """Return an answer as the text of a result: the same JSON object."""
+    """Return an answer as JSON text."""
     return json.dumps(answer, ensure_ascii=False)
+
+
+def schema_of(model: type[BaseModel], *, is_answer: bool = False) -> dict[str, Any]:
+    """Return the JSON Schema of a model.
+
+    Only the schema of an answer names what may be null; a null argument may be left out.
+    """
+    schema = model.model_json_schema()
+    plain = _Schema(schema.pop("$defs", {}), is_answer).plain(schema)
+    plain.setdefault("properties", {})
+    plain.pop("description", None)  # of the class: for programmers
+    return plain
+
+
+@dataclass
+class _Schema:
+    definitions: Mapping[str, Any]
+    is_answer: bool
+    spelled: set[str] = field(default_factory=set[str])
+    """Models that an answer has spelled already; it spells each once."""
+
+    def plain(self, node: Any) -> Any:
+        if isinstance(node, list):
+            return [self.plain(item) for item in cast("list[Any]", node)]
+        if not isinstance(node, dict):
+            return node
+        node = dict(cast("dict[str, Any]", node))
+        if (reference := node.pop("$ref", None)) is not None:
+            node = self._model(reference.rpartition("/")[2]) | node
+        if "properties" in node:
+            node["properties"] = {
+                name: self._typed(self.plain(each)) for name, each in node["properties"].items()
+            }
+        for keyword in ("items", "anyOf", "additionalProperties"):
+            if keyword in node:
+                node[keyword] = self.plain(node[keyword])
+        node.pop("title", None)
+        if self.is_answer or node.get("default", ...) is None:
+            node.pop("default", None)  # of no use in an answer
+        return self._of_one_kind(node) if "anyOf" in node else node
+
+    def _model(self, name: str) -> dict[str, Any]:
+        model = dict(self.definitions[name])
+        model.pop("description", None)
+        if not self.is_answer or "properties" not in model:
+            return model
+        if name in self.spelled:
+            return {"type": "object"}
+        self.spelled.add(name)
+        if name in _BRIEF:
+            model["properties"] = {
+                each: model["properties"][each] for each in model.get("required", ())
+            }
+        return model
+
+    def _of_one_kind(self, node: dict[str, Any]) -> dict[str, Any]:
+        """Return a choice between one kind and null as that kind."""
+        kinds = [kind for kind in node["anyOf"] if kind != {"type": "null"}]
+        if len(kinds) != 1 or len(kinds) == len(node["anyOf"]):
+            return node
+        (kind,) = kinds
+        del node["anyOf"]
+        if not self.is_answer:
+            return kind | node
+        if "enum" in kind:
+            kind = kind | {"enum": [*kind["enum"], None]}
+        return kind | node | {"type": [kind["type"], "null"]}
+
+    def _typed(self, node: dict[str, Any]) -> dict[str, Any]:
+        """Return a property of any type with all types, as some hosts need one."""
+        if node.keys() & {"type", "anyOf", "enum"}:
+            return node
+        return node | ({"type": list(_KINDS)} if self.is_answer else _ANYTHING)

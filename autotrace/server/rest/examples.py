@@ -1,4 +1,4 @@
-"""Examples in the OpenAPI document: the contract's, with the fields that are additions to it."""
+"""Examples in the OpenAPI document: the contract's, with our fields."""
 
 from __future__ import annotations
 

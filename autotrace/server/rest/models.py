@@ -1,23 +1,37 @@
-"""The bodies that REST takes and gives, beyond the models that all surfaces share."""
+"""The queries and bodies of REST that other surfaces do not share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
-from autotrace.models import Decision, RecallResult, ToolStats, ToolStatsPage, TraceSummary
+from autotrace.decisions.queries import MAX_PAGE as MAX_DECISIONS
+from autotrace.models import (
+    Decision,
+    DecisionCategory,
+    DecisionStatus,
+    RecallResult,
+    ToolStats,
+    ToolStatsPage,
+    TraceStatus,
+    TraceSummary,
+)
 from autotrace.server.remote_traces import MAX_DURATION_MS
 from autotrace.server.rest import examples
-from autotrace.traces.reader import MAX_AGENTS, MAX_RECALL
+from autotrace.traces.reader import DEFAULT_TOOLS, MAX_AGENTS, MAX_PAGE, MAX_RECALL
+
+if TYPE_CHECKING:
+    from autotrace.server.auth.principal import Principal
+    from autotrace.server.consistent_reads import TraceReading
 
 
 @dataclass(frozen=True)
 class Between:
-    """Annotates an integer: from `low` to `high`, both of which an error names."""
+    """Annotates an integer from `low` to `high`; the error names both."""
 
     low: int
     high: int
@@ -31,7 +45,7 @@ class Between:
 
     def _check(self, value: Any, check: core_schema.ValidatorFunctionWrapHandler) -> int:
         try:
-            # JSON does not tell 5.0 from 5.
+            # JSON does not distinguish 5.0 from 5.
             whole: int = check(
                 int(value) if isinstance(value, float) and value.is_integer() else value
             )
@@ -43,12 +57,58 @@ class Between:
 
 
 Named = Annotated[str, Field(min_length=1, pattern=r"\S")]
-"""A text with something in it."""
+"""A text that is not blank."""
+
+
+class _Query(BaseModel):
+    # An unknown parameter may be a filter, misspelled or of another server. It is refused, as the
+    # answer must not look filtered when it is not.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DecisionsQuery(_Query):
+    """Filters and page of a list of decisions."""
+
+    status: DecisionStatus | None = Field(None, description="Only decisions of this status.")
+    category: DecisionCategory | None = Field(
+        None, description="Only decisions recorded in this category."
+    )
+    actor: str | None = Field(None, description="Only decisions that this one asked.")
+    limit: Annotated[int, Between(1, MAX_DECISIONS)] = Field(50, description="Size of a page.")
+    after: str | None = Field(None, description="Id of the last decision of the page before.")
+
+
+class TracesQuery(_Query):
+    """Filters and page of a list of traces."""
+
+    status: TraceStatus | None = Field(None, description="Only traces of this status.")
+    session_id: str | None = Field(None, description="Only traces of this session.")
+    agent: str | None = Field(
+        None, description="Only traces of this agent, as programs called themselves."
+    )
+    agents: list[str] | None = Field(
+        None,
+        description="Only traces that this agent recorded, as in recall; more than once: that "
+        "one of them recorded.",
+        min_length=1,
+        max_length=MAX_AGENTS,
+    )
+    limit: Annotated[int, Between(1, MAX_PAGE)] = Field(50, description="Size of a page.")
+    after: str | None = Field(None, description="Id of the last trace of the page before.")
+
+
+class ToolStatsQuery(_Query):
+    """Page of the statistics of tools."""
+
+    limit: Annotated[int, Between(1, MAX_PAGE)] = Field(
+        DEFAULT_TOOLS, description="Size of a page."
+    )
+    after: str | None = Field(None, description="Name of the last tool of the page before.")
 
 
 class _Body(BaseModel):
-    # Strict: "5" is not a number, and 1 is not true. Fields that are not known are ignored: clients
-    # of the contract may send some that only other servers know.
+    # Strict: "5" is not a number, and 1 is not true. Unknown fields are ignored: clients of the
+    # contract may send some that only other servers know.
     model_config = ConfigDict(strict=True, frozen=True)
 
 
@@ -114,10 +174,7 @@ class CompleteBody(_Body):
 
 
 class RecallBody(_Body):
-    """What to look for among past traces.
-
-    A field that is not known is refused: it may be a filter, and must not seem to be applied.
-    """
+    """A query for past traces. Unknown fields are refused, as unknown parameters are."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -149,14 +206,23 @@ class RecallAnswer(BaseModel):
     )
 
     @classmethod
-    def of(cls, found: Sequence[RecallResult], failure: RecallResult | None) -> Self:
-        """Make the answer of what was found, and of a nearer trace that failed, if there is one."""
-        note = (
-            None
-            if failure is None
-            else f"a trace that failed is nearer ({failure.similarity:.2f}): "
-            "ask with success_only=false"
-        )
+    def of(
+        cls,
+        traces: TraceReading,
+        query: str,
+        success_only: bool,
+        limit: int,
+        agents: Sequence[str] | None,
+        by: Principal,
+    ) -> Self:
+        """Recall traces, and note a failed one that is nearer than all of them."""
+        found = traces.recall(query, success_only, limit, agents=agents, by=by)
+        note = None
+        if success_only:
+            failure = traces.memory.reader.nearer_failure(query, found, agents=agents)
+            if failure is not None:
+                near = f"a trace that failed is nearer ({failure.similarity:.2f})"
+                note = f"{near}: ask with success_only=false"
         return cls(results=list(found), count=len(found), note=note)
 
 
@@ -176,7 +242,7 @@ class ToolStatsAnswer(BaseModel):
 
     @classmethod
     def of(cls, page: ToolStatsPage) -> Self:
-        """Make the answer of a page."""
+        """Make the answer from a page."""
         tools, others, left_out = page
         return cls(tool_stats=tools, count=len(tools), left_out=left_out, others=others)
 
@@ -216,8 +282,8 @@ class ResolveBody(_Body):
     )
 
 
-NO_WORDS: Final = ResolveBody()
-"""What a request without a body says."""
+EMPTY_ANSWER: Final = ResolveBody()
+"""Answer of a request without a body."""
 
 
 class DecisionsAnswer(BaseModel):

@@ -1,4 +1,4 @@
-"""For those who run the server: is it alive, does its store answer, what does it do."""
+"""REST for operators: health, liveness and metrics."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from autotrace.server.http_errors import responses
 router = APIRouter(tags=["operations"])
 
 _BEHIND_AFTER_S: Final = 5.0
-"""For how long nothing is stored, though something waits, before storing is behind."""
+"""How long records may wait while none is stored, before storing counts as behind."""
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class ServerHealth(BaseModel):
-    """How the server does."""
+    """Health of the server and its store."""
 
     status: Literal["ok", "degraded", "unavailable"]
-    """`degraded`: what is sent is on disk, and storing it fails or lags."""
+    """`degraded`: records are on disk, and storing them fails or lags."""
     store: Literal["reachable", "unreachable"]
     version: str
 
 
 class Liveness(BaseModel):
-    """That the server answers."""
+    """Liveness of the server."""
 
     status: Literal["ok"] = "ok"
 
@@ -42,7 +42,7 @@ class Liveness(BaseModel):
     responses={503: {"model": ServerHealth, "description": "The store does not answer"}},
 )
 def health(here: State) -> Response:
-    """Say whether the server and its store answer, looking once a second at most.
+    """Report whether the server and its store answer; checked once a second at most.
 
     While storing fails or lags the status is `degraded`, with 200: spans are still taken in.
     """
@@ -58,7 +58,7 @@ def health(here: State) -> Response:
 
 @router.get("/health/live", summary="Whether the server answers")
 async def live() -> Liveness:
-    """Say that the server answers, whatever becomes of its store."""
+    """Report that the server answers, with or without its store."""
     return Liveness()
 
 

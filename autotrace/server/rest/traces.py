@@ -1,4 +1,4 @@
-"""REST for agents: decision traces, as the contract has them."""
+"""REST for agents: decision traces, by the contract."""
 
 from __future__ import annotations
 
@@ -6,21 +6,12 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Response
 
-from autotrace.models import (
-    CompletedTrace,
-    RecordedStep,
-    RecordedToolCall,
-    StartedTrace,
-    Trace,
-    TraceStatus,
-)
+from autotrace.models import CompletedTrace, RecordedStep, RecordedToolCall, StartedTrace, Trace
 from autotrace.server.app_state import State
 from autotrace.server.auth.authenticate import Caller
 from autotrace.server.http_errors import responses
-from autotrace.server.parameters import KNOWN_PARAMETERS
 from autotrace.server.rest import examples
 from autotrace.server.rest.models import (
-    Between,
     CompleteBody,
     RecallAnswer,
     RecallBody,
@@ -28,9 +19,10 @@ from autotrace.server.rest.models import (
     StepBody,
     ToolCallBody,
     ToolStatsAnswer,
+    ToolStatsQuery,
     TracesAnswer,
+    TracesQuery,
 )
-from autotrace.traces.reader import DEFAULT_TOOLS, MAX_AGENTS, MAX_PAGE
 
 PREFIX: Final = "/api/v1/public/memory/v2/traces"
 
@@ -48,12 +40,7 @@ def _answers(example: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
 def start(body: StartBody, caller: Caller, here: State) -> StartedTrace:
     """Begin recording a decision trace. Its `trace_id` names it in the calls that follow."""
     with here.lease(caller) as tenant:
-        return tenant.traces.start(
-            body.task,
-            body.session_id,
-            triggered_by_memory_id=body.triggered_by_memory_id,
-            by=caller,
-        )
+        return tenant.traces.start(**dict(body), by=caller)
 
 
 @router.post(
@@ -62,9 +49,7 @@ def start(body: StartBody, caller: Caller, here: State) -> StartedTrace:
 def step(trace_id: TraceId, body: StepBody, caller: Caller, here: State) -> RecordedStep:
     """Record a reasoning step: the agent's thought and the action it chose."""
     with here.lease(caller) as tenant:
-        return tenant.traces.step(
-            trace_id, body.thought, body.action, body.observations or (), by=caller
-        )
+        return tenant.traces.step(trace_id, **dict(body), by=caller)
 
 
 @router.post(
@@ -77,17 +62,7 @@ def tool_call(
 ) -> RecordedToolCall:
     """Record a tool call that has ended, in the step named or else in the latest one."""
     with here.lease(caller) as tenant:
-        return tenant.traces.tool_call(
-            trace_id,
-            body.tool_name,
-            body.arguments,
-            body.result,
-            body.duration_ms,
-            body.status,
-            memory_id=body.memory_id,
-            step_id=body.step_id,
-            by=caller,
-        )
+        return tenant.traces.tool_call(trace_id, **dict(body), by=caller)
 
 
 @router.post(
@@ -98,86 +73,32 @@ def tool_call(
 def complete(trace_id: TraceId, body: CompleteBody, caller: Caller, here: State) -> CompletedTrace:
     """Close a trace, which makes it available for recall. The same again changes nothing."""
     with here.lease(caller) as tenant:
-        return tenant.traces.complete(trace_id, body.outcome, body.success, by=caller)
+        return tenant.traces.complete(trace_id, **dict(body), by=caller)
 
 
 @router.post("/recall", summary="Find similar traces", responses=_answers(examples.RECALL))
 def recall(body: RecallBody, caller: Caller, here: State) -> RecallAnswer:
     """Find past completed traces whose tasks mean something similar, the most similar first."""
     with here.lease(caller) as tenant:
-        found = tenant.traces.recall(
-            body.query, body.success_only, body.limit, agents=body.agents, by=caller
-        )
-        failure = (
-            tenant.traces.nearer_failure(body.query, found, agents=body.agents)
-            if body.success_only
-            else None
-        )
-    return RecallAnswer.of(found, failure)
+        return RecallAnswer.of(tenant.traces, **dict(body), by=caller)
 
 
-# Before the route of one trace, which would take this for an id.
-@router.get(
-    "/tool_stats",
-    summary="How tools do",
-    responses=_answers(examples.TOOL_STATS, 404),
-    dependencies=[KNOWN_PARAMETERS],
-)
+# Before the route of one trace, which would match this path.
+@router.get("/tool_stats", summary="How tools do", responses=_answers(examples.TOOL_STATS, 404))
 def tool_stats(
-    caller: Caller,
-    here: State,
-    limit: Annotated[
-        int, Between(1, MAX_PAGE), Query(description="Size of a page.")
-    ] = DEFAULT_TOOLS,
-    after: Annotated[
-        str | None, Query(description="Name of the last tool of the page before.")
-    ] = None,
+    caller: Caller, here: State, query: Annotated[ToolStatsQuery, Query()]
 ) -> ToolStatsAnswer:
     """Return the statistics of tools across all traces, the most used first."""
     with here.lease(caller) as tenant:
-        return ToolStatsAnswer.of(tenant.traces.tool_stats(limit=limit, after=after, by=caller))
+        return ToolStatsAnswer.of(tenant.traces.tool_stats(**dict(query), by=caller))
 
 
-@router.get(
-    "",
-    summary="List traces",
-    responses=_answers(examples.TRACES, 404),
-    dependencies=[KNOWN_PARAMETERS],
-)
-def traces(
-    caller: Caller,
-    here: State,
-    status: Annotated[TraceStatus | None, Query(description="Only traces of this status.")] = None,
-    session_id: Annotated[str | None, Query(description="Only traces of this session.")] = None,
-    agent: Annotated[
-        str | None, Query(description="Only traces of this agent, as programs called themselves.")
-    ] = None,
-    agents: Annotated[
-        list[str] | None,
-        Query(
-            description="Only traces that this agent recorded, as in recall; more than once: that "
-            "one of them recorded.",
-            min_length=1,
-            max_length=MAX_AGENTS,
-        ),
-    ] = None,
-    limit: Annotated[int, Between(1, MAX_PAGE), Query(description="Size of a page.")] = 50,
-    after: Annotated[
-        str | None, Query(description="Id of the last trace of the page before.")
-    ] = None,
-) -> TracesAnswer:
+@router.get("", summary="List traces", responses=_answers(examples.TRACES, 404))
+def traces(caller: Caller, here: State, query: Annotated[TracesQuery, Query()]) -> TracesAnswer:
     """Return a page of traces, newest first."""
     with here.lease(caller) as tenant:
-        found = tenant.traces.list(
-            status=status,
-            session_id=session_id,
-            agent=agent,
-            agents=agents,
-            limit=limit,
-            after=after,
-            by=caller,
-        )
-    last = found[-1].trace_id if len(found) == limit else None
+        found = tenant.traces.list(**dict(query), by=caller)
+    last = found[-1].trace_id if len(found) == query.limit else None
     return TracesAnswer(traces=list(found), count=len(found), next=last)
 
 

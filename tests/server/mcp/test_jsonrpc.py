@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from autotrace.server.mcp.refusals import PATHS
 from autotrace.server.mcp.server import TOOLS
+from autotrace.server.request_body import MCP_PATHS
 from tests.server.mcp.conftest import Api, open_api
 from tests.server.test_wrong_keys import WRONG
 
@@ -31,7 +31,7 @@ def opened(api: Api, **options: Any) -> str:
     return api.call("decision_create", **given)["decision_id"]
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", MCP_PATHS)
 def test_a_plain_post_gets_one_json_object_with_the_answer_as_text_and_as_an_object(
     api: Api, path: str
 ) -> None:
@@ -417,7 +417,7 @@ def test_what_is_no_request_gets_the_error_of_json_rpc_in_http_200(
     assert error["data"]
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", MCP_PATHS)
 @pytest.mark.parametrize("key", [None, "", "atk_", "atk_000000000000_" + "A" * 43, "\x7f"])
 def test_without_a_valid_key_the_answer_is_401(api: Api, path: str, key: str | None) -> None:
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
@@ -428,7 +428,7 @@ def test_without_a_valid_key_the_answer_is_401(api: Api, path: str, key: str | N
     assert "Agent" in response.headers["WWW-Authenticate"]
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", MCP_PATHS)
 def test_only_post_is_served(api: Api, path: str) -> None:
     response = api.client.get(path, headers={"Authorization": f"Bearer {api.keys['bot']}"})
 
@@ -602,7 +602,7 @@ def test_an_admin_changes_what_is_another_agents(api: Api) -> None:
 
 
 @pytest.mark.parametrize("wrong", list(WRONG))
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", MCP_PATHS)
 def test_no_tool_is_called_without_a_valid_key(api: Api, path: str, wrong: str) -> None:
     ids = {id_name: made(api, id_name) for id_name in OF_ONE}
     looks = {"decision_id": "decision_trace", "trace_id": "trace_get"}

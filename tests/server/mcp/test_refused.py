@@ -12,7 +12,7 @@ import httpx
 import pytest
 from mcp.client import Client
 
-from autotrace.server.mcp.refusals import PATHS
+from autotrace.server.request_body import MCP_PATHS
 from tests.server.mcp.conftest import Api, Running, open_api
 from tests.server.mcp.test_clients import MODES, over_http, refusal
 
@@ -61,7 +61,7 @@ def test_another_agents_trace_is_an_error_in_200_to_a_client_and_403_to_a_plain_
         assert answer.json() == plain.json()
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", MCP_PATHS)
 @pytest.mark.parametrize("handshake", HANDSHAKES)
 def test_a_body_that_is_too_large_is_an_error_under_the_id_of_the_request(
     small: Api, handshake: str, path: str

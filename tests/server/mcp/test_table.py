@@ -15,7 +15,7 @@ from mcp.server.lowlevel import Server
 
 from autotrace.server.auth.principal import Principal
 from autotrace.server.mcp.server import INSTRUCTIONS, TOOLS, make_server
-from autotrace.server.mcp.tool import ToolContext
+from autotrace.server.tenants import Tenant
 
 CONTRACT = {
     "decision_create": (
@@ -172,7 +172,7 @@ def test_a_failure_of_ours_is_told_without_its_words(caplog: pytest.LogCaptureFi
 
     by = Principal("k", "bot", "default", "agent")
     broken: Any = Broken()
-    server = make_server(lambda _: by, lambda _: nullcontext(ToolContext(broken, broken)))
+    server = make_server(lambda _: by, lambda _: nullcontext(Tenant("default", broken, broken)))
 
     async def calling() -> Any:
         async with Client(server) as client:

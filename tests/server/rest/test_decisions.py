@@ -20,8 +20,8 @@ def asked(app: App, intent: str, **request: Any) -> str:
     by = app.served.keys.authenticate(app.client("owner").key)
     assert by is not None
     with app.served.lease(by) as tenant:
-        decision = tenant.decisions.of(by).create(intent, "approve")
-        tenant.decisions.of(by).request_approval(
+        decision = tenant.decisions(by).create(intent, "approve")
+        tenant.decisions(by).request_approval(
             decision.decision_id, ApprovalRequest(title="May I?", **request)
         )
     return decision.decision_id
@@ -151,7 +151,7 @@ def test_decisions_are_listed_page_by_page(app: App) -> None:
     by = app.served.keys.authenticate(app.client("pager").key)
     assert by is not None
     with app.served.lease(by) as tenant:
-        made = [tenant.decisions.of(by).create("paged.one", "propose").decision_id for _ in "abc"]
+        made = [tenant.decisions(by).create("paged.one", "propose").decision_id for _ in "abc"]
     pager = app.client("pager")
 
     first = pager.get(DECISIONS, params={"actor": "pager", "limit": 2}).json()

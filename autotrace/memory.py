@@ -1,4 +1,4 @@
-"""A memory: the parts of one store, put together, with which a process records and reads it.
+"""Memory: records into one store and reads it.
 
 `autotrace.configure()` makes one for the program; a server makes one for each tenant.
 """
@@ -22,24 +22,24 @@ from autotrace.otlp.export import Collector
 from autotrace.settings import Settings
 from autotrace.spool.span_records import SpanRecord, readable_of
 from autotrace.traces.deletion import erase_trace
-from autotrace.traces.reader import Reader
 from autotrace.traces.trace_ids import Located
-from autotrace.worker.exporter import choose_storekeeper, open_connection, open_pipeline
 from autotrace.worker.quarantine import count_set_aside, set_aside_problem
 from autotrace.worker.span_processor import guarded_append
+from autotrace.worker.wiring import Store
 
 if TYPE_CHECKING:
     from autotrace.decisions.api import Decisions
+    from autotrace.models import RebuildResult
 
 
 class Memory:
-    """One store, with what records into it and what reads it. Nothing is opened before it is used.
+    """Recorder, pipeline, reader and decisions of one store. None is opened before its first use.
 
     Args:
-        settings: Name the store.
-        embedding: Of the store.
-        counters: Where what is dropped or fails is counted; None: counters of its own.
-        redact: The user's hook for what is captured.
+        settings: Location of the store.
+        embedding: Embedding of the store.
+        counters: Counters of drops and failures; None: new ones.
+        redact: The user's hook for captured values.
         forwards: Whether spans recorded here also go to the OTLP collector that the settings or
             the environment name.
     """
@@ -54,25 +54,17 @@ class Memory:
         forwards: bool = True,
     ) -> None:
         self.settings = settings
-        self.embedding = embedding
-        self.counters = counters = counters or HealthCounters()
-        self.connection = open_connection(settings, embedding.space)
-        self.reader = Reader(
-            self.connection, embedding.embedder, lambda ids: self.deciding().library.existing(ids)
-        )
-        self.pipeline = open_pipeline(
-            settings,
-            self.connection,
-            embedding.embedder,
-            counters,
-            storekeeper=choose_storekeeper(settings, embedding, counters),
-        )
+        self.store = store = Store(settings, embedding, counters)
+        self.counters = counters = store.counters
+        self.connection = store.connection
+        self.reader = store.reader(lambda ids: self.deciding().library.existing(ids))
+        self.pipeline = store.pipeline()
         self.collector = Collector(settings.otlp_endpoint, counters)
         is_exported = forwards and self.collector.open() is not None
         self.provider = LocalTracerProvider(
             guarded_append(self.pipeline, counters), self._forward if is_exported else None
         )
-        """Makes spans that go into this memory alone."""
+        """Provider of spans that go into this memory alone."""
         self.recorder = make_recorder(
             settings,
             self.provider.get_tracer(semconv.SCOPE),
@@ -81,11 +73,11 @@ class Memory:
             redact=redact,
         )
         self.switched_off: str | None = None
-        """What keeps the application's provider from recording, in words; None while it records."""
+        """Reason why the application's provider records nothing; None while it records."""
         self.notes: list[str] = []
-        """Which tracer provider gets the spans, and which one does not."""
+        """Messages about the tracer providers that get the spans, and those that do not."""
         self._flushed_dropped = self._problem_dropped = counters.dropped()
-        """How many spans had been dropped at the last flush, and at the one before."""
+        """Number of spans dropped up to the last flush, and up to the one before."""
         self._deciding: Decisions | None = None
         self._deciding_lock = threading.Lock()
 
@@ -93,29 +85,21 @@ class Memory:
         self.collector.send(span.readable)
 
     def deciding(self) -> Decisions:
-        """Return the decisions of the store; made when first asked for, as few programs do."""
+        """Return the decisions of the store, made at the first call: few programs use them."""
         with self._deciding_lock:
             if self._deciding is None:
                 from autotrace.capture.approvals.decision_spans import DecisionRecording
-                from autotrace.decisions.wiring import make_deciding
 
-                self._deciding = make_deciding(
-                    self.settings,
-                    DecisionRecording(self.recorder),
-                    space=self.embedding.space,
-                    embed=lambda text: self.embedding.embedder.embed([text])[0],
-                    count=self.counters.add,
-                    note=self.counters.record_failure,
-                )
+                self._deciding = self.store.decisions(DecisionRecording(self.recorder))
             return self._deciding
 
     def close_decisions(self, timeout_s: float) -> None:
-        """Let go of decisions, before recording ends: how a delivery went is an event."""
+        """Close the decisions; call it before recording ends, as deliveries still record events."""
         if self._deciding is not None:
             self._deciding.shut_down(timeout_s)
 
     def start(self) -> None:
-        """Store what dead processes have left, in the background."""
+        """Store the spools of dead processes, in the background."""
         self.pipeline.recover()
 
     def record(
@@ -125,16 +109,16 @@ class Memory:
         forward: bool = True,
         sender: str | None = None,
     ) -> None:
-        """Record spans that were not made here: on disk when this returns, in the store soon after.
+        """Record spans of other processes: on disk when this returns, in the store soon after.
 
         Args:
-            records: Span records, redacted and bounded as they are to be kept.
-            forward: Whether the collector gets those that have ended, if there is one.
-            sender: The agent of the key with which they came; None: each says whose it is.
+            records: Span records, already redacted and bounded.
+            forward: Whether ended spans also go to the collector, if any.
+            sender: Agent of the API key of the request; None: each record names its owner.
 
         Raises:
-            StoreUnavailableError: One of them is not on disk; to append all of them again does no
-                harm.
+            StoreUnavailableError: A record could not be written; recording all of them again is
+                safe.
         """
         for record in records:
             if not self.pipeline.record(record, sender):
@@ -147,11 +131,11 @@ class Memory:
     def catch_up(
         self, timeout_s: float, *, lane: str | None = None, after_batch: int | None = None
     ) -> bool:
-        """Bring into the store what was recorded so far; see `Pipeline.catch_up`."""
+        """Store everything recorded so far; see `Pipeline.catch_up`."""
         return self.pipeline.catch_up(timeout_s, lane=lane, after_batch=after_batch)
 
     def behind_s(self) -> float:
-        """Return for how long nothing was stored while something waits; 0 if nothing waits."""
+        """Return for how long nothing was stored although records wait; 0 if none wait."""
         return self.pipeline.behind_s()
 
     def delete_trace(
@@ -162,34 +146,48 @@ class Memory:
         place: Located | None = None,
         lane: str | None = None,
     ) -> None:
-        """Delete a trace with all that was recorded in it, for good.
+        """Delete a trace with its whole content, permanently.
 
-        What waits to be stored is stored first. What is recorded in the trace later, as its task
-        goes on, is not kept. Traces of tasks inside it stay, and so do the decisions made in it,
-        which `autotrace.decisions.erase` is for. Stopped half-way, it is done again by calling it
-        again.
+        The backlog is stored first. Later records of the same trace are not kept. Traces of tasks
+        inside it stay, and so do its decisions; `autotrace.decisions.erase` deletes their content.
+        After an interruption, call it again.
 
         Args:
             trace_id: The trace.
-            timeout_s: How long to wait at most for what is to be stored first, in seconds.
-            place: Where its task lies; see `Reader.locate`. None: it is looked for.
-            lane: Whose records are stored first; None: those of all.
+            timeout_s: Time limit for storing the backlog, in seconds.
+            place: Location of its task, from `Reader.locate`; None: look it up.
+            lane: Sender whose backlog is stored first; None: all senders.
 
         Raises:
-            TraceNotFoundError: There is none with this id.
+            TraceNotFoundError: The store has no trace with this id.
             StoreError: The store cannot be written; try again.
         """
         self.catch_up(timeout_s, lane=lane)
-        erase_trace(self.connection, self.embedding.embedder, trace_id, place)
+        erase_trace(self.connection, self.store.embedder, trace_id, place)
 
-    def flush(self, timeout_s: float) -> bool:
-        """Bring what this process has recorded into the store, and to the collector if any.
+    def rebuild(
+        self, timeout_s: float, progress: Callable[[int, int], None] | None = None
+    ) -> RebuildResult:
+        """Rebuild indexes and statistics from the log; see `rebuild_and_retry`.
 
         Args:
-            timeout_s: How long to wait at most, in seconds.
+            timeout_s: Time limit for storing the backlog of the rebuild, in seconds.
+            progress: Called with the number of OpenTelemetry traces done and of all.
+        """
+        from autotrace.worker.rebuild_and_retry import rebuild_and_retry
+
+        return rebuild_and_retry(
+            self.store, progress=progress, store_backlog=lambda: self.catch_up(timeout_s)
+        )
+
+    def flush(self, timeout_s: float) -> bool:
+        """Bring the records of this process into the store, and to the collector if any.
+
+        Args:
+            timeout_s: Time limit in seconds.
 
         Returns:
-            Whether everything is there: False also if a span was dropped since the flush before.
+            Whether everything is there: False also if a span was dropped since the last flush.
         """
         deadline = time.monotonic() + timeout_s
         dropped = self.counters.dropped()
@@ -199,7 +197,7 @@ class Memory:
         return self.collector.flush(_ms_until(deadline)) and stored and dropped == before
 
     def health(self) -> Health:
-        """Return how recording does: what waits, what was dropped or cut, what failed last."""
+        """Return the state of recording: backlog, counters, problems and the last error."""
         return off_loop(self._health, do_apart)
 
     def _health(self) -> Health:
@@ -209,7 +207,7 @@ class Memory:
         def counted(what: str, count: Callable[[], int]) -> int:
             try:
                 return count()
-            except Exception as error:  # noqa: BLE001 - asked when something is wrong, it must answer
+            except Exception as error:  # noqa: BLE001 - health() must answer when other parts fail
                 problems.append(f"{what} cannot be counted: {error!r}")
                 return 0
 
@@ -235,16 +233,17 @@ class Memory:
         )
 
     def stop(self, timeout_s: float, *, at_exit: bool = False) -> bool:
-        """Let go of the store; store what is left, as far as time allows.
+        """Close the store after storing the backlog, as far as time allows.
 
-        Spans under way are still recorded when they end, and stored by who opens the store next.
+        Open spans are still recorded when they end; the next process that opens the store stores
+        them.
 
         Args:
-            timeout_s: How long to take at most, in seconds.
-            at_exit: Whether the program ends. Then nothing is stored that would only begin now and
-                can be left to the next start: a spool beside an embedded store is as safe as the
-                store, and to load Chroma takes longer than most short programs; the spool of a
-                server's client may vanish with its container.
+            timeout_s: Time limit in seconds.
+            at_exit: Whether the program ends. Then the backlog of an embedded store is left to the
+                next start unless storing has begun, since loading Chroma takes longer than most
+                short programs. The spool of a Chroma server's client may vanish with its
+                container, so it is always stored.
 
         Returns:
             Whether everything is stored.

@@ -1,4 +1,4 @@
-"""Wiring: the only place where settings, capture, export and store are put together."""
+"""The runtime of the process: connects capture and the store, as `configure()` asks."""
 
 from __future__ import annotations
 
@@ -26,13 +26,21 @@ from autotrace.decisions.active import current as current_decisions
 from autotrace.embedding.choice import Embedding
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
 from autotrace.memory import Memory
-from autotrace.models import Health, RecallResult, ToolStats, Trace, TraceStatus, TraceSummary
+from autotrace.models import (
+    Health,
+    RebuildResult,
+    RecallResult,
+    ToolStats,
+    Trace,
+    TraceStatus,
+    TraceSummary,
+)
 from autotrace.otlp.export import add_processor, described_provider, exports_otlp
-from autotrace.settings import Settings, load_settings
+from autotrace.settings import Settings, load_settings, store_text
 from autotrace.traces.reader import Reader
-from autotrace.worker.exporter import choose_embedding
 from autotrace.worker.process import is_worker
 from autotrace.worker.span_processor import SpoolSpanProcessor
+from autotrace.worker.wiring import choose_embedding
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -40,18 +48,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What `configure` was asked for. Two that are equal need one runtime."""
+    """Arguments of `configure()`. Equal configurations share one runtime."""
 
     settings: Settings
-    """With places resolved: a relative one means the folder that was current then."""
+    """With absolute paths: a relative path refers to the working directory of `configure()`."""
     embedding: Embedding
     tracer_provider: TracerProvider | Literal[False] | None
-    """None: not asked for; False: not wanted."""
+    """None: not given; False: none, without a warning."""
     redact: Callable[[str, Any], Any] | None
 
 
 class Runtime:
-    """Everything that one configuration has set up."""
+    """The memory of one configuration, and its connection to capture."""
 
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
@@ -71,12 +79,11 @@ class Runtime:
         if provider:
             self._move_to(provider)
         else:
-            # Not made the global one: an application that sets its own later must find the place
-            # free.
+            # Not set as the global one, so that the application can still set its own.
             self.memory.provider.notice = self._notice_global_provider
 
     def start(self) -> None:
-        """Begin to record, and store what dead processes have left."""
+        """Start to record, and store the spools of dead processes."""
         if self.settings.propagate_threads:
             self._inherited = InheritedContext(self.memory.counters)
         self.memory.pipeline.prepare()
@@ -99,7 +106,7 @@ class Runtime:
             self.memory.counters.record_failure("switched off", why)
 
     def _attach(self, provider: TracerProvider) -> None:
-        # What the environment names, a provider that exports over OTLP sends there by itself.
+        # A provider that exports over OTLP already sends to the endpoint of the environment.
         sends_itself = self.settings.otlp_endpoint is None and exports_otlp(provider)
         with _attached_lock:
             processor = _attached.get(provider)
@@ -113,10 +120,10 @@ class Runtime:
             add_processor(provider, exporting)
 
     def _notice_global_provider(self) -> None:
-        """Record spans of the global provider, which gets none of ours unless it was given.
+        """Record spans of the global provider; without being passed, it gets none of ours.
 
-        A library may have set it, at its import or later, whose exporter sends to its vendor. Its
-        spans are recorded as the places that ours lie in.
+        A library may have set it, with an exporter to its vendor. Its spans are recorded because
+        ours may have them as parents.
         """
         recorder = self.memory.recorder
         if current.recorder is not recorder:
@@ -133,7 +140,7 @@ class Runtime:
                 "there, call autotrace.configure(tracer_provider=opentelemetry.trace."
                 "get_tracer_provider()); to log this as information, pass tracer_provider=False",
             )
-        except Exception as error:  # noqa: BLE001 - runs where user code's spans start
+        except Exception as error:  # noqa: BLE001 - runs in user code that starts a span
             recorder.failed(error)
 
     def _remark(self, level: int, text: str) -> None:
@@ -141,9 +148,10 @@ class Runtime:
         logger.log(level, "%s", text)
 
     def stop(self, timeout_s: float) -> bool:
-        """Stop recording; store what is left, as far as time allows.
+        """Stop recording, and store the backlog as far as time allows.
 
-        Spans under way are still recorded when they end, and stored by who opens the store next.
+        Open spans are still recorded when they end; the next process that opens the store stores
+        them.
         """
         deadline = time.monotonic() + timeout_s
         if current_decisions.open == self.memory.deciding:
@@ -160,21 +168,21 @@ class Runtime:
         return self.memory.stop(max(0.0, deadline - time.monotonic()))
 
     def stop_at_exit(self) -> None:
-        """Store what is left.
+        """Store the backlog.
 
-        Functions called at exit after this one, and daemon threads, go on recording to the end.
+        Later exit handlers and daemon threads keep recording until the end.
         """
         self.memory.stop(self.settings.exit_timeout_ms / 1000, at_exit=True)
 
 
 def _sdk_provider() -> TracerProvider | None:
-    """Return the application's tracer provider if it has an SDK one."""
+    """Return the global tracer provider if it is one of the SDK."""
     provider: Any = otel_trace.get_tracer_provider()
     return provider if hasattr(provider, "add_span_processor") else None
 
 
 def _switched_off_provider() -> TracerProvider | None:
-    """Return the global provider if it records nothing: then nothing of ours is recorded."""
+    """Return the global provider if it records nothing; then autotrace records nothing either."""
     provider = _sdk_provider()
     if provider is None or why_switched_off(provider, tracer_of(provider)) is None:
         return None
@@ -182,7 +190,7 @@ def _switched_off_provider() -> TracerProvider | None:
 
 
 def tracer_of(provider: otel_trace.TracerProvider) -> otel_trace.Tracer:
-    """Return our tracer of a provider, with ids that a seeded program does not repeat."""
+    """Return our tracer of a provider, with ids that do not repeat under `random.seed()`."""
     tracer: Any = provider.get_tracer(semconv.SCOPE)
     if type(getattr(tracer, "id_generator", None)).__name__ == "RandomIdGenerator":
         tracer.id_generator = id_generator
@@ -207,12 +215,12 @@ def why_switched_off(provider: otel_trace.TracerProvider, tracer: otel_trace.Tra
 
 
 _SAMPLES_NOTHING: Final = ("AlwaysOff", "TraceIdRatioBased{0}", "TraceIdRatioBased{0.0}")
-"""How samplers describe themselves that leave every span out."""
+"""Descriptions of samplers that drop every span."""
 _STORE_FIRST_TIMEOUT_S: Final = 30.0
 _counters = HealthCounters()
-"""Of the process, so that no count is lost when it is configured anew."""
+"""Shared by all runtimes of the process, so that another `configure()` loses no count."""
 _attached: WeakKeyDictionary[Any, SpoolSpanProcessor] = WeakKeyDictionary()
-"""Our processor on each provider: a provider cannot be rid of one, so it gets one only."""
+"""Our processor on each provider: providers cannot remove one, so each gets only one."""
 _attached_lock = threading.Lock()
 _lock = threading.RLock()
 _runtime: Runtime | None = None
@@ -228,11 +236,10 @@ def configure(
     redact: Callable[[str, Any], Any] | None = None,
     **settings: Any,
 ) -> None:
-    """Begin to record into a store. Once in a program, at any time, before or after decoration.
+    """Start to record into a store. Call it once in a program, before or after decoration.
 
-    Called again with the same arguments it changes nothing, however the store is spelled, and if
-    the embedder is another object of the same type and space; with others it stores what is left
-    and begins anew.
+    A second call with equal arguments changes nothing; the embedder may be another object of the
+    same type and space. A call with other arguments stores the backlog and starts again.
 
     Args:
         store: A path (embedded Chroma; default `./.autotrace`), or `http(s)://host:port` of a
@@ -242,16 +249,17 @@ def configure(
             `package.module:attribute`. Default: all-MiniLM-L6-v2.
         tracer_provider: The OpenTelemetry SDK provider that makes the spans, and whose exporters
             get them. Default: a provider of our own; the global one gets no spans of autotrace,
-            since a library may have set it, and the log says so. False: the same, as information.
+            since a library may have set it, and the log warns about it. False: the same, logged
+            as information.
         otlp_endpoint: Base URL of an OTLP/HTTP collector that gets the same spans.
-        redact: Called as `redact(path, value)` for everything that is captured; returns what to
-            record in its place.
+        redact: Called as `redact(path, value)` for every captured value; returns the value to
+            record instead.
         settings: Any other setting of `docs/reference/settings.md`, by its name in lower case. A
             setting that is not given here is taken from the environment, as `AUTOTRACE_` and the
             name in upper case.
 
     Raises:
-        InvalidArgumentError: A setting has a value that is not allowed; nothing is changed.
+        InvalidArgumentError: A setting has a value that is not allowed; nothing changes.
     """
     if tracer_provider and not hasattr(tracer_provider, "add_span_processor"):
         raise InvalidArgumentError(
@@ -261,7 +269,7 @@ def configure(
         raise InvalidArgumentError("redact", redact, "a function of (path, value)")
     if is_worker():
         return  # the program's module, imported there for its embedder, must not record again
-    settings |= {"store": None if store is None else str(store), "otlp_endpoint": otlp_endpoint}
+    settings |= {"store": store_text(store), "otlp_endpoint": otlp_endpoint}
     off_loop(lambda: _configure(embedder, tracer_provider, redact, settings), do_apart)
 
 
@@ -295,10 +303,13 @@ def _stop_at_exit() -> None:
 
 
 def runtime_or_raise(what: str) -> Runtime:
-    """Return what `configure` has set up.
+    """Return the runtime of the process.
+
+    Args:
+        what: The operation that needs it, for the error.
 
     Raises:
-        NotConfiguredError: It has not been called; names what was asked for.
+        NotConfiguredError: `configure` was not called.
     """
     if _runtime is None:
         raise NotConfiguredError(what)
@@ -306,13 +317,13 @@ def runtime_or_raise(what: str) -> Runtime:
 
 
 def shutdown(timeout: float = 30.0) -> bool:
-    """Store what is left and stop recording; `configure` begins anew.
+    """Store the backlog and stop recording; `configure` starts it again.
 
     Args:
-        timeout: How long to take at most, in seconds.
+        timeout: Time limit in seconds.
 
     Returns:
-        Whether everything is stored. What is not stays on disk and is stored at the next start.
+        Whether everything is stored. The rest stays on disk until the next start.
     """
     global _runtime
     with _lock:
@@ -324,18 +335,17 @@ def flush(timeout: float = 30.0) -> bool:
     """Bring everything that this process has recorded so far into the store.
 
     Args:
-        timeout: How long to wait at most, in seconds.
+        timeout: Time limit in seconds.
 
     Returns:
-        Whether everything is stored. What is not stays on disk and is stored later; but what the
-        store refused since the flush before is set aside, and what was dropped is lost:
-        `health().problems` says so.
+        Whether everything is stored. The rest stays on disk and is stored later. False also after
+        a drop, and after a record that the store refused: `health().problems` has the reason.
     """
     return True if _runtime is None else _runtime.memory.flush(timeout)
 
 
 def health() -> Health:
-    """Return how recording does: what waits, what was dropped or cut, what failed last."""
+    """Return the state of recording: backlog, counters, problems and the last error."""
     if _runtime is None:
         return Health(configured=False)
     return _runtime.memory.health()
@@ -347,8 +357,25 @@ def get_trace(trace_id: str) -> Trace:
 
 
 def delete_trace(trace_id: str) -> None:
-    """Delete a trace with all that was recorded in it, for good; see `Memory.delete_trace`."""
+    """Delete a trace with its whole content, permanently; see `Memory.delete_trace`."""
     runtime_or_raise("delete_trace()").memory.delete_trace(trace_id, _STORE_FIRST_TIMEOUT_S)
+
+
+def rebuild(progress: Callable[[int, int], None] | None = None) -> RebuildResult:
+    """Rebuild indexes and statistics of the store from its log, with the configured embedder.
+
+    Use it after a change of the embedder, for a damaged index, and to retry records that the store
+    refused. The log stays as it is, and an interrupted rebuild can be run again. Other processes
+    record meanwhile, but store only when the rebuild has ended.
+
+    Args:
+        progress: Called with the number of OpenTelemetry traces done and of all.
+
+    Raises:
+        NotConfiguredError: `configure` was not called.
+        StoreError: The store or the embedder failed; run it again.
+    """
+    return runtime_or_raise("rebuild()").memory.rebuild(_STORE_FIRST_TIMEOUT_S, progress)
 
 
 def list_traces(
@@ -381,9 +408,9 @@ def recall(
     session_id: str | None = None,
     tools: Sequence[str] | None = None,
 ) -> list[RecallResult]:
-    """Return past completed traces whose tasks mean something similar; see `Reader.recall`.
+    """Return completed traces of similar tasks, the most similar first; see `Reader.recall`.
 
-    With only failed traces stored the list is empty: pass `success_only=False` to see them.
+    By default only successful ones: pass `success_only=False` to get failed ones too.
     """
     return _reader("recall()").recall(
         query,
@@ -411,6 +438,7 @@ aflush = asynchronous(flush)
 aget_trace = asynchronous(get_trace)
 ahealth = asynchronous(health)
 alist_traces = asynchronous(list_traces)
+arebuild = asynchronous(rebuild)
 arecall = asynchronous(recall)
 ashutdown = asynchronous(shutdown)
 atool_stats = asynchronous(tool_stats)

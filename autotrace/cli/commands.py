@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 import autotrace
+from autotrace.base.plural import counted
 from autotrace.cli import (
     approver_commands,
     backup_commands,
@@ -41,12 +43,11 @@ from autotrace.cli.terminal import Screen, busy, complain, print_json, progress
 from autotrace.ids import TRACE_ID_LENGTH
 from autotrace.models import TraceStatus
 from autotrace.semconv import TRACE_ID_PREFIX
-from autotrace.settings import Settings, load_settings
+from autotrace.settings import load_settings
 from autotrace.traces.reader import DEFAULT_TOOLS, MAX_PAGE, MAX_RECALL, Reader
 
 if TYPE_CHECKING:
-    from autotrace.embedding.embedder import Embedder
-    from autotrace.worker.quarantine import Retried
+    pass
 
 _TASK_CHARACTERS: Final = 60
 
@@ -349,69 +350,48 @@ def rebuild(
     which are tried again. Nothing recorded is lost by it, and a rebuild that was interrupted is
     simply run again.
     """
-    from autotrace.base.health_counters import HealthCounters
-    from autotrace.store.decision_log import exist
-    from autotrace.worker import rebuild as rebuilding
-    from autotrace.worker.exporter import open_connection, open_decision_index
+    from autotrace.worker.rebuild_and_retry import rebuild_and_retry
+    from autotrace.worker.wiring import Store
 
     settings = existing_store(store)
-    chosen = chosen_embedding(settings, embedder).embedder
-    connection = open_connection(settings, None)
-    counters = HealthCounters()
+    opened = Store(settings, chosen_embedding(settings, embedder))
     try:
-        with progress(f"rebuilding {settings.store}") as report:
-            index = None
-            if exist(settings.store):
-                index = open_decision_index(settings, chosen, counters.add)
-            done = rebuilding.rebuild(
-                connection, chosen, settings.spool_path, decisions=index, progress=report
-            )
+        with ExitStack() as shown:
+            report = shown.enter_context(progress(f"rebuilding {settings.store}"))
+
+            def store_backlog() -> None:
+                shown.close()
+                with open_reader(store, embedder):
+                    pass  # opening stores what was recorded during the rebuild
+
+            done = rebuild_and_retry(opened, progress=report, store_backlog=store_backlog)
     except KeyboardInterrupt:
         complain("note", "not finished: run it again")
         raise
-    with open_reader(store, embedder):
-        pass  # what was recorded meanwhile
-    retried = _retry_set_aside(settings, chosen)
-    if as_json:
-        print_json(
-            {
-                "store": connection.name,
-                **done._asdict(),
-                "retried": retried.stored,
-                "set_aside": retried.refused,
-            }
+    finally:
+        opened.close()
+    if done.set_aside:
+        complain(
+            "warning",
+            f"refused again and kept: {counted(done.set_aside, 'record')}: {done.set_aside_reason}",
         )
+    if as_json:
+        print_json(done.model_dump(exclude={"set_aside_reason", "unindexed_decisions"}))
         return
     Screen().line(
-        f"{connection.name} is rebuilt: {done.traces:,} traces, {done.tool_calls:,} tool calls, "
-        f"{done.decisions:,} decisions, embedding space {done.space}"
+        f"{done.store} is rebuilt: {counted(done.traces, 'trace')}, "
+        f"{counted(done.tool_calls, 'tool call')}, {counted(done.decisions, 'decision')}, "
+        f"embedding space {done.space}"
     )
     if done.refused_texts:
-        complain("note", f"the embedder refused {done.refused_texts:,} task texts: not recalled")
-    if left_out := counters.snapshot().get("unindexed_decisions", 0):
-        complain("note", f"{left_out:,} decisions are damaged or refused: not found by meaning")
-    if retried.stored:
-        Screen().line(f"{retried.stored:,} records that had been set aside are stored")
-
-
-def _retry_set_aside(settings: Settings, embedder: Embedder) -> Retried:
-    """Store what the store refused before, now that what was wrong may be right."""
-    from autotrace.base.health_counters import HealthCounters
-    from autotrace.traces.ingest import Ingestor
-    from autotrace.worker.exporter import open_connection, open_decision_index
-    from autotrace.worker.quarantine import retry_set_aside
-
-    connection = open_connection(settings, embedder.space)
-    try:
-        with busy("storing what was set aside"):
-            count = HealthCounters().add
-            index = open_decision_index(settings, embedder, count, embedder.space)
-            ingestor = Ingestor(connection, embedder, count, index)
-            retried = retry_set_aside(settings.spool_path, ingestor)
-    finally:
-        connection.close()
-    if retried.refused:
         complain(
-            "warning", f"{retried.refused:,} records are refused again and kept: {retried.reason}"
+            "note", f"the embedder refused {counted(done.refused_texts, 'task text')}: not recalled"
         )
-    return retried
+    if done.unindexed_decisions:
+        complain(
+            "note",
+            f"damaged or refused, not found by meaning: "
+            f"{counted(done.unindexed_decisions, 'decision')}",
+        )
+    if done.retried:
+        Screen().line(f"stored that had been set aside: {counted(done.retried, 'record')}")

@@ -71,11 +71,6 @@ def tools(names: list[str]) -> str:
     return one_line(", ".join(name if n == 1 else f"{name} x{n}" for name, n in runs))
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def duration(duration_ms: float) -> str:
     """Return a duration in the units that a person would use."""
     if duration_ms < 999.5:

@@ -19,12 +19,12 @@ from autotrace.capture.native_spans import LocalTracerProvider
 from autotrace.cli.terminal import busy, complain
 from autotrace.doctor import store_exists
 from autotrace.embedding.choice import Embedding, import_embedding
-from autotrace.errors import EmbeddingSpaceError, StoreError, StoreUnavailableError
+from autotrace.errors import EmbeddingSpaceError, StoreUnavailableError
 from autotrace.settings import DEFAULT_EMBEDDER, Settings, load_settings
 from autotrace.spool.writer import SpoolWriter
 from autotrace.traces.reader import Reader
-from autotrace.worker.exporter import choose_embedding, open_connection, open_pipeline
 from autotrace.worker.pipeline import Pipeline
+from autotrace.worker.wiring import Store, choose_embedding, open_connection
 
 if TYPE_CHECKING:
     from autotrace.decisions.api import Decisions
@@ -159,28 +159,27 @@ def open_store(
     """
     settings = existing_store(store)
     with busy(f"opening {settings.store}") as say:
-        chosen = chosen_embedding(settings, embedder).embedder
-        counters = HealthCounters()
-        connection = read_from = open_connection(settings, chosen.space)
-        pipeline = open_pipeline(settings, connection, chosen, counters)
+        opened = Store(settings, chosen_embedding(settings, embedder))
+        pipeline = opened.pipeline(in_this_process=True)
+        connection = opened.connection
         try:
             try:
-                with connection.reading():
+                with opened.connection.reading():
                     pass
             except EmbeddingSpaceError as error:
                 if recalls:
                     raise
-                read_from = open_connection(settings, None)
+                connection = open_connection(settings, None)
                 if left_bytes := pipeline.backlog_bytes():
                     complain("warning", f"{left_bytes:,} bytes are not stored yet: {error}")
             else:
-                _take_in(pipeline, counters, say)
+                _take_in(pipeline, opened.counters, say)
             say("reading")
-            reader = Reader(read_from, chosen, functools.partial(_decisions, settings))
-            yield OpenedStore(reader, read_from, chosen)
+            reader = Reader(connection, opened.embedder, functools.partial(_decisions, settings))
+            yield OpenedStore(reader, connection, opened.embedder)
         finally:
-            if read_from is not connection:
-                read_from.close()
+            if connection is not opened.connection:
+                connection.close()
             # It closes its connection unless it still stores; that is not waited for.
             pipeline.close(_CLOSE_TIMEOUT_S, flush=False)
 
@@ -237,20 +236,18 @@ def open_search(store: str | None, embedder: str | None) -> Generator[Decisions]
     with open_reader(store, embedder, recalls=True):
         pass  # what is not stored is not found
     settings = existing_store(store)
-    with busy("searching"):
-        chosen = chosen_embedding(settings, embedder).embedder
-        with _deciding(settings, chosen) as deciding:
-            yield deciding
+    with busy("searching"), _deciding(settings, chosen_embedding(settings, embedder)) as deciding:
+        yield deciding
 
 
 @contextmanager
-def _deciding(settings: Settings, embedder: Embedder | None) -> Generator[Decisions]:
+def _deciding(settings: Settings, embedding: Embedding | None) -> Generator[Decisions]:
     # Not needed by the other commands, so not loaded by them.
     from autotrace.capture.approvals.decision_spans import DecisionRecording
     from autotrace.capture.recorder import make_recorder
-    from autotrace.decisions.wiring import make_deciding
 
-    counters = HealthCounters()
+    store = Store(settings, embedding)
+    counters = store.counters
     writer = SpoolWriter(
         settings.spool_path,
         count=counters.add,
@@ -270,19 +267,7 @@ def _deciding(settings: Settings, embedder: Embedder | None) -> Generator[Decisi
         note=counters.record_failure,
     )
 
-    def embed(text: str) -> Any:
-        if embedder is None:
-            raise StoreError("no embedder was opened")
-        return embedder.embed([text])[0]
-
-    deciding = make_deciding(
-        settings,
-        DecisionRecording(recorder),
-        space=None if embedder is None else embedder.space,
-        embed=embed,
-        count=counters.add,
-        note=counters.record_failure,
-    )
+    deciding = store.decisions(DecisionRecording(recorder))
     try:
         yield deciding
     finally:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from autotrace.base.plural import counted
 from autotrace.cli import formatting as t
 from autotrace.cli.render_decisions import show_decisions
 from autotrace.cli.terminal import Node, Screen
@@ -66,8 +67,8 @@ def show_traces(screen: Screen, traces: Sequence[TraceSummary]) -> None:
         facts = [
             t.local_time(trace.created_at),
             t.between(trace.created_at, trace.completed_at),
-            t.count(trace.step_count, "step"),
-            t.count(trace.tool_call_count, "call"),
+            counted(trace.step_count, "step"),
+            counted(trace.tool_call_count, "call"),
             _rejected(trace),
             *_origin(trace),
         ]
@@ -76,7 +77,7 @@ def show_traces(screen: Screen, traces: Sequence[TraceSummary]) -> None:
 
 def _rejected(trace: TraceSummary | RecallResult) -> str | None:
     number = len(trace.rejected_decisions)
-    return t.count(number, "rejected decision") if number else None
+    return counted(number, "rejected decision") if number else None
 
 
 def show_trace(screen: Screen, trace: Trace) -> None:
@@ -183,7 +184,8 @@ def show_tool_page(screen: Screen, page: ToolStatsPage) -> None:
     if page.others is None:
         return
     screen.line()
-    line = f"{page.others.call_count:,} calls of {page.left_out:,} further tools"
+    calls, tools = counted(page.others.call_count, "call"), counted(page.left_out, "further tool")
+    line = f"{calls} of {tools}"
     if page.tools and page.left_out:
         line += f": go on with --after {t.one_line(page.tools[-1].tool_name)}"
     screen.line(line, style="dim")

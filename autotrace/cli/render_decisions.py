@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 from rich.text import Text
 
+from autotrace.base.plural import counted
 from autotrace.cli import formatting as t
 from autotrace.cli.terminal import Screen
 from autotrace.models import (
@@ -70,7 +71,7 @@ def show_changed(screen: Screen, decision: Decision) -> None:
     approval = decision.approval
     if decision.status == "needs_approval" and approval is not None:
         left = approval.approvals_needed - len(approval.votes)
-        screen.line(f"{t.count(left, 'more approval')} needed", indent=_INDENT)
+        screen.line(f"{counted(left, 'more approval')} needed", indent=_INDENT)
 
 
 def _show_short(screen: Screen, decision: Decision) -> None:
@@ -293,12 +294,12 @@ def show_verifications(screen: Screen, verifications: Sequence[Verification]) ->
     signed = sum(verification.receipt == "valid" for verification in good)
     votes = sum(verification.signed_votes for verification in good)
     facts = [
-        t.count(events, "event"),
-        t.count(signed, "valid receipt"),
-        t.count(votes, "signed vote") if votes else None,
-        f"{t.count(erased, 'event')} with erased content" if erased else None,
+        counted(events, "event"),
+        counted(signed, "valid receipt"),
+        counted(votes, "signed vote") if votes else None,
+        f"{counted(erased, 'event')} with erased content" if erased else None,
     ]
-    head = Text.assemble(("ok", "green"), f"   {t.count(len(good), 'decision')}")
+    head = Text.assemble(("ok", "green"), f"   {counted(len(good), 'decision')}")
     screen.line(head)
     screen.facts(facts, indent=_INDENT)
 

@@ -17,7 +17,7 @@ from autotrace.errors import StoreVersionError
 from autotrace.settings import Settings
 from autotrace.spool.files import processes_in
 from autotrace.store.chroma_embedded import CHROMA_DIRECTORY, LOCK_FILE
-from autotrace.worker.exporter import open_connection
+from autotrace.worker.wiring import open_connection
 
 _LOCK_PATIENCE_S: Final = 3.0
 """A write holds the lock well under a second."""

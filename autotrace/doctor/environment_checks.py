@@ -15,8 +15,9 @@ from filelock import lock_descriptor
 
 from autotrace import __version__
 from autotrace.base.health_counters import HealthCounters
+from autotrace.base.plural import counted
 from autotrace.doctor.check import DoctorCheck, error, ok, warning
-from autotrace.embedding.embedder import Embedder, MiniLmEmbedder, default_embedder
+from autotrace.embedding.embedder import Embedder, MiniLmEmbedder
 from autotrace.errors import EmbedderUnavailableError, InvalidArgumentError, StoreError
 from autotrace.settings import Settings
 from autotrace.spool import drain_lock
@@ -29,9 +30,10 @@ from autotrace.spool.files import (
     segments_of,
 )
 from autotrace.spool.lanes import process_in
-from autotrace.worker.exporter import choose_embedding, open_connection, open_pipeline
 from autotrace.worker.purge import Purger
 from autotrace.worker.quarantine import count_set_aside, set_aside_fix
+from autotrace.worker.spool_reader import backlog_bytes
+from autotrace.worker.wiring import choose_embedding, open_connection
 
 _LITTLE_DISK_BYTES: Final = 1024**3
 _NO_DISK_BYTES: Final = 100 * 1024**2
@@ -99,9 +101,7 @@ def check_spool(settings: Settings) -> DoctorCheck:
     names = processes_in(spool)
     live = {process_in(name) for name in names if owner_is_alive(spool / name)}
     dead = {process_in(name) for name in names} - live
-    unopened = open_connection(settings, None)
-    counters = HealthCounters()
-    waiting = open_pipeline(settings, unopened, default_embedder(), counters).backlog_bytes()
+    waiting = backlog_bytes(spool, load_cursor(spool))
     holder = lock_holder(spool / drain_lock.LOCK_FILE)
     detail = (
         f"{waiting:,} bytes wait; {len(live)} live and {len(dead)} dead processes "
@@ -148,7 +148,7 @@ def check_set_aside(settings: Settings) -> DoctorCheck:
     if not files:
         return ok("set aside", "nothing")
     if refused := count_set_aside(settings.spool_path):
-        detail = f"the store refused {refused:,} records, kept in {bad}"
+        detail = f"the store refused {counted(refused, 'record')}, kept in {bad}"
         return warning("set aside", detail, f"{set_aside_fix(settings.store)} (tries them again)")
     sizes = ", ".join(f"{path.name} {path.stat().st_size:,} bytes" for path in files)
     fix = f"look into {bad}, and delete it when it is of no more use"

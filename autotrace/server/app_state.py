@@ -22,7 +22,7 @@ from autotrace.server.limits import RateLimiter, Turns
 from autotrace.server.remote_traces import TraceService
 from autotrace.server.tenants import Tenant, Tenants
 from autotrace.settings import ServerSettings, Settings
-from autotrace.worker.exporter import choose_embedding
+from autotrace.worker.wiring import choose_embedding
 
 if TYPE_CHECKING:
     from autotrace.embedding.choice import Embedding

@@ -17,7 +17,7 @@ from typing import Final
 from autotrace.base.health_counters import HealthCounters
 from autotrace.errors import EmbeddingSpaceError, StoreVersionError
 from autotrace.worker.batch_selection import BatchLimits
-from autotrace.worker.quarantine import set_aside_fix
+from autotrace.worker.quarantine import set_aside_fix, set_aside_records
 from autotrace.worker.spool_reader import Drainer
 
 POLL_S: Final = 0.2
@@ -109,6 +109,6 @@ def _store_batch(
         while drainer.refused:
             number, error = drainer.refused.pop(0)
             counters.add("unstored_records", number)
-            message = f"the store refused {number} records, which are set aside: {error}; "
+            message = f"the store refused {set_aside_records(number)} set aside: {error}; "
             fix = f"`{set_aside_fix(store)}` tries them again"
             counters.record_failure("set aside", message + fix, error)

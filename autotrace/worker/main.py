@@ -26,9 +26,7 @@ from typing_extensions import override
 from autotrace.base.health_counters import HealthCounters
 from autotrace.settings import Settings
 from autotrace.spool.drain_lock import handover_requested_ns
-from autotrace.traces.ingest import Ingestor
 from autotrace.worker.batch_selection import LARGE_BATCHES, BatchLimits
-from autotrace.worker.exporter import choose_embedding, open_connection, open_decision_index
 from autotrace.worker.loop import POLL_S, Pause, Schedule, store_until_idle
 from autotrace.worker.process import (
     DONE,
@@ -41,6 +39,7 @@ from autotrace.worker.process import (
 )
 from autotrace.worker.purge import IDLE_LIMITS, Purger
 from autotrace.worker.spool_reader import Drainer
+from autotrace.worker.wiring import Store, choose_embedding
 
 _LINGER_S: Final = 60.0
 _POLL_S: Final = 0.05
@@ -88,12 +87,9 @@ def _store(order: dict[str, Any], say: Callable[[bytes], None]) -> None:
     spool = settings.spool_path
     os.nice(_NICENESS)  # what people wait for comes first
     counters = _PublishedCounters(spool, order["id"])
-    connection = open_connection(settings, embedding.space)
-    embedder = embedding.embedder
-    decisions = open_decision_index(settings, embedder, counters.add, embedding.space)
-    ingestor = Ingestor(connection, embedder, counters.add, decisions)
-    purger = Purger(settings, connection, counters.add)
-    drainer = Drainer(spool, ingestor, counters.add)
+    store = Store(settings, embedding, counters)
+    purger = Purger(settings, store.connection, counters.add)
+    drainer = Drainer(spool, store.ingestor(), counters.add)
     storing = _StoringProcess(drainer, purger, counters, settings, say)
     if not _acquire(drainer):
         return
@@ -102,8 +98,7 @@ def _store(order: dict[str, Any], say: Callable[[bytes], None]) -> None:
     with suppress_instrumentation():
         store_until_idle(drainer, counters, settings.store, storing.schedule)
     drainer.release()
-    connection.close()
-    decisions.close()
+    store.close()
 
 
 def _end_if_it_hangs() -> None:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from autotrace.base.plural import counted
 from autotrace.spool.cursor import Group
 from autotrace.spool.drain_lock import DRAIN_LOCK_TIMEOUT_S, exclusive_drain_lock
 from autotrace.spool.files import BAD_DIRECTORY
@@ -55,8 +56,12 @@ def count_set_aside(spool: Path) -> int:
 
 def set_aside_problem(number: int, store: str) -> str:
     """Return the message for a number of refused records, with the command that helps."""
-    records = "1 record, which is" if number == 1 else f"{number} records, which are"
-    return f"the store refused {records} set aside: {set_aside_fix(store)}"
+    return f"the store refused {set_aside_records(number)} set aside: {set_aside_fix(store)}"
+
+
+def set_aside_records(number: int) -> str:
+    """Return the subject of a message about refused records."""
+    return f"{counted(number, 'record')}, which {'is' if number == 1 else 'are'}"
 
 
 def set_aside_fix(store: str) -> str:

@@ -138,16 +138,7 @@ class Drainer:
 
     def backlog_bytes(self) -> int:
         """Return how many bytes, of all processes, are recorded and not stored yet."""
-        cursor = self._cursor if self.active else load_cursor(self._spool)
-        total = 0
-        for process in processes_in(self._spool):
-            segment, offset = cursor.processes.get(process, Process()).at
-            for path in segments_of(self._spool / process):
-                number = int(path.stem)
-                with contextlib.suppress(FileNotFoundError):
-                    if number >= segment:
-                        total += written_bytes(path) - (offset if number == segment else 0)
-        return total
+        return backlog_bytes(self._spool, self._cursor if self.active else load_cursor(self._spool))
 
     def step(self, limits: BatchLimits = LARGE_BATCHES) -> int:
         """Store one batch; return how many records it had (0: there is nothing to do).
@@ -227,3 +218,16 @@ class Drainer:
 
     def _save(self) -> None:
         save_cursor(self._spool, self._cursor)
+
+
+def backlog_bytes(spool: Path, cursor: Cursor) -> int:
+    """Return how many bytes of all processes lie in a spool directory after a cursor."""
+    total = 0
+    for process in processes_in(spool):
+        segment, offset = cursor.processes.get(process, Process()).at
+        for path in segments_of(spool / process):
+            number = int(path.stem)
+            with contextlib.suppress(FileNotFoundError):
+                if number >= segment:
+                    total += written_bytes(path) - (offset if number == segment else 0)
+    return total

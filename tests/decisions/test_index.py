@@ -21,8 +21,8 @@ from autotrace.store.schema import groups
 from autotrace.store.text_keys import key_of
 from autotrace.traces.ingest import Ingestor
 from autotrace.traces.reader import Reader
-from autotrace.worker.exporter import open_connection, open_decision_index
 from autotrace.worker.rebuild import Rebuilt, rebuild
+from autotrace.worker.wiring import open_connection, open_decision_index
 from tests.decisions.deciding import Kept, open_deciding
 from tests.embedders import HashEmbedder, SmallEmbedder
 from tests.traces.strategies import decision_record, task_record, tool_record

@@ -23,8 +23,8 @@ from autotrace.traces.projection_changes import changes_of
 from autotrace.traces.reader import Reader
 from autotrace.traces.tool_calls import call_of
 from autotrace.traces.tree import Tree
-from autotrace.worker.exporter import open_connection
 from autotrace.worker.rebuild import rebuild
+from autotrace.worker.wiring import open_connection
 from tests.dialects.dialect_runs import (
     ANSWER,
     FAILURE,

@@ -23,8 +23,8 @@ from autotrace.spool.files import SPOOL_VERSION, encode_line
 from autotrace.spool.writer import SpoolWriter
 from autotrace.store import decision_log, schema
 from autotrace.store.task_index import TextIndex
-from autotrace.worker.exporter import open_connection, open_decision_index
 from autotrace.worker.rebuild import rebuild
+from autotrace.worker.wiring import open_connection, open_decision_index
 from tests.decisions.deciding import open_deciding
 from tests.embedders import HashEmbedder
 

@@ -13,7 +13,7 @@ import autotrace
 from autotrace.embedding.embedder import FunctionEmbedder
 from autotrace.errors import InvalidArgumentError
 from autotrace.settings import DEFAULT_EMBEDDER, load_settings
-from autotrace.worker.exporter import choose_embedding
+from autotrace.worker.wiring import choose_embedding
 from tests.conftest import Configure
 from tests.embedders import HashEmbedder
 

@@ -13,7 +13,7 @@ from autotrace.memory import Memory
 from autotrace.server.auth.principal import Principal
 from autotrace.server.remote_traces import TraceService
 from autotrace.settings import load_settings
-from autotrace.worker.exporter import choose_embedding
+from autotrace.worker.wiring import choose_embedding
 
 ALICE = Principal("key-alice", "alice", "default", "agent")
 BOB = Principal("key-bob", "bob", "default", "agent")

@@ -32,7 +32,7 @@ from autotrace.otlp.span import MAX_TEXT_CHARS
 from autotrace.server.content import ContentError, unpacked
 from autotrace.settings import load_settings
 from autotrace.traces.reader import Reader
-from autotrace.worker.exporter import open_connection
+from autotrace.worker.wiring import open_connection
 from tests.dialects.dialect_runs import RUNS, TASK
 from tests.embedders import HashEmbedder
 from tests.server.serving import (

@@ -19,8 +19,8 @@ from autotrace.spool.span_records import SpanRecord
 from autotrace.spool.writer import MAX_SEGMENT_BYTES
 from autotrace.traces.ingest import Ingestor
 from autotrace.worker.batch_selection import LARGE_BATCHES, TURN
-from autotrace.worker.exporter import choose_embedding
 from autotrace.worker.spool_reader import Drainer
+from autotrace.worker.wiring import choose_embedding
 from tests.traces.strategies import decision_record, task_record, tool_record
 
 MANY = 2_000

@@ -19,8 +19,8 @@ from autotrace.traces.assembly import assemble
 from autotrace.traces.deletion import erase_trace
 from autotrace.traces.ingest import Ingestor
 from autotrace.traces.reader import Reader
-from autotrace.worker.exporter import open_connection
 from autotrace.worker.rebuild import rebuild
+from autotrace.worker.wiring import open_connection
 from tests.embedders import HashEmbedder
 
 TRACE = "a" * 32

@@ -13,8 +13,8 @@ from autotrace import task
 from autotrace.settings import load_settings
 from autotrace.store import task_index, vector_journal
 from autotrace.store.connection import connect
-from autotrace.worker.exporter import open_connection
 from autotrace.worker.rebuild import rebuild
+from autotrace.worker.wiring import open_connection
 from tests.embedders import SmallEmbedder
 from tests.faults.processes import nursery, start
 

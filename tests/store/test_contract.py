@@ -450,7 +450,7 @@ def test_an_older_store_is_refused_with_the_command_that_brings_it_up_to_date(
 ) -> None:
     from autotrace.settings import load_settings
     from autotrace.store import schema
-    from autotrace.worker.exporter import open_connection
+    from autotrace.worker.wiring import open_connection
 
     record("x")
     autotrace.shutdown()
@@ -471,7 +471,7 @@ def test_an_older_store_is_refused_with_the_command_that_brings_it_up_to_date(
 def test_a_newer_store_is_refused_and_left_as_it_is(settings: dict[str, Any]) -> None:
     from autotrace.settings import load_settings
     from autotrace.store import schema
-    from autotrace.worker.exporter import open_connection
+    from autotrace.worker.wiring import open_connection
 
     trace_id = record("x")
     autotrace.shutdown()

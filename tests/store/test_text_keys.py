@@ -20,7 +20,7 @@ from autotrace.settings import load_settings
 from autotrace.store import schema
 from autotrace.store.text_keys import TextKeys
 from autotrace.worker import rebuild as rebuilding
-from autotrace.worker.exporter import open_connection
+from autotrace.worker.wiring import open_connection
 from tests.embedders import SmallEmbedder
 
 MINILM = MiniLmEmbedder()

@@ -22,8 +22,8 @@ from autotrace.store import schema
 from autotrace.store.trace_log import read_records
 from autotrace.traces.deletion import erase_trace
 from autotrace.traces.tool_calls import call_of
-from autotrace.worker.exporter import open_connection
 from autotrace.worker.rebuild import rebuild
+from autotrace.worker.wiring import open_connection
 from tests.embedders import HashEmbedder
 from tests.recount import recount
 

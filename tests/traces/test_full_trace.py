@@ -30,8 +30,8 @@ from autotrace.traces.deletion import erase_trace
 from autotrace.traces.ingest import Ingestor
 from autotrace.traces.reader import Reader
 from autotrace.traces.tool_calls import call_of
-from autotrace.worker.exporter import open_connection
 from autotrace.worker.rebuild import rebuild
+from autotrace.worker.wiring import open_connection
 from tests.embedders import HashEmbedder
 from tests.recount import recount
 from tests.store.memory import MemoryConnection, Stopped

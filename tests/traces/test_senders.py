@@ -14,7 +14,7 @@ from autotrace.settings import load_settings
 from autotrace.spool.span_records import SpanRecord
 from autotrace.traces.ingest import Ingestor
 from autotrace.traces.reader import Reader
-from autotrace.worker.exporter import open_connection
+from autotrace.worker.wiring import open_connection
 from tests.embedders import SmallEmbedder
 from tests.store.others import another_process
 

@@ -17,7 +17,7 @@ from autotrace.memory import Memory
 from autotrace.settings import load_settings
 from autotrace.spool.files import processes_in
 from autotrace.spool.writer import SpoolWriter
-from autotrace.worker.exporter import choose_embedding
+from autotrace.worker.wiring import choose_embedding
 from tests.servers import free_port
 from tests.traces.strategies import task_record
 

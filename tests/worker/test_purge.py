@@ -31,8 +31,8 @@ from autotrace.settings import load_settings
 from autotrace.spool.cursor import CURSOR_FILE
 from autotrace.store import file_purge
 from autotrace.store.connection import PurgeLimits
-from autotrace.worker.exporter import open_connection
 from autotrace.worker.purge import IDLE_LIMITS, Purger
+from autotrace.worker.wiring import open_connection
 from tests.embedders import HashEmbedder
 
 _WINDOW = 12

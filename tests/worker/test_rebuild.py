@@ -35,9 +35,9 @@ from autotrace.store.trace_log import read_records
 from autotrace.traces.ingest import Ingestor
 from autotrace.traces.tool_calls import call_of
 from autotrace.worker import rebuild as rebuilding
-from autotrace.worker.exporter import open_connection
 from autotrace.worker.rebuild import Rebuilt
 from autotrace.worker.spool_reader import Drainer
+from autotrace.worker.wiring import open_connection
 from tests.embedders import HashEmbedder
 from tests.recount import recount
 

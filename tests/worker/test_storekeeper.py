@@ -298,7 +298,7 @@ def test_an_older_store_is_refused_at_once(store: Path) -> None:
     assert autotrace.flush(60)
     autotrace.shutdown()
     from autotrace.settings import load_settings
-    from autotrace.worker.exporter import open_connection
+    from autotrace.worker.wiring import open_connection
 
     connection = open_connection(load_settings(store=str(store)), None)
     with connection.writing() as collections:
@@ -650,8 +650,8 @@ def test_a_store_deleted_under_a_running_program_is_said_and_made_again(store: P
 
 def test_it_gives_way_to_a_rebuild(store: Path) -> None:
     from autotrace.settings import load_settings
-    from autotrace.worker.exporter import open_connection
     from autotrace.worker.rebuild import rebuild
+    from autotrace.worker.wiring import open_connection
 
     configure(store)
     record("stored before")

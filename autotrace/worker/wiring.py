@@ -1,0 +1,207 @@
+"""Wiring of one store: settings and an embedding become the parts that read and write it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autotrace.base.health_counters import HealthCounters
+from autotrace.embedding.choice import Embedding, embedding_of, import_embedding
+from autotrace.embedding.embedder import default_embedder
+from autotrace.errors import StoreError
+from autotrace.semconv import ENV_PREFIX
+from autotrace.settings import DEFAULT_EMBEDDER, Settings
+from autotrace.store.connection import Connection, ServerOptions, connect
+from autotrace.store.decision_log import connect_decisions
+from autotrace.traces.decision_index import DecisionIndex
+from autotrace.traces.ingest import Ingestor
+from autotrace.traces.reader import Reader
+from autotrace.worker.pipeline import Pipeline
+from autotrace.worker.process import WorkerProcess
+
+if TYPE_CHECKING:
+    from autotrace.decisions.api import Decisions
+    from autotrace.decisions.event_store import EventContext
+    from autotrace.embedding.embedder import Embedder
+    from autotrace.models import Decision
+
+
+class Store:
+    """One store and the parts that read and write it. No part is opened before its first use.
+
+    Args:
+        settings: Location of the store and of its spool.
+        embedding: Embedding of the store. None: a store of any embedding space is accepted, and
+            parts that embed texts raise StoreError.
+        counters: Counters of drops and failures; None: new ones.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        embedding: Embedding | None,
+        counters: HealthCounters | None = None,
+    ) -> None:
+        self.settings = settings
+        self.embedding = embedding
+        self.counters = counters or HealthCounters()
+        self.connection = open_connection(settings, self.space)
+
+    @classmethod
+    def open(
+        cls, settings: Settings, embedder: Any = None, counters: HealthCounters | None = None
+    ) -> Store:
+        """Return the store with the embedder given or named; see `choose_embedding`.
+
+        Raises:
+            InvalidArgumentError: The embedder is not valid, or cannot be imported.
+        """
+        return cls(settings, choose_embedding(settings, embedder), counters)
+
+    @property
+    def space(self) -> str | None:
+        """The embedding space that the store must hold; None accepts any."""
+        return None if self.embedding is None else self.embedding.space
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedder of the store.
+
+        Raises:
+            StoreError: The store was opened without one.
+        """
+        if self.embedding is None:
+            raise StoreError("no embedder was opened")
+        return self.embedding.embedder
+
+    @cached_property
+    def decision_index(self) -> DecisionIndex:
+        """The index of decisions by meaning."""
+        return open_decision_index(self.settings, self.embedder, self.counters.add, self.space)
+
+    def ingestor(self) -> Ingestor:
+        """Make the ingestor, which stores batches of records."""
+        return Ingestor(self.connection, self.embedder, self.counters.add, self.decision_index)
+
+    def reader(self, find_decisions: Callable[[Sequence[str]], list[Decision]]) -> Reader:
+        """Make the reader of traces.
+
+        Args:
+            find_decisions: Return the decisions with given ids that exist, oldest first.
+        """
+        return Reader(self.connection, self.embedder, find_decisions)
+
+    def pipeline(self, *, in_this_process: bool = False) -> Pipeline:
+        """Make the pipeline, which writes records to the spool and has them stored.
+
+        Args:
+            in_this_process: Whether a thread of this process stores, whatever the settings name.
+        """
+        return Pipeline(
+            self.connection,
+            self.embedder,
+            self.settings.spool_path,
+            counters=self.counters,
+            flush_interval_ms=self.settings.flush_interval_ms,
+            max_spool_bytes=self.settings.max_spool_bytes,
+            storekeeper=None if in_this_process else self._worker_process(),
+            decisions=self.decision_index,
+        )
+
+    def _worker_process(self) -> WorkerProcess | None:
+        """Return the launcher of the process that stores; None where a thread must store.
+
+        Another process cannot make an embedder that was given as an object, and a program that is
+        one file (frozen) cannot start Python.
+        """
+        settings, embedding = self.settings, self.embedding
+        if (
+            settings.storing != "process"
+            or embedding is None
+            or embedding.spec is None
+            or not hasattr(os, "fork")
+            or getattr(sys, "frozen", False)
+            or not sys.executable
+        ):
+            return None
+        # Resolved here: the program may change its folder before the process starts.
+        places = {"store": settings.resolved().store, "spool": str(settings.spool_path)}
+        if settings.embedding_model_path is not None:
+            model = Path(settings.embedding_model_path).expanduser().resolve()
+            places["embedding_model_path"] = str(model)
+        order = {"settings": settings.model_dump() | places, "embedder": embedding.spec}
+        return WorkerProcess(settings.spool_path, order, self.counters)
+
+    def decisions(self, recording: EventContext) -> Decisions:
+        """Make the decisions of the store.
+
+        Args:
+            recording: Makes values fit to be kept, and spans of events.
+        """
+        # Few programs use decisions, so the others do not load the package.
+        from autotrace.decisions.wiring import make_deciding
+
+        return make_deciding(
+            self.settings,
+            recording,
+            space=self.space,
+            embed=lambda text: self.embedder.embed([text])[0],
+            count=self.counters.add,
+            note=self.counters.record_failure,
+        )
+
+    def close(self) -> None:
+        """Close the connections. A later use opens them again."""
+        self.connection.close()
+        if "decision_index" in self.__dict__:
+            self.decision_index.close()
+
+
+def open_connection(settings: Settings, space: str | None) -> Connection:
+    """Make the connection to the traces of a store; nothing is opened yet.
+
+    Args:
+        settings: Location of the store.
+        space: The embedding space that the store must hold; None accepts any.
+    """
+    return connect(settings.store, space=space, server=ServerOptions.of(settings))
+
+
+def open_decision_index(
+    settings: Settings, embedder: Embedder, count: Callable[[str], None], space: str | None = None
+) -> DecisionIndex:
+    """Make the index of a store's decisions by meaning; nothing is opened yet.
+
+    Args:
+        settings: Location of the store.
+        embedder: Makes the vectors of decisions.
+        count: Called with a counter's name when a decision is left out.
+        space: The embedding space that the store must hold; None accepts any, for a rebuild.
+    """
+    connection = connect_decisions(settings.store, space=space, server=ServerOptions.of(settings))
+    return DecisionIndex(connection, embedder, count)
+
+
+def choose_embedding(settings: Settings, embedder: Any = None) -> Embedding:
+    """Return the given embedder, else that of the environment, else the default one.
+
+    Args:
+        settings: Name of the embedder if none is given.
+        embedder: As for `autotrace.configure`, or an embedding that was chosen before.
+
+    Raises:
+        InvalidArgumentError: The embedder is not valid, or cannot be imported; names the setting.
+    """
+    if isinstance(embedder, Embedding):
+        return embedder
+    if embedder is not None and not isinstance(embedder, str):
+        return embedding_of(embedder)
+    spec = embedder or settings.embedder
+    if spec == DEFAULT_EMBEDDER:
+        default = default_embedder(settings.embedding_model_path)
+        return Embedding(default, default.space, type(default), spec)
+    return import_embedding(spec, "embedder" if embedder else f"{ENV_PREFIX}EMBEDDER")

@@ -363,14 +363,22 @@ class Interrupt:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.meta_path.insert(0, Interrupt())
 sys.argv = ["autotrace", "--version"]
-from autotrace.cli import main
+from _autotrace_console import main
 main()
 """
 
 
 @pytest.mark.parametrize(
     "module",
-    ["autotrace.cli.streams", "typer", "autotrace.cli.commands", "pydantic"],
+    [
+        "autotrace",
+        "opentelemetry",
+        "autotrace.cli",
+        "autotrace.cli.streams",
+        "typer",
+        "autotrace.cli.commands",
+        "pydantic",
+    ],
 )
 def test_ctrl_c_while_modules_are_imported_ends_a_command_in_order(module: str) -> None:
     script = _INTERRUPTED_IMPORT.format(module=module)

@@ -1,8 +1,9 @@
-"""Every setting, each also an environment variable: `AUTOTRACE_` and the name in upper case."""
+"""Settings; each is also an environment variable: `AUTOTRACE_` and the name in upper case."""
 
 from __future__ import annotations
 
 import base64
+import difflib
 import hashlib
 import os
 import re
@@ -26,7 +27,7 @@ DEFAULT_DATABASE = "default_database"
 _MAX_NAME = 100
 DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 HIDDEN = "(not shown)"
-"""Stands for a value that may be a secret in an error."""
+"""Text in place of a possible secret in an error."""
 HTTP_URL = "an http(s) URL with a host, such as https://hooks.example.com/approvals"
 WEBHOOK_SIGNED_WITH = "a text that is not empty; after whsec_ the base64 of 24 to 64 bytes"
 _SECRETS = (
@@ -40,7 +41,7 @@ _SECRETS = (
 
 
 _KEY_TEXT = re.compile(r"PRIVATE KEY|^[A-Za-z0-9+/]{43}=$")
-"""What a private key looks like, as PEM or as base64."""
+"""Matches a private key as PEM or as base64."""
 
 
 def _file_name(text: str) -> str:
@@ -48,7 +49,7 @@ def _file_name(text: str) -> str:
 
 
 def is_http_url(url: str) -> bool:
-    """Tell whether this is an absolute http(s) URL."""
+    """Return whether a text is an absolute http(s) URL."""
     try:
         parts = urlsplit(url)
         return bool(
@@ -57,14 +58,14 @@ def is_http_url(url: str) -> bool:
             and (parts.port is None or parts.port)
             and not re.search(r"[\s\x00-\x1f\x7f]", url)
         )
-    except ValueError:  # a port that is no number, or a host that is no address
+    except ValueError:  # the port is not a number, or the host is not an address
         return False
 
 
 def webhook_key(secret: str) -> bytes | None:
-    """Return the key that a webhook's secret stands for; None if it is not allowed.
+    """Return the key in the secret of a webhook; None if the secret is not valid.
 
-    Standard Webhooks 1.0: `whsec_` and the key in base64. Another text is a key as it stands.
+    Standard Webhooks 1.0: `whsec_` and the key in base64. Any other text is itself the key.
     """
     if not secret.startswith(WEBHOOK_KEY_PREFIX):
         return secret.encode("utf-8", "surrogatepass") if secret.strip() else None
@@ -76,7 +77,7 @@ def webhook_key(secret: str) -> bytes | None:
 
 
 class Settings(BaseSettings):
-    """What `autotrace.configure()` can be told; an argument wins over the environment."""
+    """Settings of `autotrace.configure()`; an argument takes precedence over the environment."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, extra="forbid", frozen=True, env_ignore_empty=True
@@ -109,8 +110,8 @@ class Settings(BaseSettings):
     """Ed25519 private key that signs receipts: PEM, or base64 of its 32 bytes. Default: one of the
     store's own, made when first needed, in a file that only its owner can read."""
     receipt_keys: list[str] = Field(default_factory=list[str])
-    """Public keys, base64, of other machines whose receipts verify, beside the store's own; as JSON
-    in the environment."""
+    """Public keys, base64, of other machines whose receipts verify, in addition to the store's
+    own; as JSON in the environment."""
     approver_keys: list[str] | None = None
     """Public keys, base64, with which votes must be signed to count at a gate that names no others;
     as JSON in the environment. Default: any vote counts."""
@@ -120,9 +121,9 @@ class Settings(BaseSettings):
     agent: str | None = None
     """Agent of tasks that name none."""
     capture_arguments: bool = True
-    """Whether tools record their arguments, unless the tool says otherwise."""
+    """Whether tools record their arguments, unless the tool sets it."""
     capture_result: bool = True
-    """Whether tools record their results, unless the tool says otherwise."""
+    """Whether tools record their results, unless the tool sets it."""
     max_value_bytes: int = Field(default=262_144, ge=256)
     """How large the JSON of one captured value, or one text, may be."""
     redaction: bool = True
@@ -135,18 +136,17 @@ class Settings(BaseSettings):
     propagate_threads: bool = True
     """Whether threads and executors inherit the current task, step and tool."""
     storing: Literal["process", "thread"] = "process"
-    """What stores: a process of its own, where it can be, or a thread of this one."""
+    """Whether a worker process stores, where one can run, or a thread of this process."""
     flush_interval_ms: int = Field(default=500, ge=0)
     """How long a record may wait for others to be stored with it."""
     exit_timeout_ms: int = Field(default=5_000, ge=0)
-    """How long the end of the program may be delayed to store what is left."""
+    """How long the end of the program may be delayed to store the backlog."""
     max_spool_bytes: int = Field(default=4 * 1024**3, ge=1024**2)
     """How much one process may keep on disk while the store does not take it."""
     approval_webhook_url: str | None = Field(default=None, repr=False)
-    """Where approvals that are wanted are announced, unless a route is named; it may hold a
-    token."""
+    """Webhook for notices of requested approvals that name no route; it may hold a token."""
     approval_webhook_secret: str | None = Field(default=None, repr=False)
-    """Signs what is sent to approval_webhook_url."""
+    """Secret that signs requests to approval_webhook_url."""
     approval_slack_url: str | None = Field(default=None, repr=False)
     """The same as approval_webhook_url, for a Slack-compatible webhook."""
 
@@ -193,11 +193,11 @@ class Settings(BaseSettings):
             return Path(self.spool).expanduser().resolve()
         if self.is_embedded:
             return self.store_path / "spool"
-        # Host and port alone: what else a URL holds may be a password.
+        # Host and port alone: other parts of a URL may hold a password.
         host = urlsplit(self.store).netloc.rpartition("@")[2]
         name = _file_name(host)
         if (self.chroma_tenant, self.chroma_database) != (DEFAULT_TENANT, DEFAULT_DATABASE):
-            # Each is a store of its own. The digest keeps names apart that are spelled the same.
+            # Each is a separate store. The digest distinguishes names with equal file names.
             place = "\n".join((host, self.chroma_tenant, self.chroma_database))
             digest = hashlib.blake2b(place.encode(), digest_size=4).hexdigest()
             name = f"{_file_name(place)[:_MAX_NAME]}-{digest}"
@@ -222,19 +222,19 @@ class Settings(BaseSettings):
     def grant_key_path(self) -> Path | None:
         """The file of the secret that signs grants of programs on the store's machine.
 
-        None: the store is on a Chroma server, and there is no such machine.
+        None: the store is on a Chroma server.
         """
         return self.store_path / "grant.key" if self.is_embedded else None
 
     def resolved(self) -> Settings:
-        """Return the same settings with each place in its one spelling, as seen from here."""
+        """Return the same settings with absolute paths and a canonical URL."""
         store = str(self.store_path) if self.is_embedded else self.store.lower().rstrip("/")
         spool = None if self.spool is None else str(self.spool_path)
         return self.model_copy(update={"store": store, "spool": spool})
 
 
 class ServerSettings(BaseSettings):
-    """What `autotrace serve` can be told beside `Settings`: `AUTOTRACE_SERVER_` and the name."""
+    """Settings of `autotrace serve`; in the environment `AUTOTRACE_SERVER_` and the name."""
 
     model_config = SettingsConfigDict(
         env_prefix=SERVER_ENV_PREFIX, extra="forbid", frozen=True, env_ignore_empty=True
@@ -243,9 +243,9 @@ class ServerSettings(BaseSettings):
     host: str = "127.0.0.1"
     """The address to listen on. Beyond loopback a key must exist."""
     port: int = Field(default=8484, ge=0, le=65_535)
-    """0: one that is free."""
+    """0: any free port."""
     workers: int = Field(default=1, ge=1, le=64)
-    """How many processes answer."""
+    """Number of worker processes."""
     max_body_bytes: int = Field(default=1024**2, ge=1024)
     """How large the body of a request may be."""
     max_batch_bytes: int = Field(default=32 * 1024**2, ge=1024)
@@ -287,11 +287,28 @@ class ServerSettings(BaseSettings):
 S = TypeVar("S", Settings, ServerSettings)
 
 
+def store_text(store: str | os.PathLike[str] | None) -> str | None:
+    """Return a path or URL of a store as the setting `store`; None stays None.
+
+    Raises:
+        InvalidArgumentError: The value is neither a text nor a path.
+    """
+    if store is None:
+        return None
+    try:
+        path: Any = os.fspath(store)
+    except TypeError:
+        path = None
+    if not isinstance(path, str):
+        raise InvalidArgumentError("store", store, PLACES)
+    return path
+
+
 def load_settings(**arguments: Any) -> Settings:
     """Make the settings from arguments and, for those not given, the environment.
 
     Raises:
-        InvalidArgumentError: A value is not allowed; names the setting and what is.
+        InvalidArgumentError: A value is not allowed; names the setting and the allowed values.
     """
     settings = _load(Settings, ENV_PREFIX, arguments)
     if settings.approval_webhook_url and settings.approval_slack_url:
@@ -311,7 +328,7 @@ def load_server_settings(**arguments: Any) -> ServerSettings:
     """Make the settings of a server from arguments and, for those not given, the environment.
 
     Raises:
-        InvalidArgumentError: A value is not allowed; names the setting and what is.
+        InvalidArgumentError: A value is not allowed; names the setting and the allowed values.
     """
     return _load(ServerSettings, SERVER_ENV_PREFIX, arguments)
 
@@ -321,7 +338,7 @@ def _load(kind: type[S], prefix: str, arguments: dict[str, Any]) -> S:
     try:
         return kind(**given)
     except SettingsError as error:
-        # pydantic says which variable in words only: a list or mapping that is no JSON.
+        # A list or mapping that is not JSON; pydantic has the variable only in its message.
         variable = re.search(r'field "(\w+)"', str(error))
         name = f"{prefix}{variable[1].upper()}" if variable else "environment"
         raise InvalidArgumentError(name, HIDDEN, 'JSON: a list such as ["a"]') from None
@@ -342,13 +359,13 @@ def _check_place(settings: Settings) -> None:
 
 def _check_path(settings: Settings) -> None:
     try:
-        # In this order: another process may make it between the two looks.
+        # In this order, since another process may create the folder in between.
         usable = not settings.store_path.exists() or settings.store_path.is_dir()
     except (OSError, ValueError):
         usable = False
     if not usable:
         raise InvalidArgumentError("store", settings.store, PLACES)
-    # As it was named: a symbolic link must be ours, too.
+    # Without resolving: a symbolic link must be trusted, too.
     if (why := why_not_trusted(Path(settings.store).expanduser().absolute())) is not None:
         raise InvalidArgumentError("store", settings.store, why)
 
@@ -365,6 +382,11 @@ def _check_spool(settings: Settings) -> None:
 
 def _allowed(error: Any, kind: type[BaseSettings]) -> str:
     if error["type"] == "extra_forbidden":
-        return "left out: there is no such setting; there are " + ", ".join(kind.model_fields)
+        name = str(error["loc"][0])
+        similar = difflib.get_close_matches(name, kind.model_fields, n=3)
+        others = (
+            f"similar ones are {', '.join(similar)}" if similar else ", ".join(kind.model_fields)
+        )
+        return f"left out: no setting has this name; {others}"
     message: str = error["msg"]
     return message.removeprefix("Input should be ").removeprefix("Value error, ")

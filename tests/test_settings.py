@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from pydantic_settings import BaseSettings
 
+import autotrace
+from autotrace import ChromaSpanExporter
 from autotrace.errors import InvalidArgumentError
 from autotrace.settings import ServerSettings, Settings, load_server_settings, load_settings
 
@@ -61,6 +63,25 @@ def test_an_unknown_setting_is_refused_and_the_known_are_named() -> None:
         load_settings(flush_intervall_ms=3)
 
     assert "flush_interval_ms" in str(caught.value)
+
+
+def test_a_misspelled_setting_is_refused_with_similar_names() -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        load_settings(flush_intervall_ms=3)
+
+    assert "flush_interval_ms" in str(caught.value)
+    assert "chroma_tenant" not in str(caught.value)
+
+
+@pytest.mark.parametrize("store", [3, b"store", ["store"]])
+def test_a_store_that_is_not_a_path_is_refused(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for refused in (lambda: autotrace.configure(store), lambda: ChromaSpanExporter(store)):
+        with pytest.raises(InvalidArgumentError, match="it must be a folder"):
+            refused()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_has_a_spool_folder_named_after_it() -> None:

@@ -1,7 +1,6 @@
-"""A small agent at a help desk, recorded and recalled: what `autotrace demo` runs.
+"""The agent of `autotrace demo`: a small help desk, recorded and recalled.
 
-Everything in it is made up and happens in this process: no network, no model, no key. Two of its
-five tasks fail, so that there is something to see in the statistics too.
+It needs no network, model or key. Two of its five tasks fail, so that the statistics show failures.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from autotrace.models import RecallResult, ToolStats, TraceSummary
 
 AGENT: Final = "concierge"
 REQUEST: Final = "Where can we eat pasta close to the trade fair?"
-"""Shares hardly a word with the task that it is to be answered like."""
+"""Has almost no word in common with the similar past task."""
 
 _PLACES: Final = {
     "Trattoria Milano": {"kind": "italian", "rating": 4.7, "minutes": 4, "seats": 6},
@@ -32,7 +31,7 @@ class FullyBookedError(Exception):
 
 
 def _ask(service: str) -> None:
-    """Take as long as a service might, divided by ten: nobody wants to wait for a demonstration."""
+    """Wait a tenth of the time that such a service takes."""
     time.sleep({"places": 0.042, "maps": 0.018, "shop": 0.006, "carrier": 0.1}[service])
 
 
@@ -46,7 +45,7 @@ def search_places(kind: str, limit: int = 10) -> list[str]:
 
 @tool
 def walking_minutes(place: str) -> int:
-    """Say how far a place is on foot."""
+    """Return how far a place is on foot."""
     _ask("maps")
     return int(_PLACES[place]["minutes"])
 
@@ -136,28 +135,28 @@ def _answer_from_memory(session: str) -> list[RecallResult]:
 
 
 class Demo(NamedTuple):
-    """What happened."""
+    """Result of the demonstration."""
 
     traces: list[TraceSummary]
-    """The tasks, the newest first."""
+    """The tasks, newest first."""
     trace: Trace
-    """The first of them, whole."""
+    """The trace of the first task."""
     request: str
-    """The last of them, in words that the first did not have."""
+    """The last task, in other words than the first."""
     recalled: list[RecallResult]
-    """What the agent remembered when it was asked this."""
+    """Traces that the agent recalled for the last task."""
     tool_stats: list[ToolStats]
 
 
 def run(session: str, say: Callable[[str], None] = lambda _: None) -> Demo:
-    """Have the agent do its tasks; `autotrace.configure()` has been called.
+    """Run the tasks of the agent, after `autotrace.configure()`.
 
     Args:
-        session: Id of the session in which the tasks are done.
-        say: Told what happens at the moment.
+        session: Id of the session of the tasks.
+        say: Called with the current stage.
 
     Raises:
-        StoreError: What was recorded cannot be read back.
+        StoreError: The records cannot be read back.
     """
     say("the agent works")
     _find_place(session)

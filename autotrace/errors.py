@@ -1,6 +1,6 @@
-"""The errors autotrace raises to its callers.
+"""Errors and warnings of autotrace.
 
-Recording never raises into user code; these come from asking: configuring, reading, recalling.
+Recording never raises into user code. Configuring, reading, recalling and deciding raise these.
 
 * AutotraceError
     * NotConfiguredError
@@ -37,14 +37,14 @@ from typing import Any
 
 
 class AutotraceError(Exception):
-    """Base of every error raised by autotrace. They go from process to process as they are."""
+    """Base of all errors of autotrace. They can be pickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Python would make it anew from its message, which is not what these are made from.
-        return _made_again, (type(self), self.args, self.__dict__)
+        # By default Python calls the class with the message, but these take other arguments.
+        return _unpickle, (type(self), self.args, self.__dict__)
 
 
-def _made_again(
+def _unpickle(
     kind: type[AutotraceError], args: tuple[object, ...], fields: dict[str, Any]
 ) -> AutotraceError:
     error = kind.__new__(kind, *args)
@@ -53,7 +53,7 @@ def _made_again(
 
 
 class NotConfiguredError(AutotraceError):
-    """A read was asked for before `autotrace.configure()`."""
+    """A read was requested before `autotrace.configure()`."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -77,7 +77,7 @@ class TraceNotFoundError(AutotraceError, LookupError):
 
     Args:
         trace_id: The id.
-        store: The store as the program that asks may name it; None: it is not to be told.
+        store: Name of the store for the message; None: the caller must not see it.
     """
 
     def __init__(self, trace_id: str, store: str | None = None) -> None:
@@ -89,7 +89,7 @@ class TraceNotFoundError(AutotraceError, LookupError):
 
 
 class TraceStateError(AutotraceError):
-    """A trace's state does not allow what was asked; nothing was changed."""
+    """The state of a trace does not allow the operation; nothing was changed."""
 
     def __init__(self, trace_id: str, what: str, reason: str) -> None:
         self.trace_id = trace_id
@@ -123,7 +123,7 @@ class DecisionNotFoundError(AutotraceError, LookupError):
 
 
 class DecisionStateError(AutotraceError):
-    """A decision's state does not allow what was asked; nothing was changed."""
+    """The state of a decision does not allow the operation; nothing was changed."""
 
     def __init__(self, decision_id: str, status: str, what: str, reason: str) -> None:
         self.decision_id = decision_id
@@ -144,7 +144,7 @@ class PolicyNotFoundError(AutotraceError, LookupError):
 
 
 class PolicyError(AutotraceError):
-    """A policy raised, or returned what is no outcome. It counts as no answer, never as a yes."""
+    """A policy raised, or returned an invalid outcome. It never counts as `allow`."""
 
     def __init__(self, policy_id: str, problem: str) -> None:
         self.policy_id = policy_id
@@ -152,10 +152,10 @@ class PolicyError(AutotraceError):
 
 
 class ApprovalRefused(AutotraceError):
-    """What was to be approved must not run: the message says why.
+    """The approval was refused, so the action must not run; the message gives the reason.
 
     Args:
-        decision_id: The decision; None when none could be opened.
+        decision_id: The decision; None if it could not be opened.
         reason: `rejected`, `expired`, `denied`, `used`, `claimed`, `changed`, `own`, `unsigned` or
             `aborted`.
         why: The reason in words.
@@ -169,7 +169,7 @@ class ApprovalRefused(AutotraceError):
 
 
 class ApprovalPending(AutotraceError):
-    """Nobody has answered yet. Ask again later, with the same arguments or the same key."""
+    """The approval is pending. Call again later with the same arguments or the same key."""
 
     def __init__(self, decision_id: str) -> None:
         self.decision_id = decision_id
@@ -180,7 +180,7 @@ class ApprovalPending(AutotraceError):
 
 
 class NotAuthenticatedError(AutotraceError):
-    """No key was presented, or one that is unknown or revoked; which of them is not said."""
+    """The key is missing, unknown or revoked; the message does not reveal which."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -194,11 +194,11 @@ class NotPermittedError(AutotraceError):
 
 
 class LimitExceededError(AutotraceError):
-    """More was asked for than a limit allows; it may be asked for again later.
+    """A request exceeds a limit; the client may retry it later.
 
     Args:
-        what: The limit, in words.
-        retry_after_s: When it may be of use to ask again, in seconds.
+        what: Description of the limit.
+        retry_after_s: Seconds until a retry may succeed.
     """
 
     def __init__(self, what: str, retry_after_s: float) -> None:
@@ -207,7 +207,7 @@ class LimitExceededError(AutotraceError):
 
 
 class KeyNotFoundError(AutotraceError, LookupError):
-    """No key with this id was made."""
+    """No key has this id."""
 
     def __init__(self, key_id: str) -> None:
         self.key_id = key_id
@@ -215,7 +215,7 @@ class KeyNotFoundError(AutotraceError, LookupError):
 
 
 class MissingExtraError(AutotraceError, ImportError):
-    """A feature needs packages that an extra brings."""
+    """A feature needs the packages of an extra."""
 
     def __init__(self, feature: str, extra: str) -> None:
         self.extra = extra
@@ -239,7 +239,7 @@ class EmbeddingSpaceError(StoreError):
 
 
 class EmbedderUnavailableError(StoreError):
-    """The weights of the default embedder are in none of the places where they were looked for."""
+    """The weights of the default embedder were not found in any of their places."""
 
     def __init__(self, space: str, tried: Iterable[tuple[str, str]], fix: str) -> None:
         self.tried = tuple(tried)
@@ -248,7 +248,7 @@ class EmbedderUnavailableError(StoreError):
 
 
 class DamagedDecisionError(StoreError):
-    """A decision's history was changed, so that it says nothing any more."""
+    """The history of a decision was changed and cannot be read."""
 
     def __init__(self, decision_id: str) -> None:
         self.decision_id = decision_id

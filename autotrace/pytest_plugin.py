@@ -11,6 +11,6 @@ from autotrace.testing import Recording, recording
 
 @pytest.fixture
 def autotrace_recording() -> Generator[Recording]:
-    """What the test records, in memory: see `autotrace.testing.Recording`."""
+    """Record the test into memory; see `autotrace.testing.Recording`."""
     with recording() as recorded:
         yield recorded

@@ -1,8 +1,7 @@
-"""Every string that leaves the process: span names, attribute keys, ids, environment variables.
+"""Strings that leave the process: span names, attribute keys, ids, environment variables.
 
-`gen_ai.*` and `error.*` follow the OpenTelemetry semantic conventions for generative AI (spelled
-out here because the constants of `opentelemetry-semantic-conventions` are deprecated there);
-`autotrace.*` is ours.
+`gen_ai.*` and `error.*` follow the OpenTelemetry semantic conventions for generative AI, whose
+constants in `opentelemetry-semantic-conventions` are deprecated. `autotrace.*` is ours.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ SCOPE: Final = "autotrace"
 ENV_PREFIX: Final = "AUTOTRACE_"
 """Every setting `name` is also read from `AUTOTRACE_NAME`."""
 SERVER_ENV_PREFIX: Final = "AUTOTRACE_SERVER_"
-"""The same for those of a server."""
+"""The prefix for settings of a server."""
 KEY_VARIABLE: Final = "AUTOTRACE_KEY"
-"""The environment variable that holds a client's key in commands that we print."""
+"""The environment variable of a client's key in printed commands."""
 
 # --- operations: the value of gen_ai.operation.name, and the first word of the span's name
 INVOKE_AGENT: Final = "invoke_agent"
 EXECUTE_TOOL: Final = "execute_tool"
 STEP_SPAN_NAME: Final = "step"
 DEFAULT_ACTOR: Final = "agent"
-"""Who asks for a decision where no agent is named."""
+"""Requester of a decision without an agent."""
 
 # --- OpenTelemetry keys
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
@@ -49,7 +48,7 @@ KIND: Final = "autotrace.kind"
 KIND_TASK: Final = "task"
 KIND_STEP: Final = "step"
 TASK: Final = "autotrace.task"
-"""What the agent was asked to do, as text."""
+"""The task of the agent, as text."""
 TRIGGERED_BY_MEMORY_ID: Final = "autotrace.triggered_by_memory_id"
 OUTCOME: Final = "autotrace.outcome"
 SUCCESS: Final = "autotrace.success"
@@ -58,23 +57,23 @@ ACTION: Final = "autotrace.step.action"
 OBSERVATIONS: Final = "autotrace.step.observations"
 """Array of strings."""
 UNNAMED_TOOL: Final = "(unnamed)"
-"""The name of a tool whose span does not name it."""
+"""Name of a tool whose span has none."""
 TOOL_STATUS: Final = "autotrace.tool.status"
 """`error`, `timeout`, `cancelled` or `paused`; absent on success."""
 ENDED_BY: Final = "autotrace.ended_by"
-"""What ended a call without failing: class and message of the exception that cancelled or paused
-it. Such a span has no error status and no `error.type`."""
+"""Class and message of the exception that cancelled or paused a call. Such a span has no error
+status and no `error.type`."""
 TOOL_MEMORY_ID: Final = "autotrace.tool.memory_id"
 TOOL_YIELDED: Final = "autotrace.tool.yielded"
-"""JSON as a string: what a generator has yielded that returned a result of its own."""
+"""JSON as a string: values that a generator yielded before it returned a result."""
 TOOL_EXHAUSTED: Final = "autotrace.tool.exhausted"
 """False on the span of a generator that was closed or abandoned before its end."""
 TOLD_NS: Final = "autotrace.told_ns"
-"""On a span of what happened elsewhere: when it was told here, in nanoseconds since the epoch."""
+"""On a span reported over REST or MCP: time of the report, in nanoseconds since the epoch."""
 TRUNCATED: Final = "autotrace.truncated"
 """Key of the marker object in place of a value cut by a limit: see `docs/guides/record.md`."""
 REDACTED: Final = "[REDACTED]"
-"""What stands in for a redacted value."""
+"""Text in place of a redacted value."""
 
 # --- decisions: one short span for each event
 KIND_DECISION: Final = "decision"
@@ -86,10 +85,10 @@ DECISION_STATUS: Final = "autotrace.decision.status"
 DECISION_EVENT: Final = "autotrace.decision.event"
 """Type of the event."""
 APPROVAL_REJECTED: Final = "approval_rejected"
-"""The type of event by which a person says no."""
+"""Type of the event of a rejection."""
 DECISION_EVENT_ID: Final = "autotrace.decision.event_id"
 DECISION_OWNER: Final = "autotrace.decision.owner"
-"""On a span of this machine: the agent in whose share of a trace the decision was opened."""
+"""On a span of this machine: the agent that owns the share of the trace with the decision."""
 DECISION_OUTCOME: Final = "autotrace.decision.outcome"
 """Of a policy: `allow`, `deny` or `requires_exception`."""
 
@@ -102,19 +101,19 @@ EVENT_ID_PREFIX: Final = "event-"
 APPROVAL_ID_PREFIX: Final = "approval-"
 CHECKPOINT_KIND: Final = "autotrace-checkpoint/1"
 VOTE_KIND: Final = "autotrace-vote/1"
-"""What the signed data of a checkpoint says that it is, so that no receipt passes for one."""
+"""The `kind` in signed data, so that a receipt cannot pass for a checkpoint or a vote."""
 
-# --- notices of approvals that are wanted
+# --- notices of requested approvals
 APPROVAL_REQUESTED: Final = "approval.requested"
 """The `type` of a notice."""
 WEBHOOK_ID: Final = "webhook-id"
-"""Id of the delivery: the same however often it is tried. As Standard Webhooks 1.0 has it."""
+"""Id of the delivery, equal in all attempts, as in Standard Webhooks 1.0."""
 WEBHOOK_TIMESTAMP: Final = "webhook-timestamp"
-"""When the request was made, in whole seconds since 1970."""
+"""Time of the request, in whole seconds since 1970."""
 WEBHOOK_SIGNATURE: Final = "webhook-signature"
 """`v1,` and the HMAC-SHA256 of `{id}.{timestamp}.{body}` in base64."""
 WEBHOOK_KEY_PREFIX: Final = "whsec_"
-"""Begins a secret whose rest is the key in base64."""
+"""Prefix of a secret whose rest is the key in base64."""
 OLD_WEBHOOK_DELIVERY: Final = "X-Autotrace-Delivery"
 """The same as `webhook-id`, for receivers of earlier releases."""
 OLD_WEBHOOK_TIMESTAMP: Final = "X-Autotrace-Timestamp"

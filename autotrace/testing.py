@@ -1,4 +1,4 @@
-"""For tests of code that records: what it recorded, without a store, a disk or a thread.
+"""Recording into memory, for tests of code that records.
 
 ```python
 from autotrace.testing import recording
@@ -9,7 +9,7 @@ def test_the_agent_searches_before_it_answers():
     assert [call.tool_name for call in recorded.trace.tool_calls] == ["web_search"]
 ```
 
-`pytest_plugins = ["autotrace.pytest_plugin"]` gives the same as a fixture, `autotrace_recording`.
+`pytest_plugins = ["autotrace.pytest_plugin"]` adds the same as a fixture, `autotrace_recording`.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 
 class Recording:
-    """What has been recorded so far; any thread may record."""
+    """Records and traces of a `recording()` block; any thread may record."""
 
     def __init__(self, counters: HealthCounters) -> None:
         self.records: list[SpanRecord] = []
-        """The spans as they go to the spool, in the order in which they started or ended."""
+        """Span records in the form of the spool, in the order of starts and ends."""
         self._counters = counters
 
     @property
     def counters(self) -> dict[str, int]:
-        """What was cut, redacted or failed, by name, as `autotrace.health()` counts it."""
+        """Number of cuts, redactions and failures by name, as in `autotrace.health()`."""
         return self._counters.snapshot()
 
     @property
     def last_error(self) -> str | None:
-        """The latest failure to record something, in words, or None."""
+        """Message of the latest failure to record, or None."""
         return self._counters.last_error
 
     @property
@@ -66,7 +66,7 @@ class Recording:
         """The only trace.
 
         Raises:
-            AssertionError: There is none, or there are several; says which.
+            AssertionError: The number of traces is not one; the message lists their tasks.
         """
         traces = self.traces
         if len(traces) != 1:
@@ -82,12 +82,12 @@ def recording(
     redact: Callable[[str, Any], Any] | None = None,
     **settings: Any,
 ) -> Generator[Recording]:
-    """Record into memory inside the block, whatever is configured outside of it.
+    """Record into memory inside the block, independent of `autotrace.configure`.
 
     Args:
-        tracer_provider: Where spans come from instead; the recording then holds counters alone.
+        tracer_provider: Another provider of spans; the recording then holds only counters.
         redact: See `autotrace.configure`.
-        settings: Any setting of `autotrace.configure` that is about capture.
+        settings: Any setting of `autotrace.configure` that concerns capture.
 
     Raises:
         InvalidArgumentError: A setting has a value that is not allowed.
@@ -103,7 +103,7 @@ def recording(
         note=counters.record_failure,
         redact=redact,
     )
-    recorder.granting = None  # there is no store whose secret could sign
+    recorder.granting = None  # without a store, no secret can sign grants
     inherited = InheritedContext(counters) if loaded.propagate_threads else None
     before, current.recorder = current.recorder, recorder
     try:

@@ -1,10 +1,11 @@
-"""Count phrases in docstrings and comments that hide the actor or the object of a sentence.
+"""Count phrases in code and Markdown that hide the actor or the object of a sentence.
 
-A package passes if none of its rates, per 1,000 words, is over `LIMITS`. Packages in `NOT_YET` have
-not been rewritten; their rates must not rise over the ones noted there.
+Counted are docstrings and comments of a package, and the whole text of a group of Markdown files. A
+group passes if none of its rates, per 1,000 words, is over `LIMITS`. Packages in `NOT_YET` have not
+been rewritten; their rates must not rise over the ones noted there.
 
-    python scripts/prose.py            exit 1 and name each package that is over a limit
-    python scripts/prose.py PACKAGE    list each place in a package
+    python scripts/prose.py          exit 1 and name each group that is over a limit
+    python scripts/prose.py GROUP    list each place in a group: a package, root, docs/guides, *.md
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1] / "autotrace"
+REPOSITORY = Path(__file__).parents[1]
+ROOT = REPOSITORY / "autotrace"
+MARKDOWN = {
+    "*.md": ("*.md", "docs/*.md", "examples/*.md", "benchmarks/**/*.md", "tests/*.md"),
+    "docs/guides": ("docs/guides/*.md",),
+    "docs/reference": ("docs/reference/*.md",),
+    "docs/explanation": ("docs/explanation/*.md",),
+}
+"""Patterns of the files of each group."""
 PHRASES = {
     "what is": r"\bwhat (?:is|are|was|were|has|have|had)\b",
     "told": r"\b(?:tells?|told|says?|said|hears?|heard)\b",
@@ -27,7 +36,6 @@ PHRASES = {
 LIMITS = {"what is": 0.2, "told": 0.6, "is no": 0.4, "anew": 0.2}
 """Highest rate per 1,000 words."""
 NOT_YET: dict[str, dict[str, float]] = {
-    "root": {"what is": 8, "told": 6, "is no": 2, "anew": 3},
     "base": {"what is": 3, "told": 6, "is no": 3, "anew": 3},
     "capture": {"what is": 6, "told": 10, "is no": 2, "anew": 2},
     "cli": {"what is": 9, "told": 5, "is no": 1, "anew": 4},
@@ -41,8 +49,11 @@ NOT_YET: dict[str, dict[str, float]] = {
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line, text) of each docstring and comment of a module."""
+    """Yield (line, text) of each docstring and comment of a module, or of a Markdown file."""
     source = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        yield 1, source
+        return
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Expr(value=ast.Constant(value=str(text))):
@@ -54,12 +65,14 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string
 
 
-def packages() -> dict[str, list[Path]]:
-    """Return the modules of each package; the modules of the root are one."""
+def groups() -> dict[str, list[Path]]:
+    """Return the modules of each package, those of the root as one, and the Markdown files."""
     found: dict[str, list[Path]] = {}
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT).parts
         found.setdefault(parts[0] if len(parts) > 1 else "root", []).append(path)
+    for group, patterns in MARKDOWN.items():
+        found[group] = sorted({path for pattern in patterns for path in REPOSITORY.glob(pattern)})
     return found
 
 
@@ -76,21 +89,21 @@ def rates(paths: list[Path]) -> dict[str, float]:
 def main(*names: str) -> int:
     """Print what is over a limit; return the exit code."""
     if names:
-        for path in packages()[names[0]]:
+        for path in groups()[names[0]]:
             for line, text in texts(path):
                 for phrase in PHRASES.values():
                     for match in re.finditer(phrase, text, re.I):
                         at = line + text.count("\n", 0, match.start())
                         near = text[max(0, match.start() - 40) : match.end() + 40]
-                        print(f"{path.relative_to(ROOT.parent)}:{at}: {' '.join(near.split())}")
+                        print(f"{path.relative_to(REPOSITORY)}:{at}: {' '.join(near.split())}")
         return 0
     failed = 0
-    for package, paths in packages().items():
+    for group, paths in groups().items():
         for phrase, rate in rates(paths).items():
-            limit = max(LIMITS[phrase], NOT_YET.get(package, {}).get(phrase, 0.0))
+            limit = max(LIMITS[phrase], NOT_YET.get(group, {}).get(phrase, 0.0))
             if rate > limit:
                 failed = 1
-                print(f"{package}: {phrase!r} {rate} per 1,000 words, at most {limit}")
+                print(f"{group}: {phrase!r} {rate} per 1,000 words, at most {limit}")
     return failed
 
 

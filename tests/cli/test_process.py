@@ -215,7 +215,7 @@ def test_a_rebuild_that_is_interrupted_says_to_run_it_again(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("autotrace.worker.rebuild.rebuild", interrupt)
+    monkeypatch.setattr("autotrace.worker.rebuild_and_retry.rebuild", interrupt)
 
     result = command("rebuild")
 

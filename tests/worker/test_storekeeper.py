@@ -274,14 +274,14 @@ def test_where_no_process_can_be_started_this_one_stores(
 def test_an_order_it_cannot_follow_is_told_and_this_process_stores(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autotrace.worker import exporter
+    from autotrace.worker import wiring
 
-    made: Callable[..., Any] = exporter.WorkerProcess
+    made: Callable[..., Any] = wiring.WorkerProcess
 
     def misled(spool: Path, order: dict[str, Any], counters: Any) -> Any:
         return made(spool, order | {"embedder": "no.such:embedder"}, counters)
 
-    monkeypatch.setattr(exporter, "WorkerProcess", misled)
+    monkeypatch.setattr(wiring, "WorkerProcess", misled)
     configure(store)
     record("by a thread after all")
 

@@ -21,11 +21,17 @@ from tests.servers import ChromaServer, chroma_server
 
 Configure = Callable[..., Path]
 
-# How long an example takes says something about the machine, not about the code.
-settings.register_profile("autotrace", deadline=None)
+# How long an example takes says something about the machine, not about the code. Each run takes
+# other examples, so that few are enough.
+settings.register_profile("autotrace", deadline=None, max_examples=40)
 # The same examples every time: what fails in CI fails again on the desk.
-settings.register_profile("steady", deadline=None, derandomize=True)
+settings.register_profile("steady", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "autotrace"))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Start more workers than cores: half the tests wait for other processes."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

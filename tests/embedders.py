@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
+
+@functools.lru_cache(maxsize=4096)
+def _direction(word: str, dimensions: int) -> NDArray[np.float64]:
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+    return np.random.default_rng(seed).normal(size=dimensions)
 
 
 class HashEmbedder:
@@ -20,8 +28,7 @@ class HashEmbedder:
     def _vector(self, text: str) -> list[float]:
         total = np.zeros(self.dimensions)
         for word in text.lower().split():
-            seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
-            total += np.random.default_rng(seed).normal(size=self.dimensions)
+            total += _direction(word, self.dimensions)
         norm = float(np.linalg.norm(total))
         return (total / norm if norm else total).tolist()
 

@@ -48,6 +48,7 @@ def trees() -> dict[Path, ast.Module]:
     return {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
 
 
+@cache
 def imports() -> list[tuple[Path, str, bool]]:
     """Return (file, module, whether at module level) of each import that runs."""
     found: list[tuple[Path, str, bool]] = []

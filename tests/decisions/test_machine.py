@@ -328,7 +328,7 @@ def test_a_decision_has_a_bounded_number_of_events_and_can_always_be_ended() -> 
     assert life.state.status == "committed"
 
 
-@hypothesis_settings(max_examples=60, stateful_step_count=25)
+@hypothesis_settings(max_examples=30, stateful_step_count=25)
 class AnyLife(RuleBasedStateMachine):
     """Whatever is done in whatever order: the promises of the contract hold."""
 

@@ -45,6 +45,12 @@ def counted(tmp_path: Path) -> Counted:
     return lambda: Counter(autotrace.health().counters) - before
 
 
+by_a_thread = pytest.mark.parametrize(
+    "storing", ["thread", pytest.param("process", marks=pytest.mark.full_size)], indirect=True
+)
+"""What stores has little to do with the fault: `make full` tries the process as well."""
+
+
 @pytest.fixture(params=["thread", "process"])
 def storing(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -50,7 +50,7 @@ def run(
     *arguments: object,
     prefix: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
-    timeout_s: float = 100,
+    timeout_s: float = 500,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program in a new interpreter, behind the words of another command if given."""
     return subprocess.run(

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests.faults.checks import open_store, stored_traces
-from tests.faults.conftest import Counted, Figure
+from tests.faults.conftest import Counted, Figure, by_a_thread
 from tests.faults.processes import LINUX, run
 
 IN_A_SMALL_FILE_SYSTEM: Final = """
@@ -108,6 +108,7 @@ answer(during=during, after=lost(), first=first, flushed=flushed,
 )
 
 
+@by_a_thread
 def test_a_spool_on_a_full_disk_counts_what_it_loses_and_goes_on_when_there_is_room(
     store: Path, tmp_path: Path, figure: Figure, storing: str
 ) -> None:
@@ -133,7 +134,7 @@ FULL_STORE: Final = (
     SETUP
     + """
 (disk,) = sys.argv[1:]
-faulthandler.dump_traceback_later(25, exit=True)
+faulthandler.dump_traceback_later(500, exit=True)
 configure(f"{disk}/store")
 record(1)
 assert autotrace.flush(timeout=60)
@@ -221,6 +222,7 @@ answer(during=during, after=lost(), flushed=flushed, again=again, traces=len(sto
 )
 
 
+@by_a_thread
 def test_a_read_only_spool_loses_everything_counted_until_it_is_writable(
     store: Path, tmp_path: Path, figure: Figure, storing: str
 ) -> None:

@@ -19,8 +19,9 @@ RECORDERS = 8
 @pytest.mark.parametrize(
     ("storing", "traces_each"),
     [
-        ("thread", 100),
-        ("process", 100),
+        ("thread", 40),
+        ("process", 40),
+        pytest.param("thread", 100, marks=pytest.mark.full_size),
         pytest.param("process", 500, marks=pytest.mark.full_size),
     ],
     indirect=["storing"],

@@ -25,7 +25,7 @@ from tests.faults.conftest import Figure
 from tests.faults.processes import nursery, run
 
 PROCESSES: Final = 3
-EXAMPLES: Final = 12
+EXAMPLES: Final = 6
 
 Span = dict[str, Any]
 """A span without its trace: id, parent, kind, start and end in milliseconds, whether it failed."""

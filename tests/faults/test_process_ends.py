@@ -6,8 +6,9 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from filelock import FileLock
@@ -51,7 +52,18 @@ def check(store: Path, told: str, *, at_least: int) -> int:
 # --- children
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    ("method", "storing"),
+    [
+        ("fork", "thread"),
+        ("fork", "process"),
+        ("spawn", "process"),
+        ("forkserver", "thread"),
+        pytest.param("spawn", "thread", marks=pytest.mark.full_size),
+        pytest.param("forkserver", "process", marks=pytest.mark.full_size),
+    ],
+    indirect=["storing"],
+)
 def test_children_of_multiprocessing_record_beside_their_parent(
     store: Path, storing: str, method: str
 ) -> None:
@@ -171,10 +183,22 @@ ENDINGS: Final = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("warm", [False, True], ids=["nothing stored yet", "amid storing"])
+OF_EACH_KIND: Final = {"end of the program", "an exception in a task", "os._exit", "abort"}
+"""Some run functions at exit, and some do not; the others run them as well."""
+
+
+def endings() -> Iterator[Any]:
+    """Yield the ending, whether something was stored before, and who stores."""
+    for ending, warm, storing in product(ENDINGS, (False, True), ("thread", "process")):
+        is_usual = ending in OF_EACH_KIND or (storing == "thread" and not warm)
+        name = f"{ending}, {'amid storing' if warm else 'nothing stored yet'}, {storing}"
+        marks = () if is_usual else pytest.mark.full_size
+        yield pytest.param(ending, warm, storing, id=name, marks=marks)
+
+
+@pytest.mark.parametrize(("ending", "warm", "storing"), [*endings()], indirect=["storing"])
 def test_what_is_pending_at_the_end_is_stored_and_the_end_is_the_programs_own(
-    store: Path, storing: str, ending: str, warm: bool
+    store: Path, ending: str, warm: bool, storing: str
 ) -> None:
     statement, code = ENDINGS[ending]
     before = "record('first'); assert autotrace.flush(timeout=60)\n" if warm else ""
@@ -282,7 +306,7 @@ print(time.time())
         took_s = time.time() - float(done.stdout.split()[-1])
 
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
-    assert took_s < 10  # a lock is waited for up to 60 s, an answer 600 s
+    assert took_s < 50  # a lock is waited for up to 60 s, an answer 600 s
     assert [p for p in (tmp_path / "spool").iterdir() if p.is_dir()]  # it waits there
     figure(
         f"exit_timeout_ms=500, store {store_of.__name__}: the process ended {took_s:.2f} s later"

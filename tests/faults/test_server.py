@@ -16,7 +16,7 @@ import autotrace
 from autotrace import step, task, tool
 from tests.faults.agents import configure
 from tests.faults.checks import stored_traces
-from tests.faults.conftest import Counted, Figure
+from tests.faults.conftest import Counted, Figure, by_a_thread
 from tests.faults.processes import LINUX, ROOT, peak_memory_bytes
 from tests.faults.proxy import Mode, Proxy
 from tests.servers import ChromaServer, chroma_server
@@ -77,6 +77,7 @@ def check(names: list[str], counted: Counter[str]) -> None:
     assert counted.keys() <= {"export_failures"}
 
 
+@by_a_thread
 @pytest.mark.parametrize("mode", ["refuse", "hang", "error", "cut"])
 def test_while_a_server_misbehaves_nothing_is_felt_and_all_arrives_later(
     begin: Callable[[], None], proxy: Proxy, mode: Mode, counted: Counted
@@ -94,7 +95,7 @@ def test_while_a_server_misbehaves_nothing_is_felt_and_all_arrives_later(
     assert mode == "refuse" or proxy.requests > seen
 
     proxy.set("pass")
-    assert autotrace.flush(timeout=10 if mode == "hang" else 60) is True
+    assert autotrace.flush(timeout=60) is True
     record("after")
     assert autotrace.flush(timeout=60) is True
     check(["before", "during 0", "during 1", "during 2", "after"], counted())

@@ -29,7 +29,7 @@ from .serving import TRACES, App, Client, application, completed_trace
 
 fuzzing = settings(
     # FUZZ_EXAMPLES=5000 looks longer.
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "30")),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

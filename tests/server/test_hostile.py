@@ -24,7 +24,7 @@ from tests.traces.hostile import batches
 from .serving import TRACES, App, Client, application, completed_trace
 
 fuzzing = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "25")),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "12")),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     deadline=None,
 )

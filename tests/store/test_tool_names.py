@@ -53,7 +53,7 @@ calls = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     before=calls,
     batches=st.lists(calls.map(lambda found: [*found, ("a", "")]), min_size=1, max_size=4),

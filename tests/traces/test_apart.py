@@ -70,7 +70,7 @@ some_records = st.lists(
 ).map(lambda drawn: [{"trace": t, "id": str(n), "bad": bad} for n, (t, bad) in enumerate(drawn)])
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(records=some_records, names_partitions=st.booleans())
 def test_every_good_record_is_stored_once_and_only_bad_ones_are_refused(
     records: list[dict[str, Any]], names_partitions: bool

@@ -299,7 +299,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     return at
 
 
-STEPS = {"again": 4, "recorded": 9, "rebuilt": 13}
+STEPS = {"again": 7, "recorded": 11, "rebuilt": 17}
 """Not every moment, as each takes a while: in memory all are tried (test_erase_property.py)."""
 
 

@@ -126,7 +126,7 @@ def split(records: list[SpanRecord], places: list[int]) -> list[list[SpanRecord]
 places = st.lists(st.integers(0, 20), max_size=3)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     records=span_trees().flatmap(st.permutations),
     cuts=places,
@@ -164,7 +164,7 @@ def test_a_store_without_a_trace_is_as_if_it_had_never_been_recorded(
                 store.record(batch)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     records=span_trees().flatmap(st.permutations),
     before=st.integers(1, 20),

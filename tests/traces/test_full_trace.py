@@ -226,7 +226,7 @@ def batches(draw: st.DrawFn) -> list[list[SpanRecord]]:
 
 
 @given(batches(), st.integers(0, 12), st.integers(1, 40), st.booleans())
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_a_batch_that_is_stored_again_changes_nothing_at_the_bound(
     sent: list[list[SpanRecord]], bound: int, stop_after: int, exclusive: bool
 ) -> None:

@@ -23,7 +23,7 @@ from autotrace.traces.tool_calls import call_of
 from autotrace.traces.tree import Tree
 from tests.traces.hostile import batches
 
-fuzzing = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "150")))
+fuzzing = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "60")))
 
 
 @fuzzing

@@ -32,7 +32,7 @@ number = 0
 while True:
     with autotrace.task(f"count to {number}") as t:
         t.complete(str(number))
-    print(number, flush=True)
+    print(f"{number:200}", flush=True)  # wide, as it goes on until the pipe is full
     number += 1
 """
 
@@ -123,7 +123,7 @@ def test_a_backup_of_a_program_that_records_holds_what_it_had_recorded(
     )
     assert program.stdout is not None
     try:
-        while int(program.stdout.readline()) < 200:
+        while int(program.stdout.readline()) < 100:
             pass
         before = int(program.stdout.readline())
         back_up(of(store), archive)

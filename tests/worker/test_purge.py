@@ -324,7 +324,7 @@ operations = st.lists(
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(batches=st.lists(operations, min_size=1, max_size=3), persist_after=st.sampled_from([3, 50]))
 def test_a_cleaned_queue_gives_the_same_index(

@@ -105,7 +105,7 @@ def ids_of(trace: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("max_bytes", [SMALLEST_BYTES, DEFAULT_MAX_BYTES])
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(6))
 def test_the_pages_of_a_trace_hold_all_of_it_once_and_none_is_too_large(
     seed: int, max_bytes: int
 ) -> None:

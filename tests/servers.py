@@ -35,7 +35,7 @@ class ChromaServer:
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for _ in range(300):
+        for _ in range(3_000):
             with (
                 contextlib.suppress(OSError),
                 urllib.request.urlopen(f"{self.url}/api/v2/heartbeat", timeout=5),
@@ -55,7 +55,7 @@ class ChromaServer:
             data=json.dumps({"name": name}).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30):
+        with urllib.request.urlopen(request, timeout=500):
             pass
 
     def stop(self, *, kill: bool = False) -> None:

@@ -22,7 +22,7 @@ def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=500,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
 

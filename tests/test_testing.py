@@ -81,7 +81,7 @@ def test_the_plugin_gives_the_same_as_a_fixture(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=500,
     )
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout

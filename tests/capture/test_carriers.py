@@ -108,7 +108,7 @@ def test_what_a_task_starts_belongs_to_it_and_no_variable_of_the_program_is_carr
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr
     traces, seen, counters = json.loads(done.stdout)
@@ -178,7 +178,7 @@ def test_threads_of_a_recording_do_not_inherit_where_the_settings_say_so() -> No
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=500,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[[]]"), done.stderr
 

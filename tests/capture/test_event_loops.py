@@ -69,7 +69,7 @@ async def agent(name: str, calls: int = 5, size: int = 1) -> None:
 
 def calls_by_task() -> dict[str, int]:
     """Return how many tool calls are stored, by task."""
-    assert autotrace.flush(timeout=60) is True
+    assert autotrace.flush(timeout=500) is True
     traces = [autotrace.get_trace(s.trace_id) for s in autotrace.list_traces(limit=1000)]
     return {t.task: len(t.tool_calls) for t in traces}
 
@@ -529,9 +529,9 @@ def test_what_was_dropped_makes_the_next_flush_false_and_is_a_problem_until_the_
 
     (problem,) = autotrace.health().problems
     assert problem.startswith("1 spans were dropped, and are lost: a span was not recorded: Block")
-    assert autotrace.flush(timeout=60) is False
+    assert autotrace.flush(timeout=500) is False
     assert autotrace.health().problems == [problem]
-    assert autotrace.flush(timeout=60) is True
+    assert autotrace.flush(timeout=500) is True
     assert autotrace.health().problems == []
 
 

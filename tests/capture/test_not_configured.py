@@ -73,7 +73,7 @@ def run(program: str, folder: Path, *options: str) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=500,
     )
 
 

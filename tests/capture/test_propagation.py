@@ -164,7 +164,7 @@ def in_a_process(program: str, *arguments: str, **headers: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

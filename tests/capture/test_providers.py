@@ -142,7 +142,7 @@ def run(actions: str, folder: Path) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout) | {"log": done.stderr.splitlines()}

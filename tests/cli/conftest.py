@@ -145,5 +145,5 @@ def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
         [sys.executable, "-m", "autotrace.cli", *arguments],
         **{"env": environment(), "cwd": REPOSITORY, "capture_output": True} | options,
         encoding="utf-8",
-        timeout=60,
+        timeout=500,
     )

@@ -19,7 +19,7 @@ AUTOTRACE = shlex.quote(str(Path(sys.executable).with_name("autotrace")))
 
 def run(command: str, store: Path) -> tuple[int, str, str]:
     line = f"{AUTOTRACE} {command}".replace("STORE", shlex.quote(str(store)))
-    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=500)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -48,10 +48,10 @@ def test_a_server_without_streams_serves(tmp_path: Path) -> None:
         while answer is None:
             assert serving.poll() is None
             try:
-                answer = httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=60)
+                answer = httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=500)
             except httpx.TransportError:
                 continue  # it does not listen yet
         assert answer.status_code == 200
     finally:
         serving.terminate()
-        assert serving.wait(120) == 0
+        assert serving.wait(500) == 0

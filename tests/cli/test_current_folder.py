@@ -42,7 +42,7 @@ def command(folder: Path, *arguments: str, **variables: str) -> subprocess.Compl
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=500,
     )
 
 
@@ -117,7 +117,7 @@ def test_a_program_elsewhere_stores_with_nothing_of_the_current_folder(
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=500,
     )
 
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
@@ -146,8 +146,8 @@ def test_the_workers_of_a_server_run_nothing_of_the_current_folder(
             url = server.stdout.readline().split()[-1]
             health = requests.Session()
             health.mount("http://", HTTPAdapter(max_retries=Retry(20, backoff_factor=0.5)))
-            assert health.get(f"{url}/health/live", timeout=60).status_code == 200
+            assert health.get(f"{url}/health/live", timeout=500).status_code == 200
         finally:
             server.terminate()
         assert "RAN" not in server.stdout.read()
-        assert server.wait(60) == 0
+        assert server.wait(500) == 0

@@ -268,9 +268,9 @@ def test_an_agent_that_waits_goes_on_when_another_process_approves(open_store: D
 
     agent = threading.Thread(target=wait)
     agent.start()
-    assert started.wait(60)
+    assert started.wait(500)
     result = open_store.process("approve", asked, "--by", "ada", "--why", "within budget")
-    agent.join(60)
+    agent.join(500)
 
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines()[:2] == ["approved        25 % discount", f"    {asked}"]

@@ -45,7 +45,7 @@ def test_help_loads_nothing_heavy_and_records_nothing(tmp_path: Path) -> None:
 
     result = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=500,
     )  # fmt: skip
 
     assert result.returncode == 0, result.stderr
@@ -260,7 +260,7 @@ def test_reading_takes_in_what_dead_processes_left(tmp_path: Path) -> None:
     store = tmp_path / "store"
     died = subprocess.run(
         [sys.executable, "-c", DYING_AGENT, str(store)],
-        cwd=REPOSITORY, env=environment(), timeout=60,
+        cwd=REPOSITORY, env=environment(), timeout=500,
     )  # fmt: skip
     assert died.returncode == 9
     assert not (store / "chroma").exists()
@@ -299,9 +299,9 @@ def test_what_cannot_be_taken_in_is_said_and_the_rest_is_answered(
 ) -> None:
     store = tmp_path / "store"
     agent = [sys.executable, "-c", DYING_AGENT, str(store)]
-    subprocess.run(agent, cwd=REPOSITORY, env=environment(), timeout=60)
+    subprocess.run(agent, cwd=REPOSITORY, env=environment(), timeout=500)
     taken = command("traces", "--json", store=store)
-    subprocess.run(agent, cwd=REPOSITORY, env=environment(), timeout=60)
+    subprocess.run(agent, cwd=REPOSITORY, env=environment(), timeout=500)
 
     result = command("traces", "--json", store=store, embedder=())
 

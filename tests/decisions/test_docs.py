@@ -27,7 +27,7 @@ def test_the_code_of_the_page_runs(name: str, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=500,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
 

@@ -87,7 +87,7 @@ def test_eight_processes_that_race_agree_on_one_outcome_of_each_decision(
         told = [_line(process) for process in processes]
         for process in processes:
             _go(process)
-        seen = {process.communicate(timeout=100)[0] for process in processes}
+        seen = {process.communicate(timeout=500)[0] for process in processes}
     finally:
         for process in processes:
             process.kill()

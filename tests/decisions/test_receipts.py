@@ -114,7 +114,7 @@ def test_processes_that_ask_at_once_get_one_key(tmp_path: Path) -> None:
         assert racer.stdin is not None
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    said = {racer.communicate(timeout=60)[0] for racer in racers}
+    said = {racer.communicate(timeout=500)[0] for racer in racers}
 
     (keys,) = said
     assert len(set(keys.split())) == 20

@@ -423,7 +423,7 @@ def run_python(code: str) -> str:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=500,
         env={key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"},
         cwd=Path(__file__).parents[2],
     )

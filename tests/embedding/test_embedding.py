@@ -105,7 +105,7 @@ def test_the_command_line_honours_the_variable(configure: Configure, tmp_path: P
             [sys.executable, "-m", "autotrace.cli", *arguments, "--store", str(store)],
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=500,
             check=False,
             cwd=tmp_path,  # where the module is
             env=os.environ

@@ -16,7 +16,7 @@ from tests.examples.made_runs import make_airline, make_coding_runs
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
 DATA = REPOSITORY.parent / "shared" / "data"
-EXAMPLE_TIMEOUT_S = 110
+EXAMPLE_TIMEOUT_S = 500
 NOT_INHERITED = ("OTEL_", "AUTOTRACE_")
 WOULD_COLOUR = ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 

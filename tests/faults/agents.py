@@ -133,7 +133,7 @@ def record_traces(store: str, name: str, report_path: str, traces: int) -> None:
     report = Report(report_path)
     for number in range(traces):
         work_through(name, number, 3, report)
-    report("flushed", str(autotrace.flush(timeout=110)))
+    report("flushed", str(autotrace.flush(timeout=500)))
     health = autotrace.health()
     report("counted", repr(health.counters), repr(health.last_error))
 
@@ -159,7 +159,7 @@ def read_until_told(store: str, name: str, report_path: str, told: str) -> None:
         autotrace.tool_stats()
         rounds += 1
     # Other processes see what was stored within a second or two, and it stays.
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
     for trace_id in seen:
         assert autotrace.get_trace(trace_id).trace_id == trace_id
     report("read", str(rounds), str(len(seen)))

@@ -19,7 +19,7 @@ def open_store(store: Path | str, **settings: Any) -> None:
     autotrace.configure(
         str(store), **{"embedder": SmallEmbedder(), "flush_interval_ms": 0} | settings
     )
-    assert autotrace.flush(timeout=100) is True, autotrace.health()
+    assert autotrace.flush(timeout=500) is True, autotrace.health()
 
 
 def stored_traces() -> dict[str, Trace]:

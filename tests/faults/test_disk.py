@@ -85,7 +85,7 @@ FULL_SPOOL: Final = (
 disk, store = sys.argv[1:]
 configure(store, spool=f"{disk}/spool")
 record(1)
-assert autotrace.flush(timeout=60)
+assert autotrace.flush(timeout=500)
 ballast = Path(disk, "ballast")
 with ballast.open("wb", buffering=0) as file:
     while True:
@@ -97,7 +97,7 @@ record(60)
 during = lost()
 ballast.unlink()
 record(20)
-first, flushed = autotrace.flush(timeout=60), autotrace.flush(timeout=60)
+first, flushed = autotrace.flush(timeout=500), autotrace.flush(timeout=500)
 traces = stored_traces()
 answer(during=during, after=lost(), first=first, flushed=flushed,
        last_error=autotrace.health().last_error,
@@ -137,7 +137,7 @@ FULL_STORE: Final = (
 faulthandler.dump_traceback_later(500, exit=True)
 configure(f"{disk}/store")
 record(1)
-assert autotrace.flush(timeout=60)
+assert autotrace.flush(timeout=500)
 usage = os.statvfs(disk)
 ballast = Path(disk, "ballast")
 # Room for the spool, not for Chroma as well.
@@ -146,9 +146,9 @@ record(40)
 during = autotrace.flush(timeout=9)
 waiting = autotrace.health().backlog_bytes
 ballast.unlink()
-flushed = autotrace.flush(timeout=60)
+flushed = autotrace.flush(timeout=500)
 record(1)
-again = autotrace.flush(timeout=60)
+again = autotrace.flush(timeout=500)
 traces = stored_traces()
 answer(during=during, waiting=waiting, flushed=flushed, again=again,
        calls=sum(len(t.tool_calls) for t in traces.values()), traces=len(traces))
@@ -216,7 +216,7 @@ during = lost()
 flushed = autotrace.flush(timeout=1)
 subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
 record(5)
-again = autotrace.flush(timeout=60)
+again = autotrace.flush(timeout=500)
 answer(during=during, after=lost(), flushed=flushed, again=again, traces=len(stored_traces()))
 """
 )

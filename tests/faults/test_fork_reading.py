@@ -26,7 +26,7 @@ from tests.faults.agents import configure
 from tests.faults.processes import MARK, marked
 
 store = sys.argv[1]
-DEADLINE_S = 60
+DEADLINE_S = 200
 
 @tool
 def work(number):
@@ -70,7 +70,7 @@ def ended(*pids):
 
 configure(store)
 first = record("water the garden")
-assert autotrace.flush(timeout=60)
+assert autotrace.flush(timeout=500)
 """
 
 READ: Final = "ask('water the garden', first)\n"
@@ -96,14 +96,14 @@ def test_children_of_a_process_that_has_recalled_recall_list_read_and_store(
 def child(number):
     ask("water the garden", first)
     mine = record(f"mow lawn {number}")
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
     ask(f"mow lawn {number}", mine)
 
 pids = [forked(child, n) for n in range(3)]
 ask("water the garden", first)
 again = record("trim the hedge")
 ended(*pids)
-assert autotrace.flush(timeout=60)
+assert autotrace.flush(timeout=500)
 ask("trim the hedge", again)
 assert len(autotrace.list_traces()) == 5
 assert len(autotrace.recall("mow lawn", limit=50)) == 5
@@ -150,7 +150,7 @@ def child():
     ask("water the garden", first)
     ended(grandchild)
     mine = record("mow the lawn")
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
     ask("mow the lawn", mine)
 
 ended(forked(child))
@@ -349,7 +349,7 @@ except Timeout:
 else:
     raise AssertionError("the lock is free")
 os.kill(other, signal.SIGCONT)
-FileLock(f"{store}/store.lock").acquire(timeout=60).lock.release()
+FileLock(f"{store}/store.lock").acquire(timeout=500).lock.release()
 with connect(store, space="test-small").reading() as collections:
     assert collections.log.get(["late/0"])["ids"] == ["late/0"]
 """,

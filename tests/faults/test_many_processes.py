@@ -41,10 +41,10 @@ def test_eight_recorders_and_two_readers_share_a_store(
         for n in range(RECORDERS, RECORDERS + 2)
     ]
     for process in recorders:
-        process.join(110)
+        process.join(500)
     told.touch()
     for process in readers:
-        process.join(60)
+        process.join(500)
 
     assert [process.exitcode for process in recorders + readers] == [0] * (RECORDERS + 2)
     said = said_in(*reports)

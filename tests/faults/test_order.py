@@ -114,7 +114,7 @@ def exporters(store: Path) -> Iterator[list[Connection]]:
     for ours, _ in pipes:
         ours.send(None)
     for process in processes:
-        process.join(60)
+        process.join(500)
         assert process.exitcode == 0
 
 
@@ -205,8 +205,8 @@ for n in range(10):
         for call in range(5):
             work(call)
     if n == 5:
-        assert autotrace.flush(timeout=60)
-assert autotrace.flush(timeout=60)
+        assert autotrace.flush(timeout=500)
+assert autotrace.flush(timeout=500)
 assert autotrace.health().counters == {}
 """
 

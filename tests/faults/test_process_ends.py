@@ -78,7 +78,7 @@ if __name__ == "__main__":
     context = multiprocessing.get_context(sys.argv[2])
     configure(store)
     record("parent")
-    assert autotrace.flush(timeout=60)  # Chroma is open and its threads are at work
+    assert autotrace.flush(timeout=500)  # Chroma is open and its threads are at work
     processes = [context.Process(target=child, args=(n,)) for n in range(3)]
     for process in processes:
         process.start()
@@ -131,7 +131,7 @@ def test_workers_forked_before_they_serve_are_killed_and_replaced(
         + """
 configure(store)
 record("while loading")
-assert autotrace.flush(timeout=60)
+assert autotrace.flush(timeout=500)
 
 def worker(wake):
     while os.read(wake, 1):
@@ -201,7 +201,7 @@ def test_what_is_pending_at_the_end_is_stored_and_the_end_is_the_programs_own(
     store: Path, ending: str, warm: bool, storing: str
 ) -> None:
     statement, code = ENDINGS[ending]
-    before = "record('first'); assert autotrace.flush(timeout=60)\n" if warm else ""
+    before = "record('first'); assert autotrace.flush(timeout=500)\n" if warm else ""
     done = run(
         SETUP
         + "configure(store, flush_interval_ms=int(sys.argv[2]))\n"
@@ -333,7 +333,7 @@ cells = [
     "autotrace.shutdown()\\nconfigure(store)\\nrecord('after a shutdown')",
     "held = task('over a configure').__enter__()\\nconfigure(store, flush_interval_ms=0)",
     "record('inside')",
-    "assert autotrace.flush(timeout=60)",
+    "assert autotrace.flush(timeout=500)",
 ]
 space = globals()
 for cell in cells * 2:

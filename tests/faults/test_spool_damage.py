@@ -126,7 +126,7 @@ def test_a_spool_of_a_newer_version_waits_untouched_while_others_are_stored(
     open_store(store)
     with autotrace.task("of this version"):
         pass
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
 
     assert [s.task for s in autotrace.list_traces()] == ["of this version"]
     assert segment.read_bytes() == newer

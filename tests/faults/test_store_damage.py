@@ -34,7 +34,7 @@ def cli(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "autotrace.cli", *arguments],
         **{"capture_output": True, "text": True, "cwd": ROOT} | options,
         env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm"},
-        timeout=100,
+        timeout=500,
         check=False,
     )
 
@@ -65,7 +65,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
             if number % 10 == 0:
                 with tool_call("lift", {"n": number}):
                     pass
-    assert autotrace.flush(timeout=100)
+    assert autotrace.flush(timeout=500)
     traces = stored_traces()
     autotrace.shutdown()
     shutil.rmtree(store / "spool")
@@ -135,7 +135,7 @@ def test_index_files_that_are_gone_or_damaged_are_found_and_rebuilt(
         assert autotrace.recall(trace.task, limit=1)[0].trace_id == trace.trace_id
     with task("go on") as t, tool_call("lift", {}):
         pass
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
     assert len(autotrace.get_trace(t.trace_id).tool_calls) == 1
     assert len(stored_traces()) == TRACES + 1
     figure(f"{damage.__name__.replace('_', ' ')}: found by {', '.join(wrong)}; rebuilt {TRACES:,}")
@@ -225,7 +225,7 @@ def die_at(calls: int, store: str) -> None:
             setattr(owner, name, dying(getattr(owner, name)))
     agents.configure(store)
     agents.work_through("made", calls, 3, agents.Report(os.devnull))
-    autotrace.flush(timeout=60)
+    autotrace.flush(timeout=500)
     os._exit(0)
 
 

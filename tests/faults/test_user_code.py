@@ -173,7 +173,7 @@ INSTALL(tracer)
 traced, trace = program()
 kept = GET() is tracer
 INSTALL(None)
-assert autotrace.flush(timeout=60)
+assert autotrace.flush(timeout=500)
 answer(plain=plain, traced=traced, kept=kept, trace=trace,
        seen=len([1 for name, event in lines if name == "work"]),
        lines=len([1 for name, event in lines if (name, event) == ("program", "line")]))
@@ -217,7 +217,7 @@ with task("after all"):
     work(1)
 with task("as deep again"):
     again = down(100)
-assert autotrace.flush(timeout=60)
+assert autotrace.flush(timeout=500)
 answer(reached=reached, ended=ended, again=again)
 """
 
@@ -272,7 +272,7 @@ with task("values") as t:
     rest = list(lazy)
 del deep
 values.clear()
-flushed = autotrace.flush(timeout=60)
+flushed = autotrace.flush(timeout=500)
 answer(kept=kept, first=first is changed, rest=rest, flushed=flushed)
 """
 

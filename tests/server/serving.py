@@ -69,7 +69,7 @@ class ServerProcess:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(500)
 
 
 @contextlib.contextmanager
@@ -97,7 +97,7 @@ def serving(
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(60)
+                process.wait(500)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)

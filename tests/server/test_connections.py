@@ -21,7 +21,7 @@ H2C: Final = (
 def exchange(server: ServerProcess, *parts: bytes, half_close: bool = False) -> bytes:
     """Send parts of requests; return the response, up to its body's end."""
     address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=500) as connection:
         for part in parts:
             connection.sendall(part)
         if half_close:

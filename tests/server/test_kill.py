@@ -38,7 +38,7 @@ def tell(
         session.headers["Authorization"] = f"Bearer {key}"
 
         def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
-            answer = session.post(f"{url}{TRACES}/{path}", json=body, timeout=60)
+            answer = session.post(f"{url}{TRACES}/{path}", json=body, timeout=500)
             assert answer.status_code == 200, answer.text
             answered: dict[str, Any] = answer.json()
             return answered
@@ -69,7 +69,7 @@ def kill(server: ServerProcess, mark: str) -> None:
     for process in [parent, *parent.children(recursive=True)]:
         os.kill(process.pid, signal.SIGKILL)
     kill_storekeepers(mark)
-    server.process.wait(60)
+    server.process.wait(500)
 
 
 @pytest.mark.skipif(not LINUX, reason="finds the process that stores through /proc")
@@ -88,7 +88,7 @@ def test_what_was_answered_before_a_kill_is_there_after_a_restart(
         ]
         for client in clients:
             client.start()
-        assert enough.wait(100)
+        assert enough.wait(500)
         kill(server, mark)
         for client in clients:
             client.join()
@@ -100,7 +100,7 @@ def test_what_was_answered_before_a_kill_is_there_after_a_restart(
     ):
         session.headers["Authorization"] = f"Bearer {key}"
         for trace_id, known in acknowledged.items():
-            answer = session.get(f"{server.url}{TRACES}/{trace_id}", timeout=60)
+            answer = session.get(f"{server.url}{TRACES}/{trace_id}", timeout=500)
             assert answer.status_code == 200, answer.text
             found = answer.json()
             steps = [step["step_id"] for step in found["steps"]]
@@ -113,5 +113,5 @@ def test_what_was_answered_before_a_kill_is_there_after_a_restart(
                 assert not known["complete"]
                 done = {"outcome": "later", "success": False}
                 url = f"{server.url}{TRACES}/{trace_id}/complete"
-                assert session.post(url, json=done, timeout=60).status_code == 200
+                assert session.post(url, json=done, timeout=500).status_code == 200
     kill_storekeepers(mark)

@@ -149,7 +149,7 @@ def test_what_a_stock_sdk_sends_gives_the_same_traces_as_recording_in_process(
         env=environment(**stock),
         cwd=REPOSITORY,
         check=True,
-        timeout=120,
+        timeout=500,
     )
     connection = open_connection(load_settings(store=str(tmp_path / "store")), HashEmbedder.space)
     reader = Reader(connection, HashEmbedder())
@@ -181,7 +181,7 @@ def _get(server: ServerProcess, key: str, path: str) -> Any:
     import urllib.request
 
     request = urllib.request.Request(server.url + path, headers={"Authorization": f"Bearer {key}"})
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=500) as response:
         return json.load(response)
 
 
@@ -820,7 +820,7 @@ def test_the_program_in_the_documentation_leaves_a_trace(
         env=environment(**stock),
         cwd=tmp_path,
         check=True,
-        timeout=60,
+        timeout=500,
     )
 
     (listed,) = _get(running, key, f"{TRACES}?agent=concierge&limit=1")["traces"]

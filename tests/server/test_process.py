@@ -34,7 +34,7 @@ def command_line(*arguments: str, **changes: str) -> subprocess.CompletedProcess
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=500,
     )
 
 
@@ -46,7 +46,7 @@ def asking(server: ServerProcess) -> requests.Session:
 
 def started(session: requests.Session, server: ServerProcess) -> str:
     answer = session.post(
-        f"{server.url}{TRACES}/start", json={"task": "t", "session_id": "s"}, timeout=60
+        f"{server.url}{TRACES}/start", json={"task": "t", "session_id": "s"}, timeout=500
     )
     assert answer.status_code == 200, answer.text
     trace_id: str = answer.json()["trace_id"]
@@ -69,7 +69,7 @@ def test_a_first_start_prints_an_agents_key_an_approvers_and_what_to_paste(
         env=environment(AUTOTRACE_KEY=agent),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=500,
     )
 
     assert done.returncode == 0, done.stderr
@@ -89,7 +89,7 @@ def test_the_first_keys_are_an_agent_s_and_an_approver_s_with_different_names(
             "method": "tools/call",
             "params": {"name": name, "arguments": arguments},
         }
-        answer = requests.post(f"{running.url}/mcp", json=body, headers=agent, timeout=60).json()
+        answer = requests.post(f"{running.url}/mcp", json=body, headers=agent, timeout=500).json()
         content: dict[str, Any] = answer["result"]["structuredContent"]
         return content
 
@@ -97,9 +97,9 @@ def test_the_first_keys_are_an_agent_s_and_an_approver_s_with_different_names(
     call("decision_request_approval", decision_id=made, title="may I?")
     approve = f"{running.url}/api/v1/decisions/{made}/approve"
 
-    own = requests.post(approve, json={}, headers=agent, timeout=60)
-    operations = requests.get(f"{running.url}/metrics", headers=approver, timeout=60)
-    persons = requests.post(approve, json={}, headers=approver, timeout=60)
+    own = requests.post(approve, json={}, headers=agent, timeout=500)
+    operations = requests.get(f"{running.url}/metrics", headers=approver, timeout=500)
+    persons = requests.post(approve, json={}, headers=approver, timeout=500)
 
     assert (own.status_code, operations.status_code) == (403, 403)
     assert (persons.status_code, persons.json()["status"]) == (200, "approved")
@@ -143,7 +143,7 @@ def test_without_its_packages_the_command_says_what_to_install(tmp_path: Path) -
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=500,
     )
 
     assert done.returncode == 1
@@ -169,16 +169,16 @@ def test_a_stop_finishes_requests_and_stores_what_they_told(tmp_path: Path) -> N
         )
         port = urlsplit(server.url).port
         assert port is not None
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=500) as client:
             client.sendall(head.encode() + body[:10])
             # One more request: when it is answered, the one above has begun.
-            requests.get(f"{server.url}/health", timeout=60).raise_for_status()
+            requests.get(f"{server.url}/health", timeout=500).raise_for_status()
             server.process.send_signal(signal.SIGTERM)
             wait_until_closed(port)
             client.sendall(body[10:])
             said = client.makefile("rb").read()
         assert said.startswith(b"HTTP/1.1 200 "), said
-        assert server.process.wait(60) == 0
+        assert server.process.wait(500) == 0
         assert server.process.stdout is not None
         assert server.process.stdout.read() == ""  # there was a key, so none was made
 
@@ -193,7 +193,7 @@ def test_a_stop_finishes_requests_and_stores_what_they_told(tmp_path: Path) -> N
 def wait_until_closed(port: int) -> None:
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=60).close()
+            socket.create_connection(("127.0.0.1", port), timeout=500).close()
         except ConnectionRefusedError:
             return
         threading.Event().wait(0.01)
@@ -215,29 +215,29 @@ def test_several_workers_are_one_server(store_settings: dict[str, str], tmp_path
             # A connection each, so that the workers take turns.
             with asking(server) as session:
                 step = {"thought": f"{number}", "action": "a"}
-                assert session.post(f"{one}/step", json=step, timeout=60).status_code == 200
-                found = session.get(one, timeout=60).json()
+                assert session.post(f"{one}/step", json=step, timeout=500).status_code == 200
+                found = session.get(one, timeout=500).json()
             assert len(found["steps"]) == number + 1
             seen = {line.get("pid") for line in server.log() if line["message"] == "request"}
             if len(seen) == workers:
                 break
         assert len(seen) == workers
         done = {"outcome": "done", "success": True}
-        answers = [asking(server).post(f"{one}/complete", json=done, timeout=60) for _ in range(6)]
+        answers = [asking(server).post(f"{one}/complete", json=done, timeout=500) for _ in range(6)]
         assert [answer.json() for answer in answers] == [answers[0].json()] * 6
         children = psutil.Process(server.process.pid).children()
         ring = KeyRing.of(load_settings(store=store, **store_settings))
         operator = {"Authorization": f"Bearer {ring.create('operator', 'default', 'admin').key}"}
         ring.close()
         while True:  # a worker over a Chroma server knows a new key within a second
-            answer = requests.get(f"{server.url}/metrics", headers=operator, timeout=60)
+            answer = requests.get(f"{server.url}/metrics", headers=operator, timeout=500)
             if answer.status_code != 401:
                 break
         metrics = answer.text
         assert f'route="{TRACES}/{{trace_id}}/step",status="200"}} {number + 1}.0' in metrics
 
         assert server.stop() == 0
-        _, alive = psutil.wait_procs(children, timeout=60)
+        _, alive = psutil.wait_procs(children, timeout=500)
         assert alive == []
 
 
@@ -268,7 +268,7 @@ def test_a_worker_whose_parent_is_killed_ends(tmp_path: Path) -> None:
         worker = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
 
-        _, alive = psutil.wait_procs([worker], timeout=60)
+        _, alive = psutil.wait_procs([worker], timeout=500)
 
     assert alive == []
 
@@ -279,13 +279,13 @@ def test_a_worker_whose_parent_is_killed_ends(tmp_path: Path) -> None:
 def test_the_log_is_json_and_tells_no_secret(running: ServerProcess) -> None:
     session = asking(running)
     key = running.first_key()
-    session.get(f"{running.url}{TRACES}/{key}", timeout=60)
-    session.get(f"{running.url}/?key={key}", timeout=60)
-    session.post(f"{running.url}{TRACES}/start", data=b"{", timeout=60)
-    answer = session.get(f"{running.url}{TRACES}", timeout=60)
+    session.get(f"{running.url}{TRACES}/{key}", timeout=500)
+    session.get(f"{running.url}/?key={key}", timeout=500)
+    session.post(f"{running.url}{TRACES}/start", data=b"{", timeout=500)
+    answer = session.get(f"{running.url}{TRACES}", timeout=500)
 
     # Another one on the same connection: when it is answered, the one before is logged.
-    session.get(f"{running.url}/health/live", timeout=60)
+    session.get(f"{running.url}/health/live", timeout=500)
 
     lines = [line for line in running.log() if line["message"] == "request"]
     (line,) = [line for line in lines if line["request_id"] == answer.headers["X-Request-Id"]]

@@ -61,7 +61,7 @@ def test_the_one_that_was_longest_idle_is_stopped_for_another(tenants: Tenants) 
 
     use(tenants, "third")
 
-    assert second.stopped.wait(60)
+    assert second.stopped.wait(500)
     assert not first.stopped.is_set()
     assert use(tenants, "first") is first
     assert use(tenants, "second") is not second
@@ -80,7 +80,7 @@ def test_whoever_asks_at_once_gets_the_same(tmp_path: Path) -> None:
 
     def open_slowly(name: str, settings: Settings) -> Tenant:
         opened.append(FakeTenant(name, settings))
-        opening.wait(60)
+        opening.wait(500)
         return cast("Tenant", opened[-1])
 
     tenants = Tenants(load_settings(store=str(tmp_path / "store")), open_slowly)
@@ -92,7 +92,7 @@ def test_whoever_asks_at_once_gets_the_same(tmp_path: Path) -> None:
         thread.start()
     opening.set()
     for thread in threads:
-        thread.join(60)
+        thread.join(500)
 
     assert found == opened * 8
 

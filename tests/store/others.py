@@ -68,7 +68,7 @@ def record(store: str, tasks: Sequence[str], *, success: bool = True, agent: str
     for text in tasks:
         with task(text, agent=agent) as t:
             t.complete("done", success=success)
-    assert autotrace.flush(timeout=60), autotrace.health()
+    assert autotrace.flush(timeout=500), autotrace.health()
 
 
 def delete(store: str, task_text: str) -> None:

@@ -152,7 +152,7 @@ def test_a_text_that_the_embedder_refuses_keeps_no_other_out(
     autotrace.configure(**store_settings, embedder=Choosy(), flush_interval_ms=0)  # type: ignore[arg-type] - strings
     ids = [record(text) for text in ("a good one", "a bad one", "another good one")]
 
-    assert autotrace.flush(timeout=60) is True
+    assert autotrace.flush(timeout=500) is True
 
     assert {autotrace.get_trace(i).task for i in ids} == {
         "a good one",
@@ -182,7 +182,7 @@ def test_an_embedder_that_is_down_keeps_everything_waiting(store_settings: dict[
 
     embedder.up = True
 
-    assert autotrace.flush(timeout=60) is True
+    assert autotrace.flush(timeout=500) is True
     assert [r.trace_id for r in autotrace.recall("patience")] == [trace_id]
     autotrace.shutdown()
 
@@ -268,7 +268,7 @@ def test_a_text_that_the_index_has_lost_is_found_in_its_own_words(
     nearest = texts.nearest
     trace_id = record("lost by the index")
     record("another")
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
     monkeypatch.setattr(
         texts, "nearest", lambda *a, **k: [t for t in nearest(*a, **k) if t.similarity < 0.99]
     )
@@ -286,9 +286,9 @@ def test_a_task_repeated_thousands_of_times_hides_no_other(settings: dict[str, A
         repeated.append(run.trace_id)
         if n % 150 == 75 and rare[n // 150 :]:
             ids[rare[n // 150]] = record(rare[n // 150], agent="person")
-    assert autotrace.flush(timeout=120)
+    assert autotrace.flush(timeout=500)
     failed = record("the task of every hour", success=False, agent="cron")
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
 
     assert len(ids) == 19
     assert {t: autotrace.recall(t, limit=1)[0].trace_id for t in ids} == ids
@@ -486,5 +486,5 @@ def test_a_newer_store_is_refused_and_left_as_it_is(settings: dict[str, Any]) ->
     record("y")
     with pytest.raises(autotrace.StoreVersionError):
         autotrace.get_trace(trace_id)
-    assert autotrace.flush(timeout=60) is False  # at once: to wait is of no use
+    assert autotrace.flush(timeout=500) is False  # at once: to wait is of no use
     assert autotrace.health().backlog_bytes > 0

@@ -104,7 +104,7 @@ def test_what_the_storekeeper_stores_is_recalled_after_a_flush_and_nothing_is_op
                 pass
             with task(f"break pot number {n}") as failed:
                 failed.complete("broken", success=False)
-            assert autotrace.flush(timeout=60)
+            assert autotrace.flush(timeout=500)
 
             first = autotrace.recall(f"water plant number {n}", limit=1)
             assert [found.trace_id for found in first] == [t.trace_id]

@@ -48,7 +48,7 @@ def test_programs_of_two_tenants_in_one_folder_store_nothing_for_each_other(
         with task(f"a task of the {tenant}"):
             pass
         try:
-            assert autotrace.flush(timeout=60)
+            assert autotrace.flush(timeout=500)
             return [found.task for found in autotrace.list_traces()]
         finally:
             autotrace.shutdown()

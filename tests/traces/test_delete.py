@@ -247,7 +247,7 @@ def test_what_is_delivered_again_brings_nothing_back(
     autotrace.shutdown()
     shutil.copytree(spool, tmp_path / "copy")
     autotrace.configure(**settings)
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
     autotrace.delete_trace(deleted)
     before = seen()
     assert [s.trace_id for s in before["listed"]] == [kept]
@@ -257,7 +257,7 @@ def test_what_is_delivered_again_brings_nothing_back(
         if process.is_dir():
             shutil.copytree(process, spool / f"again-{process.name}")
     autotrace.configure(**settings)
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
 
     assert seen() == before
     assert SECRET not in stored_text(settings)
@@ -315,7 +315,7 @@ def test_stopped_at_any_write_it_is_done_again(
     moment, finished = 0, False
     while not finished:
         trace_id = record(words=SECRET)
-        assert autotrace.flush(timeout=60)
+        assert autotrace.flush(timeout=500)
         stop_at(moment)
         try:
             erase_trace(connection, HashEmbedder(), trace_id)
@@ -334,7 +334,7 @@ def test_stopped_at_any_write_it_is_done_again(
         if then == "recorded" and trace_id not in [s.trace_id for s in autotrace.list_traces()]:
             with autotrace.attach(carrier_of(trace_id)), tool_call("lift", {"what": SECRET}):
                 pass
-            assert autotrace.flush(timeout=60)
+            assert autotrace.flush(timeout=500)
         with contextlib.suppress(autotrace.TraceNotFoundError):
             autotrace.delete_trace(trace_id)
 
@@ -371,7 +371,7 @@ def test_of_two_that_delete_the_same_trace_both_find_it_gone(settings: dict[str,
             tool_call("lift", {"what": SECRET}),
         ):
             pass
-        assert autotrace.flush(timeout=60)
+        assert autotrace.flush(timeout=500)
         start = threading.Barrier(2)
         failures: list[BaseException] = []
 
@@ -417,13 +417,13 @@ def test_of_two_that_delete_the_same_trace_both_find_it_gone(settings: dict[str,
 def test_it_is_deleted_while_another_process_stores(store_settings: dict[str, str]) -> None:
     options: dict[str, Any] = store_settings | {"embedder": "tests.embedders:HashEmbedder"}
     autotrace.configure(**options, flush_interval_ms=0)
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
     kept: list[str] = []
     for n in range(6):
         gone = record(f"gone {n % 2}", words=SECRET)
         kept.append(record(f"kept {n % 2}"))
         autotrace.delete_trace(gone)
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
 
     assert [found.trace_id for found in autotrace.list_traces()] == kept[::-1]
     assert len(autotrace.recall("kept 0", limit=50)) == len(kept)

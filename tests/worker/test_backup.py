@@ -134,7 +134,7 @@ def test_a_backup_of_a_program_that_records_holds_what_it_had_recorded(
 
     restore(of(restored), archive)
     configure(restored)
-    assert autotrace.flush(timeout=120)
+    assert autotrace.flush(timeout=500)
     found: dict[str, str] = {}
     page = autotrace.list_traces(limit=1000)
     while page:

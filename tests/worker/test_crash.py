@@ -64,7 +64,7 @@ def opened(store: Path) -> Iterator[None]:
 
 def open_store(store: Path) -> None:
     autotrace.configure(str(store), embedder=HashEmbedder(), flush_interval_ms=0)
-    assert autotrace.flush(timeout=60) is True
+    assert autotrace.flush(timeout=500) is True
 
 
 def check_statistics_and_calls(lines: list[list[str]]) -> dict[str, autotrace.Trace]:
@@ -218,7 +218,7 @@ def test_a_crash_at_any_write_to_the_store_is_repaired_by_the_next_attempt(
         work(3)
         third.complete("no", success=False)
 
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
 
     listed = autotrace.list_traces()
     assert [(s.trace_id, s.status) for s in listed][:3] == [

@@ -50,7 +50,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=500,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         check=False,
@@ -86,14 +86,14 @@ def test_a_server_that_is_down_costs_nothing_and_gets_everything_when_it_is_up(
 
     server.start()
     try:
-        assert autotrace.flush(timeout=60) is True
+        assert autotrace.flush(timeout=500) is True
         assert autotrace.get_trace(t.trace_id).tool_calls[0].result == 2
         assert autotrace.health().backlog_bytes == 0
         server.stop(kill=True)
         with task("while it is down again") as again:
             work(2)
         server.start()
-        assert autotrace.flush(timeout=60) is True
+        assert autotrace.flush(timeout=500) is True
         assert autotrace.get_trace(again.trace_id).status == "completed"
     finally:
         autotrace.shutdown(timeout=10)
@@ -189,7 +189,7 @@ def test_what_is_left_at_exit_is_there_at_the_next_start(store: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
     configure(store)
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
     assert autotrace.get_trace(done.stdout.strip()).status == "completed"
 
 
@@ -206,7 +206,7 @@ def test_the_exit_code_is_the_programs_and_nothing_is_lost(store: str, ending: s
     assert (done.returncode, done.stderr) == (3, "")
 
     configure(store)
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
     assert len(autotrace.get_trace(done.stdout.strip()).tool_calls) == 1
 
 
@@ -221,18 +221,18 @@ def test_forked_children_record_beside_their_parent(store: str) -> None:
         "        pid = os.fork()\n"
         "        if pid == 0:\n"
         "            work(n)\n"
-        "            ok = autotrace.flush(timeout=60)\n"
+        "            ok = autotrace.flush(timeout=500)\n"
         "            os._exit(0 if ok else 1)\n"
         "        children.append(pid)\n"
         "    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]\n"
         "    work(9)\n"
-        "print(codes, autotrace.flush(timeout=60))\n"
+        "print(codes, autotrace.flush(timeout=500))\n"
     )
     done = run(code, store)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[0, 0, 0] True", "")
 
     configure(store)
-    assert autotrace.flush(timeout=60)
+    assert autotrace.flush(timeout=500)
     (summary,) = autotrace.list_traces()
     assert (summary.status, summary.tool_call_count) == ("completed", 5)
     (stats,) = autotrace.tool_stats()
@@ -375,6 +375,6 @@ def test_what_the_dead_left_is_stored_though_looking_for_it_failed_once(
         while fails:
             time.sleep(0.01)
 
-    assert autotrace.flush(timeout=60) is True
+    assert autotrace.flush(timeout=500) is True
     assert "vanished" in str(autotrace.health().last_error)
     assert len(autotrace.list_traces()) == 1

@@ -304,7 +304,7 @@ def test_a_purge_that_is_killed_loses_nothing_and_is_done_again(
             target=_purge_and_die, args=(str(store), name, after, nth)
         )
         spawned.start()
-        spawned.join(60)
+        spawned.join(500)
         assert spawned.exitcode == -signal.SIGKILL
 
         configure(store)

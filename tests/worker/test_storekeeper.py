@@ -78,7 +78,7 @@ def run(program: Sequence[str], store: Path) -> str:
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
         text=True,
-        timeout=100,
+        timeout=500,
         check=True,
     ).stdout
 
@@ -88,7 +88,7 @@ def test_the_program_that_records_never_loads_chroma_nor_gets_a_child(store: Pat
         """
         with task("recorded here"):
             pass
-        print(autotrace.flush(60), "chromadb" in sys.modules, flush=True)
+        print(autotrace.flush(500), "chromadb" in sys.modules, flush=True)
         try:
             print(os.waitpid(-1, os.WNOHANG), flush=True)
         except ChildProcessError:
@@ -96,7 +96,7 @@ def test_the_program_that_records_never_loads_chroma_nor_gets_a_child(store: Pat
         """,
         store,
     ) as program:
-        output, _ = program.communicate(timeout=120)
+        output, _ = program.communicate(timeout=500)
 
     assert output.splitlines() == ["True False", "no child"]
 
@@ -104,10 +104,10 @@ def test_the_program_that_records_never_loads_chroma_nor_gets_a_child(store: Pat
 def test_after_a_shutdown_no_process_is_left(store: Path) -> None:
     configure(store)
     record("stored by another process")
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
     process = keeper(store)
 
-    assert autotrace.shutdown(60)
+    assert autotrace.shutdown(500)
 
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
@@ -116,7 +116,7 @@ def test_what_it_stored_is_read_here(store: Path) -> None:
     configure(store)
     ids = {record(f"task number {n}") for n in range(20)}
 
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
 
     assert {summary.trace_id for summary in autotrace.list_traces()} == ids
     assert autotrace.recall("task number 7", limit=1)[0].task == "task number 7"
@@ -127,7 +127,7 @@ def test_one_serves_all_processes_of_a_store(store: Path) -> None:
     source = """
         with task(sys.argv[2]):
             pass
-        print(autotrace.flush(60), flush=True)
+        print(autotrace.flush(500), flush=True)
         sys.stdin.readline()
     """
     programs = [script(source, store, f"program {n}") for n in range(3)]
@@ -138,7 +138,7 @@ def test_one_serves_all_processes_of_a_store(store: Path) -> None:
         if any(f.path == str(store / "spool" / "drain.lock") for f in open_files(process))
     }
     for program in programs:
-        program.communicate("\n", timeout=60)
+        program.communicate("\n", timeout=500)
 
     assert len(pids) == 1
     configure(store, embedder=HashEmbedder())
@@ -155,11 +155,11 @@ def open_files(process: psutil.Process) -> list[Any]:
 def test_when_it_is_killed_another_one_goes_on(store: Path) -> None:
     configure(store)
     first = [record(f"before {n}") for n in range(5)]
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
     os.kill(read_status(store / "spool").pid, signal.SIGKILL)
 
     second = [record(f"after {n}") for n in range(5)]
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
 
     assert {s.trace_id for s in autotrace.list_traces()} == {*first, *second}
     assert autotrace.tool_stats()[0].call_count == 10
@@ -170,7 +170,7 @@ def test_a_killed_program_is_stored_without_another_start(store: Path) -> None:
         """
         with task("first"):
             pass
-        autotrace.flush(60)
+        autotrace.flush(500)
         with task("under way"):
             with tool_call("hammer", {}):
                 pass
@@ -183,7 +183,7 @@ def test_a_killed_program_is_stored_without_another_start(store: Path) -> None:
         program.stdout.readline()
         process = keeper(store)
         program.kill()
-    process.wait(60)
+    process.wait(500)
 
     assert not any(p.is_dir() for p in (store / "spool").iterdir())
     configure(store, embedder=HashEmbedder())
@@ -202,8 +202,8 @@ def test_a_program_that_ends_at_once_is_stored_without_another_start(store: Path
         """,
         store,
     ) as program:
-        program.wait(60)
-    keeper(store).wait(60)
+        program.wait(500)
+    keeper(store).wait(500)
 
     assert not any(p.is_dir() for p in (store / "spool").iterdir())
     configure(store, embedder=HashEmbedder())
@@ -215,18 +215,18 @@ def test_a_forked_child_has_its_records_stored_too(store: Path) -> None:
         """
         with task("of the parent"):
             pass
-        assert autotrace.flush(60)
+        assert autotrace.flush(500)
         child = os.fork()
         with task("of the child" if child == 0 else "of the parent again"):
             pass
-        assert autotrace.flush(60)
+        assert autotrace.flush(500)
         if child == 0:
             os._exit(0)
         print(os.waitpid(child, 0)[1], flush=True)
         """,
         store,
     ) as program:
-        output, _ = program.communicate(timeout=120)
+        output, _ = program.communicate(timeout=500)
 
     assert output == "0\n"
     configure(store, embedder=HashEmbedder())
@@ -253,7 +253,7 @@ def test_an_embedder_that_only_this_program_can_make_stores_in_this_process(stor
     configure(store, embedder=HashEmbedder())
     record("by a thread")
 
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
 
     assert not (store / "spool" / STATUS_FILE).exists()
 
@@ -265,7 +265,7 @@ def test_where_no_process_can_be_started_this_one_stores(
     configure(store)
     trace_id = record("by a thread after all")
 
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
 
     assert autotrace.get_trace(trace_id).task == "by a thread after all"
     assert "no process can store" in str(autotrace.health().last_error)
@@ -285,7 +285,7 @@ def test_an_order_it_cannot_follow_is_told_and_this_process_stores(
     configure(store)
     record("by a thread after all")
 
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
 
     assert "no.such:embedder" in str(autotrace.health().last_error)
 
@@ -295,7 +295,7 @@ def test_an_older_store_is_refused_at_once(store: Path) -> None:
 
     configure(store)
     record("one")
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
     autotrace.shutdown()
     from autotrace.settings import load_settings
     from autotrace.worker.wiring import open_connection
@@ -319,11 +319,11 @@ def test_a_store_that_is_deleted_is_not_made_again_by_it(tmp_path: Path) -> None
     store = tmp_path / "store"
     configure(store)
     record("soon gone")
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
     process = keeper(store)
 
     shutil.rmtree(store)
-    process.wait(60)
+    process.wait(500)
 
     assert not store.exists()
     autotrace.shutdown(0)
@@ -336,7 +336,7 @@ def test_threads_that_start_it_at_once_start_one(store: Path) -> None:
     def run(number: int) -> None:
         barrier.wait()
         record(f"thread {number}")
-        autotrace.flush(60)
+        autotrace.flush(500)
 
     threads = [threading.Thread(target=run, args=(n,)) for n in range(4)]
     for thread in threads:
@@ -356,7 +356,7 @@ atexit.register(lambda: print(autotrace.health().backlog_bytes, flush=True))
 autotrace.configure(sys.argv[1], embedder="tests.embedders:HashEmbedder")
 with task("first"):
     pass
-assert autotrace.flush(60)
+assert autotrace.flush(500)
 for n in range(50):
     with task(f"task {n}"):
         pass
@@ -392,7 +392,7 @@ def test_it_ends_though_the_store_is_down_when_its_program_is_gone(tmp_path: Pat
         process = psutil.Process(read_status(tmp_path / "spool").pid)
         program.kill()
 
-    process.wait(60)
+    process.wait(500)
     assert [p for p in (tmp_path / "spool").iterdir() if p.is_dir()]
 
 
@@ -423,7 +423,7 @@ def test_one_that_hangs_with_the_interpreter_is_ended_and_another_goes_on(
     configure(store, embedder="hangs_once:Hangs")
     record("stored at the second attempt")
 
-    assert autotrace.flush(100)
+    assert autotrace.flush(500)
 
     assert (tmp_path / "hung").exists()
     assert [s.task for s in autotrace.list_traces()] == ["stored at the second attempt"]
@@ -447,14 +447,14 @@ def test_files_that_a_program_opens_under_the_numbers_of_closed_pipes_are_its_ow
         before = pipes()
         with task("before"):
             pass
-        assert autotrace.flush(60)
+        assert autotrace.flush(500)
         ours = pipes() - before
         assert len(ours) == 2
         for number in ours:
             os.dup2(os.open(sys.argv[2], os.O_RDWR | os.O_CREAT), number)
         with task("after"):
             pass
-        print(autotrace.flush(60), autotrace.health().counters, flush=True)
+        print(autotrace.flush(500), autotrace.health().counters, flush=True)
         autotrace.shutdown()
         for number in ours:
             os.write(number, b"mine")
@@ -462,7 +462,7 @@ def test_files_that_a_program_opens_under_the_numbers_of_closed_pipes_are_its_ow
         store,
         tmp_path / "file of the program",
     ) as program:
-        output, _ = program.communicate(timeout=120)
+        output, _ = program.communicate(timeout=500)
 
     assert (program.returncode, output) == (0, "True {}\n")
     assert (tmp_path / "file of the program").read_bytes() == b"mine"
@@ -475,7 +475,7 @@ def test_a_program_that_becomes_a_daemon_has_its_records_stored(
         """
         with task("before"):
             pass
-        assert autotrace.flush(60)
+        assert autotrace.flush(500)
         told = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(told, 100)
         if os.fork():
@@ -491,14 +491,14 @@ def test_a_program_that_becomes_a_daemon_has_its_records_stored(
         os.environ.clear()
         with task("of the daemon"):
             pass
-        os.write(100, str(autotrace.flush(60)).encode())
+        os.write(100, str(autotrace.flush(500)).encode())
         os.close(100)
         os._exit(0)
         """,
         store,
         tmp_path / "told",
     ) as program:
-        program.wait(60)
+        program.wait(500)
     while not (tmp_path / "told").read_bytes():
         time.sleep(0.01)
 
@@ -517,12 +517,12 @@ def test_a_program_is_served_with_whatever_options_it_was_started(
         """
         with task("recorded"):
             pass
-        print(autotrace.flush(60), autotrace.health().last_error, "chromadb" in sys.modules)
+        print(autotrace.flush(500), autotrace.health().last_error, "chromadb" in sys.modules)
         """,
         store,
         options=options,
     ) as program:
-        output, _ = program.communicate(timeout=120)
+        output, _ = program.communicate(timeout=500)
 
     assert output == "True None False\n"
 
@@ -537,7 +537,7 @@ def test_a_program_in_a_zip_is_served_with_the_embedder_that_is_in_it(
             "import sys, autotrace\n"
             "autotrace.configure(sys.argv[1], embedder='packed:Embedder', flush_interval_ms=0)\n"
             "with autotrace.task('packed'): pass\n"
-            "print(autotrace.flush(60), autotrace.health().last_error, end='')\n",
+            "print(autotrace.flush(500), autotrace.health().last_error, end='')\n",
         )
     assert run([str(tmp_path / "program.zip")], store) == "True None"
 
@@ -560,11 +560,11 @@ def test_where_it_cannot_be_started_the_program_stores_and_says_so(
         + """
 with task("by a thread after all"):
     pass
-print(autotrace.flush(60), autotrace.health().last_error, flush=True)
+print(autotrace.flush(500), autotrace.health().last_error, flush=True)
 """,
         store,
     ) as program:
-        output, _ = program.communicate(timeout=120)
+        output, _ = program.communicate(timeout=500)
 
     assert output.startswith("True no process can store, so this one does: ")
 
@@ -581,7 +581,7 @@ def test_one_that_fails_by_itself_says_so_and_the_program_stores(
     configure(store, embedder="breaks:Breaks")
     record("by a thread after all")
 
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
 
     assert "ZeroDivisionError" in str(autotrace.health().last_error)
 
@@ -614,13 +614,13 @@ def test_an_embedder_may_print_and_its_module_configure(store: Path, tmp_path: P
         for number in range(3):
             with task(f"task {number}"):
                 pass
-            print(autotrace.flush(60), file=sys.stderr)
+            print(autotrace.flush(500), file=sys.stderr)
         print(autotrace.health().counters, file=sys.stderr)
         """,
         store,
         tmp_path,
     ) as program:
-        program.communicate(timeout=120)
+        program.communicate(timeout=500)
 
     configure(store, embedder=HashEmbedder())
     tasks = sorted(s.task for s in autotrace.list_traces())
@@ -632,14 +632,14 @@ def test_a_store_deleted_under_a_running_program_is_said_and_made_again(store: P
 
     configure(store)
     record("before")
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
     shutil.rmtree(store)
     before = autotrace.health().counters.get("deleted_spools", 0)
 
     record("into nothing")
-    assert autotrace.flush(60) is False
+    assert autotrace.flush(500) is False
     again = record("into a new one")
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
 
     assert autotrace.health().counters["deleted_spools"] == before + 1
     # What is recorded just when the deletion is noticed may be in the new one already.
@@ -655,14 +655,14 @@ def test_it_gives_way_to_a_rebuild(store: Path) -> None:
 
     configure(store)
     record("stored before")
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
     settings = load_settings(store=str(store))
 
     done = rebuild(open_connection(settings, None), HashEmbedder(), settings.spool_path)
 
     assert done.traces == 1
     record("stored after")
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
     assert len(autotrace.list_traces()) == 2
 
 
@@ -674,7 +674,7 @@ def test_a_damaged_status_is_none(store: Path, status: str) -> None:
     configure(store)
     record("anyway")
 
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)
 
 
 def test_what_another_one_was_refused_does_not_concern_this_program(store: Path) -> None:
@@ -685,4 +685,4 @@ def test_what_another_one_was_refused_does_not_concern_this_program(store: Path)
     configure(store)
     record("with the right embedder now")
 
-    assert autotrace.flush(60)
+    assert autotrace.flush(500)

@@ -89,7 +89,7 @@ def test_waiting_returns_once_a_person_has_approved(agent: Agent) -> None:
     with decision("order.create", "approve") as d:
         approval = d.request_approval("25 % discount", "a good customer", expires_in_seconds=60)
         assert approval.title == "25 % discount"
-        assert d.wait(timeout=60).status == "approved"
+        assert d.wait(timeout=500).status == "approved"
     assert d.status == "committed"
 
 
@@ -103,7 +103,7 @@ def test_a_rejection_raises_with_its_rationale_and_closes(agent: Agent) -> None:
     refused = pytest.raises(ApprovalRefused, match="ada: too much")
     with refused as caught, decision("order.create") as d:
         d.request_approval()
-        d.wait(timeout=60)
+        d.wait(timeout=500)
     assert caught.value.reason == "rejected"
     assert types_of(agent.decision)[-1] == "approval_rejected"
 
@@ -113,7 +113,7 @@ def test_a_refusal_that_was_handled_inside_is_not_raised_on_leaving(agent: Agent
     with decision("order.create") as d:
         d.request_approval()
         with pytest.raises(ApprovalRefused):
-            d.wait(timeout=60)
+            d.wait(timeout=500)
     assert d.status == "aborted"
 
 
@@ -162,7 +162,7 @@ def test_async_code_waits_without_blocking_its_loop(agent: Agent) -> None:
         agent.when_asked(answer)
         async with decision("order.create") as d:
             await asyncio.to_thread(d.request_approval)
-            assert (await d.wait_async(timeout=60)).status == "approved"
+            assert (await d.wait_async(timeout=500)).status == "approved"
         assert alive.is_set()
         assert d.status == "committed"
 
@@ -270,7 +270,7 @@ def test_a_key_of_what_has_ended_does_not_decide_it_twice(agent: Agent) -> None:
     agent.when_asked(agent.reject)
     with pytest.raises(ApprovalRefused), decision("order.create", key="no") as d:
         d.request_approval()
-        d.wait(timeout=60)
+        d.wait(timeout=500)
     with pytest.raises(ApprovalRefused, match="too much"), decision("order.create", key="no"):
         ran.append("rejected")
     assert ran == ["done"]
@@ -480,7 +480,7 @@ def test_a_process_elsewhere_answers(agent: Agent) -> None:
     agent.when_asked(answer)
     with decision("order.create") as d:
         d.request_approval(require_rationale=True)
-        approval = d.wait(timeout=60).approval
+        approval = d.wait(timeout=500).approval
     assert approval is not None
     assert (approval.approver, approval.rationale) == ("ada", "fine")
 

@@ -84,7 +84,7 @@ def receiver(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
 
 def hang(handler: Any) -> None:
     """Say nothing."""
-    handler.server.released.wait(60)
+    handler.server.released.wait(500)
 
 
 def drip_headers(handler: Any) -> None:

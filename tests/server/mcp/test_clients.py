@@ -32,7 +32,7 @@ def over_http(server: Running, mode: str, path: str = "/mcp") -> Callable[[], Op
     async def opened() -> AsyncGenerator[Client]:
         headers = {"Authorization": f"Bearer {server.keys['bot']}"}
         async with (
-            httpx2.AsyncClient(headers=headers, timeout=60) as http,
+            httpx2.AsyncClient(headers=headers, timeout=500) as http,
             Client(
                 streamable_http_client(server.url + path, http_client=http), mode=mode
             ) as client,

@@ -59,7 +59,7 @@ def call(server: Running, key: str, tool: str, **arguments: Any) -> dict[str, An
             "method": "tools/call",
             "params": {"name": tool, "arguments": arguments},
         },
-        timeout=60,
+        timeout=500,
     )
     return answer.json()["result"]["structuredContent"]
 
@@ -89,7 +89,7 @@ def test_the_contracts_example_polls_until_a_person_has_answered(
                 f"{server.url}{DECISIONS}/{decision_id}/{word}",
                 headers={"Authorization": f"Bearer {server.keys['approver']}"},
                 json={},
-                timeout=60,
+                timeout=500,
             ).raise_for_status()
 
     monkeypatch.setattr(time, "sleep", sleep)

@@ -68,7 +68,7 @@ class Host:
 
     def end(self) -> tuple[int, list[bytes], str]:
         """Close its input; return the exit code, what else it wrote, and its standard error."""
-        out, err = self.process.communicate(timeout=120)
+        out, err = self.process.communicate(timeout=500)
         return self.process.returncode, out.splitlines(), err.decode()
 
 
@@ -160,7 +160,7 @@ def test_in_a_folder_that_cannot_be_written_it_ends_with_one_line() -> None:
         capture_output=True,
         env=environment(),
         cwd="/proc",
-        timeout=120,
+        timeout=500,
         check=False,
     )
 
@@ -188,7 +188,7 @@ def test_it_ends_with_its_host_though_another_process_holds_the_pipe(tmp_path: P
         assert json.loads(answers.readline())["id"] == "init"
 
         host.kill()
-        host.wait(60)
+        host.wait(500)
 
         assert answers.read() == b"", "the server has let go of its output"
     os.close(held)
@@ -202,4 +202,4 @@ def test_it_ends_when_nobody_reads_its_answers(tmp_path: Path) -> None:
 
         host.write(b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
 
-        assert host.process.wait(120) == 0
+        assert host.process.wait(500) == 0

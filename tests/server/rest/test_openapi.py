@@ -85,7 +85,7 @@ def _schemathesis(
         *("--seed", "1", "--no-color", "--suppress-health-check", "all", *options),
     ]
     return subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=500
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from autotrace.base.health_counters import HealthCounters
+from autotrace.dialects.messages import conversation
 from autotrace.models import Trace
 from autotrace.settings import load_settings
 from autotrace.spool.span_records import SpanRecord
@@ -348,3 +349,20 @@ def test_a_call_is_what_its_outermost_span_says(tmp_path: Path) -> None:
     maps = trace.tool_calls[1]
     assert maps.tool_call_id == f"call-{records[0]['id']}" or maps.tool_call_id == "c2"
     assert J(maps.arguments) == J(LOOK_UP)
+
+
+@pytest.mark.parametrize(
+    ("part", "failed"),
+    [
+        ({"type": "tool_result", "content": "no", "is_error": True}, True),
+        ({"toolResult": {"content": "no", "status": "error"}}, True),
+        ({"toolResult": {"content": "yes", "status": "success"}}, False),
+        ({"type": "tool_result", "content": "yes"}, False),
+    ],
+)
+def test_an_answer_that_says_that_the_call_failed_is_a_failure(
+    part: dict[str, Any], failed: bool
+) -> None:
+    (message,) = conversation([{"role": "tool", "content": [part]}], "user")
+
+    assert [answer.failed for answer in message.answers] == [failed]

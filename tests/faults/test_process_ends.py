@@ -239,7 +239,7 @@ def test_threads_that_go_on_to_the_last_moment_lose_nothing(store: Path, storing
     done = run(
         SETUP
         + """
-begun = threading.Semaphore(0)
+begun, pace = threading.Semaphore(0), threading.Event()
 
 @atexit.register  # before ours, so that it runs after ours: until the threads have gone on
 def wait():
@@ -252,6 +252,7 @@ def forever():
     for n in range(10**9):
         record(f"daemon {n}")
         begun.release()
+        pace.wait(0.005)  # else a slow end has tens of thousands of traces to store
 
 def on_for_a_while():
     threading.main_thread().join()

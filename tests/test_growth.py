@@ -224,7 +224,7 @@ def test_patterns_are_found_in_every_place() -> None:
     found = {f"{m}.{name.partition('[')[0]}" for m, names in PATTERNS.items() for name in names}
     assert found >= {
         "encoding.secret_patterns._CLOSED",
-        "encoding.secret_tokens._CLOSED",
+        "encoding.secret_pairs._CLOSED",
         "dialects.messages._SUMMARY_REPR",
         "server.logs._KEY",
     }

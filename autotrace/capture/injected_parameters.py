@@ -30,11 +30,13 @@ class InjectedParameters:
         function: Any callable, or a classmethod or staticmethod object.
     """
 
-    __slots__ = ("_by_names", "_named")
+    __slots__ = ("_by_names", "_keyword_rest", "_named", "_own_names")
 
     def __init__(self, function: Any) -> None:
         self._named: dict[str, tuple[_Named, ...]] = {}
         self._by_names: dict[frozenset[str], tuple[tuple[str, str], ...]] = {}
+        self._keyword_rest: str | None = None
+        self._own_names: frozenset[str] = frozenset()
         is_method = isinstance(function, classmethod | staticmethod)
         target = target_of(function)
         try:
@@ -43,16 +45,29 @@ class InjectedParameters:
             return  # a builtin that does not tell
         scope = getattr(target, "__globals__", {})
         for parameter in signature.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                self._keyword_rest = parameter.name
             found = [*_classes_in(parameter.annotation, scope), *_marks_in(parameter.default)]
             if found:
                 self._named[parameter.name] = tuple(found)
+        self._own_names = frozenset(signature.parameters) - {self._keyword_rest or ""}
 
-    def shown(self, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
-        """Return the parameters, and what is recorded in place of their arguments.
+    def replace_in(self, arguments: dict[str, Any], names: frozenset[str]) -> None:
+        """Replace the injected arguments of a call by the names of their types.
 
         Args:
+            arguments: The arguments by name; those of the `**` parameter stand among them.
             names: Further class names, bare or with their module.
         """
+        for parameter, shown in self._shown(names):
+            if parameter == self._keyword_rest:
+                for name in arguments.keys() - self._own_names:
+                    arguments[name] = shown
+            elif arguments.get(parameter) is not None:
+                arguments[parameter] = shown
+
+    def _shown(self, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
+        """Return the injected parameters, each with the name of its type."""
         if not self._named:
             return ()
         found = self._by_names.get(names)

@@ -122,7 +122,6 @@ def make_recorder(
             redactor,
             max_value_bytes=settings.max_value_bytes,
             injected=settings.injected_types,
-            count=count,
         ),
         count=count,
         note=note,

@@ -112,9 +112,7 @@ class ToolDecorator:
             redacted: list[str] = []
             if recorder.capture_arguments if capture_arguments is None else capture_arguments:
                 arguments = names.bind(instance, args, kwargs)
-                for parameter, shown in injected.shown(recorder.encoder.injected):
-                    if arguments.get(parameter) is not None:
-                        arguments[parameter] = shown
+                injected.replace_in(arguments, recorder.encoder.injected)
                 attributes[semconv.GEN_AI_TOOL_CALL_ARGUMENTS] = recorder.encoder.json(
                     arguments,
                     secret_keys=secret_keys,

@@ -6,7 +6,7 @@ long. `docs/guides/record.md` lists the JSON of each type, and the limits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -28,7 +28,7 @@ _FAILED: Final = '"<this value could not be recorded>"'
 
 
 class Encoder:
-    """Encoder of values, texts and exceptions for the record.
+    """Encode values, texts and exceptions for the record; count through the redactor.
 
     Args:
         redactor: The rules of redaction.
@@ -37,9 +37,6 @@ class Encoder:
         max_items: How many items of one container are kept; at least 1.
         injected: Class names, bare or with their module, of objects that frameworks hand to tools,
             in addition to the known ones: their instances are recorded by the name of their type.
-        count: Called with `truncated` for every cut, `redacted` for every value redacted by its
-            key or type, and `unencodable` for every value whose own code raised. It must not
-            raise. What the redactor takes out of text, it counts itself.
 
     Raises:
         ValueError: A limit is out of its range.
@@ -58,7 +55,6 @@ class Encoder:
         max_depth: int = 32,
         max_items: int = 10_000,
         injected: Iterable[str] = (),
-        count: Callable[[str], None] | None = None,
     ) -> None:
         if max_value_bytes < FLOOR_BYTES:
             raise ValueError(f"max_value_bytes={max_value_bytes}: at least {FLOOR_BYTES}")
@@ -71,7 +67,7 @@ class Encoder:
         self.max_value_bytes = max_value_bytes
         self._max_depth = max_depth
         self._max_items = max_items
-        self._count = count
+        self._count = redactor.counted
         self._rule = redactor.rule()
         self._hooks = redactor.hook is not None
         self._scans = redactor.enabled
@@ -122,13 +118,13 @@ class Encoder:
             )
             fit = Fit(self.max_value_bytes)
             text = fit.render(walk.reduce(value, path)).decode()
-            self._counted("redacted", walk.redacted)
-            self._counted("unencodable", walk.unencodable)
-            self._counted("truncated", fit.cuts + walk.cut_keys)
+            self._count("redacted", walk.redacted)
+            self._count("unencodable", walk.unencodable)
+            self._count("truncated", fit.cuts + walk.cut_keys)
             return text
         except Exception as error:  # noqa: BLE001 recording must never break the caller, whatever went wrong
             reraise_if_from_signal_handler(error)
-            self._counted("unencodable", 1)
+            self._count("unencodable", 1)
             return _FAILED
 
     def text(self, value: Any, *, path: str = "text") -> str:
@@ -151,7 +147,7 @@ class Encoder:
             return self._prose(str.__str__(shown))
         except Exception as error:  # noqa: BLE001 recording must never break the caller, whatever went wrong
             reraise_if_from_signal_handler(error)
-            self._counted("unencodable", 1)
+            self._count("unencodable", 1)
             return _FAILED[1:-1]
 
     def error(self, exc: BaseException, found: Sequence[str] = ()) -> tuple[str, str, str]:
@@ -170,16 +166,16 @@ class Encoder:
             name = type_name(type(exc))
             message, readable = message_of(exc)
             if not readable:
-                self._counted("unencodable", 1)
+                self._count("unencodable", 1)
             shown = self._failure_text("error.message", message, found)
             return name, shown, self._failure_text("error.stacktrace", stack_of(exc), found)
         except Exception as error:  # noqa: BLE001 recording must never break the caller, whatever went wrong
             reraise_if_from_signal_handler(error)
-            self._counted("unencodable", 1)
+            self._count("unencodable", 1)
             return name, _FAILED[1:-1], ""
 
     def _hidden(self, hidden: list[str], found: list[str] | None) -> None:
-        self._counted("redacted", len(hidden))
+        self._count("redacted", len(hidden))
         if found is not None:
             for secret in hidden:
                 keep_text(found, secret)
@@ -200,16 +196,11 @@ class Encoder:
             shown = encoded(shown).decode()
         if len(text) <= limit and (len(shown) * 4 <= limit or len(shown.encode()) <= limit):
             return shown
-        self._counted("truncated", 1)
+        self._count("truncated", 1)
         _, sha256 = Digests().of(text, len(text))
         digest = "" if sha256 is None else f", sha256 {sha256}"
         note = f"… [cut by autotrace: {len(text)} characters in full{digest}]"
         return _head_bytes(shown, limit - len(note.encode())) + note
-
-    def _counted(self, name: str, times: int) -> None:
-        if self._count is not None:
-            for _ in range(times):
-                self._count(name)
 
 
 def _head_bytes(text: str, size_bytes: int) -> str:

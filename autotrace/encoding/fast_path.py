@@ -118,6 +118,8 @@ def _array(
         if kind is str:
             if len(item) >= MIN_CHARS:
                 texts.append(item)
+            if "--" in item and rule.is_secret_option(item):
+                raise NotPlainError  # the item behind it may be a secret
             out.append(item)
         elif kind is int or kind is bool or item is None or (kind is float and item - item == 0.0):
             out.append(item)

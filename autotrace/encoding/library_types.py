@@ -8,7 +8,8 @@ an object only the type and, where the library keeps it, the shape is shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from autotrace.encoding.introspect import (
@@ -20,7 +21,15 @@ from autotrace.encoding.introspect import (
     root_of,
     type_name,
 )
-from autotrace.encoding.opened_shapes import Again, Items, Members, Prose, ReadLimits, ValueShape
+from autotrace.encoding.opened_shapes import (
+    Again,
+    Items,
+    Members,
+    Prose,
+    ReadLimits,
+    TypeOpener,
+    ValueShape,
+)
 
 _MAX_ROWS: Final = 5
 _MAX_COLUMNS: Final = 20
@@ -46,6 +55,24 @@ def _described(kind: type[Any], *members: tuple[str, Any]) -> Members:
 
 def _named(kind: type[Any]) -> ValueShape:
     return Prose(f"<{type_name(kind)}>")
+
+
+def _only_of(library: str) -> Callable[[TypeOpener], TypeOpener]:
+    """Decorate an opener: of an object of a class that others derived, the type alone is shown."""
+
+    def decorate(opener: TypeOpener) -> TypeOpener:
+        @functools.wraps(opener)
+        def opened(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
+            return opener(value, kind, take) if root_of(kind) == library else _named(kind)
+
+        return opened
+
+    return decorate
+
+
+def _derived_from_pandas(value: Any, kind: type[Any], *, reverse: bool) -> ValueShape:
+    shape = getattr(attribute(value, kind, "_mgr"), "shape", ())
+    return _described(kind, ("shape", list(reversed(shape) if reverse else shape)))
 
 
 def _by_name(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
@@ -128,10 +155,9 @@ def _corner(view: Any, shape: Iterable[int]) -> Any:
     return view[tuple(slice(each) for _ in shape)]
 
 
+@_only_of("numpy")
 def numpy_scalar(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a scalar of numpy."""
-    if root_of(kind) != "numpy":
-        return _named(kind)
     base = _base(kind, "numpy", "generic")
     if value.dtype.kind in "mM":  # nanoseconds would come out as integers
         return Again(str(value))
@@ -154,8 +180,7 @@ def _base(kind: type[Any], root: str, name: str) -> Any:
 def data_frame(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pandas.DataFrame`."""
     if root_of(kind) != "pandas":
-        shape = getattr(attribute(value, kind, "_mgr"), "shape", ())
-        return _described(kind, ("shape", list(reversed(shape))))
+        return _derived_from_pandas(value, kind, reverse=True)
     head = value.iloc[:_MAX_ROWS, :_MAX_COLUMNS]
     columns = _columns(
         (name, _short(column.dtype, _PANDAS), _pandas_head(column)) for name, column in head.items()
@@ -166,16 +191,14 @@ def data_frame(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
 def series(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pandas.Series`."""
     if root_of(kind) != "pandas":
-        shape = getattr(attribute(value, kind, "_mgr"), "shape", ())
-        return _described(kind, ("shape", list(shape)))
+        return _derived_from_pandas(value, kind, reverse=False)
     column = (value.name, _short(value.dtype, _PANDAS), _pandas_head(value.iloc[:_HEAD_ELEMENTS]))
     return _column(kind, value.shape[0], *column)
 
 
+@_only_of("pandas")
 def index(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pandas.Index`."""
-    if root_of(kind) != "pandas":
-        return _named(kind)
     head = _pandas_head(value[:_HEAD_ELEMENTS])
     return _column(kind, value.shape[0], value.name, _short(value.dtype, _PANDAS), head)
 
@@ -204,10 +227,9 @@ def _pandas_head(values: Any) -> Any:
 # --- polars
 
 
+@_only_of("polars")
 def polars_frame(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `polars.DataFrame`."""
-    if root_of(kind) != "polars":
-        return _named(kind)
     columns = value[:_MAX_ROWS, :_MAX_COLUMNS].get_columns()
     shown = _columns(
         (column.name, _polars_name(column), _polars_head(column)) for column in columns
@@ -215,10 +237,9 @@ def polars_frame(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return _described(kind, ("shape", list(value.shape)), ("columns", shown))
 
 
+@_only_of("polars")
 def polars_series(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `polars.Series`."""
-    if root_of(kind) != "polars":
-        return _named(kind)
     head = _polars_head(value.head(_HEAD_ELEMENTS))
     return _column(kind, len(value), value.name, _polars_name(value), head)
 
@@ -243,10 +264,9 @@ def _polars_head(column: Any) -> Any:
 # --- pyarrow
 
 
+@_only_of("pyarrow")
 def arrow_table(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pyarrow.Table` or `RecordBatch`."""
-    if root_of(kind) != "pyarrow":
-        return _named(kind)
     fields = [value.schema.field(at) for at in range(min(value.num_columns, _MAX_COLUMNS))]
     columns = _columns(
         (field.name, _arrow_name(field.type), _arrow_head(value.column(at), _MAX_ROWS))
@@ -255,10 +275,9 @@ def arrow_table(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return _described(kind, ("shape", [value.num_rows, value.num_columns]), ("columns", columns))
 
 
+@_only_of("pyarrow")
 def arrow_array(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pyarrow.Array` or `ChunkedArray`."""
-    if root_of(kind) != "pyarrow":
-        return _named(kind)
     head = _arrow_head(value, _HEAD_ELEMENTS)
     return _column(kind, len(value), None, _arrow_name(value.type), head)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import array
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -17,12 +18,10 @@ from autotrace.encoding.introspect import attribute, class_attribute, kind_of
 _TRIES: Final = 3
 """How often the head of a container that other threads change is read again."""
 
-# Typed as Any: their methods are called as functions on values of which no more is known.
+# Typed as Any, since their methods are called as functions on values of any type.
 _dict: Any = dict
 _list: Any = list
 _tuple: Any = tuple
-_set: Any = set
-_frozenset: Any = frozenset
 _deque: Any = deque
 _array: Any = array.array
 
@@ -96,45 +95,33 @@ TypeOpener: TypeAlias = Callable[[Any, "type[Any]", ReadLimits], ValueShape]
 """A function that opens an object of a given type."""
 
 
-class _Iterated:
-    """An instance of a subclass, iterated by the code of its builtin base."""
+def _read(
+    iterate: Callable[[], Iterator[Any]], length: int, take: ReadLimits
+) -> tuple[list[Any], int]:
+    """Copy the head of a container; return it with the length, which other threads may change.
 
-    __slots__ = ("_base", "_value")
-
-    def __init__(self, base: Any, value: Any) -> None:
-        self._base = base
-        self._value = value
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._base.__iter__(self._value)
-
-
-def _head(items: Iterable[Any], count: int) -> list[Any]:
-    """Copy the head of a container, in C: no Python code of another thread runs in between.
+    The copy is made in C, so no Python code of another thread runs in between.
 
     Raises:
         RuntimeError: The container changed all the same, in a finaliser or without a global lock.
     """
-    for _ in range(_TRIES - 1):
+    count = take.of(length)
+    for tries_left in reversed(range(_TRIES)):
         try:
-            return list(islice(items, count))
+            head = list(islice(iterate(), count))
         except RuntimeError:
-            continue
-    return list(islice(items, count))
-
-
-def _length(before: int, taken: int, head: list[Any]) -> int:
-    """Return the length of a container that may have changed since it was first asked."""
-    return before if taken < before else len(head)
+            if not tries_left:
+                raise
+        else:
+            return head, length if count < length else len(head)
+    raise AssertionError
 
 
 def open_dict(value: Any, kind: type[Any], take: ReadLimits) -> Members:
     """Open a dict or an instance of a subclass."""
-    length = _dict.__len__(value)
-    count = take.of(length)
-    # an OrderedDict keeps an order of its own
-    head = _head(value.items() if kind is OrderedDict else _dict.items(value), count)
-    return Members(head, _length(length, count, head))
+    # An OrderedDict keeps an order of its own.
+    items = value.items() if kind is OrderedDict else _dict.items(value)
+    return Members(*_read(items.__iter__, _dict.__len__(value), take))
 
 
 def open_sequence(value: Any, kind: type[Any], take: ReadLimits) -> Items | Members:
@@ -147,34 +134,26 @@ def open_sequence(value: Any, kind: type[Any], take: ReadLimits) -> Items | Memb
         fields = class_attribute(kind_of(value), "_fields")
         if type(fields) is tuple and _tuple.__len__(fields) == length:
             return Members(list(zip(cast("tuple[Any, ...]", fields), head, strict=False)), length)
-    return Items(head, _length(length, count, head))
+    return Items(head, length if count < length else len(head))
 
 
 def open_set(value: Any, kind: type[Any], take: ReadLimits) -> Items:
-    """Open a set or a frozenset; one of texts reads the same in every process."""
-    base = _set if issubclass(kind, set) else _frozenset
-    length = base.__len__(value)
-    count = take.of(length)
-    head = _head(_Iterated(base, value), count)
+    """Open a set or a frozenset; strings are sorted, so that each process records the same."""
+    base: Any = set if issubclass(kind, set) else frozenset
+    head, length = _read(partial(base.__iter__, value), base.__len__(value), take)
     if all(type(item) is str for item in head):
         head.sort()
-    return Items(head, _length(length, count, head))
+    return Items(head, length)
 
 
 def open_deque(value: Any, kind: type[Any], take: ReadLimits) -> Items:
     """Open a deque."""
-    length = _deque.__len__(value)
-    count = take.of(length)
-    head = _head(_Iterated(_deque, value), count)
-    return Items(head, _length(length, count, head))
+    return Items(*_read(partial(_deque.__iter__, value), _deque.__len__(value), take))
 
 
 def open_view(value: Any, kind: type[Any], take: ReadLimits) -> Items:
     """Open the keys, values or items of a dict."""
-    length = len(value)
-    count = take.of(length)
-    head = _head(value, count)
-    return Items(head, _length(length, count, head))
+    return Items(*_read(value.__iter__, len(value), take))
 
 
 def open_array(value: Any, kind: type[Any], take: ReadLimits) -> Items:

@@ -32,7 +32,8 @@ class Redactor:
             recorded. It is not called for a value that is redacted by its key. If it raises, the
             value is recorded as redacted.
         count: Called with `redacted` for every redaction and `hook_errors` for every call of the
-            hook that raised. It must not raise.
+            hook that raised; also, by the encoder, with `truncated` for every cut and
+            `unencodable` for every value whose own code raised. It must not raise.
     """
 
     __slots__ = ("_count", "_rule", "_rules", "enabled", "hook")
@@ -139,7 +140,14 @@ class Redactor:
             items = cast("Mapping[Any, Any]", value).items()
             return {key: self._in_json(item) for key, item in items}
         if isinstance(value, list | tuple):
-            return [self._in_json(item) for item in cast("list[Any]", value)]
+            shown: list[Any] = []
+            before: Any = None
+            for item in cast("list[Any]", value):
+                is_secret = self._rule.is_option_value(item, before)
+                self.counted("redacted", is_secret)
+                shown.append(REDACTED if is_secret else self._in_json(item))
+                before = item
+            return shown
         return value
 
     def hooked(self, path: str, value: Any) -> Any:

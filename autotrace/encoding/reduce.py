@@ -172,9 +172,7 @@ class Walk:
         if type(shape) is Binary:
             return self._binary(shape)
         if type(shape) is Hidden:
-            self.redacted += 1
-            self._collect(shape.value)
-            return REDACTED
+            return self._redact(shape.value)
         if type(shape) is Opaque:
             return self._opaque(value, shape, depth, path)
         return self._again(shape, kind, depth, path)
@@ -201,15 +199,19 @@ class Walk:
             return stop
         self._above[id(value)] = depth
         out: list[Json] = []
+        before: Any = None
         for item in shape.head:
             if self._spent():
                 break
             self._items_left -= 1
-            if self._hooks:
+            if self._rule.is_option_value(item, before):
+                out.append(self._redact(item))
+            elif self._hooks:
                 inner = f"{path}[{len(out)}]"
                 out.append(self._node(self._hooked(item, inner), depth + 1, inner))
             else:
                 out.append(self._node(item, depth + 1, path))
+            before = item
         del self._above[id(value)]
         return self._part(out, shape.length)
 
@@ -228,9 +230,7 @@ class Walk:
             while shown in out:  # 1 and "1" are two keys in Python and one in JSON
                 shown = f"{shown} #{len(out) + 1}"
             if self._rule.is_secret(name) and item is not None and type(item) is not bool:
-                self.redacted += 1
-                self._collect(item)
-                out[shown] = REDACTED
+                out[shown] = self._redact(item)
             elif self._hooks:
                 inner = f"{path}.{shown}"
                 out[shown] = self._node(self._hooked(item, inner), depth + 1, inner)
@@ -357,6 +357,11 @@ class Walk:
             shown = self._clean(text)[:-SLACK_CHARS]
             encoding = "utf-8"
         return Leaf(shape.source, shown, whole=whole, length=shape.length, encoding=encoding)
+
+    def _redact(self, secret: Any) -> str:
+        self.redacted += 1
+        self._collect(secret)
+        return REDACTED
 
     def _collect(self, secret: Any) -> None:
         if self._found is not None:

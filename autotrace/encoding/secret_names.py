@@ -9,7 +9,7 @@ name then ends in decides. So `db_password_hash` is a secret, and `password_poli
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 _MEMO_KEYS: Final = 4096
 MEMO_KEY_CHARS: Final = 128
@@ -20,10 +20,12 @@ _HINT: Final = re.compile(
 )
 """Every secret name contains one of these, so that most names cost one search."""
 
+_OPTION: Final = re.compile(r"--[A-Za-z][A-Za-z0-9_-]{0,70}")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text."""
     return frozenset(text.split())
 
 
@@ -31,13 +33,13 @@ def _pairs(text: str) -> frozenset[tuple[str, ...]]:
     return frozenset(tuple(pair.split()) for pair in text.split("|"))
 
 
-_FORM: Final = _words(
+_FORM: Final = words(
     "value string raw plain plaintext hash hashed salt base hex pem json bytes encoded encrypted"
     " confirm confirmation repeat again new old input param parameter header env var data"
 )
 """Last words that name the form of a secret and not another thing about it."""
 
-_SECRET_WORDS: Final = _words(
+_SECRET_WORDS: Final = words(
     "password passwords passwd passwds pwd pwds passphrase passphrases passcode passcodes passkey"
     " passkeys secret secrets authorization auth cookie cookies credential credentials cred creds"
     " bearer jwt jwts ssn ssns cvv cvvs cvc cvcs otp totp"
@@ -49,27 +51,27 @@ _SECRET_PAIRS: Final = _pairs(
     "|social security|security number|security code|auth code|authorization code"
 )
 
-_KEY_OWNERS: Final = _words(
+_KEY_OWNERS: Final = words(
     "api access private secret session signing encryption decryption master account storage"
     " service ssh rsa pgp gpg hmac aes tls ssl deploy subscription shared auth client app"
     " application consumer openai anthropic aws azure gcp google github stripe"
 )
 """`key` is a secret only after one of these: a `primary_key` or a `sort_key` is not."""
 
-_PASS_OWNERS: Final = _words(
+_PASS_OWNERS: Final = words(
     "user db database smtp imap mail email admin root login ftp sudo basic redis mysql postgres"
     " pg proxy ldap"
 )
 """`pass` is a secret only after one of these: a `boarding_pass` is not."""
 
-_OPEN_TOKENS: Final = _words(
+_OPEN_TOKENS: Final = words(
     "next page pagination continuation sync bos eos pad unk cls sep mask special stop first last"
     " per max min num total input output prompt completion start end begin every image audio"
     " thinking reasoning cached predicted sampled generated target vocab sub"
 )
 """`token` is a secret except after one of these: paging, and the tokens of language models."""
 
-_TOKEN_OWNERS: Final = _words(
+_TOKEN_OWNERS: Final = words(
     "access refresh api auth oauth bearer session secret security csrf xsrf id user bot"
 )
 """`tokens` is a secret only after one of these: everywhere else it is a count or a text."""
@@ -86,9 +88,9 @@ _RUN_TOGETHER: Final = (
 """Ends of names written as one word, such as `clientsecret`."""
 
 
-def _ends_in_secret(words: list[str]) -> bool:
-    last = words[-1]
-    before = words[-2] if len(words) > 1 else ""
+def _ends_in_secret(parts: list[str]) -> bool:
+    last = parts[-1]
+    before = parts[-2] if len(parts) > 1 else ""
     if last in _SECRET_WORDS or (before, last) in _SECRET_PAIRS or last.endswith(_RUN_TOGETHER):
         return True
     if last in {"key", "keys"}:
@@ -112,14 +114,14 @@ def names_a_secret(key: str) -> bool:
     end = key[-MEMO_KEY_CHARS:]
     if _HINT.search(end.lower()) is None:
         return False
-    words = [word.lower() for word in _WORD.findall(end)]
+    parts = [word.lower() for word in _WORD.findall(end)]
     for joint in ("of", "for"):  # the token_for_alice is a token, the cost_of_token a cost
-        if joint in words[1:]:
-            words = words[: words.index(joint, 1)]
-    while words:
-        if _ends_in_secret(words):
+        if joint in parts[1:]:
+            parts = parts[: parts.index(joint, 1)]
+    while parts:
+        if _ends_in_secret(parts):
             return True
-        if words.pop() not in _FORM:
+        if parts.pop() not in _FORM:
             return False
     return False
 
@@ -166,6 +168,16 @@ class KeyRule:
         secret = self.decide(key)
         _add(self._secret if secret else self._open, key)
         return secret
+
+    def is_secret_option(self, item: str) -> bool:
+        """Return whether an item of a list is an option of a secret, such as `--password`."""
+        return _OPTION.fullmatch(item) is not None and self.is_secret(item[2:])
+
+    def is_option_value(self, item: Any, before: Any) -> bool:
+        """Return whether an item of a list is the secret of the option before it."""
+        if type(before) is not str or type(item) is not str or item.startswith("-"):
+            return False
+        return self.is_secret_option(before)
 
     def add_clean(self, key: str) -> None:
         """Keep a name that neither names a secret nor holds one."""

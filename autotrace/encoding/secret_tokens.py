@@ -8,13 +8,19 @@ found from a character that is rare in prose and source code, and looks behind i
 from __future__ import annotations
 
 import re
-import string
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Final
 
-from autotrace.encoding.secret_formats import MARKED, SIGNED, TOKENS, URLS, WEAK, MarkedFormat
-from autotrace.encoding.secret_names import names_a_secret
+from autotrace.encoding.secret_formats import MARKED, SIGNED, TOKENS, URLS, MarkedFormat
+from autotrace.encoding.secret_pairs import (
+    ENCODED,
+    NAMED,
+    members_in,
+    one_of,
+    options_in,
+    pairs_in,
+)
 from autotrace.semconv import REDACTED
 
 MIN_CHARS: Final = 12
@@ -58,24 +64,12 @@ def _any_behind(mark: str) -> str:
 
 
 def _any_of(mark: str) -> re.Pattern[str]:
-    """Return one pattern for all formats with a mark, for the question whether there is any."""
     return re.compile(f"{re.escape(mark)}(?:{_any_behind(mark)})", re.ASCII)
 
 
 _SIGNS: Final = tuple((row.mark, _sign(row)) for row in MARKED)
-_I: Final = _any_of("I")
-_J: Final = _any_of("J")
-_K: Final = _any_of("K")
-_A: Final = _any_of("A")
-_TILDE: Final = _any_of("~")
-_DOLLAR: Final = _any_of("$")
-_PERCENT: Final = _any_of("%")
-_SLASH: Final = _any_of("/")
-_REFRESH: Final = _any_of("//0")
-_KEY_PATH: Final = _any_of("/key/")
-_DAPI: Final = _any_of("dapi")
-_EARER: Final = _any_of("earer")
-_AUTHORIZATION: Final = _any_of("uthorization")
+_ANY: Final = {row.mark: _any_of(row.mark) for row in MARKED}
+"""By mark: one pattern for all formats with it."""
 
 
 def _marked(text: str, sign: re.Pattern[str]) -> Iterator[tuple[int, int]]:
@@ -100,14 +94,6 @@ _END_CHARS: Final = 5
 _MAX_PREFIX_CHARS: Final = len(_PREFIXES[0])
 
 
-def _by_first(words: Iterable[str]) -> str:
-    """Return a pattern for one of some words, in which each first letter is tried once."""
-    rests: dict[str, list[str]] = {}
-    for word in sorted(words):
-        rests.setdefault(re.escape(word[0]), []).append(re.escape(word[1:]))
-    return "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in rests.items()) or "(?!)"
-
-
 def _mark(mark: str, *, with_signs: bool) -> re.Pattern[str]:
     """Return a pattern for a character that prefixes end in, with a long random word behind it.
 
@@ -117,13 +103,13 @@ def _mark(mark: str, *, with_signs: bool) -> re.Pattern[str]:
     """
     prefixes = [prefix for prefix in _PREFIXES if prefix.endswith(mark)]
     last = re.escape("".join(sorted({prefix[-2] for prefix in prefixes})))
-    longest = _by_first(_ends(prefixes, _END_CHARS))
+    longest = one_of(_ends(prefixes, _END_CHARS))
     escaped = re.escape(mark)
     # In the order of what fails soonest: names hold no digit or capital, ids are hexadecimal.
     word = (
         rf"(?<=[{last}]{escaped})(?=[a-z_.+/=-]{{0,40}}+[A-Z0-9])(?:(?<={longest})"
-        rf"|(?<={_by_first(_ends(prefixes, 3))})"
-        rf"|(?<={_by_first(_ends(prefixes, 4))}))"
+        rf"|(?<={one_of(_ends(prefixes, 3))})"
+        rf"|(?<={one_of(_ends(prefixes, 4))}))"
     )
     is_long = "(?=[A-Za-z0-9_+/=.-]{10})"
     if not with_signs:
@@ -181,145 +167,6 @@ def _url(path: str) -> str:
 _URLS: Final = tuple(re.compile(f"hook{_url(url.path)}(?P<secret>{url.secret})") for url in URLS)
 _HOOK: Final = re.compile("hook(?:" + "|".join(_url(url.path) + url.secret for url in URLS) + ")")
 
-# --- names and values: parameters of URLs, lines of environment files, options, members of JSON
-
-# How names end that hold secrets: compared before each mark, before the whole name is looked at.
-_NAMES_END: Final = (
-    *("key", "ken", "ret", "ord", "swd", "pwd", "ase", "ode", "uth", "jwt", "otp", "ial", "als"),
-    *("kie", "sig", "ure", "yid", "sid", "-id", "pid", "ign", "mac", "ass", "rer", "ssn", "cvv"),
-)
-
-
-_ENDS: Final = _by_first(
-    {*_NAMES_END, *map(str.upper, _NAMES_END), *map(str.title, _NAMES_END), "yId", "sId"}
-)
-_NAMED: Final = re.compile(f"=(?<=(?:{_ENDS})=)")
-_NAMED_ENCODED: Final = re.compile(f"%3[Dd](?<=(?:{_ENDS})%3[Dd])")
-_NAMED_QUOTED: Final = re.compile(
-    rf":(?<=[\"']:)(?:(?<=(?:{_ENDS})[\"']:)|(?<=(?:{_ENDS})\\[\"']:))[ \t]{{0,2}}(?=\\?[\"'])"
-)
-_NAME_CHARS: Final = string.ascii_letters + string.digits + "_.-"
-_MAX_NAME_CHARS: Final = 72
-_VALUE: Final = re.compile(r"(?:(?!%2[36]|%3[Ff])[^\s\"'<>?&#\\`\[\](){},;|]){4,}+")
-"""It ends where the next parameter can begin: no part of a text is read for two of them."""
-_VALUE_OF_LINE: Final = re.compile(
-    r"(?:(?P<quote>[\"'])[^\"'\\\r\n]{4,}+(?=(?P=quote))|[^\s\"'<>$%*&\\`\[\](){},;|]{4,}+)"
-)
-_CLOSED: Final = {
-    '"': re.compile(r'(?:[^"\\\r\n]|\\.)*+(?=")'),
-    "'": re.compile(r"(?:[^'\\\r\n]|\\.)*+(?=')"),
-    '\\"': re.compile(r'[^"\\\r\n]*+(?=\\")'),
-    "\\'": re.compile(r"[^'\\\r\n]*+(?=\\')"),
-}
-_LONG_WORD: Final = re.compile(r"[A-Za-z0-9]{20,}+")
-_PATH: Final = re.compile(r"[./]|%2[Ff]")
-_HARMLESS: Final = frozenset(("none", "null", "true", "false", "undefined", REDACTED.lower()))
-_URL_MARKS: Final = frozenset("?&#;")
-_OF_AZURE: Final = frozenset(("AccountKey", "SharedAccessKey", "SharedAccessSignature"))
-"""In connection strings, wherever they stand there."""
-
-
-class _Pair(NamedTuple):
-    name: str
-    start: int
-    stop: int
-    is_parameter: bool
-
-
-@lru_cache(maxsize=4096)
-def _names_a_secret(name: str) -> bool:
-    return names_a_secret(name)
-
-
-def _is_secret(name: str, value: str) -> bool:
-    """Return whether the value of a parameter of a URL is a secret."""
-    lowered = name.lower()
-    if lowered in SIGNED or _names_a_secret(name):
-        return value.lower() not in _HARMLESS
-    return lowered in WEAK and _is_random(value)
-
-
-def _is_random(value: str) -> bool:
-    """Tell what a machine made up from a name, a number and a path."""
-    word = _LONG_WORD.search(value)
-    if word is None or _PATH.search(value) is not None:
-        return False
-    return not word[0].isalpha() and not word[0].isdigit()
-
-
-def _name_before(text: str, end: int) -> tuple[str, str]:
-    """Return the name that ends at a position, and the character before it."""
-    head = text[max(0, end - _MAX_NAME_CHARS) : end]
-    rest = head.rstrip(_NAME_CHARS)
-    if not rest and end > _MAX_NAME_CHARS:
-        return "", ""
-    return head[len(rest) :], rest[-1:]
-
-
-def _pairs_in(text: str) -> Iterator[_Pair]:
-    """Yield names and values of which the value is a secret, in one of the forms of `_NAMED`."""
-    done = 0
-    for found in _NAMED.finditer(text):
-        pair = _pair_at(text, found) if found.start() >= done else None
-        if pair is not None:
-            done = pair.stop
-            if pair.is_parameter or text[done : done + 1] not in {"(", "["}:
-                yield pair
-
-
-def _encoded_in(text: str) -> Iterator[_Pair]:
-    """Yield the same where the whole URL is escaped inside another one."""
-    done = 0
-    for found in _NAMED_ENCODED.finditer(text):
-        pair = _pair_at(text, found) if found.start() >= done else None
-        if pair is not None:
-            done = pair.stop
-            if pair.is_parameter:
-                yield pair
-
-
-def _pair_at(text: str, found: re.Match[str]) -> _Pair | None:
-    name, before = _name_before(text, found.start())
-    is_parameter = before in _URL_MARKS or name in _OF_AZURE
-    if before == "%" and name[:2].upper() in {"3F", "26"}:
-        name, is_parameter = name[2:], True
-    elif before == "\\" and name[:5].lower() in {"u0026", "u003f"}:
-        name, is_parameter = name[5:], True
-    elif before == "\\" and name[:1] in {"n", "r", "t"}:
-        name = name[1:]
-    if is_parameter:
-        value = _VALUE.match(text, found.end())
-        if value is None or not _is_secret(name, value[0]):
-            return None
-        return _Pair(name, *value.span(), is_parameter=True)
-    option = name.lstrip("-")
-    if not (name.isupper() or (len(name) - len(option) == 2)) or not _names_a_secret(option):
-        return None
-    value = _VALUE_OF_LINE.match(text, found.end())
-    if value is None or value[0].strip("\"'").lower() in _HARMLESS:
-        return None
-    start = value.start() + (value["quote"] is not None)
-    return _Pair(option, start, value.end(), is_parameter=False)
-
-
-def _members_in(text: str) -> Iterator[_Pair]:
-    """Yield members of JSON, or of the repr of a dict, whose value is a secret's text."""
-    done = 0
-    for found in _NAMED_QUOTED.finditer(text):
-        if found.start() < done:
-            continue
-        at, end = found.start() - 1, found.end()
-        is_escaped = text[at - 1 : at] == "\\"
-        quote = text[at - is_escaped : at + 1]
-        name, before = _name_before(text, at - is_escaped)
-        if before != quote[-1] or not text.startswith(quote, end) or not _names_a_secret(name):
-            continue
-        value = _CLOSED[quote].match(text, end + len(quote))
-        if value is not None and len(value[0]) > 3 and value[0].lower() not in _HARMLESS:
-            done = value.end()
-            yield _Pair(name, *value.span(), is_parameter=False)
-
-
 # --- all of them
 
 
@@ -336,20 +183,22 @@ def may_hold_secret(text: str) -> bool:
         ("_" in text and _UNDERSCORE.search(text) is not None and _holds_token(text, "_"))
         or ("-" in text and _may_hold_dash(text))
         or ("." in text and _DOT_OR_SIGN.search(text) is not None and _holds_token(text, "."))
-        or ("=" in text and _NAMED.search(text) is not None and _holds_pair(text))
+        or ("=" in text and NAMED.search(text) is not None and _some(pairs_in(text)))
         or ("/" in text and _may_hold_url(text))
-        or ('"' in text and '":' in text and _holds_member(text))
-        or ("'" in text and "':" in text and _holds_member(text))
-        or ("I" in text and _I.search(text) is not None)
-        or ("J" in text and _stands(_J, "J", text))
-        or ("K" in text and _stands(_K, "K", text))
-        or ("A" in text and _A.search(text) is not None)
-        or ("~" in text and _stands(_TILDE, "~", text))
-        or ("$" in text and _stands(_DOLLAR, "$", text))
-        or ("%" in text and (_stands(_PERCENT, "%", text) or _holds_encoded(text)))
-        or ("z" in text and "uthorization" in text and _AUTHORIZATION.search(text) is not None)
-        or ("dapi" in text and _DAPI.search(text) is not None)
-        or ("earer" in text and _EARER.search(text) is not None)
+        or ('"' in text and '":' in text and _some(members_in(text)))
+        or ("'" in text and "':" in text and _some(members_in(text)))
+        or ("I" in text and _ANY["I"].search(text) is not None)
+        or ("J" in text and _stands("J", text))
+        or ("K" in text and _stands("K", text))
+        or ("A" in text and _ANY["A"].search(text) is not None)
+        or ("~" in text and _stands("~", text))
+        or ("$" in text and _stands("$", text))
+        or ("%" in text and (_stands("%", text) or _some(pairs_in(text, ENCODED))))
+        or (
+            "z" in text and "uthorization" in text and _ANY["uthorization"].search(text) is not None
+        )
+        or ("dapi" in text and _ANY["dapi"].search(text) is not None)
+        or ("earer" in text and _ANY["earer"].search(text) is not None)
     )
 
 
@@ -360,19 +209,22 @@ _OTHERS: Final = {
 
 def _holds_token(text: str, character: str) -> bool:
     mark = next(mark for each, mark in _MARKS if each == character)
-    return next(_tokens_in(text, mark), None) is not None or any(
-        next(_marked(text, sign), None) is not None for sign in _OTHERS[character]
+    return _some(_tokens_in(text, mark)) or any(
+        _some(_marked(text, sign)) for sign in _OTHERS[character]
     )
 
 
 def _may_hold_dash(text: str) -> bool:
     return (
-        _DASH_OR_SIGN.search(text) is not None and _holds_token(text, "-")
-    ) or "-----BEGIN" in text
+        (_DASH_OR_SIGN.search(text) is not None and _holds_token(text, "-"))
+        or "-----BEGIN" in text
+        or ("--" in text and _some(options_in(text)))
+    )
 
 
-def _stands(sign: re.Pattern[str], mark: str, text: str) -> bool:
-    """Return whether a pattern is found, for a mark that few texts hold more than a few times."""
+def _stands(mark: str, text: str) -> bool:
+    """Return whether a format with a mark is found; fast where the mark is rare."""
+    sign = _ANY[mark]
     at = text.find(mark)
     while at >= 0:
         if sign.match(text, at) is not None:
@@ -383,27 +235,15 @@ def _stands(sign: re.Pattern[str], mark: str, text: str) -> bool:
 
 def _may_hold_url(text: str) -> bool:
     return (
-        ("@" in text and _SLASH.search(text) is not None)
-        or _holds_hook(text)
-        or ("//0" in text and _REFRESH.search(text) is not None)
-        or ("/key/" in text and _KEY_PATH.search(text) is not None)
+        ("@" in text and _ANY["/"].search(text) is not None)
+        or ("hook" in text and _HOOK.search(text) is not None)
+        or ("//0" in text and _ANY["//0"].search(text) is not None)
+        or ("/key/" in text and _ANY["/key/"].search(text) is not None)
     )
 
 
-def _holds_pair(text: str) -> bool:
-    return next(_pairs_in(text), None) is not None
-
-
-def _holds_encoded(text: str) -> bool:
-    return next(_encoded_in(text), None) is not None
-
-
-def _holds_member(text: str) -> bool:
-    return next(_members_in(text), None) is not None
-
-
-def _holds_hook(text: str) -> bool:
-    return "hook" in text and _HOOK.search(text) is not None
+def _some(found: Iterator[Any]) -> bool:
+    return next(found, None) is not None
 
 
 def scrub_keys(text: str) -> tuple[str, int]:
@@ -434,8 +274,8 @@ def scrub_formats(text: str) -> tuple[str, int]:
         if character in text:
             text, count = without(text, _tokens_in(text, mark))
             total += count
-    for find in (_pairs_in, _encoded_in, _members_in):
-        text, count = without(text, ((pair.start, pair.stop) for pair in find(text)))
+    for pairs in (pairs_in, partial(pairs_in, named=ENCODED), members_in, options_in):
+        text, count = without(text, ((pair.start, pair.stop) for pair in pairs(text)))
         total += count
     return text, total
 
@@ -485,7 +325,7 @@ def credentials_in(text: str) -> list[tuple[int, int]]:
         found += _tokens_in(text, mark)
     found += [
         (pair.start, pair.stop)
-        for pair in _pairs_in(text)
+        for pair in pairs_in(text)
         if pair.is_parameter
         and pair.name.lower() in SIGNED
         and _SIGNATURE.fullmatch(text, pair.start, pair.stop) is not None

@@ -10,7 +10,7 @@ are dropped, from the end, only if not even the heads of all of them fit.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import orjson
 
@@ -39,28 +39,19 @@ _ESCAPE_BYTES: Final = 6
 """The longest escape in JSON, and longer than a character of UTF-8."""
 
 
-class Leaf:
-    """Text or bytes whose recorded form differs from the source.
+class Leaf(NamedTuple):
+    """Text or bytes whose recorded form differs from the source."""
 
-    Args:
-        source: The `str`, `bytes`, `bytearray` or byte `memoryview` that was given.
-        shown: The recorded form, redacted: all of it, or the head. Base64 for bytes that are
-            not text.
-        whole: Whether `shown` stands for all of `source`.
-        length: Length of the source, in characters or bytes.
-        encoding: For bytes: `utf-8` or `base64`.
-    """
-
-    __slots__ = ("encoding", "length", "shown", "source", "whole")
-
-    def __init__(
-        self, source: Any, shown: str, *, whole: bool, length: int, encoding: str | None = None
-    ) -> None:
-        self.source = source
-        self.shown = shown
-        self.whole = whole
-        self.length = length
-        self.encoding = encoding
+    source: Any
+    """The `str`, `bytes`, `bytearray` or byte `memoryview` that was given."""
+    shown: str
+    """The recorded form, redacted: all of it, or the head. Base64 for bytes that are not text."""
+    whole: bool
+    """Whether `shown` stands for all of `source`."""
+    length: int
+    """Length of the source, in characters or bytes."""
+    encoding: str | None = None
+    """Of bytes: `utf-8` or `base64`."""
 
     def render(self) -> Json:
         """Return the JSON of the whole."""
@@ -73,37 +64,21 @@ class Leaf:
         size, sha256 = digests.of(self.source, self.length)
         if self.encoding is None:
             return {"kind": "string", "length": self.length, "bytes": size, "sha256": sha256}
-        return {
-            "kind": "bytes",
-            "length": self.length,
-            "encoding": self.encoding,
-            "sha256": sha256,
-        }
+        about = {"length": self.length, "encoding": self.encoding, "sha256": sha256}
+        return {"kind": "bytes", **about}
 
 
-class TruncatedContainer:
-    """A container of which only the head was taken.
+class TruncatedContainer(NamedTuple):
+    """A container of which only the head was taken."""
 
-    Args:
-        items: The head, a list or a dict.
-        length: How many items the container has.
-        limit: The setting that cut it: `max_items`, `max_depth` or `max_value_bytes`.
-        whole: The whole container where all of it was reduced, for its digest.
-    """
-
-    __slots__ = ("items", "length", "limit", "whole")
-
-    def __init__(
-        self,
-        items: list[Json] | dict[str, Json],
-        length: int,
-        limit: str,
-        whole: list[Json] | dict[str, Json] | None = None,
-    ) -> None:
-        self.items = items
-        self.length = length
-        self.limit = limit
-        self.whole = whole
+    items: list[Json] | dict[str, Json]
+    """The head."""
+    length: int
+    """Number of items in the container."""
+    limit: str
+    """The limit that cut it: `max_items`, `max_depth`, `max_value_bytes` or `time`."""
+    whole: list[Json] | dict[str, Json] | None = None
+    """The whole container where all of it was reduced, for its digest."""
 
 
 _Scalar: TypeAlias = bool | int | float | str | None
@@ -282,7 +257,7 @@ class Fit:
     def _cut_container(self, node: Any, room: int) -> Json:
         """Share the room among the items; drops items from the end when they are too many."""
         part = node if type(node) is TruncatedContainer else None
-        inside = _container(node)
+        inside = node if part is None else part.items
         items = _items(inside)
         sizes = [self._size(item) for item in items]
         overheads = self._overheads(inside)
@@ -323,10 +298,6 @@ def _whole(node: object) -> Json:
     if type(node) is Leaf and node.whole:
         return node.render()
     raise TypeError(type(node))
-
-
-def _container(node: Any) -> list[Json] | dict[str, Json]:
-    return node.items if type(node) is TruncatedContainer else node
 
 
 def _items(node: list[Json] | dict[str, Json]) -> list[Json]:

@@ -16,6 +16,7 @@ import re
 import types
 import uuid
 from collections import ChainMap, UserDict, UserList, UserString, deque
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import PurePath
@@ -110,16 +111,9 @@ def _named(klass: type[Any]) -> TypeOpener | None:
 # --- numbers, texts, times
 
 
-def _int(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    return Again(int.__int__(value))
-
-
-def _float(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    return Again(float.__float__(value))
-
-
-def _str(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    return Again(str.__str__(value))
+def _as(read: Callable[[Any], Any]) -> TypeOpener:
+    """Return an opener that shows another value in place of the object."""
+    return lambda value, kind, take: Again(read(value))
 
 
 def _isoformat(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
@@ -132,10 +126,6 @@ def _isoformat(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     parts = "hour minute second microsecond" if of_builtin is time else _PARTS
     naive: Any = of_builtin(*(getattr(of_builtin, part).__get__(value) for part in parts.split()))
     return Again(f"{naive.isoformat()}[{type_name(kind_of(zone))}]")
-
-
-def _timedelta(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    return Again(duration(timedelta.__add__(value, timedelta())))
 
 
 def duration(value: timedelta) -> str:
@@ -152,18 +142,6 @@ def duration(value: timedelta) -> str:
     )
     days = f"{value.days}D" if value.days else ""
     return f"{sign}P{days}{'T' if clock else ''}{clock}" if days or clock else "PT0S"
-
-
-def _uuid(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    return Again(uuid.UUID.__str__(value))
-
-
-def _decimal(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    return Again(Decimal.__str__(value))
-
-
-def _path(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    return Again(own_text(value, PurePath.__str__))
 
 
 # --- bytes
@@ -204,10 +182,6 @@ def _exception(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
 # --- objects shown by their name
 
 
-def _class(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    return Again(type_name(value))
-
-
 def _function(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     module, name = value.__module__, value.__qualname__
     named = type(module) is str and module != "builtins"
@@ -241,14 +215,6 @@ def _own_repr(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open an object of a builtin class by its repr, which is short and runs no other code."""
     is_own = root_of(kind) in _BUILTIN
     return Prose(own_text(value, repr)) if is_own else _type_alone(value, kind, take)
-
-
-def _partial(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    return Again(functools.partial.func.__get__(value))  # type: ignore[attr-defined] - a slot
-
-
-def _proxied(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    return Again(gc.get_referents(value)[0])  # all methods of a proxy ask what it stands for
 
 
 def _chained(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
@@ -296,9 +262,10 @@ _OPENERS: Final[dict[type[Any], TypeOpener]] = {
     type(_NO_ITEMS.keys()): open_view,
     type(_NO_ITEMS.values()): open_view,
     type(_NO_ITEMS.items()): open_view,
-    types.MappingProxyType: _proxied,
+    # All methods of a proxy ask the mapping that it stands for.
+    types.MappingProxyType: _as(lambda value: gc.get_referents(value)[0]),
     ChainMap: _chained,
-    functools.partial: _partial,
+    functools.partial: _as(functools.partial.func.__get__),  # type: ignore[attr-defined] - a slot
     range: _own_repr,
     complex: _own_repr,
     type(Ellipsis): _own_repr,
@@ -307,22 +274,22 @@ _OPENERS: Final[dict[type[Any], TypeOpener]] = {
     UserDict: open_data,
     UserList: open_data,
     UserString: open_data,
-    str: _str,
-    int: _int,
-    float: _float,
+    str: _as(str.__str__),
+    int: _as(int.__int__),
+    float: _as(float.__float__),
     datetime: _isoformat,
     date: _isoformat,
     time: _isoformat,
-    timedelta: _timedelta,
-    uuid.UUID: _uuid,
-    Decimal: _decimal,
-    PurePath: _path,
+    timedelta: _as(lambda value: duration(timedelta.__add__(value, timedelta()))),
+    uuid.UUID: _as(uuid.UUID.__str__),
+    Decimal: _as(Decimal.__str__),
+    PurePath: _as(lambda value: own_text(value, PurePath.__str__)),
     bytes: _bytes,
     bytearray: _bytes,
     memoryview: _memoryview,
     BaseException: _exception,
     types.SimpleNamespace: _in_dict,
-    type: _class,
+    type: _as(type_name),
     types.FunctionType: _function,
     types.BuiltinFunctionType: _function,
     types.MethodType: _method,

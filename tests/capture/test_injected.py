@@ -137,6 +137,20 @@ def test_none_stays_and_a_list_of_contexts_is_no_context() -> None:
     assert rec.trace.tool_calls[0].arguments == {"ctx": None, "all_of_them": [RUN]}
 
 
+def test_contexts_in_var_parameters_are_not_recorded() -> None:
+    @autotrace.tool
+    def run(query: str, *ctxs: RunContext[Any], **configs: RunnableConfig) -> int:
+        return len(ctxs) + len(configs)
+
+    with recording() as rec, autotrace.task("t"):
+        assert run("a", RunContext(1), first=STATE, second=STATE) == 3
+
+    arguments = rec.trace.tool_calls[0].arguments
+    assert "secret talk" not in json.dumps(arguments)
+    assert arguments["query"] == "a"
+    assert arguments["second"] == "<langchain_core.runnables.config.RunnableConfig>"
+
+
 def test_a_class_of_the_programs_own_that_is_called_request_is_recorded() -> None:
     @dataclasses.dataclass
     class Request:

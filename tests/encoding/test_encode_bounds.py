@@ -37,7 +37,7 @@ def make(counts: Counter[str]) -> Callable[..., Encoder]:
         counts[name] += 1
 
     def build(hook: Callable[[str, Any], Any] | None = None, **limits: int) -> Encoder:
-        return Encoder(Redactor(hook=hook, count=count), count=count, **limits)
+        return Encoder(Redactor(hook=hook, count=count), **limits)
 
     return build
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from re import _constants as sre
@@ -213,6 +213,63 @@ def test_a_secret_that_its_surroundings_name_is_taken_out_of_values(text: str) -
 )  # fmt: skip
 def test_source_code_and_json_without_secrets_stay_as_they_are(text: str) -> None:
     assert scrub_formats(text) == (text, 0)
+
+
+# --- options of commands
+
+COMMANDS = [
+    "mysql --user root --password hunter2 db", "mysql -u root --password hunter db",
+    "docker login --password hunter", "cd /x && ./deploy.sh --api-key hunter",
+    "$ gh auth login --token 'hunter is mine'", "run `psql --password hunter`, please",
+    '["mysql", "--password", "hunter is mine", "db"]', "['mysql', '--password', 'hunter']",
+    json.dumps({"cmd": json.dumps(["mysql", "--password", "hunter"])}),
+    "Then you use --password hunter2.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", COMMANDS)
+def test_the_value_of_a_secret_option_is_taken_out_of_a_command(text: str) -> None:
+    shown, count = scrub_formats(text)
+
+    assert count == 1
+    assert "hunter" not in shown
+    assert scrub_formats(shown) == (shown, 0)
+    assert may_hold_secret(text)
+    assert "hunter" not in Encoder(Redactor()).json({"command": text})
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_the_value_of_a_secret_option_is_taken_out_of_a_list_of_arguments(
+    kind: Callable[[list[str]], Any],
+) -> None:
+    found: list[str] = []
+    arguments = ["mysql", "--password", "hunter", "--token", "--verbose", "--api-key", "x"]
+    shown = ["mysql", "--password", REDACTED, "--token", "--verbose", "--api-key", REDACTED]
+
+    text = Encoder(Redactor()).json({"argv": kind(arguments)}, found=found)
+    span = Redactor().of_span({"attributes": {"process.command_args": arguments}})
+
+    assert json.loads(text) == {"argv": shown}
+    assert found == ["hunter"]
+    assert span["attributes"]["process.command_args"] == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use --password to give the password.", "Give it with --token authentication",
+        "the --password option", "Both --user and --password require confirmation.",
+        "--password requires confirmation", "cli: add --token support", "Fix --password handling",
+        "  --token TOKEN  Access token of the server", "run [--password PASSWORD] [--api-key KEY]",
+        "  --password    Ask for it", "mysql --password $PASSWORD", "login --token <token>",
+        "pass --token.", "tool --max-tokens 4096 --next-token 12345", "-- drop the password table",
+        '["-- drop the password", "table"]', "mysql --password --verbose", "git log --auth",
+        "If you pass --api-key explicitly, the environment is ignored",
+    ],
+)  # fmt: skip
+def test_a_sentence_about_an_option_stays_as_it_is(text: str) -> None:
+    assert scrub_formats(text) == (text, 0)
+    assert json.loads(Encoder(Redactor()).json([text])) == [text]
 
 
 def test_a_key_that_holds_a_token_is_looked_at_each_time() -> None:

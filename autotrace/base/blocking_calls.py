@@ -1,6 +1,6 @@
 """Blocking calls from async functions, without blocking their event loop.
 
-What waits is written once, as a generator that yields how long to sleep; here it is run through in
+Code that waits is written once, as a generator that yields how long to sleep, and is run here in
 both styles. Event loops are those of asyncio and trio, with or without anyio. Under another one, or
 under none, calls are made in place.
 """

@@ -1,8 +1,8 @@
-"""One spelling for a value, so that a hash of it means the value and nothing else.
+"""Canonical JSON of values, for hashes.
 
 Source of the format: RFC 8785 (JSON Canonicalization Scheme), by the `rfc8785` package. JSON cannot
-hold all that Python's numbers can; what it cannot is spelled as a tagged object, so that no two
-values are spelled alike.
+hold every Python number; the others are written as tagged objects, so that no two values have the
+same JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TAG: Final = "autotrace.number"
 
 
 def canonical(value: Any) -> bytes:
-    """Spell a JSON value.
+    """Return the canonical JSON of a value.
 
     Args:
         value: None, bool, int, float, str, and lists, tuples and mappings of them.
@@ -48,7 +48,7 @@ def _to_plain_json(value: Any) -> Any:
         items = cast("Mapping[Any, Any]", value).items()
         for key, _ in items:
             if not isinstance(key, str):
-                msg = f"the key {key!r} is no string"
+                msg = f"the key {key!r} is not a string"
                 raise ValueError(msg)
         plain = {key: _to_plain_json(item) for key, item in items}
         # An object that looks like a tagged number is tagged as well.

@@ -1,9 +1,8 @@
-"""The time, whatever tests make of the clocks of Python.
+"""Read the real clocks, also in tests that freeze time.
 
-freezegun puts its own functions in the place of those of `time`, in every module that has one as an
-attribute; so the real ones are kept where it does not look, in a tuple. time-machine replaces what
-the real ones do, and has a way around it. A span that began inside a frozen stretch and ended
-outside of it would have lasted for years.
+freezegun replaces the functions of `time` in every module that has one as an attribute, so the real
+ones are kept in a tuple. time-machine has an escape hatch. Without this, a span that begins in
+frozen time and ends after it would last for years.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def off_loop(call: Callable[[], T], start: Callable[[Job], None] | None = None) 
         start: Has the thread make the call; by default the helper thread, for short calls.
 
     Raises:
-        BaseException: Whatever the call raises.
+        BaseException: The error of the call.
         TimeoutError: The thread does not answer, because the interpreter ends.
     """
     if not is_running():
@@ -89,11 +89,7 @@ def off_loop(call: Callable[[], T], start: Callable[[Job], None] | None = None) 
 
 
 def hand_over(job: Job) -> None:
-    """Have the helper thread do something; do it here if no thread can be started any more.
-
-    Args:
-        job: What to do. It must not raise.
-    """
+    """Run a job in the helper thread; here if no thread can be started. It must not raise."""
     try:
         jobs = _helper.jobs()
     except RuntimeError:  # the interpreter is shutting down, or out of threads
@@ -103,11 +99,7 @@ def hand_over(job: Job) -> None:
 
 
 def do_apart(job: Job) -> None:
-    """Have a thread of its own do something; do it here if no thread can be started any more.
-
-    Args:
-        job: What to do. It must not raise.
-    """
+    """Run a job in a thread of its own; here if none can be started. It must not raise."""
     try:
         _start(job)
     except RuntimeError:  # the interpreter is shutting down, or out of threads

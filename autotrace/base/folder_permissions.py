@@ -17,7 +17,7 @@ _OTHERS_ENTER: Final = stat.S_IXGRP | stat.S_IXOTH
 def why_not_trusted(path: Path) -> str | None:
     """Return why a folder must not be used, with the command that mends it; None if it may.
 
-    Whoever can write to a store forges approvals in it, and Chroma unpickles what lies there. So a
+    A user who can write to a store can forge approvals, and Chroma unpickles files in it. So a
     folder is used only if it belongs to this user or root, and nobody else can write to it or to
     what others can reach in it. A folder that does not exist yet is made so.
 

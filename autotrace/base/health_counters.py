@@ -51,7 +51,7 @@ class HealthCounters:
             return dict(self._counts)
 
     def dropped(self) -> int:
-        """Return how many spans were not recorded, for whatever reason."""
+        """Return how many spans were not recorded."""
         with self._lock:
             return sum(n for name, n in self._counts.items() if name in DROPPED_SPANS)
 

@@ -21,7 +21,7 @@ def plain_object(value: Any, name: str) -> dict[str, Any]:
         ValueError: It is not a JSON object; names the part that is not JSON, never its content.
     """
     if not isinstance(value, Mapping):
-        msg = f"{name} is no JSON object but of type {type(value).__qualname__}"
+        msg = f"{name} is not a JSON object but of type {type(value).__qualname__}"
         raise ValueError(msg)
     return cast("dict[str, Any]", _to_plain_json(cast("object", value), name, 0))
 

@@ -1,7 +1,7 @@
 """Separate our own errors from those that a signal handler of the program raises in our code.
 
-A handler runs wherever the main thread is at the moment. If that is in our code, what it raises (a
-time-out by alarm, say) is meant for the program, so no guard of ours may swallow it.
+A handler runs wherever the main thread is at the moment. If that is in our code, its exception (for
+example a time-out by alarm) is meant for the program, so no guard of ours may swallow it.
 """
 
 from __future__ import annotations

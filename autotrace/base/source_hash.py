@@ -1,4 +1,4 @@
-"""What a function is, as one hash: the same in every process, another for another source."""
+"""Hash a function: the same in every process, and different for another source."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _WRITTEN: Final[tuple[type[Any], ...]] = (
 )
 """Types that write all of a value, and write it alike in every process."""
 
-Spell: TypeAlias = Callable[[Any], Any]
+ToJson: TypeAlias = Callable[[Any], Any]
 """Returns the JSON of a value, or raises ValueError."""
 
 _kind_of = cast("Callable[[object], type[Any]]", type)
@@ -52,43 +52,39 @@ def _to_plain_json(value: Any) -> Any:
     return plain_object({"": value}, "")[""]
 
 
-def source_hash(function: FunctionType, spell: Spell = _to_plain_json) -> str:
+def source_hash(function: FunctionType, to_json: ToJson = _to_plain_json) -> str:
     """Return the SHA-256 of a function's source, without its indentation.
 
     A function that was made with values (defaults, variables of an enclosing function, and so also
-    a function that a decorator wraps) is hashed together with them. Where there is no source, its
-    code is hashed in its place, which other versions of Python spell otherwise. What the function
-    merely calls or reads from its module is not part of it.
+    a function that a decorator wraps) is hashed together with them. Without a source, the code is
+    hashed, which differs between versions of Python. Functions that it calls and globals that it
+    reads do not count.
 
     Args:
         function: The function.
-        spell: Makes the JSON of a value that the function was made with.
+        to_json: Makes the JSON of a value that the function was made with.
     """
-    return _Notes(spell).fingerprint(function, ())
+    return _Notes(to_json).fingerprint(function, ())
 
 
-def noted(value: Any, spell: Spell) -> Any:
-    """Return as JSON what a value is, as far as it means the same in every process.
+def noted(value: Any, to_json: ToJson) -> Any:
+    """Return a value as JSON that is the same in every process.
 
-    Functions and classes count by what they are, containers by what they hold, and what has no
-    JSON by its class.
-
-    Args:
-        value: The value.
-        spell: Makes the JSON of a value.
+    Functions and classes count by their definition, containers by their items, and values without
+    JSON by their class.
     """
-    return _Notes(spell).note(value, ())
+    return _Notes(to_json).note(value, ())
 
 
 class _Notes:
     """Record the values that a function was made with.
 
     Args:
-        spell: Makes the JSON of a value.
+        to_json: Makes the JSON of a value.
     """
 
-    def __init__(self, spell: Spell) -> None:
-        self._spell = spell
+    def __init__(self, to_json: ToJson) -> None:
+        self._to_json = to_json
         self._room = _MAX_NOTES
 
     def fingerprint(self, function: FunctionType, within: tuple[int, ...]) -> str:
@@ -113,7 +109,7 @@ class _Notes:
         if isinstance(value, FunctionType) and is_open:
             return {"function": self.fingerprint(value, within)}
         try:
-            return {"value": self._spell(value)}
+            return {"value": self._to_json(value)}
         except ValueError:
             pass
         found = self._parts(value, (*within, id(value))) if is_open else None
@@ -179,7 +175,7 @@ def _content(cell: CellType) -> Any:
 
 
 def _code(code: CodeType) -> dict[str, Any]:
-    """Spell code without the places where it stood."""
+    """Return code as JSON, without file names and line numbers."""
     return {
         "name": code.co_name,
         "code": code.co_code.hex(),

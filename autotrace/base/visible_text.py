@@ -1,6 +1,6 @@
 r"""Write out the characters of a text that a reader would not see, or would be misled by.
 
-Control characters steer terminals, bidirectional marks reorder what is read, and invisible
+Control characters steer terminals, bidirectional marks reorder text, and invisible
 characters make two texts look alike. Each becomes an escape such as `\u202e`. An emoji keeps the
 joiner and the variation selector that belong to it. Pure.
 """

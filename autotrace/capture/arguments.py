@@ -13,26 +13,21 @@ _RECEIVERS = (("self",), ("cls",))
 
 
 class ArgumentNames:
-    """Names what a function is called with, without `inspect.Signature.bind` at each call.
+    """Binds arguments to names faster than `inspect.Signature.bind` does.
 
-    Parameters left out are shown with their defaults: what runs is what is recorded. `self` and
-    `cls` are left out. Further keyword arguments stand beside the named ones, but for those that
-    have the name of a positional-only parameter: they stand under the name of the `**` parameter.
-    A wrong call is named as far as it goes; to raise is the function's part.
+    Defaults are included; `self` and `cls` are left out. Further keyword arguments stand next to
+    the named ones; those with the name of a positional-only parameter stand under the name of the
+    `**` parameter. If the arguments do not match the signature, those that do are recorded, and the
+    function itself raises the TypeError.
 
     Args:
         function: Any callable, or a classmethod or staticmethod object.
     """
 
     __slots__ = (
-        "bound_names",
-        "defaults",
-        "has_receiver",
-        "keyword_rest",
-        "names",
-        "positional_only",
+        "bound_names", "defaults", "has_receiver", "keyword_rest", "names", "positional_only",
         "rest",
-    )
+    )  # fmt: skip
 
     def __init__(self, function: Any) -> None:
         self.names: tuple[str, ...] = ()
@@ -44,7 +39,7 @@ class ArgumentNames:
         try:
             signature = inspect.signature(target_of(function) if is_method else function)
         except (TypeError, ValueError):
-            pass  # a builtin that does not tell
+            pass  # a builtin without a signature
         else:
             self._read(signature)
         self.has_receiver = self.names[:1] in _RECEIVERS

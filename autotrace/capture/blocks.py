@@ -1,4 +1,4 @@
-"""What `task` and `step` share: one object that is a with-block, an async one, and a decorator."""
+"""The base of `task` and `step`: a with-block, async with-block and decorator in one object."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from autotrace import semconv
 from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.capture.arguments import ArgumentNames
 from autotrace.capture.call_drivers import traced
-from autotrace.capture.operation import Operation
-from autotrace.capture.recorder import Recorder, current, is_suppressed
+from autotrace.capture.operation import Operation, enter_operation
+from autotrace.capture.recorder import Recorder, current
 from autotrace.capture.wrappers import F, as_in_class, check_is_function, described
 
 H = TypeVar("H")
@@ -30,22 +30,21 @@ class DecoratedCall:
 
 
 class Block(Generic[H]):
-    """A block that records; entering gives a handle, which always works, recording or not.
+    """A block whose handle works whether or not anything records.
 
-    The same object may be entered again: inside itself, and by several threads or asyncio tasks at
-    once.
+    The same object may be entered again: inside itself, and by several threads or tasks at once.
     """
 
     _word: ClassVar[str]
-    """What users call it."""
+    """Name of the block for users."""
 
     def __init__(self) -> None:
         self._open: list[tuple[int, Operation | None]] = []
-        """Of each entry: where it was made, and what records it."""
+        """Of each entry: the frame that entered it, and its operation."""
         self._open_lock = threading.Lock()
 
     def _make(self, recorder: Recorder, call: DecoratedCall | None) -> Operation:
-        """Make the operation; of a call when it decorates a function."""
+        """Make the operation; `call` is that of a decorated function."""
         raise NotImplementedError
 
     def _handle(self, operation: Operation | None) -> H:
@@ -53,13 +52,13 @@ class Block(Generic[H]):
         raise NotImplementedError
 
     def _not_configured(self) -> None:
-        """Say, if it has not been said, that nothing is recorded."""
+        """Warn, once, that nothing is recorded."""
 
     def __call__(self, function: F) -> F:
-        """Decorate a function: what each call of it does is inside a block of its own.
+        """Decorate a function: each call of it is a block of its own.
 
         Raises:
-            InvalidArgumentError: It is no function.
+            InvalidArgumentError: It is not a function.
         """
         check_is_function(function, self._word)
         function = as_in_class(function)
@@ -98,17 +97,9 @@ class Block(Generic[H]):
         self._leave(currentframe(), error)
 
     def _enter(self, frame: FrameType | None) -> H:
-        operation: Operation | None = None
-        recorder = current.recorder
-        if recorder is None:
+        if current.recorder is None:
             self._not_configured()
-        else:
-            try:
-                if not is_suppressed():
-                    operation = self._make(recorder, None)
-                    operation.enter()
-            except Exception as error:  # noqa: BLE001 - the guard of this package
-                recorder.failed(error)
+        operation = enter_operation(lambda recorder: self._make(recorder, None))
         with self._open_lock:
             self._open.append((_place(frame), operation))
         return self._handle(operation)
@@ -123,10 +114,10 @@ class Block(Generic[H]):
             operation.fail(error)
 
     def _close(self, place: int) -> Operation | None:
-        """Return the operation of the entry that is left now, and forget it.
+        """Remove the entry that exits now; return its operation.
 
-        A `with` leaves where it has entered, in the same frame, whatever the current context is.
-        Who enters and leaves by hand, or through an ExitStack, is told by the current context.
+        A `with` exits in the frame that entered it. Entries of an ExitStack, and those made by
+        hand, differ by the current context.
         """
         with self._open_lock:
             if len(self._open) > 1:
@@ -144,14 +135,15 @@ class Block(Generic[H]):
 
 
 def _place(frame: FrameType | None) -> int:
-    """Name the frame that has called this one; it keeps its name until it returns."""
+    """Return the id of the calling frame, which is unique until the frame returns."""
     return 0 if frame is None else id(frame.f_back)
 
 
 def filled(text: str, arguments: Mapping[str, Any], recorder: Recorder) -> str:
     """Fill `{name}` fields of a decorator's text with the call's arguments.
 
-    Text that is no template of these arguments stays as it is. Secret arguments are not filled in.
+    Text that is not a template of these arguments stays as it is. Secret arguments are not filled
+    in.
     """
     if "{" not in text:
         return text

@@ -1,18 +1,10 @@
-"""Running user functions inside operations: plain, async, generators, async generators.
+"""Run user functions inside operations: plain, async, generators, async generators.
 
-What can go wrong, and the rule against it:
-
-* A span left attached across a `yield` leaks into whatever the consumer does next, and cannot be
-  detached where it was attached: it is attached only while the generator's body runs.
-* `send`, `throw`, `close` and return values must reach the body: they are handed on one by one.
-  `close` is handed on as the GeneratorExit it is, so that a body that catches it, or yields in
-  spite of it, meets what it would meet without us.
-* A wrong call must raise where it did: the function is called at once, and only what it returned
-  is driven, so that a TypeError comes from the call and not from the first `await`.
-* A generator that is dropped halfway is closed by Python, which ends its span; one that is never
-  started makes none, as nothing of it ran.
-* What passes through must not live longer than without us: nothing that was yielded or sent is
-  kept across a `yield`.
+* A span is attached only while the body of a generator runs, or it would leak into the consumer.
+* `send`, `throw`, `close` and return values reach the body one by one, `close` as GeneratorExit.
+* A function is called at once and its result is driven, so that a wrong call raises a TypeError at
+  the call. A generator that is never started makes no span; a dropped one is closed by Python.
+* No yielded or sent value is kept across a `yield`.
 """
 
 from __future__ import annotations
@@ -45,7 +37,7 @@ MakeOperation = Callable[[Recorder, Any, tuple[Any, ...], dict[str, Any]], Opera
 
 
 class Tracing(Protocol):
-    """Calls a function, so that the call is an operation."""
+    """Calls a function as an operation."""
 
     def __call__(
         self,
@@ -55,7 +47,7 @@ class Tracing(Protocol):
         kwargs: dict[str, Any],
         make: MakeOperation = ...,
     ) -> Any:
-        """Call `wrapped`; `make` makes the operation of this call."""
+        """Call `wrapped` in the operation that `make` makes."""
         ...
 
 
@@ -81,7 +73,7 @@ def traced(
     Args:
         function: Any callable, or a classmethod or staticmethod object.
         make: Makes the operation of a call.
-        decorator: What the function is decorated with; picklable.
+        decorator: The decorator, which must be picklable.
         not_configured: Called when a call finds that nothing records.
 
     Returns:
@@ -93,7 +85,7 @@ def traced(
 def tracing(
     function: Any, make: MakeOperation, not_configured: Callable[[], None] | None = None
 ) -> Tracing:
-    """Return what calls a function so that each call is an operation; see `traced`."""
+    """Return the handler that makes each call an operation; see `traced`."""
     starts_later = declared_body(function) is not None
     is_for_await = covers_coroutine(function)
     ends_with = _iteration_end(function)
@@ -146,7 +138,7 @@ def tracing(
 def _driven(
     operation: Operation, wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Drive what a call of a plain function hands out."""
+    """Call a function whose body runs later, and drive its result."""
     operation.note_call()
     try:
         result = wrapped(*args, **kwargs)
@@ -165,9 +157,9 @@ def _driven(
 
 
 def can_be_driven(body: Body, held_once: bool) -> bool:
-    """Tell whether something of ours may stand in for what a call has returned.
+    """Return whether a driver may replace the result of a call.
 
-    A generator that others have too is left alone: what stands in for it would close it.
+    A generator that others hold too is left alone, since a driver would close it.
     """
     if body in STREAMS:
         return held_once
@@ -175,7 +167,7 @@ def can_be_driven(body: Body, held_once: bool) -> bool:
 
 
 def _handed_on(operation: Operation, body: Body, result: Any, held_once: bool) -> Any:
-    """Drive what a function that has run has returned, so that its operation ends with that."""
+    """Drive the result of a function that has run, so that its operation ends with it."""
     operation.detach()
     if body in STREAMS:
         operation.streams()
@@ -199,7 +191,7 @@ def _finish_call(operation: Operation, future: Any) -> None:
         if future.cancelled():
             operation.fail(asyncio.CancelledError())
             return
-        # `exception()` would keep asyncio from telling of one that nobody has asked for.
+        # `exception()` would keep asyncio from logging an exception that is never retrieved.
         error = future._exception
         result = None if error is not None else future.result()
     except Exception as error_of_ours:  # noqa: BLE001 - the guard of this package
@@ -213,10 +205,10 @@ def _finish_call(operation: Operation, future: Any) -> None:
 
 
 class Drivers(NamedTuple):
-    """What drives a body, given the body and what it is driven for: one for each kind.
+    """The driver of each kind of body, called with the body and its operation.
 
-    In this order: what is dropped before it has begun loses its variables in order, and the
-    operations of a body are to end before the one around them.
+    Drivers take the body first: an unstarted driver drops its variables in order, and operations of
+    the body must end before its own.
     """
 
     generator: Callable[[Any, Any], Any]
@@ -226,7 +218,7 @@ class Drivers(NamedTuple):
 
 
 def driven_by(drivers: Drivers, driven_for: Any, body: Body, result: Any) -> Any:
-    """Return the driver for what a call has returned, under the name of what it drives."""
+    """Return the driver of a result, with the name of the result."""
     driver: Any
     match body:
         case Body.GENERATOR:
@@ -239,7 +231,7 @@ def driven_by(drivers: Drivers, driven_for: Any, body: Body, result: Any) -> Any
             driver = drivers.coroutine(result, driven_for)
     for name in ("__name__", "__qualname__"):
         given = getattr(result, name, None)
-        if type(given) is str:  # what a foreign compiler makes may have no name
+        if type(given) is str:  # objects of other compilers may have no name
             setattr(driver, name, given)
     return driver
 
@@ -344,10 +336,9 @@ async def _drive_async_generator(
 
 
 class _Ending:
-    """Ends an operation with the frame that holds this, whatever the context holds.
+    """Ends an operation when the frame that holds this is cleared.
 
-    A generator that is collected without an event loop cannot finish if its body awaits something
-    then. It stays where it is, attached, until its frame is cleared.
+    A generator that is collected without an event loop stays attached if its body awaits then.
     """
 
     __slots__ = ("operation",)
@@ -360,10 +351,10 @@ class _Ending:
 
 
 def first_step(generator: AsyncGenerator[Any, Any]) -> Any:
-    """Begin an async generator without the event loop's knowledge.
+    """Begin an async generator without registering it at the event loop.
 
-    The loop closes the generators that it knows of when it shuts down, all at once. It knows of
-    ours, which closes the one inside; if it knew of both, they would close each other.
+    At shutdown the loop closes all registered generators at once. Ours is registered and closes the
+    inner one; if both were, they would close each other.
     """
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, None)

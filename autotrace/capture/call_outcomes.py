@@ -1,9 +1,8 @@
-"""How a call has ended that raised: as an error, out of time, cancelled, or paused for a person.
+"""Classify the exception of a call: error, timeout, cancelled, or paused for a person.
 
-Exceptions of libraries are known by the qualified names of their classes, so that none of these
-libraries is imported: a class is looked for with all its bases, and a time that ran out among the
-causes of an exception, too. A word in the name of a class says nothing: urllib3 1 derives the
-refusal of a connection from a timeout, and many a `TimeoutSettingError` is about a setting.
+Classes of libraries are found by name among the bases of an exception, so no library is imported;
+timeouts also among its causes. A word in the name of a class is not enough: urllib3 1 derives a
+refused connection from a timeout.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _PAUSED: Final = {
     "pydantic_ai": ("ApprovalRequired", "CallDeferred"),
     "temporalio": ("_CompleteAsyncError",),
 }
-"""By the package: what a call raises to go on later, once somebody or something has answered."""
+"""By package: exceptions of a call that goes on later, after an answer."""
 
 _TIMEOUTS: Final = {
     "agents": ("ToolTimeoutError",),
@@ -122,9 +121,9 @@ _TIMEOUTS: Final = {
     "workflows": ("WorkflowTimeoutError",),
     "wrapt_timeout_decorator": ("TimeoutError",),
 }
-"""By the package: what its classes of timeouts are called; those of Python are `TimeoutError`s."""
+"""By package: classes of timeouts, besides subclasses of `TimeoutError`."""
 _NO_TIMEOUTS: Final = {"urllib3": ("NewConnectionError", "NameResolutionError")}
-"""Classes that derive from one of these and say something else."""
+"""Subclasses of these that are not timeouts."""
 
 _CANCELLED: Final = {
     "airflow": ("AirflowSkipException",),
@@ -139,7 +138,7 @@ _CANCELLED: Final = {
     "trio": ("Cancelled",),
     "twisted": ("CancelledError",),
 }
-"""By the package: what ends a call that nobody wants any more, its client or worker gone."""
+"""By package: exceptions of a call whose client or worker has gone."""
 _OWN_CANCELLED: Final = (
     asyncio.CancelledError,
     CancelledError,
@@ -149,7 +148,7 @@ _OWN_CANCELLED: Final = (
 
 _EXITS: Final = {"click": ("Exit",), "typer": ("Exit",)}
 _REASONS: Final = {"urllib": ("URLError",), "urllib3": ("MaxRetryError",)}
-"""Classes that keep what went wrong in `reason`, instead of in the chain."""
+"""Classes that keep their cause in `reason`, instead of in the chain."""
 _GRPC: Final = {"grpc": ("RpcError",)}
 _MCP: Final = {"mcp": ("McpError", "MCPError")}
 _POSTGRES: Final = {
@@ -157,7 +156,7 @@ _POSTGRES: Final = {
     "psycopg": ("QueryCanceled",),
     "psycopg2": ("QueryCanceled", "QueryCanceledError"),
 }
-"""What a statement raises that ran out of time, and one that somebody cancelled."""
+"""Raised for a statement that timed out, and for a cancelled one."""
 _REQUEST_TIMEOUT: Final = 408
 
 _cause: Any = BaseException.__dict__["__cause__"].__get__
@@ -167,7 +166,7 @@ _members: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 
 def ending_of(error: BaseException) -> Ending:
-    """Tell how a call has ended that raised this. Call it where the exception is handled."""
+    """Return how a call has ended that raised this. Call it where the exception is handled."""
     try:
         return _ending_of(error, 0)
     except Exception as inner:  # noqa: BLE001 - an exception is a foreign object, and may refuse
@@ -176,7 +175,7 @@ def ending_of(error: BaseException) -> Ending:
 
 
 def is_clean_exit(error: BaseException) -> bool:
-    """Tell whether an exception ends the program with success: `sys.exit(0)`, `typer.Exit()`."""
+    """Return whether an exception ends the program with success: `sys.exit(0)`, `typer.Exit()`."""
     try:
         if isinstance(error, SystemExit):
             return error.code is None or (type(error.code) is int and error.code == 0)
@@ -191,7 +190,7 @@ def outcome_text(error: BaseException) -> str:
     name = type_name(type(error))
     try:
         message = own_text(error, str)[:_MAX_TEXT_CHARS]
-    except Exception as inner:  # noqa: BLE001 - an exception may fail to say what it is
+    except Exception as inner:  # noqa: BLE001 - the message of an exception may raise
         reraise_if_from_signal_handler(inner)
         message = ""
     return f"{name}: {message}" if message else name
@@ -214,7 +213,7 @@ def _ending_of(error: BaseException, depth: int) -> Ending:
 
 
 def _is_timeout(error: BaseException) -> bool:
-    """Tell whether an exception, or what led to it, says that time ran out."""
+    """Return whether an exception, or one of its causes, is a timeout."""
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
     while waiting and len(seen) < _MAX_LINKS:
@@ -222,7 +221,7 @@ def _is_timeout(error: BaseException) -> bool:
         if link is None or id(link) in seen:
             continue
         seen.add(id(link))
-        if _says_timeout(link):
+        if _is_timeout_itself(link):
             return True
         waiting.append(None if _suppressed(link) else _context(link))
         waiting.append(_cause(link))
@@ -231,7 +230,7 @@ def _is_timeout(error: BaseException) -> bool:
     return False
 
 
-def _says_timeout(error: BaseException) -> bool:
+def _is_timeout_itself(error: BaseException) -> bool:
     kind = type(error)
     if _is_timeout_class(kind):
         return True
@@ -239,7 +238,7 @@ def _says_timeout(error: BaseException) -> bool:
         return _grpc_code(error) == "DEADLINE_EXCEEDED"
     if _is_one(kind, "mcp"):
         return getattr(getattr(error, "error", None), "code", None) == _REQUEST_TIMEOUT
-    # PostgreSQL has one code for both, and tells them apart by the message alone.
+    # PostgreSQL has one code for both; only the messages differ.
     return _is_one(kind, "postgres") and "timeout" in str(error)
 
 
@@ -283,7 +282,7 @@ def _is_one(kind: type[BaseException], table: str) -> bool:
 
 
 def _is_named(kind: type[BaseException], table: dict[str, tuple[str, ...]]) -> bool:
-    """Tell whether a class or one of its bases is in a table."""
+    """Return whether a class or one of its bases is in a table."""
     for base in kind.__mro__:
         package = str(base.__module__).partition(".")[0]
         if base.__name__ in table.get(package, ()):

@@ -1,12 +1,9 @@
-"""Whether a call was cancelled because its time had run out: by a timeout around it.
+"""Decide whether a call was cancelled by a timeout around it.
 
-What is cancelled sees a `CancelledError` without a word of why; the `TimeoutError` is raised only
-where the timeout was set, when the span of the call has ended. So the one that cancels is looked
-for: the asyncio task that the call runs in, the tasks that await this one (`gather`, `TaskGroup`,
-`wait_for`), and the timeouts of these that have expired and not yet been left.
-
-A task does not know its timeouts. `asyncio.Timeout` is therefore asked to note down the task when
-it expires: the one place where something of another library is replaced, by the same and a note.
+A cancelled call sees a `CancelledError` without its reason; the `TimeoutError` is raised by the
+timeout, after the span has ended. So this looks for expired timeouts of the call's asyncio task and
+of the tasks that await it (`gather`, `TaskGroup`, `wait_for`). A task does not know its timeouts,
+so `asyncio.Timeout` is patched to record the task when it expires.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from typing import Any, Final
 _MAX_TASKS: Final = 32
 """How many tasks are looked at, from the one cancelled to those that await it."""
 _DEADLINE: Final = "; reason: deadline exceeded"
-"""How the message ends by which anyio cancels when a deadline is over."""
+"""End of the message with which anyio cancels when a deadline is over."""
 
 _expired: Final[weakref.WeakKeyDictionary[Any, list[weakref.ref[Any]]]] = (
     weakref.WeakKeyDictionary()
@@ -31,7 +28,7 @@ _expired: Final[weakref.WeakKeyDictionary[Any, list[weakref.ref[Any]]]] = (
 
 
 def note_timeouts() -> None:
-    """Let the timeouts of asyncio note down which tasks they cancel."""
+    """Patch the timeouts of asyncio to record the tasks that they cancel."""
     original: Any = getattr(timeouts.Timeout, "_on_timeout", None)
     if original is None or hasattr(original, "__wrapped__"):
         return
@@ -42,7 +39,7 @@ def note_timeouts() -> None:
             task = self._task
             known = [ref for ref in _expired.get(task, ()) if _is_expiring(ref())]
             _expired[task] = [*known, weakref.ref(self)]
-        except Exception:  # noqa: BLE001, S110 - a name inside asyncio has changed: less is known
+        except Exception:  # noqa: BLE001, S110 - asyncio's private names have changed
             pass
         original(self)
 
@@ -50,16 +47,12 @@ def note_timeouts() -> None:
 
 
 def _is_expiring(timeout: Any) -> bool:
-    """Tell whether a timeout has cancelled its task and not yet been left."""
+    """Return whether a timeout has cancelled its task and not yet been left."""
     return timeout is not None and timeout._state.value == "expiring"
 
 
 def is_by_timeout(error: BaseException) -> bool:
-    """Tell whether what is being cancelled in the current task is so by a timeout around it.
-
-    Args:
-        error: What the cancelled call has raised.
-    """
+    """Return whether a timeout around the current task has caused this cancellation."""
     if getattr(error, "source", None) == "deadline":  # trio's
         return True
     if any(isinstance(word, str) and word.endswith(_DEADLINE) for word in error.args):
@@ -70,7 +63,7 @@ def is_by_timeout(error: BaseException) -> bool:
         return False
     try:
         return _is_out_of_time(task)
-    except Exception:  # noqa: BLE001 - a name inside asyncio has changed: less is known
+    except Exception:  # noqa: BLE001 - asyncio's private names have changed
         return False
 
 
@@ -118,7 +111,7 @@ def _futures_in(callback: Any) -> Iterator[Any]:
 
 
 def _wait_is_over(awaiting: Any, awaited: list[Any]) -> bool:
-    """Tell whether a task awaits one of some futures in a `wait_for` whose time has run out.
+    """Return whether a task awaits one of some futures in a `wait_for` whose time has run out.
 
     That of Python 3.11: later ones have an `asyncio.Timeout`.
     """
@@ -137,9 +130,9 @@ def _wait_is_over(awaiting: Any, awaited: list[Any]) -> bool:
 
 
 def _in_late_scope(task: Any) -> bool:
-    """Tell whether a scope of anyio around a task was cancelled when its deadline was over.
+    """Return whether a scope of anyio around a task was cancelled when its deadline was over.
 
-    Versions before 4.11 do not say so in the message.
+    Versions before 4.11 have no such message.
     """
     backend: Any = sys.modules.get("anyio._backends._asyncio")
     state = None if backend is None else backend._task_states.get(task)

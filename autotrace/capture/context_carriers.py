@@ -154,4 +154,4 @@ _PATCHES: Final[dict[str, Callable[[Any], None]]] = {
     "eventlet.greenthread": _patch_eventlet,
     "starlette.background": _patch_starlette,
 }
-"""What is patched, when it is imported."""
+"""Patches by module, applied when it is imported."""

@@ -24,7 +24,7 @@ class _Named(NamedTuple):
 
 
 class InjectedParameters:
-    """Which parameters of a function take what a framework hands in.
+    """The parameters of a function into which a framework injects arguments.
 
     Args:
         function: Any callable, or a classmethod or staticmethod object.
@@ -42,7 +42,7 @@ class InjectedParameters:
         try:
             signature = inspect.signature(target if is_method else function)
         except (TypeError, ValueError):
-            return  # a builtin that does not tell
+            return  # a builtin without a signature
         scope = getattr(target, "__globals__", {})
         for parameter in signature.parameters.values():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
@@ -59,6 +59,8 @@ class InjectedParameters:
             arguments: The arguments by name; those of the `**` parameter stand among them.
             names: Further class names, bare or with their module.
         """
+        if not self._named:
+            return
         for parameter, shown in self._shown(names):
             if parameter == self._keyword_rest:
                 for name in arguments.keys() - self._own_names:
@@ -68,8 +70,6 @@ class InjectedParameters:
 
     def _shown(self, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
         """Return the injected parameters, each with the name of its type."""
-        if not self._named:
-            return ()
         found = self._by_names.get(names)
         if found is None:
             found = self._by_names[names] = tuple(self._decide(names))
@@ -98,7 +98,7 @@ def _of_class(kind: type[Any]) -> Iterator[_Named]:
 
 
 def _marks_in(default: Any) -> Iterator[_Named]:
-    """Yield the classes of a default that stands for what is handed in, such as `Depends(…)`."""
+    """Yield the classes of a default that marks an injected argument, such as `Depends(…)`."""
     if default is not inspect.Parameter.empty:
         yield from _of_class(kind_of(default))
 
@@ -112,7 +112,7 @@ def _classes_in(annotation: Any, scope: Mapping[str, Any]) -> Iterator[_Named]:
         return
     origin: Any = typing.get_origin(annotation)
     metadata: tuple[Any, ...] = getattr(annotation, "__metadata__", ())
-    for mark in metadata:  # before the type: it says more
+    for mark in metadata:  # before the type, which is less specific
         yield from _of_class(mark if isinstance(mark, type) else type(mark))
     if metadata:
         yield from _classes_in(annotation.__origin__, scope)
@@ -146,7 +146,7 @@ def _classes_at(node: ast.expr, scope: Mapping[str, Any]) -> Iterator[_Named]:
         case ast.Subscript(value=value, slice=inside):
             parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
             if _is_annotated(node):
-                parts = [*parts[1:], parts[0]]  # the type last: a mark says more
+                parts = [*parts[1:], parts[0]]  # the type last, since it is less specific
             elif ast.unparse(value).rpartition(".")[2] not in {"Optional", "Union"}:
                 parts = [value, *(part for part in parts if _is_annotated(part))]
             for part in parts:

@@ -1,4 +1,4 @@
-"""What is said, once in a process, when a task is opened before `autotrace.configure()`."""
+"""The warning, once in a process, for a task before `autotrace.configure()`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from autotrace.base.signal_errors import reraise_if_from_signal_handler
 from autotrace.errors import NotConfiguredWarning
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
-_said = threading.Lock()
-"""Taken by the first who has something to say, and never given back."""
+_warned = threading.Lock()
+"""Acquired by the first warning, and never released."""
 
 
 def warn_not_configured() -> None:
-    """Say once in a process that nothing is recorded, and how to change it."""
-    if not _said.acquire(blocking=False):
+    """Warn once in a process that nothing is recorded."""
+    if not _warned.acquire(blocking=False):
         return
     try:
         warnings.warn(

@@ -1,24 +1,18 @@
 """One span of capture and its place in the context, from before it starts until it has ended.
 
-The context is where leaks come from, so these are the rules:
-
-* The span is the current one only while its own code runs. A generator takes the context of its
-  body along when it yields, blocks that are open in the body included, and brings it back when it
-  goes on; its consumer never sees it.
-* What was current before is put back only where this operation still is the innermost one. A block
-  may be left in another context than it was entered in (an async generator that the event loop
-  closes, a coroutine that is collected), and there is nothing to put back there; OpenTelemetry's
-  tokens would fail, and log, in that case.
-* A block that is left while another one, entered later, is still open (undecorated generators that
-  take turns, with a block in each) cannot put anything back either. It keeps what it would have put
-  back, and whoever finds an ended operation in what surrounds him looks through it to that.
+* The span is current only while its own code runs. A generator keeps the context of its body while
+  it is suspended; its consumer never sees it.
+* The previous context is restored only where this operation is still the innermost one. A block may
+  exit in another context (an async generator that the event loop closes, a collected coroutine).
+* Blocks may exit out of order (two generators that take turns). Such a block cannot restore the
+  previous context, so it keeps its token; lookups skip operations that have ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import Token
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -34,6 +28,7 @@ from autotrace import semconv
 from autotrace.base.clock import elapsed_ns, wall_ns
 from autotrace.capture.call_outcomes import ending_of, is_clean_exit, outcome_text
 from autotrace.capture.queue_consumers import is_consumer
+from autotrace.capture.recorder import current, failed, is_suppressed
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -53,14 +48,14 @@ _set_item = dict[str, object].__setitem__
 
 
 def effective_context() -> Context:
-    """Return the current context, without the blocks that were left but could not put it back.
+    """Return the current context, without operations that have ended.
 
-    A task that has ended gets no more of a worker that was started in it; see queue_consumers.py.
+    A worker that was started in a task leaves it when the task has ended; see queue_consumers.py.
     """
     context = _skip_ended_operations(otel_context.get_current())
     frame: Any = context.get(FRAME_KEY)
     if frame is not None and frame.operation.ended:
-        # What an open call does (a stream that outlives its task, say) is the call's.
+        # An open call keeps its context, such as a stream that outlives its task.
         innermost: Any = context.get(OPERATION_KEY)
         if (innermost is None or innermost.ended) and is_consumer():
             return without_task(context)
@@ -84,55 +79,56 @@ def _skip_ended_operations(context: Context) -> Context:
 
 
 def _before(token: Token[Context]) -> Context:
-    """Return what was current before the context was attached that gave this token."""
+    """Return the context that was current before the token's."""
     old = token.old_value
     return _NOTHING if old is Token.MISSING else old
 
 
 def clock_in(outside: Context) -> int:
-    """Return what to add to `elapsed_ns` to know the time, for an operation in this context.
+    """Return the offset from `elapsed_ns` to the time, for an operation in this context.
 
-    Both clocks are read at once, and not the span's own look at one of them: what samplers and
-    processors take would be between, and a span could end before its own children do. Inside
-    another operation it is that one's clock, so that one that is set meanwhile puts nothing outside
-    of what it is in.
+    Both clocks are read together, before samplers and processors run, so that no span ends before
+    its children. Inner operations use the clock of the outer one, so that a clock that is set
+    meanwhile leaves them inside of it.
     """
     outer: Any = outside.get(OPERATION_KEY)
     clock_ns = None if outer is None or outer.ended else getattr(outer, "clock_ns", None)
     return wall_ns() - elapsed_ns() if clock_ns is None else clock_ns
 
 
+OperationT = TypeVar("OperationT", bound="Operation")
+
+
+def enter_operation(make: Callable[[Recorder], OperationT]) -> OperationT | None:
+    """Make an operation and enter it; return None if nothing records."""
+    recorder = current.recorder
+    operation: OperationT | None = None
+    try:
+        if recorder is not None and not is_suppressed():
+            operation = make(recorder)
+            operation.enter()
+    except Exception as error:  # noqa: BLE001 - the guard of this package
+        failed(error)
+    return operation
+
+
 class Operation:
     """One span of capture.
 
-    No method raises an Exception, but for those whose name begins with `describe`, which are
-    called under the guard of the others. Order of use: `start`, then `attach` and `detach` around
-    each stretch in which user code runs, then one of the endings.
-
-    Args:
-        recorder: What makes the span.
-        name: Name of the span.
-        attributes: Attributes that it starts with.
+    No method raises an Exception, except `describe…`, which the others call under their guard.
+    Order of use: `start`, then `attach` and `detach` around each run of user code, then one of
+    `succeed`, `fail` and `close_early`.
     """
 
     __slots__ = (
-        "attributes",
-        "called_in",
-        "clock_ns",
-        "ended",
-        "ends_with",
-        "is_stream",
-        "name",
-        "recorder",
-        "span",
-        "token",
-        "unstarted",
-    )
+        "attributes", "called_in", "clock_ns", "ended", "ends_with", "is_stream", "name",
+        "recorder", "span", "token", "unstarted",
+    )  # fmt: skip
 
     clock_ns: int
-    """What to add to `elapsed_ns` to know the time; set with the span."""
+    """Offset from `elapsed_ns` to the time; set with the span."""
     ends_with: tuple[type[BaseException], ...]
-    """Exceptions that are the normal end of the call, that of `__next__`; set for calls alone."""
+    """Exceptions that end a call normally, as of `__next__`; set for calls alone."""
     is_stream: bool
     """Whether it is a generator that runs; set only if it is."""
     unstarted: Any
@@ -145,22 +141,21 @@ class Operation:
         self.span: Span | None = None
         self.ended = False
         self.called_in: Context | None = None
-        """What was current when a body was made that runs later; None if it runs at once."""
+        """Context of the call, if the body runs later; None if it runs at once."""
         self.token: Token[Context] | None = None
-        """Of what was current before, while this is attached; and for ever, if it could not be put
-        back."""
+        """Of the previous context, while this is attached, or if that could not be restored."""
 
     def note_call(self) -> None:
-        """Take note of the call of a function whose body runs later, maybe elsewhere."""
+        """Keep the context of the call of a function whose body runs later."""
         try:
             self.called_in = effective_context()
         except Exception as error:  # noqa: BLE001 - the guard of this package
             self.recorder.failed(error)
 
     def _outside(self) -> Context:
-        """Return what encloses the body: where it runs, or, outside of everything, its call.
+        """Return the context where the body runs or, outside of all operations, of its call.
 
-        A web framework, say, runs a stream after the block that made it was left.
+        A web framework may run a stream after the block that made it has ended.
         """
         here = effective_context()
         called_in = self.called_in
@@ -189,7 +184,7 @@ class Operation:
         return span
 
     def enclosed(self, envelope: Any) -> None:
-        """Take note of the open decision inside which this starts."""
+        """Keep the open decision inside which this starts."""
 
     def enter(self) -> None:
         """Start the span and make it the current one."""
@@ -219,7 +214,7 @@ class Operation:
         """Make the span the current one.
 
         Args:
-            body: What `suspend` has returned, for a generator that goes on.
+            body: Result of `suspend`, for a generator that goes on.
 
         Returns:
             The context that is current now; None if nothing was changed.
@@ -236,15 +231,14 @@ class Operation:
         return inside
 
     def suspend(self, inside: Context | None, body: Context | None) -> Context | None:
-        """Make the span before it the current one again, until the generator goes on.
+        """Restore the previous context until the generator goes on.
 
         Args:
-            inside: What `attach` has returned.
-            body: What `attach` was given.
+            inside: Result of `attach`.
+            body: Argument of `attach`.
 
         Returns:
-            What to give it when the generator goes on: the context of the generator's body, if
-            the body has ever changed it.
+            The next argument of `attach`: the context of the body, if the body has changed it.
         """
         token = self.token
         if token is None:
@@ -259,17 +253,17 @@ class Operation:
         return body if current is inside else current
 
     def detach(self) -> None:
-        """Make the span before it the current one again, for good."""
+        """Restore the previous context, for good."""
         token = self.token
         if token is None:
             return
         try:
-            if not self.is_current():
+            if otel_context.get_current().get(OPERATION_KEY) is not self:
                 return
             outside = _skip_ended_operations(_before(token))
             try:
-                token.var.reset(token)  # not by OpenTelemetry's function, which logs what is normal
-            except ValueError:  # a copy of the context: what it was made of is still to put right
+                token.var.reset(token)  # OpenTelemetry's function logs an error here
+            except ValueError:  # a copy of the context, which has no token
                 otel_context.attach(outside)
                 return
             self.token = None
@@ -279,19 +273,19 @@ class Operation:
             self.recorder.failed(error)
 
     def is_current(self) -> bool:
-        """Tell whether the caller runs directly inside this operation."""
+        """Return whether the caller runs directly inside this operation."""
         return otel_context.get_current().get(OPERATION_KEY) is self
 
     def streams(self) -> None:
-        """Take note that this is a generator, before its first item."""
+        """Mark this as a generator, before its first item."""
         self.is_stream = True
 
     def item(self, value: Any) -> None:
-        """Take note of what a generator yields."""
+        """Record an item of a generator."""
 
     def succeed(self, result: Any = None) -> None:
         """End after a normal return."""
-        # What `_finish` does, spelled out: every call of every tool comes through here.
+        # The same as `_finish`, written out: every call of every tool runs this.
         self.detach()
         if self.ended or self.span is None:
             return
@@ -325,20 +319,20 @@ class Operation:
         self.end(end_ns)
 
     def describe_result(self, result: Any) -> None:
-        """Set what the span says after a normal return."""
+        """Set the attributes of a normal return."""
 
     def describe_early_close(self, _: None) -> None:
-        """Set what the span of a generator says that was closed early."""
+        """Set the attributes of a generator that was closed early."""
 
     def describe_error(self, error: BaseException) -> None:
-        """Set what the span says about an exception; a pause is no error."""
+        """Set the attributes of an exception; a pause is not an error."""
         if ending_of(error) == "paused":
             self.describe_end(error)
             return
         self.set_error(*self.recorder.encoder.error(error, self.secrets()))
 
     def describe_end(self, error: BaseException) -> None:
-        """Say which exception ended this, where it is no failure."""
+        """Record the exception that ended this, where it is not a failure."""
         text = self.recorder.encoder.text(outcome_text(error), path="error.message")
         self.set({semconv.ENDED_BY: text})
 
@@ -360,7 +354,7 @@ class Operation:
         if stacktrace:
             event[semconv.EXCEPTION_STACKTRACE] = stacktrace
         try:
-            # One after the other, so that a span that refuses the last still says the first.
+            # One by one: a span that refuses the last keeps the first.
             span.set_status(Status(StatusCode.ERROR, message or kind))
             span.set_attribute(semconv.ERROR_TYPE, kind)
             span.add_event(semconv.EXCEPTION_EVENT, event)
@@ -372,10 +366,7 @@ class Operation:
         return []
 
     def now_ns(self) -> int | None:
-        """Return the time of a span that has been started, in nanoseconds since the epoch.
-
-        It is counted from the start, so that a clock that is set meanwhile disturbs no duration.
-        """
+        """Return the time of a started span, which does not change with the system's clock."""
         try:
             return self.clock_ns + elapsed_ns()
         except Exception as error:  # noqa: BLE001 - tests of users replace clocks
@@ -395,20 +386,20 @@ class Operation:
             self.recorder.failed(error)
 
     def forget(self) -> None:
-        """Release what was recorded: contexts and handles may keep this operation for long."""
+        """Release recorded values, since contexts and handles may keep this operation."""
         self.attributes = {}
 
     def __del__(self) -> None:
-        # A coroutine or generator that was dropped where Python could not run its ending, or has
-        # not run it yet: a collector finalises what is in a cycle in any order.
+        # A coroutine or generator was dropped, and Python has not run its end, or not yet: the
+        # objects of a cycle are finalised in any order.
         try:
             if self.ended:
                 return
         except AttributeError:
             return  # a signal handler's exception came in the middle of __init__
         if getattr(self, "unstarted", None) is not None:
-            # Python warns of a coroutine that was never awaited, and of the one inside it: close
-            # that one, so that the user hears of it once, as without us.
+            # Python warns of a coroutine that was never awaited, and of the one inside it: the
+            # inner one is closed, so that the user sees one warning, as without us.
             self.unstarted.close()
         if hasattr(self, "is_stream"):
             self.close_early()

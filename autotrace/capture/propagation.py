@@ -23,8 +23,8 @@ _W3C = TraceContextTextMapPropagator()
 def inject(carrier: MutableMapping[str, str] | None = None) -> dict[str, str]:
     """Return headers that let another process add to the current trace.
 
-    `traceparent` names the trace, and `tracestate` carries a grant: for 24 hours, whoever is handed
-    both may add spans to the trace on a server, also with the key of another agent.
+    `traceparent` names the trace, and `tracestate` carries a grant: for 24 hours, a holder of both
+    may add spans to the trace on a server, also with the key of another agent.
 
     Args:
         carrier: Headers (of a request, or environment variables) to add to; it is changed too.
@@ -51,7 +51,7 @@ def inject(carrier: MutableMapping[str, str] | None = None) -> dict[str, str]:
 
 @contextlib.contextmanager
 def attach(carrier: Mapping[str, str]) -> Generator[None]:
-    """Let what is recorded inside the block belong to the trace that headers name.
+    """Add the spans of the block to the trace that headers name.
 
     A tool or step belongs to the task it was sent from; a task opened inside has that one as
     parent. Headers that name no trace change nothing.
@@ -65,17 +65,17 @@ def attach(carrier: Mapping[str, str]) -> Generator[None]:
 
 @contextlib.contextmanager
 def detached() -> Generator[None]:
-    """Let what is recorded or started inside the block belong to no task that is open now.
+    """Keep the spans and workers of the block out of every open task.
 
-    For workers that live longer than the task in which they happen to be started:
+    For workers that live longer than the task in which they are started:
 
     ```python
     with autotrace.detached():
         worker = asyncio.create_task(work_through(queue))
     ```
 
-    A worker that records for the task that has put something into its queue takes the headers of
-    `inject` along in the queue, and works inside `attach`.
+    A worker that records for the task of a queue item gets the headers of `inject` with the item,
+    and works inside `attach`.
     """
     with _entered(without_task):
         yield
@@ -99,12 +99,12 @@ def _entered(change: Callable[[Context], Context]) -> Generator[None]:
 
 
 def _detach(inside: Context, token: Token[Context]) -> None:
-    """Put back what was current before, unless the block is left elsewhere: see operation.py."""
+    """Restore the previous context, unless the block exits elsewhere: see operation.py."""
     try:
         if otel_context.get_current() is inside:
             token.var.reset(token)
     except ValueError:
-        pass  # a copy of the context: there is nothing to put back
+        pass  # a copy of the context has no token
     except Exception as error:  # noqa: BLE001 - the guard of this package
         failed(error)
 

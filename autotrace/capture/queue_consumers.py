@@ -1,9 +1,8 @@
-"""Whether the caller runs in a worker: in a loop that takes its work from a queue.
+"""Detect whether the caller runs in a worker: a loop that takes its work from a queue.
 
-A worker that was started inside a task keeps the context of that task for as long as it lives. What
-it does after the task has ended is done for whoever put it into the queue. Work that the task has
-started and not awaited has the same context, and is the task's. The two are told apart by where
-they run: a worker is below a function that loops and holds a queue.
+A worker that was started inside a task keeps the context of the task, also for the work of others
+after the task has ended. Work that the task has started and not awaited has the same context. Only
+a worker is below a function that loops and holds a queue.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ _HOSTS: Final = frozenset(
         *("anyio._backends._asyncio", "threading", "trio._core._run"),
     }
 )
-"""Modules that run what they are given: what is below them is no part of it."""
+"""Modules that run functions of others; frames below them do not count."""
 
 
 _TAKING: Final = frozenset({"blpop", "getone", "popleft", "receive_nowait"})
-"""Methods by which only queues are known: of Redis, Kafka, `deque`, anyio and trio."""
+"""Methods that only queues have: of Redis, Kafka, `deque`, anyio and trio."""
 
 
 def is_consumer() -> bool:
-    """Tell whether the caller runs in a loop that takes its work from a queue."""
+    """Return whether the caller runs in a loop that takes its work from a queue."""
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - the documented way
     for _ in range(_MAX_FRAMES):
         if frame is None:
@@ -56,7 +55,7 @@ def _loops(code: CodeType) -> bool:
 
 
 def _held(frame: FrameType) -> Iterator[Any]:
-    """Yield what a function may take its work from: variables, and attributes of its object."""
+    """Yield the objects of a function: variables, globals, and attributes of `self`."""
     code = frame.f_code
     local = frame.f_locals
     yield from local.values()

@@ -1,16 +1,14 @@
-"""What capture records with, once the application has opted in.
+"""The recorder that capture uses, set by `autotrace.configure()`.
 
-`current.recorder` is None until `autotrace.configure()`; every decorator and block looks there at
-each call, so decoration and configuration may come in either order, and an unconfigured library
-pays for one look.
-
-The rule of this package: nothing of ours raises into user code. Each operation on a span is
-guarded where it is made; what fails is counted, logged once, and left out.
+Decorators and blocks read `current.recorder` at each call, so functions may be decorated before
+`configure()`. No error of ours reaches user code: each operation on a span is guarded where it is
+made; a failure is counted and logged once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
@@ -28,51 +26,22 @@ SUPPRESSED: Final = otel_context._SUPPRESS_INSTRUMENTATION_KEY  # pyright: ignor
 """Context key under which OpenTelemetry asks instrumentation to keep quiet."""
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class Recorder:
-    """Makes spans for capture.
+    """The tracer, the encoder and the settings that capture records with."""
 
-    Args:
-        tracer: Where spans come from.
-        encoder: Makes values into text.
-        count: Counts by name.
-        note: Keeps and logs a failure: kind, message, exception.
-        capture_arguments: Whether tools record arguments unless told otherwise.
-        capture_result: Whether tools record results unless told otherwise.
-        agent: Agent of tasks that name none.
-        granting: Makes grants for `inject`; None: nobody else may add to what is recorded.
-    """
-
-    __slots__ = (
-        "agent",
-        "capture_arguments",
-        "capture_result",
-        "count",
-        "encoder",
-        "granting",
-        "note",
-        "tracer",
-    )
-
-    def __init__(
-        self,
-        tracer: Tracer,
-        encoder: Encoder,
-        *,
-        count: Callable[[str], None],
-        note: Callable[[str, str, BaseException], None],
-        capture_arguments: bool = True,
-        capture_result: bool = True,
-        agent: str | None = None,
-        granting: Granting | None = None,
-    ) -> None:
-        self.tracer = tracer
-        self.encoder = encoder
-        self.count = count
-        self.note = note
-        self.capture_arguments = capture_arguments
-        self.capture_result = capture_result
-        self.agent = agent
-        self.granting = granting
+    tracer: Tracer
+    encoder: Encoder
+    count: Callable[[str], None]
+    """Adds one to the counter of a name."""
+    note: Callable[[str, str, BaseException], None]
+    """Keeps and logs a failure: kind, message, exception."""
+    capture_arguments: bool = True
+    capture_result: bool = True
+    agent: str | None = None
+    """Agent of tasks that name none."""
+    granting: Granting | None = None
+    """Makes grants for `inject`; None: no other sender may add to these traces."""
 
     def failed(self, error: Exception) -> None:
         """Count and log an error of ours that was kept from user code.
@@ -84,7 +53,7 @@ class Recorder:
         try:
             self.count("capture_errors")
             self.note("capture", f"a part of a span was not recorded: {error!r}", error)
-        except Exception:  # noqa: BLE001, S110 - the last guard: there is nobody left to tell
+        except Exception:  # noqa: BLE001, S110 - the last guard: nothing is left to report to
             pass
 
 
@@ -96,15 +65,7 @@ def make_recorder(
     note: Callable[[str, str, BaseException], None],
     redact: Callable[[str, Any], Any] | None = None,
 ) -> Recorder:
-    """Make the recorder that settings describe.
-
-    Args:
-        settings: What to capture, within which bounds, and what to redact.
-        tracer: Where spans come from.
-        count: Counts by name.
-        note: Keeps and logs a failure: kind, message, exception.
-        redact: The user's hook.
-    """
+    """Make the recorder that settings describe; `redact` is the user's hook."""
     # Not needed to decorate, so not loaded before something records.
     from autotrace.base.grants import Granting, signer_of
     from autotrace.capture.cancellation import note_timeouts
@@ -116,13 +77,12 @@ def make_recorder(
     redactor = Redactor(
         enabled=settings.redaction, extra_keys=settings.redact_keys, hook=redact, count=count
     )
+    encoder = Encoder(
+        redactor, max_value_bytes=settings.max_value_bytes, injected=settings.injected_types
+    )
     return Recorder(
-        tracer,
-        Encoder(
-            redactor,
-            max_value_bytes=settings.max_value_bytes,
-            injected=settings.injected_types,
-        ),
+        tracer=tracer,
+        encoder=encoder,
         count=count,
         note=note,
         capture_arguments=settings.capture_arguments,
@@ -133,12 +93,9 @@ def make_recorder(
 
 
 class Current:
-    """Holds the recorder in use."""
+    """Holder of the active recorder."""
 
-    __slots__ = ("recorder",)
-
-    def __init__(self) -> None:
-        self.recorder: Recorder | None = None
+    recorder: Recorder | None = None
 
 
 current: Final = Current()
@@ -151,5 +108,5 @@ def failed(error: Exception) -> None:
 
 
 def is_suppressed() -> bool:
-    """Tell whether instrumentation is asked to keep quiet here."""
+    """Return whether instrumentation is asked to keep quiet here."""
     return bool(otel_context.get_current().get(SUPPRESSED))

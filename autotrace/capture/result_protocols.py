@@ -1,8 +1,8 @@
-"""What of a call is still to run: before the call by flags of code, after it by its result.
+"""Classify bodies that run after the call: by flags of code before it, or by its result.
 
-The answers of `inspect` do not count: adapters answer for the function below them, compiled
-functions do not answer, and any function can be marked. Only the flags of a plain function's code
-cannot be wrong. Of everything else, the returned object decides, by the protocol that it has.
+`inspect` is not used: adapters answer for the function below them, compiled functions do not
+answer, and any function can be marked. The flags of a plain function's code are reliable; for
+everything else the protocol of the returned object decides.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from inspect import (
     unwrap,
 )
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from autotrace.capture.wrappers import Traced, target_of
 from autotrace.encoding.introspect import class_attribute, kind_of, mro, namespace
 
 
 class Body(Enum):
-    """How what a call has returned is run to its end."""
+    """How the result of a call is run to its end."""
 
     COROUTINE = "coroutine"
     ITERABLE_COROUTINE = "iterable coroutine"
@@ -36,7 +36,7 @@ class Body(Enum):
     GENERATOR = "generator"
     ASYNC_GENERATOR = "async generator"
     FUTURE = "future"
-    """Runs by itself: an asyncio task, say."""
+    """Runs by itself, such as an asyncio task."""
 
 
 STREAMS: Final = (Body.GENERATOR, Body.ASYNC_GENERATOR)
@@ -69,18 +69,13 @@ _OF_EVERY_CLASS: Final = frozenset(dir(object)) | {
     "__static_attributes__",
     "__weakref__",
 }
-"""Names that say nothing of what else an object is good for."""
+"""Names that are not features of an object."""
 
 
 def declared_body(function: Any) -> Body | None:
-    """Return what a call hands out, by the flags of a plain function.
+    """Return the kind of body that a call returns before any code of the function runs.
 
-    Args:
-        function: Any callable, or a classmethod or staticmethod object.
-
-    Returns:
-        What the call hands out before anything of the function runs; None if a call runs the
-        function, or only its result can show.
+    None if the call runs the function, or only its result can show.
     """
     code = _code_of(function)
     flags = 0 if code is None else code.co_flags
@@ -94,19 +89,19 @@ def declared_body(function: Any) -> Body | None:
 
 
 def claims_coroutine(function: Any) -> bool:
-    """Tell whether callers take a function for one that is to be awaited."""
+    """Return whether `inspect` reports a coroutine function."""
     return iscoroutinefunction(target_of(function))
 
 
 def claimed_body(function: Any) -> Body | None:
-    """Return what an event loop's callers take the result of a call for, by `inspect`."""
+    """Return the kind of body that `inspect` reports for a function."""
     if claims_coroutine(function):
         return Body.COROUTINE
     return Body.ASYNC_GENERATOR if isasyncgenfunction(target_of(function)) else None
 
 
 def covers_coroutine(function: Any) -> bool:
-    """Tell whether a function, or one below its decorators, is to be awaited."""
+    """Return whether a function, or one below its decorators, is to be awaited."""
     try:
         return claims_coroutine(function) or claims_coroutine(unwrap(target_of(function)))
     except ValueError:  # they wrap each other
@@ -114,22 +109,22 @@ def covers_coroutine(function: Any) -> bool:
 
 
 def returned_body(value: Any) -> Body | None:
-    """Return how a returned object is run to its end; None: it is a value like any other.
+    """Return how a result is run to its end; None for a plain value.
 
-    Objects that can do more than their protocol (a stream of a client library that has attributes,
-    a request that is awaited or entered) are values: what stands in for them would do less.
+    Objects with more than their protocol (a client library's stream with attributes, a request that
+    is awaited or entered) are values, since a driver would lack the rest.
     """
     kind = kind_of(value)
-    body = _BUILTIN.get(id(kind), _UNKNOWN)
+    body: Any = _BUILTIN.get(id(kind), _UNKNOWN)
     if body is _UNKNOWN:
         return _body_of_class(kind)
     if body is Body.GENERATOR and value.gi_code.co_flags & CO_ITERABLE_COROUTINE:
         return Body.ITERABLE_COROUTINE
-    return cast("Body | None", body)
+    return body
 
 
 def is_held_once(value: Any) -> bool:
-    """Tell whether the only reference to a value is one variable of the caller."""
+    """Return whether the only reference to a value is one variable of the caller."""
     return sys.getrefcount(value) <= _REFERENCES
 
 
@@ -143,7 +138,7 @@ def _references() -> int:
 
 
 _REFERENCES: Final = _references()
-"""Counted and not known: versions of Python differ in what they count."""
+"""Measured, since versions of Python count differently."""
 _UNKNOWN: Final = object()
 _BUILTIN: Final[dict[int, Any]] = {
     **{id(kind): None for kind in (type(None), bool, int, float, str, bytes)},

@@ -1,6 +1,6 @@
-"""What the spans of tasks, steps and tool calls say when they start: bounded and redacted.
+"""Attributes with which spans of tasks, steps and tool calls start: bounded and redacted.
 
-The same for what a program records and for what a server is told.
+Programs and the server's clients (`server/remote_records.py`) get the same attributes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, Final
 from autotrace import semconv
 from autotrace.capture.recorder import Recorder
 
-MAX_NAME_CHARS: Final = 256
-"""How much of a tool's name is kept; where it is cut, it is counted as truncated."""
+_MAX_NAME_CHARS: Final = 256
+"""Longer names of tools are cut, and counted as truncated."""
 _MAX_OBSERVATIONS: Final = 1000
 _MAX_OBSERVED_CHARS: Final = 4 * 1024 * 1024
 """How much text one step may observe in all; each observation is bounded by itself too."""
@@ -27,7 +27,7 @@ def task_attributes(
     agent: str | None,
     triggered_by_memory_id: str | None,
 ) -> dict[str, Any]:
-    """Return what the span of a task says; names and ids must be fit to be kept."""
+    """Return the attributes of a task; names and ids are bounded already."""
     attributes: dict[str, Any] = {
         semconv.GEN_AI_OPERATION_NAME: semconv.INVOKE_AGENT,
         semconv.KIND: semconv.KIND_TASK,
@@ -42,12 +42,12 @@ def task_attributes(
 
 
 def task_span_name(agent: str | None) -> str:
-    """Return the name of the span of a task."""
+    """Return the span name of a task."""
     return f"{semconv.INVOKE_AGENT} {agent}" if agent else semconv.INVOKE_AGENT
 
 
 def step_attributes(recorder: Recorder, thought: Any, action: Any) -> dict[str, Any]:
-    """Return what the span of a step says."""
+    """Return the attributes of a step."""
     text = recorder.encoder.text
     attributes: dict[str, Any] = {
         semconv.KIND: semconv.KIND_STEP,
@@ -82,23 +82,22 @@ def tool_attributes(
     recorder: Recorder,
     name: str,
     arguments: Mapping[str, Any] | None,
-    *,
     memory_id: str | None,
-    secret_keys: frozenset[str] = _NO_NAMES,
     found: list[str],
+    secret_keys: frozenset[str] = _NO_NAMES,
 ) -> dict[str, Any]:
-    """Return what the span of a tool call says before there is a result.
+    """Return the attributes of a tool call before it has a result.
 
     Args:
-        recorder: Knows the bounds.
+        recorder: Its encoder bounds and redacts.
         name: Name of the tool.
-        arguments: By name; None for a call without.
+        arguments: By name; None if they are not recorded.
         memory_id: Id of a memory that the call used or made.
-        secret_keys: Further keys whose values are not to be recorded.
-        found: Collects the values that were redacted.
+        found: Collects the redacted values.
+        secret_keys: Further keys whose values are redacted.
     """
-    if len(name) > MAX_NAME_CHARS:
-        name = name[:MAX_NAME_CHARS]
+    if len(name) > _MAX_NAME_CHARS:
+        name = name[:_MAX_NAME_CHARS]
         recorder.count("truncated")
     attributes: dict[str, Any] = {
         semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
@@ -106,7 +105,7 @@ def tool_attributes(
     }
     if memory_id is not None:
         attributes[semconv.TOOL_MEMORY_ID] = memory_id
-    if recorder.capture_arguments and arguments is not None:
+    if arguments is not None:
         attributes[semconv.GEN_AI_TOOL_CALL_ARGUMENTS] = recorder.encoder.json(
             arguments, secret_keys=secret_keys, found=found, path="arguments"
         )

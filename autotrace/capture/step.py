@@ -31,7 +31,7 @@ class StepOperation(Operation):
             self.recorder.failed(error)
 
     def end(self, end_ns: int | None = None) -> None:
-        """End the span with what was observed."""
+        """End the span with the observations."""
         if self.observations.texts and not self.ended:
             self.set({semconv.OBSERVATIONS: self.observations.texts})
         super().end(end_ns)
@@ -60,14 +60,14 @@ class Step:
         """Add an observation: what the agent saw come back from its environment.
 
         Args:
-            text: The observation. What is no string is recorded as JSON.
+            text: The observation; recorded as JSON if it is not a string.
         """
         if self._operation is not None:
             self._operation.observe(text)
 
 
 class StepBlock(Block[Step]):
-    """What `step(...)` returns."""
+    """Block that `step(...)` returns."""
 
     _word: ClassVar = "step"
 
@@ -113,7 +113,7 @@ def step(
     action: str | None = None,
     observations: Iterable[str] | None = None,
 ) -> Any:
-    """Record one turn of reasoning: a thought, the action chosen, and what was observed.
+    """Record one turn of reasoning: a thought, the chosen action, and observations.
 
     ```python
     with step("I need to search first", action="call web_search") as s:

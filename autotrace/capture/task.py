@@ -1,4 +1,4 @@
-"""`task`: what an agent is asked to do, as a span that opens a trace."""
+"""`task`: a request to an agent, as a span that opens a trace."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ class Task:
         return "" if ids is None else format_trace_id(*ids)
 
     def complete(self, outcome: Any = None, success: bool = True) -> None:
-        """Say how the task ended; the last word before the block is left counts.
+        """Set how the task ended; the last call before the block exits counts.
 
         Args:
-            outcome: What came of it, recorded as it is at this moment. What is no string is
-                recorded as JSON.
+            outcome: The outcome, recorded as it is at this moment; as JSON if it is not a string.
             success: Whether the task was solved.
         """
         if self._operation is not None:
@@ -42,7 +41,7 @@ class Task:
 
 
 class TaskBlock(Block[Task]):
-    """What `task(...)` returns."""
+    """Block that `task(...)` returns."""
 
     _word: ClassVar = "task"
 
@@ -136,10 +135,10 @@ def task(
 
     Use with `with`, `async with`, or as a decorator: `@task("Summarise {topic}")` fills in the
     arguments of the call; without a text, as in bare `@task`, it is the first argument that is a
-    string, or else what the function says of itself. A decorated function's return value is the
-    outcome, unless `current_task().complete(...)` says otherwise. Left without `complete`, the
-    task succeeded; left by an exception, it failed with the error as outcome, and the exception
-    goes on.
+    string, or else the first line of the docstring or the function's name. A decorated function's
+    return value is the outcome, unless `current_task().complete(...)` was called. Left without
+    `complete`, the task succeeded; left by an exception, it failed with the error as outcome, and
+    the exception goes on.
 
     Args:
         text: What the agent is asked to do.

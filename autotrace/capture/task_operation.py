@@ -1,4 +1,4 @@
-"""The span of one task: what inner tasks inherit from it, and how it ends."""
+"""The span of one task, its outcome, and the scope that inner tasks inherit."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from autotrace.capture.recorder import Recorder
 
 _MAX_STREAMED_CHARS: Final = 65_536
-"""How much of what a streaming task yields is kept as its outcome."""
+"""Length of yielded text that is kept as the outcome of a streaming task."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskScope:
-    """What inner tasks inherit from the task they are opened in."""
+    """The values that inner tasks inherit."""
 
     operation: TaskOperation
     session_id: str | None
@@ -59,7 +59,7 @@ class TaskOperation(Operation):
         self.streamed_chars = 0
 
     def context(self, span: Span, outside: Context) -> Context:
-        """Return the context of the task's body, with what inner tasks inherit."""
+        """Return the context of the task's body, with its scope."""
         frame = TaskScope(self, self.session_id, self.agent)
         return super().context(span, otel_context.set_value(FRAME_KEY, frame, outside))
 
@@ -70,7 +70,7 @@ class TaskOperation(Operation):
             self.streamed_chars += len(value)
 
     def complete(self, outcome: Any, success: Any) -> None:
-        """Take note of the outcome, as it is at this moment."""
+        """Encode the outcome, as it is at this moment."""
         try:
             self.completion = (self._text(outcome), bool(success))
         except Exception as error:  # noqa: BLE001 - the guard of this package
@@ -86,7 +86,7 @@ class TaskOperation(Operation):
         return None if outcome is None else self.recorder.encoder.text(outcome, path="outcome")
 
     def describe_result(self, result: Any) -> None:
-        """Complete: with what `complete` was told, or else with the result."""
+        """Complete with the outcome given to `complete`, or else with the result."""
         if self.completion is None:
             outcome = "".join(self.streamed) if self.streamed and result is None else result
             self.completion = (self._text(outcome), True)
@@ -99,11 +99,11 @@ class TaskOperation(Operation):
             self.span.set_status(Status(StatusCode.ERROR, text))
 
     def describe_early_close(self, _: None) -> None:
-        """Complete a streaming task whose consumer has had enough."""
+        """Complete a streaming task that its consumer closed early."""
         self.describe_result(None)
 
     def describe_error(self, error: BaseException) -> None:
-        """Complete as failed, with the error as outcome; a pause is none, and no success."""
+        """Complete as failed, with the error as outcome; a pause is not an error."""
         kind, message, stacktrace = self.recorder.encoder.error(error)
         text = f"{kind}: {message}" if message else kind
         self.set({semconv.OUTCOME: text, semconv.SUCCESS: False})

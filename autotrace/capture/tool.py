@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from autotrace import semconv
 from autotrace.capture.approvals.requirement import (
     NOTHING,
     Requirement,
@@ -18,7 +17,6 @@ from autotrace.capture.call_drivers import traced, tracing
 from autotrace.capture.injected_parameters import InjectedParameters
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
-from autotrace.capture.span_attributes import MAX_NAME_CHARS
 from autotrace.capture.tool_operation import ToolOperation
 from autotrace.capture.wrappers import (
     F,
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ToolDecorator:
-    """Decorates functions; what `tool(...)` returns."""
+    """Decorator that `tool(...)` returns."""
 
     name: str | None
     secret_keys: frozenset[str]
@@ -56,9 +54,8 @@ class ToolDecorator:
         function = as_in_class(function)
         inner = _decorator_of(function)
         if inner is not None:
-            # Twice on one function is still one call: the outer decorator says, where it says
-            # anything; what either one keeps secret stays secret, and what either one requires
-            # stays required.
+            # Twice on one function is still one call. Options of the outer decorator win; keys that
+            # either one redacts are redacted, and an approval that either one requires is required.
             return self._over(inner)(original_of(cast("Traced", function)))
         make = self._maker(function)
         if not self.requirement.asks:
@@ -91,10 +88,7 @@ class ToolDecorator:
         )
 
     def _maker(self, function: Any) -> Callable[..., Operation]:
-        full_name = self.name or name_of(function)
-        tool_name = full_name[:MAX_NAME_CHARS]
-        is_cut = len(full_name) > MAX_NAME_CHARS
-        span_name = f"{semconv.EXECUTE_TOOL} {tool_name}"
+        name = self.name or name_of(function)
         names = ArgumentNames(function)
         injected = InjectedParameters(function)
         secret_keys = self.secret_keys
@@ -103,31 +97,13 @@ class ToolDecorator:
         def make(
             recorder: Recorder, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Operation:
-            attributes: dict[str, Any] = {
-                semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
-                semconv.GEN_AI_TOOL_NAME: tool_name,
-            }
-            if is_cut:
-                recorder.count("truncated")
-            redacted: list[str] = []
+            arguments: dict[str, Any] | None = None
             if recorder.capture_arguments if capture_arguments is None else capture_arguments:
                 arguments = names.bind(instance, args, kwargs)
                 injected.replace_in(arguments, recorder.encoder.injected)
-                attributes[semconv.GEN_AI_TOOL_CALL_ARGUMENTS] = recorder.encoder.json(
-                    arguments,
-                    secret_keys=secret_keys,
-                    found=redacted,
-                    path="arguments",
-                )
+            captures = recorder.capture_result if capture_result is None else capture_result
             return ToolOperation(
-                recorder,
-                span_name,
-                attributes,
-                capture_result=(
-                    recorder.capture_result if capture_result is None else capture_result
-                ),
-                secret_keys=secret_keys,
-                redacted=redacted,
+                recorder, name, arguments, capture_result=captures, secret_keys=secret_keys
             )
 
         return make
@@ -169,13 +145,13 @@ def tool(
 
     Works on sync and async functions, generators and async generators, methods, class methods and
     static methods (above or below their decorators), partials and callable objects. What the
-    function does, returns, raises and tells of itself stays as it is.
+    function returns and raises, and its signature, stay the same.
 
     With `requires_approval`, the body does not run before a person has approved exactly these
     arguments, and runs once for each approval. Such a call may raise, and then has not run:
     ApprovalRefused (rejected, expired, denied by a policy, changed, used up), ApprovalPending
     (nobody has answered yet: call again with the same arguments), NotConfiguredError,
-    InvalidArgumentError (an argument whose content cannot be told, such as an open file),
+    InvalidArgumentError (an argument whose content cannot be shown, such as an open file),
     PolicyNotFoundError, PolicyError or StoreError. An async function waits without blocking its
     event loop; a generator asks when its body would begin. Put it directly on the function, below
     every other decorator: what runs in other ways than by a call cannot be gated.
@@ -193,7 +169,7 @@ def tool(
         capture_arguments: Whether to record the arguments. Default: the setting of that name.
         capture_result: Whether to record the result. Default: the setting of that name.
         requires_approval: Whether each call needs an approval; or a function of the dict of
-            arguments that tells (it gets a copy); or the id of a policy, which allows a call,
+            arguments (it gets a copy); or the id of a policy, which allows a call,
             denies it, or requires an exception: an approval.
         wait: Whether to wait for the answer, or for how many seconds at most; False: raise
             ApprovalPending at once. Default: until it is answered or expires.
@@ -204,8 +180,8 @@ def tool(
         The function, recording; or a decorator, when used with arguments.
 
     Raises:
-        InvalidArgumentError: `name` is empty, `redact` is a single string, what is decorated is not
-            a function or cannot be gated, or what is said of approval is not allowed.
+        InvalidArgumentError: `name` is empty, `redact` is a single string, the decorated object is
+            not a function or cannot be gated, or the options of the approval are not allowed.
     """
     if isinstance(redact, str):
         raise InvalidArgumentError("redact", redact, "a list of names, such as ['card_number']")

@@ -1,4 +1,4 @@
-"""`tool_call`: a call of a tool where there is no function to decorate."""
+"""`tool_call`: a tool call without a function to decorate."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from autotrace import semconv
-from autotrace.capture.recorder import Recorder, current, is_suppressed
-from autotrace.capture.span_attributes import tool_attributes
+from autotrace.capture.operation import enter_operation
+from autotrace.capture.recorder import Recorder
 from autotrace.capture.tool_operation import ToolOperation
 from autotrace.ids import format_tool_call_id
 
 
 class tool_call:
-    """Record a tool call where there is no function to decorate.
+    """Record a tool call that has no function to decorate.
 
     ```python
     with tool_call("web_search", {"query": query}) as call:
@@ -24,8 +24,8 @@ class tool_call:
     Use with `with` or `async with`, one object for one call at a time. An exception that leaves
     the block makes the call an error, or a timeout, and goes on.
 
-    What is given here often comes from a model, so nothing of it is refused: a name that is
-    missing is recorded as `unknown`.
+    Names and arguments often come from a model, so none is refused: a missing name is recorded as
+    `unknown`.
 
     Args:
         name: Name of the tool.
@@ -56,7 +56,7 @@ class tool_call:
         return "" if ids is None else format_tool_call_id(ids[1])
 
     def set_result(self, result: Any) -> None:
-        """Say what the call returned.
+        """Record the result of the call.
 
         Args:
             result: The result, recorded as it is at this moment.
@@ -70,7 +70,7 @@ class tool_call:
             operation.recorder.failed(error)
 
     def set_error(self, message: str, *, error_type: str = "error", timeout: bool = False) -> None:
-        """Say that the call failed without an exception; said twice, the first time counts.
+        """Mark the call as failed without an exception; the first call counts.
 
         Args:
             message: What went wrong.
@@ -89,35 +89,18 @@ class tool_call:
             operation.recorder.failed(error)
 
     def __enter__(self) -> Self:
-        self._operation, self._failed = None, False
-        recorder = current.recorder
-        if recorder is not None:
-            try:
-                if not is_suppressed():
-                    self._operation = self._make(recorder)
-                    self._operation.enter()
-            except Exception as error:  # noqa: BLE001 - the guard of this package
-                recorder.failed(error)
+        self._failed = False
+        self._operation = enter_operation(self._make)
         return self
 
     def _make(self, recorder: Recorder) -> ToolOperation:
-        redacted: list[str] = []
-        attributes = tool_attributes(
-            recorder,
-            str(self._name or "unknown"),
-            self._arguments,
-            memory_id=None if self._memory_id is None else str(self._memory_id),
-            secret_keys=self._secret_keys,
-            found=redacted,
-        )
-        name = attributes[semconv.GEN_AI_TOOL_NAME]
         return ToolOperation(
             recorder,
-            f"{semconv.EXECUTE_TOOL} {name}",
-            attributes,
+            str(self._name or "unknown"),
+            self._arguments if recorder.capture_arguments else None,
             capture_result=recorder.capture_result,
             secret_keys=self._secret_keys,
-            redacted=redacted,
+            memory_id=None if self._memory_id is None else str(self._memory_id),
         )
 
     def __exit__(

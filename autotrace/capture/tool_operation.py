@@ -1,7 +1,8 @@
-"""The span of one tool call, and what it says of arguments, result, items and errors."""
+"""The span of one tool call: arguments, result, items of a generator, errors."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -12,6 +13,7 @@ from autotrace.capture.approvals.decision_scope import DecisionScope
 from autotrace.capture.call_outcomes import ending_of
 from autotrace.capture.operation import Operation
 from autotrace.capture.recorder import Recorder
+from autotrace.capture.span_attributes import tool_attributes
 from autotrace.encoding.truncate import container_marker
 from autotrace.ids import format_tool_call_id
 
@@ -21,21 +23,15 @@ if TYPE_CHECKING:
 _MAX_ITEMS: Final = 1000
 """How many items of a generator are kept as its result."""
 _MARKER_BYTES: Final = 128
-"""Room for what stands in for the items left out."""
+"""Room for the marker of the items left out."""
 
 
 class ToolOperation(Operation):
     """One call of a tool."""
 
     __slots__ = (
-        "capture_result",
-        "enclosed_ns",
-        "envelope",
-        "items",
-        "redacted",
-        "secret_keys",
-        "status",
-    )
+        "capture_result", "enclosed_ns", "envelope", "items", "redacted", "secret_keys", "status",
+    )  # fmt: skip
 
     enclosed_ns: int
     """When it started, by `elapsed_ns`; set with the envelope."""
@@ -43,29 +39,33 @@ class ToolOperation(Operation):
     def __init__(
         self,
         recorder: Recorder,
-        span_name: str,
-        attributes: dict[str, Any],
+        name: str,
+        arguments: Mapping[str, Any] | None,
         *,
         capture_result: bool,
         secret_keys: frozenset[str],
-        redacted: list[str],
+        memory_id: str | None = None,
     ) -> None:
-        super().__init__(recorder, span_name, attributes)
+        redacted: list[str] = []
+        attributes = tool_attributes(recorder, name, arguments, memory_id, redacted, secret_keys)
+        name = attributes[semconv.GEN_AI_TOOL_NAME]
+        super().__init__(recorder, f"{semconv.EXECUTE_TOOL} {name}", attributes)
         self.capture_result = capture_result
         self.secret_keys = secret_keys
         self.redacted = redacted
+        """Values redacted in arguments, result and items, to be removed from error text."""
         self.items: _Items | None = None
         self.status: CallStatus = "success"
         self.envelope: DecisionScope | None = None
 
     def enclosed(self, envelope: DecisionScope) -> None:
-        """Belong to an open decision; a call that a decision of its own allows names that one."""
+        """Belong to an open decision, unless a decision of its own allows the call."""
         if not envelope.ended:
             self.envelope, self.enclosed_ns = envelope, elapsed_ns()
             self.attributes.setdefault(semconv.DECISION_ID, envelope.decision_id)
 
     def end(self, end_ns: int | None = None) -> None:
-        """End the span, and tell the decision inside which the call was made."""
+        """End the span, and report the call to the open decision around it."""
         is_over = self.ended
         tool_name = self.attributes.get(semconv.GEN_AI_TOOL_NAME)
         super().end(end_ns)
@@ -88,18 +88,18 @@ class ToolOperation(Operation):
         self.items = None
 
     def set_status(self, status: CallStatus) -> None:
-        """Say how the call has ended, if it has not succeeded."""
+        """Set the status of a call that has not succeeded."""
         self.status = status
         self.set({semconv.TOOL_STATUS: status})
 
     def streams(self) -> None:
-        """Take what is yielded for the result."""
+        """Collect the yielded items as the result."""
         super().streams()
         if self.capture_result:
             self.items = _Items(self.recorder.encoder.max_value_bytes)
 
     def item(self, value: Any) -> None:
-        """Keep what a generator yields, as it is at this moment."""
+        """Encode an item of a generator, as it is at this moment."""
         items = self.items
         if items is None:
             return
@@ -116,7 +116,7 @@ class ToolOperation(Operation):
             self.recorder.failed(error)
 
     def describe_result(self, result: Any) -> None:
-        """Record the result; of a generator that returns nothing that is what it yielded."""
+        """Record the result; of a generator that returns None, its items."""
         if not self.capture_result or self.span is None:
             return
         if self.items is None:
@@ -135,13 +135,13 @@ class ToolOperation(Operation):
         self.span.set_attribute(semconv.GEN_AI_TOOL_CALL_RESULT, text)
 
     def describe_early_close(self, _: None) -> None:
-        """Say that the consumer has had enough: no failure of the tool."""
+        """Mark a generator that its consumer closed early, which is not a failure."""
         self.set({semconv.TOOL_EXHAUSTED: False})
         if self.items is not None:
             self.describe_result(None)
 
     def describe_error(self, error: BaseException) -> None:
-        """Say how the call ended, by what, and what a generator had yielded until then."""
+        """Record status and exception, and the items that a generator had yielded."""
         ending = ending_of(error)
         self.set_status(ending)
         if ending in ("error", "timeout"):
@@ -157,7 +157,7 @@ class ToolOperation(Operation):
 
 
 class _Items:
-    """What a generator has yielded, each as JSON, within the bounds of one value."""
+    """Yielded items of a generator, each as JSON, within the bounds of one value."""
 
     __slots__ = ("_room_bytes", "_texts", "limit", "total")
 
@@ -165,7 +165,7 @@ class _Items:
         self._texts: list[str] = []
         self._room_bytes = max_bytes - _MARKER_BYTES
         self.limit: str | None = None
-        """The limit that was reached; what comes after it is left out."""
+        """The limit that was reached; later items are left out."""
         self.total = 0
 
     def add(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""A function that records its calls and is otherwise the function it wraps; what is known of it."""
+"""Wrappers that record the calls of a function and otherwise look like it."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ class _TracedMethod(_wrapt.BoundFunctionWrapper, metaclass=_MethodType):
 
 
 class Traced:
-    """What records the calls of something callable, and is otherwise what it wraps.
+    """Base of the wrappers.
 
-    It pickles by name, as functions do; what its name does not lead to (a partial, say) pickles as
-    what it wraps and what it is decorated with.
+    It pickles by name, as functions do. An object that its name does not lead to, such as a
+    partial, pickles as the wrapped object and the decorator.
     """
 
     __slots__ = ()
@@ -158,19 +158,19 @@ class _TracedObject(Traced, _wrapt.CallableObjectProxy):
         try:
             return inspect.signature(cast("Any", self).__wrapped__)
         except (TypeError, ValueError):
-            raise AttributeError("__signature__") from None  # how `inspect` is told of none
+            raise AttributeError("__signature__") from None  # `inspect` expects this
 
 
 def wrap(
     function: Any, call: CallHandler, decorator: Callable[[Any], Any], shown: Any = None
 ) -> Any:
-    """Put a function behind one that is called instead and looks the same.
+    """Return a wrapper that looks like a function and is called in its place.
 
     Args:
         function: Any callable, or a classmethod or staticmethod object.
         call: Called as `call(wrapped, instance, args, kwargs)` for each call.
         decorator: Decorates the function again in the process that unpickles it.
-        shown: What it looks like, and `wrapped` is made of. Default: the function.
+        shown: The object that `wrapped` is made of. Default: the function.
 
     Returns:
         A `Traced`.
@@ -181,24 +181,19 @@ def wrap(
 
 
 def decorator_of(function: Traced) -> Callable[[Any], Any]:
-    """Return what a function was decorated with."""
+    """Return the decorator of a function."""
     proxy: Any = function
     return proxy._self_decorator
 
 
 def original_of(function: Traced) -> Any:
-    """Return what was decorated."""
+    """Return the decorated function."""
     proxy: Any = function
     return proxy._self_function
 
 
 def bound_to(function: Any, instance: Any) -> Any:
-    """Return a function as it is called on an instance, or on a class if it is of a class.
-
-    Args:
-        function: Any callable, or a classmethod or staticmethod object.
-        instance: What a `CallHandler` is given as that.
-    """
+    """Return a function bound to the instance, or class, of a `CallHandler`."""
     kind = cast("Any", type(function))
     if instance is None:
         is_static = issubclass(kind, staticmethod) or _is_class_method(function)
@@ -230,21 +225,13 @@ def _find(module: str, qualname: str) -> Any:
 
 
 def is_function(value: Any) -> bool:
-    """Tell whether a decorator was used bare, on this, or was given a value."""
-    kind = cast("Any", type(value))  # not by isinstance(), which asks the value what it is
+    """Return whether a decorator was used bare, on this function."""
+    kind = cast("Any", type(value))  # isinstance() would run code of the value
     return callable(value) or issubclass(kind, classmethod | staticmethod)
 
 
 def check_is_function(function: Any, decorator: str) -> None:
-    """Refuse to decorate what is no function.
-
-    Args:
-        function: What was decorated.
-        decorator: Name of the decorator, for the message.
-
-    Raises:
-        InvalidArgumentError: It is a class, or cannot be called.
-    """
+    """Raise InvalidArgumentError unless a decorator is used on a function."""
     if isinstance(function, type) or not is_function(function):
         raise InvalidArgumentError(
             decorator, function, f"used on a function: @{decorator} or @{decorator}(...)"

@@ -105,7 +105,7 @@ class Encoder:
                             if hidden:
                                 self._hidden(hidden, found)
                             return raw.decode()
-                except Exception as error:  # noqa: BLE001 not plain, for one of many reasons: the walk decides
+                except Exception as error:  # noqa: BLE001 not plain: the walk decides
                     reraise_if_from_signal_handler(error)
             walk = Walk(
                 self.redactor,
@@ -122,7 +122,7 @@ class Encoder:
             self._count("unencodable", walk.unencodable)
             self._count("truncated", fit.cuts + walk.cut_keys)
             return text
-        except Exception as error:  # noqa: BLE001 recording must never break the caller, whatever went wrong
+        except Exception as error:  # noqa: BLE001 recording must never break the caller
             reraise_if_from_signal_handler(error)
             self._count("unencodable", 1)
             return _FAILED
@@ -145,7 +145,7 @@ class Encoder:
             if shown is not value and not issubclass(type(shown), str):
                 return self.json(shown, path=path)
             return self._prose(str.__str__(shown))
-        except Exception as error:  # noqa: BLE001 recording must never break the caller, whatever went wrong
+        except Exception as error:  # noqa: BLE001 recording must never break the caller
             reraise_if_from_signal_handler(error)
             self._count("unencodable", 1)
             return _FAILED[1:-1]
@@ -169,7 +169,7 @@ class Encoder:
                 self._count("unencodable", 1)
             shown = self._failure_text("error.message", message, found)
             return name, shown, self._failure_text("error.stacktrace", stack_of(exc), found)
-        except Exception as error:  # noqa: BLE001 recording must never break the caller, whatever went wrong
+        except Exception as error:  # noqa: BLE001 recording must never break the caller
             reraise_if_from_signal_handler(error)
             self._count("unencodable", 1)
             return name, _FAILED[1:-1], ""

@@ -1,4 +1,4 @@
-"""The text of an exception, written so that nothing the exception does can break it.
+"""Write exceptions as text, so that no code of an exception can break it.
 
 The layout is that of the `traceback` module, which is not used for the whole: it follows chains of
 any length, and reads attributes that a class may have replaced.
@@ -61,7 +61,7 @@ def message_of(error: BaseException) -> tuple[str, bool]:
     """Return the message of an exception, and whether it could be read."""
     try:
         return read_message(error), True
-    except Exception as inner:  # noqa: BLE001 user code: an exception may fail to say what it is
+    except Exception as inner:  # noqa: BLE001 user code: the message of an exception may raise
         reraise_if_from_signal_handler(inner)
         return f"<{type_name(type(inner))} raised when the message was read>", False
 
@@ -69,11 +69,11 @@ def message_of(error: BaseException) -> tuple[str, bool]:
 def read_message(error: BaseException, depth: int = _MAX_NESTED) -> str:
     """Read the message of an exception.
 
-    A class's own `__str__` is run: it is what Python prints. Where a builtin class writes down what
-    the exception was raised with, only builtins are written: a lazy object stays one.
+    A class's own `__str__` is run, as Python does. Of the arguments that a builtin class prints,
+    only builtins are written: the `__str__` of a lazy object is not run.
 
     Raises:
-        Exception: Whatever the class's own code raised.
+        Exception: An error of the class's own code.
     """
     own = class_attribute(type(error), "__str__")
     if own is not _PLAIN_STR and own is not _KEY_ERROR_STR:

@@ -1,8 +1,7 @@
-"""The hot path: values of plain builtins that need no change are copied and dumped as they are.
+"""Copy values of plain builtins, which nearly every argument and result of a tool is.
 
-Nearly every argument and result of a tool is such a value. Anything that needs more (a secret, a
-rarer type, a cut) raises here and takes the full walk, which is several times slower and decides
-on its own: the record does not depend on where this path gives up.
+Other values (with a secret, a rarer type, too long) raise here and take the full walk in
+`reduce.py`, which is several times slower. The record does not depend on where this path gives up.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from autotrace.encoding.secret_tokens import MIN_CHARS, may_hold_secret
 from autotrace.semconv import REDACTED
 
 _ITEM_COST: Final = 8
-"""What an item costs of the room. It is more than the least JSON of one: it bounds the copy."""
+"""Room taken by an item: more than its least JSON, so that the copy is bounded."""
 
 
-# What the walk carries along: the room left, a limit, the texts that may hold a secret, and behind
-# them the texts it redacted.
+# Indexes of the state that both functions share: the room left, the limit, the texts to search for
+# secrets, and from `_HIDDEN` on the redacted texts.
 _ROOM: Final = 0
 _MAX_ITEMS: Final = 1
 _TEXTS: Final = 2
@@ -37,7 +36,7 @@ def plain(
 
     Args:
         value: Anything.
-        rule: Says which names are secrets.
+        rule: The rule for secret names.
         room: About how many bytes of JSON there may be.
         depth: How many containers may be inside each other.
         max_items: How many items a container may have.
@@ -65,7 +64,7 @@ def plain(
     return copy, texts, state[_HIDDEN:]
 
 
-# The two loops below are written out, scalars inline: a call for each item would double the cost.
+# The two loops are written out, since a call for each item would double the cost.
 
 
 def _object(
@@ -133,7 +132,7 @@ def _array(
 
 
 def _unmet(key: Any, item: Any, rule: KeyRule, state: list[Any]) -> Any:
-    """Return the item of a key that is not known to be clean, or its replacement."""
+    """Return the item of a key met for the first time, or its replacement."""
     if type(key) is not str or len(key) > MEMO_KEY_CHARS:
         raise NotPlainError
     if may_hold_secret(key):

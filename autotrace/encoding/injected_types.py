@@ -1,8 +1,8 @@
-"""Arguments that a framework hands to a tool: contexts, requests, states, configurations.
+"""Classes that frameworks inject into tools: contexts, requests, states, configurations.
 
-They are not what the model asked for, they hold whole conversations and credentials, and they are
-the same at each call. So they are recorded by the name of their type: by annotation, decided once
-when the tool is decorated, for some of them are plain dicts; and by the type of the value.
+Their instances hold whole conversations and credentials, and no argument of the model. They are
+recorded by the name of their type. The annotation decides, since some are plain dicts, or else the
+type of the value.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ COMMON_NAMES: Final = frozenset(
         *("Agent", "Crew", "Team", "Progress", "Websocket", "Client"),
     )
 )
-"""Names that say nothing without their module."""
+"""Names that other classes have too, so that they count only with their module."""
 MAX_ANNOTATION_CHARS: Final = 1_000
 
 

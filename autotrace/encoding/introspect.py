@@ -1,8 +1,7 @@
-"""Looking at objects without running their code.
+"""Read types and attributes of objects without running their code.
 
-`getattr`, `isinstance` and `vars` all ask the object first, which may answer with a property, a
-`__getattr__` or a `__class__` of its own. These read what the interpreter itself goes by: the
-type's resolution order, the namespaces of its classes, and the descriptors that CPython made.
+`getattr`, `isinstance` and `vars` run properties, `__getattr__` and a replaced `__class__`. The
+functions here read the resolution order, the namespaces of the classes and CPython's descriptors.
 """
 
 from __future__ import annotations
@@ -140,6 +139,6 @@ def own_text(value: object, convert: type[str] | Any) -> str:
         What it returned, as a plain `str`.
 
     Raises:
-        Exception: Whatever the object's code raised.
+        Exception: An error of the object's code.
     """
     return str.__str__(convert(value))

@@ -1,9 +1,8 @@
-"""Tables, arrays and images of well-known libraries: type, shape, dtypes and a bounded head.
+"""Open tables, arrays and images of libraries: type, shape, dtypes and a bounded head.
 
-None of them is imported here: an object of such a type proves that its library has been. The
-`repr` of these objects may take seconds, for display options are the program's own, and it shows a
-column named `password`. A class that somebody derived from theirs may run code of its own: of such
-an object only the type and, where the library keeps it, the shape is shown.
+No library is imported here. A `repr` is not used, since it may take seconds and shows a column
+named `password`. A derived class may run code of its own, so only its type, and the shape where the
+library keeps it, is shown.
 """
 
 from __future__ import annotations

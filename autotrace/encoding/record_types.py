@@ -1,7 +1,6 @@
-"""Objects whose classes declare their fields: dataclasses, attrs classes and pydantic models.
+"""Open objects whose classes declare their fields: dataclasses, attrs classes, pydantic models.
 
-A field that its class keeps out of its repr or out of what it serialises is there, and its value is
-hidden.
+The value of a field that its class leaves out of its repr or its serialisation is hidden.
 """
 
 from __future__ import annotations

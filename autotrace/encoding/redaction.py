@@ -12,7 +12,7 @@ from autotrace.encoding.secret_tokens import may_hold_secret, scrub_formats, scr
 from autotrace.semconv import REDACTED
 
 _NO_NAMES: frozenset[str] = frozenset()
-_SAID_BY_SPANS: Final = frozenset(("name", "message", "attributes", "events"))
+_SENDER_FIELDS: Final = frozenset(("name", "message", "attributes", "events"))
 """Fields of a span record whose text comes from its sender."""
 _MAX_RULES = 256
 """Sets of per-call names that are kept; a tool has one set for its whole life."""
@@ -28,7 +28,7 @@ class Redactor:
         allow_keys: Names that the built-in rule wrongly takes for secrets: exact, in any
             case. `extra_keys` and per-call names win over these.
         hook: Called as `hook(path, value)` for every value that is recorded, containers before
-            what is in them, with a path such as `arguments.user.names[0]`; what it returns is
+            their items, with a path such as `arguments.user.names[0]`; what it returns is
             recorded. It is not called for a value that is redacted by its key. If it raises, the
             value is recorded as redacted.
         count: Called with `redacted` for every redaction and `hook_errors` for every call of the
@@ -129,7 +129,7 @@ class Redactor:
         if not self.enabled:
             return record
         return {
-            key: self._in_json(value) if key in _SAID_BY_SPANS else value
+            key: self._in_json(value) if key in _SENDER_FIELDS else value
             for key, value in record.items()
         }
 
@@ -164,7 +164,7 @@ class Redactor:
             return value
         try:
             return self.hook(path, value)
-        except Exception as error:  # noqa: BLE001 user code: whatever it raises, the value must not be recorded
+        except Exception as error:  # noqa: BLE001 user code: after any error the value must not be recorded
             reraise_if_from_signal_handler(error)
             self.counted("hook_errors", 1)
             self.counted("redacted", 1)

@@ -1,8 +1,8 @@
-"""The full reduction of a value to redacted JSON: any type, any size, and the user's hook.
+"""Reduce any value to redacted JSON: any type, any size, with the user's hook.
 
-Work is bounded, whatever the value: so many items, and so much text, are looked at, and no more.
-Nothing of the value is kept but references, and the walk ends before anything else happens, so
-that the record holds the value at this moment.
+Work is bounded by the number of items and the length of text that are read. Of the value only
+references are kept, and the walk ends before anything else runs, so the record holds the value as
+it is at this moment.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Walk:
                 self._opened += 1
                 if self._opened % _OPENED_A_LOOK == 0 and thread_time_ns() > self._until_ns:
                     self._items_left, self._is_late = 0, True
-        except Exception as error:  # noqa: BLE001 user code: whatever it raises, the rest is recorded
+        except Exception as error:  # noqa: BLE001 user code: after any error the rest is recorded
             reraise_if_from_signal_handler(error)
             self.unencodable += 1
             return f"<{type_name(kind)}: {type_name(type(error))} raised when it was read>"
@@ -304,7 +304,7 @@ class Walk:
                 shape = unfold(key, kind, self._take())
                 if type(shape) is not Again:
                     return self._redactor.text(_key_text(shape, kind)[: self._max_bytes])
-            except Exception as error:  # noqa: BLE001 user code: whatever it raises, the rest is recorded
+            except Exception as error:  # noqa: BLE001 user code: after any error the rest is recorded
                 reraise_if_from_signal_handler(error)
                 self.unencodable += 1
                 return f"<{type_name(kind)}>"

@@ -1,8 +1,7 @@
-"""Whether an object's own `__repr__` may be run: it only formats what the object itself holds.
+"""Decide whether an object's own `__repr__` may be run.
 
-A `__repr__` is the user's code. It may query a database, wait, or not end, so it is not run to find
-out. One of straight code that puts fields of the object into a string does none of that, if the
-fields are plain builtins: its bytecode shows it. Whatever is not known to be such code is not run.
+A `__repr__` is user code: it may query a database, wait, or never return. It is run only if its
+bytecode is straight code that formats fields of the object, and these fields are plain builtins.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The formats of secrets: tokens, URLs that are credentials, and signed queries. Data alone.
 
-`secret_tokens.py` finds them. Each row says where the format is described, and when it was read
-there; the lengths here are lower bounds, since vendors make their tokens longer and not shorter.
+`secret_tokens.py` finds them. Each row names the source of its format and the date when it was
+read. Lengths are lower bounds, since vendors make their tokens longer and not shorter.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SEEN: Final = "as they stand in public code, 2026-11-30"
 
 
 class TokenFormat(NamedTuple):
-    """A token that says by its prefix what it is.
+    """A token known by its prefix.
 
     Args:
         name: Whose it is.
@@ -222,7 +222,6 @@ class MarkedFormat(NamedTuple):
 _NO_MORE: Final = "(?![A-Za-z0-9])"
 _RANDOM: Final = r"(?=[A-Za-z._~+/=-]{0,64}+\d|[^\s,;\"']{20})"
 """A digit, or a long word: what people write behind `Bearer` in a sentence has neither."""
-_QUERY: Final = "opentelemetry.io: url.query; the vendors' references, 2026-11-30"
 _RFC: Final = "RFC 7617, 6750, 7519 and 7468, 2026-11-30"
 
 MARKED: Final = (
@@ -346,8 +345,8 @@ MARKED: Final = (
         "server/auth/api_keys.py",
     ),
 )
-"""Whole words, and parts of what says whose they are. A mark of one character is rare in prose and
-source code, or is searched for anyway."""
+"""Whole words, or words and the text that announces them. A mark of one character is rare in prose
+and source code, or is searched for anyway."""
 
 
 class UrlFormat(NamedTuple):
@@ -356,7 +355,7 @@ class UrlFormat(NamedTuple):
     Args:
         name: Whose it is.
         path: What follows `hook` in it, as a regular expression; a slash is one in any spelling.
-        secret: A regular expression of what is taken out.
+        secret: A regular expression of the part that is redacted.
         source: Where the format is described, and when it was read there.
     """
 

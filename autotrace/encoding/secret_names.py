@@ -1,8 +1,8 @@
-"""Which names hold secrets: the rule behind redaction by key.
+"""Decide which names hold secrets: the rule of redaction by key.
 
-A name is split into words (`X-Api-Key`, `apiKey` and `API_KEY` are all `api key`), words that only
-say in what form the secret comes (`value`, `hash`, `header`) are dropped from its end, and what the
-name then ends in decides. So `db_password_hash` is a secret, and `password_policy` is not;
+A name is split into words (`X-Api-Key`, `apiKey` and `API_KEY` are all `api key`), words for the
+form of the secret (`value`, `hash`, `header`) are dropped from its end, and its last words then
+decide. So `db_password_hash` is a secret, and `password_policy` is not;
 `refreshToken` is, and `max_tokens`, `eos_token` and `next_page_token` are not.
 """
 

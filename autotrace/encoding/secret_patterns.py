@@ -1,4 +1,4 @@
-"""Secrets inside text, replaced in time linear in the length of the text.
+"""Redact secrets in prose, in time linear in the length of the text.
 
 Exact occurrences of known values, `key=value` pairs whose key names a secret, and HTTP basic
 authentication; `secret_tokens.py` has the tokens of known formats. Every quantifier below is
@@ -122,7 +122,7 @@ def scrub_pairs(text: str, is_secret: Callable[[str], bool]) -> tuple[str, int]:
 
     Args:
         text: Text as it stands in messages, tracebacks, reprs, JSON, URLs and headers.
-        is_secret: Says of a key whether its value goes.
+        is_secret: Decides whether the value of a key is redacted.
 
     Returns:
         The text without them, and how many there were.

@@ -1,8 +1,8 @@
-"""Secrets that are known by their looks: where they stand in text, and taking them out.
+"""Find and redact secrets that have a known format.
 
 The formats are rows of `secret_formats.py`. Time is linear in the length of the text: every
-quantifier is possessive or bounded. Every text that is recorded is searched, so each format is
-found from a character that is rare in prose and source code, and looks behind itself for the rest.
+quantifier is possessive or bounded. Every recorded text is searched, so each pattern begins with a
+character that is rare in prose and source code, and looks behind itself for the rest.
 """
 
 from __future__ import annotations
@@ -171,13 +171,10 @@ _HOOK: Final = re.compile("hook(?:" + "|".join(_url(url.path) + url.secret for u
 
 
 def may_hold_secret(text: str) -> bool:
-    """Says whether text can contain one of the strong formats.
+    """Return whether `scrub_formats` may find something in a text.
 
     It runs on everything that is recorded: a search for one character costs next to nothing, so
     each format is first asked for the rarest character that it must contain.
-
-    Returns:
-        False when `scrub_formats` would find nothing; True when it has to be asked.
     """
     return len(text) >= MIN_CHARS and (
         ("_" in text and _UNDERSCORE.search(text) is not None and _holds_token(text, "_"))
@@ -247,20 +244,15 @@ def _some(found: Iterator[Any]) -> bool:
 
 
 def scrub_keys(text: str) -> tuple[str, int]:
-    """Takes out private keys in PEM form: these go first, for they contain blanks.
+    """Redact private keys in PEM form; return the text and their number.
 
-    Returns:
-        The text without them, and how many there were.
+    They go first, since they contain blanks.
     """
     return _PEM.subn(REDACTED, text) if "-----BEGIN" in text else (text, 0)
 
 
 def scrub_formats(text: str) -> tuple[str, int]:
-    """Takes out what is a secret by its looks, wherever it stands.
-
-    Returns:
-        The text without it, and how many there were.
-    """
+    """Redact secrets of known formats anywhere in a text; return it and their number."""
     text, total = scrub_keys(text)
     for mark, sign in _SIGNS:
         if mark in text:
@@ -310,11 +302,7 @@ _PEM_STRICT: Final = re.compile(
 
 
 def credentials_in(text: str) -> list[tuple[int, int]]:
-    """Finds what is a secret by its looks and can be nothing else: no command, no address.
-
-    Returns:
-        Where each begins and ends, in their order; none overlaps another.
-    """
+    """Return the spans of credentials, in order: no command and no address is one."""
     if not may_hold_secret(text):
         return []
     found = [match.span() for match in _PEM_STRICT.finditer(text)] if "-----BEGIN" in text else []

@@ -1,4 +1,4 @@
-"""Collecting the texts of redacted values, which must not come back in the text of an error."""
+"""Collect the texts of redacted values, to take them out of the text of errors."""
 
 from __future__ import annotations
 

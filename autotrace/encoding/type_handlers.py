@@ -1,10 +1,9 @@
 """Openers of objects of rarer types, which avoid running the code of the object.
 
-`unfold` opens one object, one level deep, into one of a few shapes; the walk goes on from there.
-An object is opened by the nearest of its classes that is known here, by identity or by name, or
-that carries the mark of a dataclass, an attrs class, a pydantic model or an enum. No third-party
-package is imported. Of an object of another class its type alone is shown, unless it has no
-`__repr__` of its own, or one that is known to be cheap: see `safe_repr.py`.
+`unfold` opens one object, one level deep, by the nearest of its classes that is in a table here or
+is a dataclass, attrs class, pydantic model or enum. No third-party package is imported. Of an
+object of another class only the type is shown, unless it has no `__repr__` of its own or a cheap
+one: see `safe_repr.py`.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ def unfold(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
         The shape of its content.
 
     Raises:
-        Exception: Whatever the object's own code raised, where some had to run.
+        Exception: An error of the object's own code, where some had to run.
     """
     for klass in mro(kind):
         opener = _BY_ID.get(id(klass)) or _named(klass)
@@ -343,4 +342,4 @@ _MARKS: Final[tuple[tuple[str, TypeOpener], ...]] = (
     ("__pydantic_validator__", open_pydantic),
     ("__validators__", open_pydantic_1),
 )
-"""Names in the namespace of a class that tell how its instances are opened."""
+"""Names in the namespace of a class, with the openers of its instances."""

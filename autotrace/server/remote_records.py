@@ -188,7 +188,7 @@ def tool_call_record(
     attributes = tool_attributes(
         recorder,
         tool_name,
-        arguments,
+        arguments if recorder.capture_arguments else None,
         memory_id=None if memory_id is None else text(memory_id, path=semconv.TOOL_MEMORY_ID),
         found=found,
     )

@@ -63,12 +63,7 @@ class Cursor:
 
 
 class Stored:
-    """How far the spools of a directory were stored when it was asked.
-
-    Args:
-        spool: The spool directory.
-        cursor: As it was then.
-    """
+    """Snapshot of a cursor: how far the spools of a directory were stored."""
 
     def __init__(self, spool: Path, cursor: Cursor) -> None:
         self._spool = spool

@@ -5,7 +5,7 @@ Layout of a spool directory::
     <spool>/<process>/owner        locked by the process while it lives
     <spool>/<process>.<lane>/      the same, of one sender for whom it records (see lanes.py)
     <spool>/<process>/00000001.log segments; a full one is followed by the next
-    <spool>/bad/                   what could not be read or stored, set aside
+    <spool>/bad/                   unreadable and refused records, in quarantine
     <spool>/cursor.json            how far each segment has been stored (see cursor.py)
     <spool>/drain.lock             held by the one process that stores for all of them
 
@@ -36,7 +36,7 @@ OWNER_FILE: Final = "owner"
 BAD_DIRECTORY: Final = "bad"
 SEGMENT_SUFFIX: Final = ".log"
 MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
-"""A longer line is not written, and not read: it is counted, and set aside if found."""
+"""A longer line is neither written nor read: it is counted, and quarantined if found."""
 _READ_BYTES: Final = 1024 * 1024
 _NUL: Final = b"\0"
 
@@ -108,7 +108,7 @@ def processes_in(spool: Path) -> list[str]:
 def owner_is_alive(directory: Path) -> bool:
     """Return whether the process that writes into this directory still runs.
 
-    The kernel lets go of the lock on the owner file when the process ends in whatever way.
+    The kernel releases the lock on the owner file however the process ends.
     """
     try:
         descriptor = os.open(directory / OWNER_FILE, os.O_RDWR)
@@ -173,7 +173,7 @@ def written_bytes(path: Path) -> int:
 
 @dataclass
 class Chunk:
-    """What one read of a segment gave."""
+    """The result of one read of a segment."""
 
     records: list[SpanRecord]
     end_offset: int
@@ -223,7 +223,7 @@ def read_chunk(
                 chunk.bad_lines.append(line[:4096])
             break
         chunk.end_offset += len(line)
-        text = line.strip(_NUL)  # where a power cut has taken what was written before
+        text = line.strip(_NUL)  # where a power cut has lost earlier records
         if text.isspace():  # purged, or what closes a line that was cut short
             continue
         record = decode_line(text[:-1])

@@ -97,7 +97,7 @@ def is_too_deep(source: str, read: Any) -> bool:
 
     Args:
         source: The JSON.
-        read: What it says.
+        read: Its value.
     """
     if source.count("[") + source.count("{") <= MAX_JSON_DEPTH:
         return False

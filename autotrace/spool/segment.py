@@ -90,7 +90,7 @@ class MappedSegment(Segment):
     thread, nor a signal handler, nor a finaliser of the same thread comes between.
 
     Raises:
-        OSError: There is no room for it.
+        OSError: The disk has no room for it.
     """
 
     def __init__(self, descriptor: int, number: int, size_bytes: int) -> None:
@@ -109,7 +109,7 @@ class MappedSegment(Segment):
         if self._sealed_at is not None:
             return
         at = self._map.tell()
-        self._map.seek(0, os.SEEK_END)  # all of it is taken: whatever writes next does not fit
+        self._map.seek(0, os.SEEK_END)  # no later write fits
         # Another thread may have written between the two.
         end = self._map.find(b"\0", at)
         self._sealed_at = self.size_bytes if end < 0 else end
@@ -173,7 +173,7 @@ def open_segment(path: Path, number: int, size_bytes: int) -> Segment:
         size_bytes: How much must fit into it.
 
     Raises:
-        OSError: It cannot be made, or there is no room for it.
+        OSError: It cannot be made, or the disk has no room for it.
     """
     descriptor = os.open(path, OPEN_FLAGS, 0o600)
     try:
@@ -182,7 +182,7 @@ def open_segment(path: Path, number: int, size_bytes: int) -> Segment:
         return PlainSegment(descriptor, number, size_bytes)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)  # gives back what was allocated before the disk was full
+            os.ftruncate(descriptor, 0)  # releases space allocated before the disk was full
         os.close(descriptor)
         raise
 

@@ -1,6 +1,6 @@
-"""What a span is about: read from its attributes alone. Pure.
+"""Read the role of a span from its attributes. Pure.
 
-Spans of other instrumentations have been put in our own words before (dialects/).
+Spans of other instrumentations have been translated before (dialects/).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ MAX_DURATION_MS: Final = 366 * 24 * 60 * 60 * 1000
 """The longest that a tool call may have taken: a year."""
 
 SpanRole = Literal["task", "step", "tool", "decision", "erased", "other"]
-"""`task` says what was asked: a span of that kind without a text opens no trace, and is `other`.
-`decision` is an event of a decision: a decision has several spans. `erased` is a task whose
-trace was deleted, which its own span does not say."""
+"""`task` has a text: a span of that kind without one opens no trace, and is `other`. `decision` is
+an event of a decision, which has several spans. `erased` is a task whose trace was deleted, which
+its own span does not show."""
 
 
 def role_of(record: SpanRecord) -> SpanRole:
-    """Tell what a span is about."""
+    """Return what a span is about."""
     if not record.get("attributes"):
         return "other"
     kind = record_fields.value(record, semconv.KIND)

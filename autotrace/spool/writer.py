@@ -2,15 +2,15 @@
 
 A record is on disk when `SpoolWriter.write` returns, so a process that is killed at any moment
 loses no ended span, and a store that is down costs nothing but disk. (On disk as seen by every
-process of the machine; there is no fsync, so a power cut may lose the last moments.) The files are
+process of the machine; without fsync, a power cut may lose the last moments.) The files are
 described in files.py, and segments in segment.py.
 
-What can go wrong, and what then happens:
+Failures:
 
 * an event loop runs in the thread that records: nothing here blocks it. A segment is allocated
   before it is needed, the first by `prepare` and each later one by a helper thread while the one
   before is filled; a record that comes too early waits for that thread;
-* killed in the middle of a write: the line has no end or a wrong checksum; it is set aside;
+* killed in the middle of a write: the line has no end or a wrong checksum; it is quarantined;
 * disk full, or the directory is not writable: the record is dropped and counted;
 * a signal handler or a finaliser records while the same thread is writing: a write is one step; in
   the middle of going on to the next segment, the record is written with the one that needed it;
@@ -70,11 +70,9 @@ def _no_segment(_: bytes) -> None:
 
 
 class SpoolWriter:
-    """Append this process's records to its segments.
+    """Append this process's records to its segments. Any thread may call it at any time.
 
-    Any thread may call it at any time. A record is on disk when `write` returns True. After a fork
-    the child calls `abandon_after_fork` and makes a writer of its own. A record after `close` gets
-    a directory of its own, complete at once.
+    After a fork the child calls `abandon_after_fork` and makes a writer of its own.
 
     Args:
         directory: The spool directory; made, readable by its owner alone, by `prepare` or at the
@@ -111,7 +109,7 @@ class SpoolWriter:
         self._lock = threading.RLock()
         self._owner_fd = -1
         self._segment: Segment | None = None
-        """What is being written to."""
+        """Current segment."""
         self._write: Callable[[bytes], object] = _no_segment
         """Writes to it; raises ValueError where that does not fit. Called without the lock."""
         self._next: Segment | None = None
@@ -254,7 +252,7 @@ class SpoolWriter:
         return True
 
     def _append_late(self, line: bytes) -> bool:
-        """Write one record after the end: what was closed may be drained and gone already."""
+        """Write one record after `close`: the closed spool may be drained and gone already."""
         lane = self.process.partition(".")[1:]  # a reader of the lane waits for this one, too
         name = _new_name() + "".join(lane)
         late = SpoolWriter(self._spool, count=self._count, on_error=self._on_error, name=name)

@@ -23,12 +23,7 @@ T = TypeVar("T")
 def asynchronous(
     function: Callable[P, T], name: str | None = None
 ) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Return the async form of a function that blocks: the same call, made in a thread.
-
-    Args:
-        function: The function.
-        name: Name of the async form; by default `a` and the name of the function.
-    """
+    """Return the async form of a blocking function, which calls it in a thread."""
 
     @functools.wraps(function, assigned=("__module__", "__annotations__"))
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -46,13 +41,8 @@ async def in_thread(
 ) -> T:
     """Call in a thread, with the context of the caller.
 
-    A caller who is cancelled meanwhile learns of it after the call is done, so that nothing is
-    left half done that nobody knows of.
-
-    Args:
-        function: What to call.
-        arguments: Its arguments.
-        undo: Called with the result if the caller was cancelled.
+    A cancelled caller gets the cancellation after the call is done; `undo` is then called with the
+    result.
     """
     library = running_library()
     if library is None:
@@ -128,11 +118,9 @@ def run_through(waiting: Generator[float, None, T]) -> T:
 async def run_through_async(
     waiting: Generator[float, None, T], *, undo: Callable[[T], Any] | None = None
 ) -> T:
-    """Run what waits to its end, without blocking the event loop.
+    """Run a waiting generator to its end, without blocking the event loop.
 
-    Args:
-        waiting: What waits.
-        undo: Called with the result if the caller was cancelled in the last moment.
+    `undo` is called with the result if the caller was cancelled in the last moment.
     """
     if running_library() is None:
         return run_through(waiting)

@@ -21,11 +21,8 @@ _TAG: Final = "autotrace.number"
 def canonical(value: Any) -> bytes:
     """Return the canonical JSON of a value.
 
-    Args:
-        value: None, bool, int, float, str, and lists, tuples and mappings of them.
-
     Raises:
-        ValueError: It holds anything else, a key that is not a string, or text that is not Unicode.
+        ValueError: It is not JSON, has a key that is not a string, or text that is not Unicode.
     """
     return rfc8785.dumps(_to_plain_json(value))
 

@@ -58,14 +58,12 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def off_loop(call: Callable[[], T], start: Callable[[Job], None] | None = None) -> T:
-    """Make a blocking call and return its result; in another thread if an event loop runs here.
+    """Return the result of a blocking call, made in another thread if an event loop runs here.
 
-    Args:
-        call: What to call. It must not acquire a lock that the caller holds.
-        start: Has the thread make the call; by default the helper thread, for short calls.
+    The call must not acquire a lock that the caller holds. `start` runs it in a thread; the
+    default is the helper thread, for short calls.
 
     Raises:
-        BaseException: The error of the call.
         TimeoutError: The thread does not answer, because the interpreter ends.
     """
     if not is_running():

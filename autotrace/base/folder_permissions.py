@@ -18,11 +18,8 @@ def why_not_trusted(path: Path) -> str | None:
     """Return why a folder must not be used, with the command that mends it; None if it may.
 
     A user who can write to a store can forge approvals, and Chroma unpickles files in it. So a
-    folder is used only if it belongs to this user or root, and nobody else can write to it or to
-    what others can reach in it. A folder that does not exist yet is made so.
-
-    Args:
-        path: The folder as it was named; a symbolic link must belong to them, too.
+    folder, or a symbolic link to it, must belong to this user or root, and no other user may write
+    to it or to its reachable contents.
     """
     if not hasattr(os, "geteuid"):
         return None  # Windows: modes have no meaning there, and a new folder has its parent's ACL

@@ -60,14 +60,11 @@ def secret_of_key(key_sha256: str) -> bytes:
 
 
 def local_signer(path: Path) -> GrantSigner:
-    """Return the signer of a store's own machine.
-
-    Args:
-        path: The file of its secret, which is made, open to its owner alone, if there is none.
+    """Return the signer of a store's own machine; make the file of its secret if it is missing.
 
     Raises:
-        OSError: It cannot be read or made.
-        ValueError: It holds something else.
+        OSError: The file cannot be read or made.
+        ValueError: It has other content.
     """
     if not path.exists():
         _create(path)
@@ -79,14 +76,11 @@ def local_signer(path: Path) -> GrantSigner:
 
 
 def signer_of(key_path: Path | None) -> GrantSigner | None:
-    """Return the signer of this program; None if it has neither a key nor a store of its own.
-
-    Args:
-        key_path: The file of the local secret; None: the store is not on this machine.
+    """Return the signer of this program; None without a key and a store on this machine.
 
     Raises:
-        OSError: The file cannot be read or made.
-        ValueError: It holds something else.
+        OSError: The file of the local secret cannot be read or made.
+        ValueError: It has other content.
     """
     for variable in HEADER_VARIABLES:
         named = KEY.search(unquote(os.environ.get(variable, "")))
@@ -120,11 +114,7 @@ def grant_in(tracestate: str) -> str | None:
 
 
 class Granting:
-    """Grants for the traces of one program. Any thread may use it; made at the first grant.
-
-    Args:
-        find_signer: Finds out who signs, which may read a file; None: nobody can.
-    """
+    """Grants for the traces of one program, signed by the result of `find_signer`. Thread-safe."""
 
     def __init__(self, find_signer: Callable[[], GrantSigner | None]) -> None:
         self._find_signer = find_signer

@@ -22,12 +22,9 @@ _OTHERS: Final = bytes(set(range(256)) - set(b"[]{},"))
 
 
 def decode_text(data: bytes) -> tuple[str, int]:
-    """Decode UTF-8, with U+FFFD in place of bytes that are not.
+    """Decode UTF-8, with U+FFFD for other bytes; return the text and the number of replacements.
 
     Halves of characters that other encoders write one by one (CESU-8) are joined.
-
-    Returns:
-        The text, and how many characters were replaced.
     """
     try:
         return data.decode(), 0
@@ -47,10 +44,9 @@ def may_have_halves(body: bytes) -> bool:
 
 
 def repaired(body: bytes) -> tuple[bytes, int]:
-    """Return JSON without a byte order mark, and with U+FFFD for text that is not Unicode.
+    """Return JSON without byte order mark and with U+FFFD for text that is not Unicode.
 
-    Returns:
-        The JSON, and how many characters were replaced.
+    Return the number of replacements too.
     """
     text, replaced = decode_text(body)
     # A run of backslashes begins with an escape, so its pairs are escaped backslashes.
@@ -60,10 +56,7 @@ def repaired(body: bytes) -> tuple[bytes, int]:
 
 
 def loads(text: bytes | str) -> tuple[Any, int]:
-    """Parse JSON, repaired if it has to be.
-
-    Returns:
-        The value, and how many characters were replaced.
+    """Parse JSON, repaired if necessary; return the value and the number of replacements.
 
     Raises:
         orjson.JSONDecodeError: It is not JSON.

@@ -171,12 +171,9 @@ class _Classes:
         """Several characters that a class looks like, such as `rn` of m, by its root."""
 
     def join(self, one: str, other: str, *, is_ascii: bool) -> bool:
-        """Join two folded texts, the first a character; False if that joins ASCII characters.
+        """Join a folded character with a text that it looks like.
 
-        Args:
-            one: A character.
-            other: What it looks like.
-            is_ascii: Whether both are ASCII as written, and may be joined.
+        Return False if that would join ASCII characters, unless both are written so (`is_ascii`).
         """
         if not other or one == other:
             return True

@@ -11,14 +11,10 @@ MAX_DEPTH: Final = 200
 
 
 def plain_object(value: Any, name: str) -> dict[str, Any]:
-    """Copy a JSON object.
-
-    Args:
-        value: A mapping from strings to JSON values; tuples are taken for lists.
-        name: What to call it in an error.
+    """Copy a JSON object; tuples become lists.
 
     Raises:
-        ValueError: It is not a JSON object; names the part that is not JSON, never its content.
+        ValueError: It is not a JSON object; the message has `name` and the path, never content.
     """
     if not isinstance(value, Mapping):
         msg = f"{name} is not a JSON object but of type {type(value).__qualname__}"

@@ -12,9 +12,6 @@ def private_directory(path: Path) -> None:
     """Make a directory, and each missing one above it, open to its owner alone.
 
     A new `.autotrace` folder has a `.gitignore` of all its files: traces hold texts of users.
-
-    Raises:
-        OSError: It cannot be made.
     """
     if path.is_dir():
         return

@@ -55,14 +55,9 @@ def _to_plain_json(value: Any) -> Any:
 def source_hash(function: FunctionType, to_json: ToJson = _to_plain_json) -> str:
     """Return the SHA-256 of a function's source, without its indentation.
 
-    A function that was made with values (defaults, variables of an enclosing function, and so also
-    a function that a decorator wraps) is hashed together with them. Without a source, the code is
-    hashed, which differs between versions of Python. Functions that it calls and globals that it
-    reads do not count.
-
-    Args:
-        function: The function.
-        to_json: Makes the JSON of a value that the function was made with.
+    Values that the function was made with (defaults, variables of an enclosing function, a wrapped
+    function) are hashed with it, as JSON by `to_json`. Without a source, the code is hashed, which
+    differs between versions of Python. Functions that it calls and globals do not count.
     """
     return _Notes(to_json).fingerprint(function, ())
 
@@ -77,11 +72,7 @@ def noted(value: Any, to_json: ToJson) -> Any:
 
 
 class _Notes:
-    """Record the values that a function was made with.
-
-    Args:
-        to_json: Makes the JSON of a value.
-    """
+    """Values that a function was made with, as JSON."""
 
     def __init__(self, to_json: ToJson) -> None:
         self._to_json = to_json

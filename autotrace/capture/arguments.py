@@ -68,13 +68,7 @@ class ArgumentNames:
     def bind(
         self, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return the arguments of one call by name.
-
-        Args:
-            instance: What the function is bound to, or None.
-            args: Positional arguments without the instance.
-            kwargs: Keyword arguments.
-        """
+        """Return the arguments of one call by name; `args` come without `instance`."""
         names = self.names
         if instance is not None:
             names = self.bound_names

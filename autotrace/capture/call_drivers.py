@@ -68,16 +68,9 @@ def traced(
     decorator: Callable[[Any], Any],
     not_configured: Callable[[], None] | None = None,
 ) -> Any:
-    """Wrap a function so that each call is an operation.
+    """Wrap a function so that each call is an operation; `decorator` must be picklable.
 
-    Args:
-        function: Any callable, or a classmethod or staticmethod object.
-        make: Makes the operation of a call.
-        decorator: The decorator, which must be picklable.
-        not_configured: Called when a call finds that nothing records.
-
-    Returns:
-        A `Traced`.
+    `not_configured` is called when a call finds that nothing records.
     """
     return wrap(function, tracing(function, make, not_configured), decorator)
 

@@ -24,11 +24,7 @@ class _Named(NamedTuple):
 
 
 class InjectedParameters:
-    """The parameters of a function into which a framework injects arguments.
-
-    Args:
-        function: Any callable, or a classmethod or staticmethod object.
-    """
+    """The parameters of a function into which a framework injects arguments."""
 
     __slots__ = ("_by_names", "_keyword_rest", "_named", "_own_names")
 
@@ -55,9 +51,8 @@ class InjectedParameters:
     def replace_in(self, arguments: dict[str, Any], names: frozenset[str]) -> None:
         """Replace the injected arguments of a call by the names of their types.
 
-        Args:
-            arguments: The arguments by name; those of the `**` parameter stand among them.
-            names: Further class names, bare or with their module.
+        `names` are further class names, bare or with their module. Arguments of the `**` parameter
+        stand among the others.
         """
         if not self._named:
             return

@@ -61,12 +61,7 @@ id_generator: Final = IdGenerator()
 
 
 class LocalTracerProvider(otel_trace.TracerProvider):
-    """Makes tracers whose spans are written to the spool.
-
-    Args:
-        append: Takes the records of spans. Must not raise: it is called where spans end.
-        forward: Called with each ended span. Must not raise.
-    """
+    """Makes tracers that call `append` with records and `forward` with ended spans."""
 
     def __init__(
         self,

@@ -211,13 +211,9 @@ class Operation:
         return inside
 
     def attach(self, body: Context | None = None) -> Context | None:
-        """Make the span the current one.
+        """Make the span current; return its context, or None if nothing was changed.
 
-        Args:
-            body: Result of `suspend`, for a generator that goes on.
-
-        Returns:
-            The context that is current now; None if nothing was changed.
+        `body` is the result of `suspend`, for a generator that goes on.
         """
         span = self.span
         if span is None:
@@ -233,12 +229,8 @@ class Operation:
     def suspend(self, inside: Context | None, body: Context | None) -> Context | None:
         """Restore the previous context until the generator goes on.
 
-        Args:
-            inside: Result of `attach`.
-            body: Argument of `attach`.
-
-        Returns:
-            The next argument of `attach`: the context of the body, if the body has changed it.
+        `inside` is the result of `attach`, `body` its argument. The result is its next argument: the
+        context of the body, if the body has changed it.
         """
         token = self.token
         if token is None:

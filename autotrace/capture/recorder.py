@@ -44,11 +44,7 @@ class Recorder:
     """Makes grants for `inject`; None: no other sender may add to these traces."""
 
     def failed(self, error: Exception) -> None:
-        """Count and log an error of ours that was kept from user code.
-
-        Raises:
-            Exception: The same, if a signal handler raised it and it is not ours to keep.
-        """
+        """Count and log an error of ours; raise it again if it is of the user's signal handler."""
         reraise_if_from_signal_handler(error)
         try:
             self.count("capture_errors")

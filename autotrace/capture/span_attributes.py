@@ -88,13 +88,7 @@ def tool_attributes(
 ) -> dict[str, Any]:
     """Return the attributes of a tool call before it has a result.
 
-    Args:
-        recorder: Its encoder bounds and redacts.
-        name: Name of the tool.
-        arguments: By name; None if they are not recorded.
-        memory_id: Id of a memory that the call used or made.
-        found: Collects the redacted values.
-        secret_keys: Further keys whose values are redacted.
+    `arguments` are None if they are not recorded; `found` collects their redacted values.
     """
     if len(name) > _MAX_NAME_CHARS:
         name = name[:_MAX_NAME_CHARS]

@@ -12,11 +12,7 @@ from autotrace.capture.context_carriers import start_carrying, stop_carrying
 
 
 class InheritedContext:
-    """Lets work that is started elsewhere inherit the current task, until `stop` is called.
-
-    Args:
-        counters: Where failures are counted.
-    """
+    """Lets work that is started elsewhere inherit the current task, until `stop` is called."""
 
     def __init__(self, counters: HealthCounters) -> None:
         self._counters = counters

@@ -56,11 +56,7 @@ class tool_call:
         return "" if ids is None else format_tool_call_id(ids[1])
 
     def set_result(self, result: Any) -> None:
-        """Record the result of the call.
-
-        Args:
-            result: The result, recorded as it is at this moment.
-        """
+        """Record the result of the call, as it is at this moment."""
         operation = self._operation
         if operation is None:
             return

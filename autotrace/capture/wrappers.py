@@ -164,16 +164,10 @@ class _TracedObject(Traced, _wrapt.CallableObjectProxy):
 def wrap(
     function: Any, call: CallHandler, decorator: Callable[[Any], Any], shown: Any = None
 ) -> Any:
-    """Return a wrapper that looks like a function and is called in its place.
+    """Return a `Traced` that looks like a function and calls `call` in its place.
 
-    Args:
-        function: Any callable, or a classmethod or staticmethod object.
-        call: Called as `call(wrapped, instance, args, kwargs)` for each call.
-        decorator: Decorates the function again in the process that unpickles it.
-        shown: The object that `wrapped` is made of. Default: the function.
-
-    Returns:
-        A `Traced`.
+    `decorator` decorates the function again in the process that unpickles it. `shown` is the
+    object that `wrapped` is made of, by default the function.
     """
     shown = function if shown is None else shown
     binds = hasattr(cast("Any", type(shown)), "__get__")

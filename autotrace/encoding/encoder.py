@@ -80,16 +80,15 @@ class Encoder:
         found: list[str] | None = None,
         path: str = "value",
     ) -> str:
-        """Encode a value as it is now. Never raises an `Exception`.
+        """Encode a value as it is now, in at most `max_value_bytes`. Never raises an `Exception`.
+
+        Iterators are not consumed, and properties not run.
 
         Args:
-            value: Anything. Iterators are not consumed, and properties not run.
-            secret_keys: More names whose values are redacted, at any depth: exact, in any case.
+            value: Any object.
+            secret_keys: More names whose values are redacted, at any depth and in any case.
             found: Collects the texts of redacted values, to be taken out of error text.
-            path: What the value is called in the paths that the hook is given.
-
-        Returns:
-            Valid JSON of at most `max_value_bytes`.
+            path: Name of the value in the paths that the hook gets.
         """
         try:
             rule = self.redactor.rule(secret_keys) if secret_keys else self._rule
@@ -128,15 +127,10 @@ class Encoder:
             return _FAILED
 
     def text(self, value: Any, *, path: str = "text") -> str:
-        """Encode a thought, a task, an outcome as plain text. Never raises an `Exception`.
+        """Encode a thought, task or outcome as text without secrets. Never raises an `Exception`.
 
-        Args:
-            value: A `str` stays one; anything else becomes its JSON.
-            path: What the text is called for the hook.
-
-        Returns:
-            Text of at most `max_value_bytes` in UTF-8, without secrets. Text that was cut ends in
-            a note with its full length and SHA-256.
+        A value that is not a `str` becomes its JSON. Text beyond `max_value_bytes` is cut, and ends
+        in a note with its full length and SHA-256. `path` is the name of the text for the hook.
         """
         try:
             if not issubclass(type(value), str):
@@ -151,15 +145,9 @@ class Encoder:
             return _FAILED[1:-1]
 
     def error(self, exc: BaseException, found: Sequence[str] = ()) -> tuple[str, str, str]:
-        """Encode an exception. Never raises an `Exception`.
+        """Return class name, message and stack trace of an exception, without secrets and `found`.
 
-        Args:
-            exc: The exception.
-            found: Texts to take out of the message and the stack trace.
-
-        Returns:
-            The qualified name of its class (builtins bare), its message, and its stack trace, each
-            without secrets, the last two of at most `max_value_bytes`.
+        Never raises an `Exception`. Names of builtins are bare.
         """
         name = "Exception"
         try:

@@ -67,13 +67,10 @@ def message_of(error: BaseException) -> tuple[str, bool]:
 
 
 def read_message(error: BaseException, depth: int = _MAX_NESTED) -> str:
-    """Read the message of an exception.
+    """Read the message of an exception; raises any error of the class's own `__str__`.
 
-    A class's own `__str__` is run, as Python does. Of the arguments that a builtin class prints,
-    only builtins are written: the `__str__` of a lazy object is not run.
-
-    Raises:
-        Exception: An error of the class's own code.
+    Of the arguments that a builtin class prints, only builtins are written: the `__str__` of a
+    lazy object is not run.
     """
     own = class_attribute(type(error), "__str__")
     if own is not _PLAIN_STR and own is not _KEY_ERROR_STR:

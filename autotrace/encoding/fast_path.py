@@ -32,18 +32,11 @@ class NotPlainError(Exception):
 def plain(
     value: Any, rule: KeyRule, room: int, depth: int, max_items: int
 ) -> tuple[Any, list[str], list[str]]:
-    """Copy a value of plain builtins.
-
-    Args:
-        value: Anything.
-        rule: The rule for secret names.
-        room: About how many bytes of JSON there may be.
-        depth: How many containers may be inside each other.
-        max_items: How many items a container may have.
+    """Copy a value of plain builtins, of about `room` bytes of JSON.
 
     Returns:
-        A copy that `orjson` can dump, in which no other thread can change a container; the texts
-        in it that are not searched for secrets yet; and the texts that were redacted.
+        A copy that `orjson` can dump, in which no other thread can change a container; its texts
+        that are not searched for secrets yet; and the redacted texts.
 
     Raises:
         NotPlainError: The value needs the full walk.

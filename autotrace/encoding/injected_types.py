@@ -70,10 +70,5 @@ MAX_ANNOTATION_CHARS: Final = 1_000
 
 
 def is_injected(kind: type[Any], names: frozenset[str]) -> bool:
-    """Return whether a class, or a base of it, is one of further names.
-
-    Args:
-        kind: The class.
-        names: Class names, bare or with their module.
-    """
+    """Return whether a class or a base of it is in `names`, bare or with its module."""
     return any(class_name(base) in names or type_name(base) in names for base in mro(kind))

@@ -38,11 +38,7 @@ def namespace(kind: type[Any]) -> types.MappingProxyType[str, object]:
 
 
 def class_attribute(kind: type[Any], name: str) -> object:
-    """Return the unbound object that a class or its nearest base holds under a name.
-
-    Returns:
-        The object in the namespace (a descriptor stays one), or `MISSING`.
-    """
+    """Return the unbound object of a name in a class or its nearest base, or `MISSING`."""
     for klass in mro(kind):
         found = namespace(klass).get(name, MISSING)
         if found is not MISSING:
@@ -87,11 +83,7 @@ def instance_dict(value: object, kind: type[Any]) -> dict[str, object] | None:
 
 
 def attribute(value: object, kind: type[Any], name: str) -> object:
-    """Return an attribute that an object holds itself, in its `__dict__` or in a slot.
-
-    Returns:
-        The value, or `MISSING` when it holds none of that name: a property is never run.
-    """
+    """Return an attribute from the `__dict__` or a slot of an object, or `MISSING`."""
     held = instance_dict(value, kind)
     if held is not None:
         found = held.get(name, MISSING)
@@ -129,16 +121,5 @@ def attributes(value: object, kind: type[Any]) -> dict[str, object]:
 
 
 def own_text(value: object, convert: type[str] | Any) -> str:
-    """Run an object's own `__str__` or `__repr__`, which may do anything.
-
-    Args:
-        value: The object.
-        convert: `str` or `repr`.
-
-    Returns:
-        What it returned, as a plain `str`.
-
-    Raises:
-        Exception: An error of the object's code.
-    """
+    """Return the result of an object's `__str__` or `__repr__` as a plain `str`."""
     return str.__str__(convert(value))

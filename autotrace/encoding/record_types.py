@@ -124,13 +124,7 @@ def _without(held: dict[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
 
 
 def _fields(value: Any, kind: type[Any], declared: Iterable[tuple[Any, bool]]) -> Members:
-    """Return the fields that an object holds, or its class for it.
-
-    Args:
-        value: The object.
-        kind: Its type.
-        declared: Name of each field, and whether it is hidden.
-    """
+    """Return the fields of an object; `declared` has each name, and whether it is hidden."""
     head: list[tuple[Any, Any]] = []
     inside = attributes(value, kind)
     for name, is_hidden in declared:

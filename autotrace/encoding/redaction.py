@@ -58,27 +58,15 @@ class Redactor:
         self._rules: dict[frozenset[str], KeyRule] = {}
 
     def is_secret(self, key: str) -> bool:
-        """Return whether the value of this key, field, attribute or argument is a secret.
-
-        Args:
-            key: The name, in any style.
-        """
+        """Return whether the value of this key, field, attribute or argument is a secret."""
         return self._rule.is_secret(key)
 
     def declared(self, names: frozenset[str] = _NO_NAMES) -> frozenset[str]:
-        """Return the names that developers and operators declared as secrets, in lower case.
-
-        Args:
-            names: Those declared for one tool.
-        """
+        """Return the names declared as secrets, those of one tool included, in lower case."""
         return self._rule.explicit | {name.lower() for name in names}
 
     def rule(self, names: frozenset[str] = _NO_NAMES) -> KeyRule:
-        """Return the rule with the per-call names added to it.
-
-        Args:
-            names: More names whose values are redacted: exact, in any case.
-        """
+        """Return the rule with per-call names added: exact, in any case."""
         if not names:
             return self._rule
         rule = self._rules.get(names)
@@ -89,14 +77,9 @@ class Redactor:
         return rule
 
     def text(self, text: str, secrets: Collection[str] = ()) -> str:
-        """Replace the secrets in free text, in time linear in its length.
+        """Replace secrets in free text, in time linear in its length.
 
-        Args:
-            text: An error message, a stack trace, a thought, an outcome.
-            secrets: Values to take out wherever they occur; those under 4 characters stay.
-
-        Returns:
-            The text with `[REDACTED]` in place of each secret.
+        `secrets` are redacted wherever they occur; those under 4 characters stay.
         """
         total = 0
         if secrets:
@@ -121,11 +104,7 @@ class Redactor:
         return text
 
     def of_span(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Return the record of another program's or library's span, without known formats.
-
-        Args:
-            record: A span record, of JSON. It is not changed.
-        """
+        """Return a copy of the record of another library's span, without known formats."""
         if not self.enabled:
             return record
         return {
@@ -151,14 +130,9 @@ class Redactor:
         return value
 
     def hooked(self, path: str, value: Any) -> Any:
-        """Pass a value through the user's hook, if there is one.
+        """Return the result of the user's hook for a value: `[REDACTED]` if it raised.
 
-        Args:
-            path: Where the value stands, such as `arguments.user.names[0]`.
-            value: The value to record.
-
-        Returns:
-            What to record instead: `[REDACTED]` if the hook raised.
+        `path` is the place of the value, such as `arguments.user.names[0]`.
         """
         if self.hook is None:
             return value

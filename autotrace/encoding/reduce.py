@@ -59,17 +59,7 @@ _HEX_BITS: Final = 1 << 20
 
 
 class Walk:
-    """Walk through one value.
-
-    Args:
-        redactor: The rules of redaction, and the hook.
-        rule: The rule for names in this value.
-        max_value_bytes: How long the JSON may become.
-        max_depth: How deep containers are followed.
-        max_items: How many items of one container are kept.
-        found: Where redacted values are collected.
-        injected: Names of classes whose instances are shown by their type alone.
-    """
+    """Reduces one value, within the limits; `found` collects redacted values."""
 
     __slots__ = (
         "_above", "_found", "_hooks", "_hops", "_in_opaque", "_injected", "_is_late", "_items_left",
@@ -113,15 +103,7 @@ class Walk:
         """How many values raised when they were looked at."""
 
     def reduce(self, value: Any, path: str) -> Json:
-        """Reduce the value.
-
-        Args:
-            value: Anything.
-            path: Its name, for the hook.
-
-        Returns:
-            The tree that `Fit` renders.
-        """
+        """Reduce the value to the tree that `Fit` renders; `path` is its name for the hook."""
         return self._node(self._hooked(value, path) if self._hooks else value, 0, path)
 
     def _node(self, value: Any, depth: int, path: str) -> Json:

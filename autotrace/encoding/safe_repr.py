@@ -45,12 +45,7 @@ _fields: WeakKeyDictionary[types.CodeType, frozenset[str] | None] = WeakKeyDicti
 
 
 def is_cheap(value: Any, kind: type[Any]) -> bool:
-    """Return whether `repr(value)` runs in little time and without side effects.
-
-    Args:
-        value: The object.
-        kind: Its type.
-    """
+    """Return whether `repr(value)` runs in little time and without side effects."""
     function = class_attribute(kind, "__repr__")
     if type(function) is not types.FunctionType or type(kind) not in _METACLASSES:
         return False

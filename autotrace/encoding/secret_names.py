@@ -103,14 +103,7 @@ def _ends_in_secret(parts: list[str]) -> bool:
 
 
 def names_a_secret(key: str) -> bool:
-    """Return whether a name, by the built-in rule, names a secret.
-
-    Args:
-        key: A name in any style: snake, camel, kebab, dotted, upper-case or run together.
-
-    Returns:
-        True when the value of that name must not be recorded.
-    """
+    """Return whether a name in any style names a secret, by the built-in rule."""
     end = key[-MEMO_KEY_CHARS:]
     if _HINT.search(end.lower()) is None:
         return False
@@ -127,12 +120,9 @@ def names_a_secret(key: str) -> bool:
 
 
 class KeyRule:
-    """The rule for one set of explicit names, with a bounded memory of its verdicts.
+    """The rule for one set of explicit names in lower case, with a bounded memory of its verdicts.
 
-    Args:
-        builtin: Whether `names_a_secret` is asked; the explicit names hold in either case.
-        secret: Names that are secrets regardless of the built-in rule, in lower case.
-        allowed: Names that are not secrets, regardless of the built-in rule, in lower case.
+    `builtin` switches `names_a_secret`. `secret` names win over `allowed` ones.
     """
 
     __slots__ = ("_allowed", "_builtin", "_explicit", "_open", "_secret", "clean")

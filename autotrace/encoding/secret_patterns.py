@@ -27,11 +27,7 @@ _BASIC: Final = re.compile(
 
 
 def scrub_basic(text: str) -> tuple[str, int]:
-    """Take out the user and password of HTTP basic authentication.
-
-    Returns:
-        The text without them, and how many there were.
-    """
+    """Redact user and password of HTTP basic authentication; return the text and their number."""
     if "basic" not in text.lower():
         return text, 0
     count = 0
@@ -56,13 +52,10 @@ def _is_user_and_password(token: str) -> bool:
 
 
 def mask(text: str, secrets: Iterable[str]) -> tuple[str, int]:
-    """Take out every occurrence of known values, as they are or escaped as in a repr or in JSON.
+    """Redact known values, as they are or escaped as in a repr or JSON; return their number too.
 
-    Occurrences are marked first and replaced in one pass, so that overlapping values are all
-    covered and what stands in for one is never taken for another.
-
-    Returns:
-        The text without them, and how many stretches were replaced.
+    Occurrences are marked first and replaced in one pass, so that overlapping values are covered,
+    and a replacement is never taken for a value.
     """
     marked: bytearray | None = None
     for form in {form for secret in secrets for form in _forms(secret)}:
@@ -118,14 +111,9 @@ _HARMLESS: Final = frozenset(("", "None", "null", "True", "true", "False", "fals
 
 
 def scrub_pairs(text: str, is_secret: Callable[[str], bool]) -> tuple[str, int]:
-    """Take out the values of `key=value`, `key: value` and `'key': 'value'`.
+    """Redact values of `key=value`, `key: value` and `'key': 'value'` in prose.
 
-    Args:
-        text: Text as it stands in messages, tracebacks, reprs, JSON, URLs and headers.
-        is_secret: Decides whether the value of a key is redacted.
-
-    Returns:
-        The text without them, and how many there were.
+    Return the text and the number of values. `is_secret` decides by the key.
     """
     if ":" not in text and "=" not in text:
         return text, 0

@@ -95,11 +95,9 @@ _MAX_PREFIX_CHARS: Final = len(_PREFIXES[0])
 
 
 def _mark(mark: str, *, with_signs: bool) -> re.Pattern[str]:
-    """Return a pattern for a character that prefixes end in, with a long random word behind it.
+    """Return a pattern for the last character of prefixes, with a long random word behind it.
 
-    Args:
-        mark: The character.
-        with_signs: Whether rows of `MARKED` are found, too.
+    With `with_signs`, it finds rows of `MARKED` too.
     """
     prefixes = [prefix for prefix in _PREFIXES if prefix.endswith(mark)]
     last = re.escape("".join(sorted({prefix[-2] for prefix in prefixes})))

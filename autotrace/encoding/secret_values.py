@@ -34,15 +34,9 @@ def keep_text(found: list[str], secret: str) -> None:
 
 
 def keep_texts(found: list[str], secret: Any, depth: int = _MAX_DEPTH) -> int:
-    """Add every text in a redacted value, four containers deep, to those found.
+    """Add every text in a redacted value, `depth` containers deep, to those found.
 
-    Args:
-        found: The texts found so far.
-        secret: Any value: a text, a number, a dict of credentials.
-        depth: How many more containers are followed.
-
-    Returns:
-        How many objects raised when they were looked at.
+    Return the number of objects that raised.
     """
     kind = kind_of(secret)
     if kind is str:
@@ -73,14 +67,9 @@ def _inside(secret: Any, kind: type[Any]) -> list[Any]:
 
 
 def readable_text(data: bytes, *, whole: bool) -> str | None:
-    """Decode bytes that are readable text.
+    """Decode bytes of UTF-8 without control characters; return None for others.
 
-    Args:
-        data: The bytes, or the head of them.
-        whole: Whether that is all; a head may end inside a character.
-
-    Returns:
-        The text, or None when the bytes are not UTF-8 or hold control characters.
+    If not `whole`, the bytes may end inside a character.
     """
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(data, final=whole)

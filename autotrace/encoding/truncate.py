@@ -127,15 +127,9 @@ class Digests:
         return True
 
     def of(self, source: Any, length: int) -> tuple[int | None, str | None]:
-        """Hash a text or bytes, in chunks: memory stays bounded.
+        """Return size in bytes of UTF-8 and SHA-256 of a text or bytes; None beyond the budget.
 
-        Args:
-            source: A `str`, `bytes`, `bytearray` or byte `memoryview`.
-            length: Its length.
-
-        Returns:
-            Its size in bytes (of the UTF-8, for text) and its digest in hex; None for each where
-            the budget does not allow it. The same object is hashed once.
+        It is hashed in chunks, and the same object once.
         """
         done = self._done.get(id(source))
         if done is None:
@@ -170,11 +164,7 @@ def _chunk(source: Any, span: slice) -> bytes:
 
 
 class Fit:
-    """Renderer of one reduced value.
-
-    Args:
-        max_value_bytes: How long the JSON may become, in bytes of UTF-8.
-    """
+    """Renderer of one reduced value, as JSON of at most `max_value_bytes` bytes."""
 
     __slots__ = ("_digests", "_max_bytes", "_sizes", "cuts")
 
@@ -326,15 +316,7 @@ def _affordable(sizes: list[int], overheads: list[int], room: int) -> int:
 
 
 def head_of(text: str, room: int) -> str:
-    """Return the longest head of a text whose JSON, without the quotes, fits.
-
-    Args:
-        text: The text, which UTF-8 can hold.
-        room: How many bytes the head may take in JSON.
-
-    Returns:
-        The head: it never ends inside a character.
-    """
+    """Return the longest head of a text that fits `room` bytes of JSON, without the quotes."""
     raw = orjson.dumps(text[: max(room, 0)])[1:-1]
     if len(raw) <= room:
         return text[: max(room, 0)]

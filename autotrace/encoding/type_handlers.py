@@ -75,19 +75,7 @@ _PLAIN_REPR: Final = object.__dict__["__repr__"]
 
 
 def unfold(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    """Open an object.
-
-    Args:
-        value: The object.
-        kind: Its type.
-        take: How much of it is taken.
-
-    Returns:
-        The shape of its content.
-
-    Raises:
-        Exception: An error of the object's own code, where some had to run.
-    """
+    """Return the shape of an object; raises any error of the object's own code."""
     for klass in mro(kind):
         opener = _BY_ID.get(id(klass)) or _named(klass)
         if opener is not None:

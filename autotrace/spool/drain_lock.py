@@ -36,14 +36,10 @@ def handover_requested_ns(spool: Path) -> int:
 
 @contextlib.contextmanager
 def exclusive_drain_lock(spool: Path, timeout_s: float) -> Generator[None]:
-    """Keep every process from storing; without a spool there is none to keep.
-
-    Args:
-        spool: The spool directory.
-        timeout_s: How long to wait for one that is storing, in seconds.
+    """Keep every process from storing; do nothing without a spool directory.
 
     Raises:
-        StoreUnavailableError: It does not give way.
+        StoreUnavailableError: The lock is not released within `timeout_s` seconds.
     """
     if not spool.is_dir():
         yield

@@ -151,11 +151,7 @@ def _has_begun(path: Path) -> bool:
 
 
 def written_bytes(path: Path) -> int:
-    """Return how far a segment is written.
-
-    Raises:
-        OSError: It cannot be read.
-    """
+    """Return how far a segment is written."""
     with path.open("rb", buffering=0) as file:
         low, high = 0, file.seek(0, os.SEEK_END)
 
@@ -205,9 +201,6 @@ def read_chunk(
         complete: Whether nothing will be added any more: then an unfinished last line is damage,
             and otherwise a write under way, left for the next read.
         max_records: How many records to read at most.
-
-    Returns:
-        The records in order, where to go on, and the lines that are damaged.
     """
     chunk = Chunk(records=[], end_offset=offset, bad_lines=[])
     with path.open("rb", buffering=0) as file:

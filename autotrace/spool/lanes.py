@@ -54,12 +54,8 @@ def holds_lane(process: str, lane: str) -> bool:
 class SpoolLanes:
     """The spools of one process. Any thread may call it at any time.
 
-    Args:
-        directory: The spool directory.
-        count: Called with the name of a counter when a record is dropped.
-        max_total_bytes: While the spools hold more than this, records are dropped; those of a
-            sender, while its own holds more than half of it.
-        on_error: Called with the error of each failing write.
+    While the spools hold more than `max_total_bytes`, or that of a sender more than half of it,
+    records are dropped and counted by `count`. `on_error` gets the error of each failing write.
     """
 
     def __init__(
@@ -94,9 +90,7 @@ class SpoolLanes:
     def write(self, record: SpanRecord, sender: str | None = None) -> bool:
         """Write one record; return whether it is on disk. Never raises for the disk.
 
-        Args:
-            record: The record.
-            sender: The agent that owns it; None: the record names its owner.
+        `sender` is the agent that owns it; None if the record names its owner.
         """
         if sender is None:
             sender = record["sender"]["agent"] if "sender" in record else owner_of(record)

@@ -93,12 +93,7 @@ def as_text(found: Any) -> str | None:
 
 
 def is_too_deep(source: str, read: Any) -> bool:
-    """Return whether JSON is nested deeper than readers of it can follow.
-
-    Args:
-        source: The JSON.
-        read: Its value.
-    """
+    """Return whether parsed JSON (`read`) is nested deeper than its readers can follow."""
     if source.count("[") + source.count("{") <= MAX_JSON_DEPTH:
         return False
     level: list[Any] = [read]

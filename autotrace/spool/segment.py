@@ -34,13 +34,7 @@ program with SIGBUS where a write returns an error."""
 
 
 class Segment(ABC):
-    """One file, for records one after another. Any thread may write at any time.
-
-    Args:
-        descriptor: The open file.
-        number: Which segment of its process it is.
-        size_bytes: How much fits into it.
-    """
+    """One file of a process's spool, to which any thread may write at any time."""
 
     write: Callable[[bytes], object]
     """Append all of some data.
@@ -63,11 +57,7 @@ class Segment(ABC):
 
     @abstractmethod
     def close(self, *, keep_size: bool = False) -> None:
-        """Close the file, and cut off allocated space that is not written.
-
-        Args:
-            keep_size: Whether to leave the file as it is: it belongs to another process.
-        """
+        """Close the file; cut off unwritten space, but not of another process's file."""
 
     def is_deleted(self) -> bool:
         """Return whether somebody has deleted the file."""
@@ -84,13 +74,10 @@ class Segment(ABC):
 
 
 class MappedSegment(Segment):
-    """A segment in memory that is shared with the file.
+    """A segment in memory that is shared with the file; raises OSError if the disk is full.
 
-    `mmap.write` copies and moves on in one step, under the interpreter lock: neither another
-    thread, nor a signal handler, nor a finaliser of the same thread comes between.
-
-    Raises:
-        OSError: The disk has no room for it.
+    `mmap.write` copies and advances in one step under the interpreter lock, so no other thread,
+    signal handler or finaliser runs in between.
     """
 
     def __init__(self, descriptor: int, number: int, size_bytes: int) -> None:
@@ -165,12 +152,7 @@ class PlainSegment(Segment):
 
 
 def open_segment(path: Path, number: int, size_bytes: int) -> Segment:
-    """Make the file of a segment; one of this name to which nothing was written is used.
-
-    Args:
-        path: The file.
-        number: Which segment of its process it is.
-        size_bytes: How much must fit into it.
+    """Make the file of a segment, or use an empty one of this name.
 
     Raises:
         OSError: It cannot be made, or the disk has no room for it.

@@ -59,11 +59,8 @@ def share_in(records: Iterable[SpanRecord], key: str) -> Share:
 def trace_id_in(key: str, span: str) -> str:
     """Return the id under which the store keeps the trace of a task.
 
-    Two shares may hold a task of the same span; what the store keeps of them never collides.
-
-    Args:
-        key: Name of the task's share in the log.
-        span: Span id of the task in that share.
+    `key` is the name of the task's share in the log. Two shares may hold a task of the same span;
+    their ids differ.
     """
     trace, _, owned = key.partition(".")
     if owned:
@@ -100,9 +97,7 @@ def admitted(
 ) -> dict[str, dict[str, SpanRecord]]:
     """Return the spans of guests as they stand in a share, by guest and span id there.
 
-    Args:
-        spans: Those of the owner, by span id.
-        guests: Those of each guest, by the span id that the guest gave.
+    `guests` has them by guest and the span id that the guest gave; `spans` are the owner's.
     """
     whose: dict[str, str] = {}
     for guest in sorted(guests):

@@ -118,12 +118,7 @@ _KINDS = frozenset({"skeleton", "interrupted", "erased"})
 
 
 def is_agent_span(attributes: Mapping[str, Any] | None, scope: str | None = None) -> bool:
-    """Return whether a span has data about the work of an agent.
-
-    Args:
-        attributes: Its attributes.
-        scope: Name of its instrumentation scope.
-    """
+    """Return whether a span has data about the work of an agent."""
     if scope in _AGENT_SCOPES:
         return True
     if not attributes:

@@ -19,9 +19,9 @@ from autotrace.base.blocking_calls import asynchronous
 from autotrace.base.event_loops import do_apart, off_loop
 from autotrace.base.health_counters import HealthCounters, logger
 from autotrace.capture.approvals import decision_access as capture_deciding
+from autotrace.capture.context_carriers import InheritedContext
 from autotrace.capture.native_spans import id_generator
 from autotrace.capture.recorder import current
-from autotrace.capture.thread_context import InheritedContext
 from autotrace.decisions.active import current as current_decisions
 from autotrace.embedding.choice import Embedding
 from autotrace.errors import InvalidArgumentError, NotConfiguredError

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from autotrace import semconv
 from autotrace.base.health_counters import HealthCounters
+from autotrace.capture.context_carriers import InheritedContext
 from autotrace.capture.native_spans import LocalTracerProvider
 from autotrace.capture.recorder import current, make_recorder
-from autotrace.capture.thread_context import InheritedContext
 from autotrace.settings import load_settings
 from autotrace.spool.shares import partition_of
 from autotrace.traces.assembly import assemble

@@ -23,139 +23,81 @@ _MAX_LINKS: Final = 16
 _MAX_MEMBERS: Final = 64
 _MAX_TEXT_CHARS: Final = 2_000
 
-_PAUSED: Final = {
-    "airflow": ("AirflowRescheduleException", "TaskDeferred"),
-    "arq": ("Retry", "RetryJob"),
-    "celery": ("Ignore", "Retry"),
-    "dagster": ("RetryRequested",),
-    "dramatiq": ("Retry",),
-    "huey": ("RetryTask",),
-    "langgraph": ("GraphBubbleUp", "GraphInterrupt", "NodeInterrupt"),
-    "mcp": ("UrlElicitationRequiredError",),
-    "prefect": ("Pause", "PausedRun"),
-    "procrastinate": ("JobRetry",),
-    "pydantic_ai": ("ApprovalRequired", "CallDeferred"),
-    "temporalio": ("_CompleteAsyncError",),
-}
-"""By package: exceptions of a call that goes on later, after an answer."""
 
-_TIMEOUTS: Final = {
-    "agents": ("ToolTimeoutError",),
-    "aiokafka": ("KafkaTimeoutError", "RequestTimedOutError"),
-    "airflow": ("AirflowSensorTimeout", "AirflowTaskTimeout"),
-    "anthropic": ("APITimeoutError",),
-    "asyncpg": (
-        *("IdleInTransactionSessionTimeoutError", "IdleSessionTimeoutError"),
-        *("LockNotAvailableError", "TransactionTimeoutError"),
-    ),
-    "azure": ("ServiceRequestTimeoutError", "ServiceResponseTimeoutError"),
-    "billiard": ("SoftTimeLimitExceeded", "TimeLimitExceeded", "TimeoutError"),
-    "botocore": ("ConnectTimeoutError", "ReadTimeoutError"),
-    "cassandra": ("OperationTimedOut", "Timeout"),
-    "celery": ("SoftTimeLimitExceeded", "TimeLimitExceeded", "TimeoutError"),
-    "cerebras": ("APITimeoutError",),
-    "curl_cffi": ("Timeout",),
-    "ddgs": ("TimeoutException",),
-    "dns": ("Timeout",),
-    "dramatiq": ("ResultTimeout", "TimeLimitExceeded"),
-    "duckduckgo_search": ("TimeoutException",),
-    "e2b": ("TimeoutException",),
-    "elastic_transport": ("ConnectionTimeout",),
-    "elasticsearch": ("ConnectionTimeout",),
-    "eventlet": ("Timeout",),
-    "func_timeout": ("FunctionTimedOut",),
-    "gevent": ("Timeout",),
-    "google": ("DeadlineExceeded", "GatewayTimeout", "RetryError"),
-    "groq": ("APITimeoutError",),
-    "grpc": ("FutureTimeoutError",),
-    "httpcore": ("TimeoutException",),
-    "httpcore2": ("TimeoutException",),
-    "httpx": ("TimeoutException",),
-    "httpx2": ("TimeoutException",),
-    "huey": ("ResultTimeout",),
-    "kafka": ("KafkaTimeoutError", "RequestTimedOutError"),
-    "kazoo": ("OperationTimeoutError", "SessionExpiredError"),
-    "langgraph": ("NodeTimeoutError",),
-    "litellm": ("Timeout",),
-    "llama_index": ("WorkflowTimeoutError",),
-    "modal": ("TimeoutError",),
-    "multiprocessing": ("TimeoutError",),
-    "mysql": ("ConnectionTimeoutError", "ReadTimeoutError", "WriteTimeoutError"),
-    "openai": ("APITimeoutError",),
-    "opensearchpy": ("ConnectionTimeout",),
-    "pexpect": ("TIMEOUT",),
-    "playwright": ("TimeoutError",),
-    "prefect": ("FlowPauseTimeout",),
-    "psycopg": (
-        *("ConnectionTimeout", "IdleInTransactionSessionTimeout", "IdleSessionTimeout"),
-        *("LockNotAvailable", "TransactionTimeout"),
-    ),
-    "psycopg2": (
-        *("IdleInTransactionSessionTimeout", "IdleSessionTimeout"),
-        *("LockNotAvailable", "TransactionTimeout"),
-    ),
-    "psycopg_pool": ("PoolTimeout",),
-    "pymongo": (
-        *("ExecutionTimeout", "NetworkTimeout", "ServerSelectionTimeoutError"),
-        *("WTimeoutError", "WaitQueueTimeoutError"),
-    ),
-    "pyppeteer": ("TimeoutError",),
-    "redis": ("TimeoutError",),
-    "requests": ("Timeout",),
-    "rq": ("BaseTimeoutException",),
-    "selenium": ("TimeoutException",),
-    "serial": ("SerialTimeoutException",),
-    "smolagents": ("ExecutionTimeoutError",),
-    "sqlalchemy": ("TimeoutError",),
-    "stopit": ("TimeoutException",),
-    "subprocess": ("TimeoutExpired",),
-    "taskiq": ("TaskiqResultTimeoutError",),
-    "tavily": ("TimeoutError",),
-    "temporalio": ("TimeoutError",),
-    "timeout_decorator": ("TimeoutError",),
-    "together": ("APITimeoutError",),
-    "tornado": ("HTTPTimeoutError", "TimeoutError"),
-    "trio": ("TooSlowError",),
-    "twisted": ("TCPTimedOutError", "TimeoutError"),
-    "urllib3": ("ConnectTimeoutError", "ReadTimeoutError", "TimeoutError"),
-    "workflows": ("WorkflowTimeoutError",),
-    "wrapt_timeout_decorator": ("TimeoutError",),
-}
-"""By package: classes of timeouts, besides subclasses of `TimeoutError`."""
-_NO_TIMEOUTS: Final = {"urllib3": ("NewConnectionError", "NameResolutionError")}
-"""Subclasses of these that are not timeouts."""
+def _classes(names: str) -> frozenset[str]:
+    """Return qualified names of classes: the package, and the class in any module of it."""
+    return frozenset(names.split())
 
-_CANCELLED: Final = {
-    "airflow": ("AirflowSkipException",),
-    "curio": ("CancelledError",),
-    "dagster": ("DagsterExecutionInterruptedError",),
-    "dramatiq": ("Shutdown",),
-    "greenlet": ("GreenletExit",),
-    "prefect": ("CancelledRun", "TerminationSignal"),
-    "procrastinate": ("JobAborted",),
-    "starlette": ("ClientDisconnect", "WebSocketDisconnect"),
-    "temporalio": ("CancelledError",),
-    "trio": ("Cancelled",),
-    "twisted": ("CancelledError",),
-}
-"""By package: exceptions of a call whose client or worker has gone."""
-_OWN_CANCELLED: Final = (
-    asyncio.CancelledError,
-    CancelledError,
-    GeneratorExit,
-    KeyboardInterrupt,
+
+_PAUSED: Final = _classes(
+    """
+    airflow.AirflowRescheduleException airflow.TaskDeferred arq.Retry arq.RetryJob celery.Ignore
+    celery.Retry dagster.RetryRequested dramatiq.Retry huey.RetryTask langgraph.GraphBubbleUp
+    langgraph.GraphInterrupt langgraph.NodeInterrupt mcp.UrlElicitationRequiredError prefect.Pause
+    prefect.PausedRun procrastinate.JobRetry pydantic_ai.ApprovalRequired pydantic_ai.CallDeferred
+    temporalio._CompleteAsyncError
+    """
 )
-
-_EXITS: Final = {"click": ("Exit",), "typer": ("Exit",)}
-_REASONS: Final = {"urllib": ("URLError",), "urllib3": ("MaxRetryError",)}
+"""Exceptions of a call that goes on later, after an answer."""
+_TIMEOUTS: Final = _classes(
+    """
+    agents.ToolTimeoutError aiokafka.KafkaTimeoutError aiokafka.RequestTimedOutError
+    airflow.AirflowSensorTimeout airflow.AirflowTaskTimeout anthropic.APITimeoutError
+    asyncpg.IdleInTransactionSessionTimeoutError asyncpg.IdleSessionTimeoutError
+    asyncpg.LockNotAvailableError asyncpg.TransactionTimeoutError azure.ServiceRequestTimeoutError
+    azure.ServiceResponseTimeoutError billiard.SoftTimeLimitExceeded billiard.TimeLimitExceeded
+    billiard.TimeoutError botocore.ConnectTimeoutError botocore.ReadTimeoutError
+    cassandra.OperationTimedOut cassandra.Timeout celery.SoftTimeLimitExceeded
+    celery.TimeLimitExceeded celery.TimeoutError cerebras.APITimeoutError curl_cffi.Timeout
+    ddgs.TimeoutException dns.Timeout dramatiq.ResultTimeout dramatiq.TimeLimitExceeded
+    duckduckgo_search.TimeoutException e2b.TimeoutException elastic_transport.ConnectionTimeout
+    elasticsearch.ConnectionTimeout eventlet.Timeout func_timeout.FunctionTimedOut gevent.Timeout
+    google.DeadlineExceeded google.GatewayTimeout google.RetryError groq.APITimeoutError
+    grpc.FutureTimeoutError httpcore.TimeoutException httpcore2.TimeoutException
+    httpx.TimeoutException httpx2.TimeoutException huey.ResultTimeout kafka.KafkaTimeoutError
+    kafka.RequestTimedOutError kazoo.OperationTimeoutError kazoo.SessionExpiredError
+    langgraph.NodeTimeoutError litellm.Timeout llama_index.WorkflowTimeoutError modal.TimeoutError
+    multiprocessing.TimeoutError mysql.ConnectionTimeoutError mysql.ReadTimeoutError
+    mysql.WriteTimeoutError openai.APITimeoutError opensearchpy.ConnectionTimeout pexpect.TIMEOUT
+    playwright.TimeoutError prefect.FlowPauseTimeout psycopg.ConnectionTimeout
+    psycopg.IdleInTransactionSessionTimeout psycopg.IdleSessionTimeout psycopg.LockNotAvailable
+    psycopg.TransactionTimeout psycopg2.IdleInTransactionSessionTimeout psycopg2.IdleSessionTimeout
+    psycopg2.LockNotAvailable psycopg2.TransactionTimeout psycopg_pool.PoolTimeout
+    pymongo.ExecutionTimeout pymongo.NetworkTimeout pymongo.ServerSelectionTimeoutError
+    pymongo.WTimeoutError pymongo.WaitQueueTimeoutError pyppeteer.TimeoutError redis.TimeoutError
+    requests.Timeout rq.BaseTimeoutException selenium.TimeoutException serial.SerialTimeoutException
+    smolagents.ExecutionTimeoutError sqlalchemy.TimeoutError stopit.TimeoutException
+    subprocess.TimeoutExpired taskiq.TaskiqResultTimeoutError tavily.TimeoutError
+    temporalio.TimeoutError timeout_decorator.TimeoutError together.APITimeoutError
+    tornado.HTTPTimeoutError tornado.TimeoutError trio.TooSlowError twisted.TCPTimedOutError
+    twisted.TimeoutError urllib3.ConnectTimeoutError urllib3.ReadTimeoutError urllib3.TimeoutError
+    workflows.WorkflowTimeoutError wrapt_timeout_decorator.TimeoutError
+    """
+)
+"""Classes of timeouts, besides subclasses of `TimeoutError`."""
+_NO_TIMEOUTS: Final = _classes("urllib3.NameResolutionError urllib3.NewConnectionError")
+"""Subclasses of these that are not timeouts."""
+_CANCELLED: Final = _classes(
+    """
+    airflow.AirflowSkipException curio.CancelledError dagster.DagsterExecutionInterruptedError
+    dramatiq.Shutdown greenlet.GreenletExit prefect.CancelledRun prefect.TerminationSignal
+    procrastinate.JobAborted starlette.ClientDisconnect starlette.WebSocketDisconnect
+    temporalio.CancelledError trio.Cancelled twisted.CancelledError
+    """
+)
+"""Exceptions of a call whose client or worker has gone."""
+_OWN_CANCELLED: Final = (asyncio.CancelledError, CancelledError, GeneratorExit, KeyboardInterrupt)
+_EXITS: Final = _classes("click.Exit typer.Exit")
+_REASONS: Final = _classes("urllib.URLError urllib3.MaxRetryError")
 """Classes that keep their cause in `reason`, instead of in the chain."""
-_GRPC: Final = {"grpc": ("RpcError",)}
-_MCP: Final = {"mcp": ("McpError", "MCPError")}
-_POSTGRES: Final = {
-    "asyncpg": ("QueryCanceledError",),
-    "psycopg": ("QueryCanceled",),
-    "psycopg2": ("QueryCanceled", "QueryCanceledError"),
-}
+_GRPC: Final = _classes("grpc.RpcError")
+_MCP: Final = _classes("mcp.MCPError mcp.McpError")
+_POSTGRES: Final = _classes(
+    """
+    asyncpg.QueryCanceledError psycopg.QueryCanceled psycopg2.QueryCanceled
+    psycopg2.QueryCanceledError
+    """
+)
 """Raised for a statement that timed out, and for a cancelled one."""
 _REQUEST_TIMEOUT: Final = 408
 
@@ -179,7 +121,7 @@ def is_clean_exit(error: BaseException) -> bool:
     try:
         if isinstance(error, SystemExit):
             return error.code is None or (type(error.code) is int and error.code == 0)
-        return _is_one(type(error), "exit") and getattr(error, "exit_code", None) == 0
+        return _is_one(type(error), _EXITS) and getattr(error, "exit_code", None) == 0
     except Exception as inner:  # noqa: BLE001 - an exception is a foreign object, and may refuse
         reraise_if_from_signal_handler(inner)
         return False
@@ -225,7 +167,7 @@ def _is_timeout(error: BaseException) -> bool:
             return True
         waiting.append(None if _suppressed(link) else _context(link))
         waiting.append(_cause(link))
-        reason = getattr(link, "reason", None) if _is_one(type(link), "reason") else None
+        reason = getattr(link, "reason", None) if _is_one(type(link), _REASONS) else None
         waiting.append(reason if isinstance(reason, BaseException) else None)
     return False
 
@@ -234,19 +176,19 @@ def _is_timeout_itself(error: BaseException) -> bool:
     kind = type(error)
     if _is_timeout_class(kind):
         return True
-    if _is_one(kind, "grpc"):
+    if _is_one(kind, _GRPC):
         return _grpc_code(error) == "DEADLINE_EXCEEDED"
-    if _is_one(kind, "mcp"):
+    if _is_one(kind, _MCP):
         return getattr(getattr(error, "error", None), "code", None) == _REQUEST_TIMEOUT
     # PostgreSQL has one code for both; only the messages differ.
-    return _is_one(kind, "postgres") and "timeout" in str(error)
+    return _is_one(kind, _POSTGRES) and "timeout" in str(error)
 
 
 def _is_cancelled(error: BaseException) -> bool:
     kind = type(error)
-    if isinstance(error, _OWN_CANCELLED) or _is_one(kind, "cancelled"):
+    if isinstance(error, _OWN_CANCELLED) or _is_one(kind, _CANCELLED):
         return True
-    return _is_one(kind, "grpc") and _grpc_code(error) == "CANCELLED"
+    return _is_one(kind, _GRPC) and _grpc_code(error) == "CANCELLED"
 
 
 def _grpc_code(error: BaseException) -> str | None:
@@ -258,33 +200,18 @@ def _grpc_code(error: BaseException) -> str | None:
 def _is_timeout_class(kind: type[BaseException]) -> bool:
     if issubclass(kind, TimeoutError):
         return True
-    return _is_named(kind, _TIMEOUTS) and not _is_named(kind, _NO_TIMEOUTS)
+    return _is_one(kind, _TIMEOUTS) and not _is_one(kind, _NO_TIMEOUTS)
 
 
 @lru_cache(maxsize=1024)
 def _is_pause(kind: type[BaseException]) -> bool:
-    return issubclass(kind, ApprovalPending) or _is_named(kind, _PAUSED)
+    return issubclass(kind, ApprovalPending) or _is_one(kind, _PAUSED)
 
 
-_TABLES: Final = {
-    "cancelled": _CANCELLED,
-    "exit": _EXITS,
-    "grpc": _GRPC,
-    "mcp": _MCP,
-    "postgres": _POSTGRES,
-    "reason": _REASONS,
-}
-
-
-@lru_cache(maxsize=1024)
-def _is_one(kind: type[BaseException], table: str) -> bool:
-    return _is_named(kind, _TABLES[table])
-
-
-def _is_named(kind: type[BaseException], table: dict[str, tuple[str, ...]]) -> bool:
-    """Return whether a class or one of its bases is in a table."""
-    for base in kind.__mro__:
-        package = str(base.__module__).partition(".")[0]
-        if base.__name__ in table.get(package, ()):
-            return True
-    return False
+@lru_cache(maxsize=4096)
+def _is_one(kind: type[BaseException], classes: frozenset[str]) -> bool:
+    """Return whether a class or one of its bases is one of some classes."""
+    return any(
+        f"{str(base.__module__).partition('.')[0]}.{base.__name__}" in classes
+        for base in kind.__mro__
+    )

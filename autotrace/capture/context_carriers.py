@@ -1,15 +1,16 @@
-"""Context in work that runs later elsewhere: green threads, and background tasks of Starlette.
+"""Carry the current task into threads, executors, green threads and background tasks.
 
-Only OpenTelemetry's context is carried, as for threads: the program's own variables stay as they
-are without us. Libraries are patched when they are imported, and keep quiet while nothing records.
+Only OpenTelemetry's context is carried; other context variables stay as they are. Libraries are
+patched when they are imported, and the patches do nothing while nothing records.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextvars import Context, Token
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import wrapt
 from opentelemetry import context as otel_context
@@ -22,51 +23,82 @@ _CONTEXT_ATTRIBUTE: Final = "_autotrace_context"
 _wrapt: Any = wrapt  # version 1 has no types
 
 
-class _Carrying:
-    """Whether context is carried, by how many that record at once."""
+class InheritedContext:
+    """Lets work that is started elsewhere inherit the current task, until `stop` is called."""
 
-    def __init__(self) -> None:
-        self.users = 0
-        self.is_installed = False
+    users: ClassVar[int] = 0
+    """Number of those that carry context now."""
+    _is_patched: ClassVar[bool] = False
 
+    def __init__(self, counters: HealthCounters) -> None:
+        self._counters = counters
+        self._instruments_threads = self._instrument_threads()
+        self._carries = True
+        InheritedContext.users += 1
+        if not InheritedContext._is_patched:
+            InheritedContext._is_patched = True
+            for module, patch in _PATCHES.items():
+                try:
+                    hook = self._guarded(patch, module)
+                    _wrapt.register_post_import_hook(hook, module)
+                except Exception as error:  # noqa: BLE001 - recording goes on without this library
+                    self._failed(f"work that {module} starts does not inherit the task", error)
 
-_carrying: Final = _Carrying()
+    def stop(self) -> None:
+        """Undo what this has begun; a second call does nothing."""
+        if self._carries:
+            self._carries = False
+            InheritedContext.users -= 1
+        if self._instruments_threads:
+            self._instruments_threads = False
+            self._uninstrument_threads()
 
+    def _failed(self, message: str, error: Exception) -> None:
+        self._counters.add("capture_errors")
+        self._counters.record_failure("threads", f"{message}: {error}", error)
 
-def start_carrying(counters: HealthCounters) -> None:
-    """Carry context into green threads and background tasks from now on."""
-    _carrying.users += 1
-    if _carrying.is_installed:
-        return
-    _carrying.is_installed = True
-    for module, patch in _PATCHES.items():
+    def _guarded(self, patch: Callable[[Any], None], module: str) -> Callable[[Any], None]:
+        def patch_when_imported(imported: Any) -> None:
+            try:
+                patch(imported)
+            except Exception as error:  # noqa: BLE001 - the import must not fail
+                self._failed(f"work that {module} starts does not inherit the task", error)
+
+        return patch_when_imported
+
+    def _instrument_threads(self) -> bool:
+        """Let threads and executors inherit context; return whether this has begun it."""
+        from opentelemetry.instrumentation.threading import ThreadingInstrumentor
+
         try:
-            _wrapt.register_post_import_hook(_guarded(patch, module, counters), module)
-        except Exception as error:  # noqa: BLE001 - recording goes on, with that work apart
-            _note(module, error, counters)
+            instrumentor = ThreadingInstrumentor()
+            if instrumentor.is_instrumented_by_opentelemetry:
+                return False
+            threading.Thread._otel_context = _ContextOfCaller()  # pyright: ignore[reportAttributeAccessIssue] - read by the instrumentor
+            instrumentor.instrument()
+        except Exception as error:  # noqa: BLE001 - recording goes on without threads
+            self._failed("threads do not inherit the current task", error)
+            return False
+        return True
 
+    def _uninstrument_threads(self) -> None:
+        from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 
-def stop_carrying() -> None:
-    """Undo one `start_carrying`."""
-    _carrying.users -= 1
-
-
-def _guarded(
-    patch: Callable[[Any], None], module: str, counters: HealthCounters
-) -> Callable[[Any], None]:
-    def patch_when_imported(imported: Any) -> None:
         try:
-            patch(imported)
-        except Exception as error:  # noqa: BLE001 - an import must not fail by us
-            _note(module, error, counters)
-
-    return patch_when_imported
+            ThreadingInstrumentor().uninstrument()
+        except Exception as error:  # noqa: BLE001 - stopping must not fail
+            self._failed("threads still inherit context", error)
 
 
-def _note(module: str, error: Exception, counters: HealthCounters) -> None:
-    counters.add("capture_errors")
-    message = f"work that {module} starts does not inherit the current task: {error}"
-    counters.record_failure("threads", message, error)
+class _ContextOfCaller:
+    """Return the caller's context for threads whose `start` the instrumentor did not see.
+
+    Releases before 0.61 read the attribute of every thread that runs, also of one whose `run` is
+    called directly. Uninstrumenting keeps it: such a `run` may be bound already.
+    """
+
+    def __get__(self, thread: object, owner: type) -> OtelContext:
+        return otel_context.get_current()
 
 
 def _patch_gevent(module: Any) -> None:
@@ -76,7 +108,7 @@ def _patch_gevent(module: Any) -> None:
 def _patch_gevent_pool(module: Any) -> None:
     def spawn(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         here = otel_context.get_current()
-        if _carrying.users and here and args:
+        if InheritedContext.users and here and args:
             args = (partial(_call_in, here, args[0]), *args[1:])
         return wrapped(*args, **kwargs)
 
@@ -110,7 +142,7 @@ def _patch_eventlet(module: Any) -> None:
 def _carry_into(green_thread: Any) -> None:
     """Let a green thread that has not started begin in the context that is current here."""
     here = otel_context.get_current()
-    if not _carrying.users or not here:
+    if not InheritedContext.users or not here:
         return
     try:
         if green_thread.gr_context is None:
@@ -124,7 +156,7 @@ def _patch_starlette(module: Any) -> None:
     def make(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> None:
         wrapped(*args, **kwargs)
         here = otel_context.get_current()
-        if _carrying.users and here:
+        if InheritedContext.users and here:
             instance.__dict__[_CONTEXT_ATTRIBUTE] = here
 
     async def run(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
@@ -144,7 +176,7 @@ def _patch_starlette(module: Any) -> None:
 def _detach(token: Token[Any]) -> None:
     try:
         token.var.reset(token)
-    except ValueError:  # closed in another context: there is nothing to put back
+    except ValueError:  # closed in another context, which has no token
         pass
 
 

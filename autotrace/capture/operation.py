@@ -229,8 +229,8 @@ class Operation:
     def suspend(self, inside: Context | None, body: Context | None) -> Context | None:
         """Restore the previous context until the generator goes on.
 
-        `inside` is the result of `attach`, `body` its argument. The result is its next argument: the
-        context of the body, if the body has changed it.
+        `inside` is the result of `attach`, `body` its argument. The result is its next argument:
+        the context of the body, if the body has changed it.
         """
         token = self.token
         if token is None:

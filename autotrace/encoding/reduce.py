@@ -142,22 +142,21 @@ class Walk:
             reraise_if_from_signal_handler(error)
             self.unencodable += 1
             return f"<{type_name(kind)}: {type_name(type(error))} raised when it was read>"
-        if type(shape) is Items:
-            return self._array(value, shape, depth, path)
-        if type(shape) is Members:
-            return self._members(value, shape, depth, path)
-        return self._odd(value, shape, kind, depth, path)
-
-    def _odd(self, value: Any, shape: Any, kind: type[Any], depth: int, path: str) -> Json:
-        if type(shape) is Prose:
-            return self._prose(shape.text)
-        if type(shape) is Binary:
-            return self._binary(shape)
-        if type(shape) is Hidden:
-            return self._redact(shape.value)
-        if type(shape) is Opaque:
-            return self._opaque(value, shape, depth, path)
-        return self._again(shape, kind, depth, path)
+        match shape:
+            case Items():
+                return self._array(value, shape, depth, path)
+            case Members():
+                return self._members(value, shape, depth, path)
+            case Prose():
+                return self._prose(shape.text)
+            case Binary():
+                return self._binary(shape)
+            case Hidden():
+                return self._redact(shape.value)
+            case Opaque():
+                return self._opaque(value, shape, depth, path)
+            case Again():
+                return self._again(shape, kind, depth, path)
 
     def _again(self, shape: Again, kind: type[Any], depth: int, path: str) -> Json:
         if self._hops > self._max_depth:

@@ -13,209 +13,165 @@ _TRUFFLEHOG: Final = "trufflehog, pkg/detectors, 2026-08-21"
 _SEEN: Final = "as they stand in public code, 2026-11-30"
 
 
-class TokenFormat(NamedTuple):
-    """A token known by its prefix.
-
-    Args:
-        name: Whose it is.
-        prefix: What it begins with; it ends in `_`, `-` or `.`. Several, separated by blanks.
-        rest: A regular expression of what follows, at least 16 of `[A-Za-z0-9_+/=.-]`.
-        source: Where the format is described, and when it was read there.
-    """
-
-    name: str
-    prefix: str
-    rest: str
-    source: str
-
-
+_SOURCES: Final = {"gitleaks": _GITLEAKS, "trufflehog": _TRUFFLEHOG, "seen": _SEEN}
 _ALNUM: Final = "[A-Za-z0-9]"
 _BASE64URL: Final = "[A-Za-z0-9_-]"
 _HEX: Final = "[0-9a-fA-F]"
-
 _UUID: Final = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_CLASSES: Final = {
+    "{ALNUM}": _ALNUM, "{BASE64URL}": _BASE64URL, "{HEX}": _HEX, "{UUID}": _UUID,
+}  # fmt: skip
 
-TOKENS: Final = (
-    TokenFormat("1Password", "ops_", r"eyJ[A-Za-z0-9+/]{60,}+={0,3}+", _GITLEAKS),
-    TokenFormat("Adafruit", "aio_", rf"{_ALNUM}{{28}}", _TRUFFLEHOG),
-    TokenFormat("age", "AGE-SECRET-KEY-", r"1[A-Z0-9]{50,}+", _GITLEAKS),
-    TokenFormat("Amazon Bedrock", "bedrock-api-key-", r"[A-Za-z0-9+/]{60,}+={0,2}+", _GITLEAKS),
-    TokenFormat("Apify", "apify_api_", rf"{_ALNUM}{{36}}", _TRUFFLEHOG),
-    TokenFormat("autotrace", "atk_", rf"{_BASE64URL}{{32,}}+", "server/auth/api_keys.py"),
-    TokenFormat("Axiom", "xaat- xapt-", rf"{_UUID}", "axiom.co: API tokens, 2026-11-30"),
-    TokenFormat("Bitbucket", "BBDC-", r"[A-Za-z0-9+/_-]{16}[A-Za-z0-9+/@_-]{24,}+", _TRUFFLEHOG),
-    TokenFormat("Brevo", "xkeysib-", rf"{_HEX}{{32,}}+(?:-{_ALNUM}++)?+", _GITLEAKS),
-    TokenFormat("Brevo", "xsmtpsib-", rf"{_HEX}{{32,}}+(?:-{_ALNUM}++)?+", _GITLEAKS),
-    TokenFormat("Buildkite", "bkua_", rf"{_ALNUM}{{40}}", _TRUFFLEHOG),
-    TokenFormat("Cerebras", "csk-", rf"{_ALNUM}{{40,}}+", _SEEN),
-    TokenFormat("CircleCI", "CCIPAT_", r"[A-Za-z0-9_]{40,}+", _TRUFFLEHOG),
-    TokenFormat("Clojars", "CLOJARS_", r"[a-z0-9]{40,}+", _GITLEAKS),
-    TokenFormat(
-        "Cloudflare",
-        "cfk_ cfut_ cfat_",
-        rf"{_ALNUM}{{40,}}+",
-        "developers.cloudflare.com: token formats, 2026-11-30",
-    ),
-    TokenFormat("Cloudflare", "v1.0-", rf"{_HEX}{{24}}-{_HEX}{{100,}}+", _GITLEAKS),
-    TokenFormat("Contentful", "CFPAT-", rf"{_BASE64URL}{{40,}}+", _TRUFFLEHOG),
-    TokenFormat("DigitalOcean", "doo_v1_ dop_v1_ dor_v1_", rf"{_HEX}{{32,}}+", _GITLEAKS),
-    TokenFormat("Docker", "dckr_pat_ dckr_oat_", rf"{_BASE64URL}{{24,}}+", _TRUFFLEHOG),
-    TokenFormat("Doppler", "dp.pt. dp.st. dp.ct. dp.sa.", r"[A-Za-z0-9._-]{40,}+", _GITLEAKS),
-    TokenFormat("Doppler", "dp.scim. dp.audit.", r"[A-Za-z0-9._-]{40,}+", _TRUFFLEHOG),
-    TokenFormat("Dropbox", "sl. sl.u.", rf"{_BASE64URL}{{60,}}+", _SEEN),
-    TokenFormat("Duffel", "duffel_test_ duffel_live_", r"[A-Za-z0-9_=-]{40,}+", _GITLEAKS),
-    TokenFormat("Dynatrace", "dt0c01.", r"[A-Za-z0-9]{24}\.[A-Za-z0-9]{48,}+", _GITLEAKS),
-    TokenFormat("E2B", "e2b_", rf"{_HEX}{{40}}", _SEEN),
-    TokenFormat("ElevenLabs", "sk_", r"[0-9a-f]{48}", _TRUFFLEHOG),
-    TokenFormat("Figma", "figd_ figp_ figo_ figor_", rf"{_BASE64URL}{{40,}}+", _TRUFFLEHOG),
-    TokenFormat("Firecrawl", "fc-", rf"{_HEX}{{32}}(?![A-Za-z0-9-])", _SEEN),
-    TokenFormat("Fireworks", "fw_", rf"{_ALNUM}{{22,}}+", _SEEN),
-    TokenFormat("Flutterwave", "FLWSECK-", rf"{_ALNUM}{{32}}-X", _TRUFFLEHOG),
-    TokenFormat("Fly.io", "fo1_ fm1a_ fm1r_ fm2_", r"[A-Za-z0-9+/_-]{40,}+={0,3}+", _GITLEAKS),
-    TokenFormat("Fly.io", "fm1_", r"[A-Za-z0-9+/_-]{40,}+={0,3}+", _GITLEAKS),
-    TokenFormat("Frame.io", "fio-u-", r"[A-Za-z0-9_=-]{60,}+", _GITLEAKS),
-    TokenFormat("GitHub", "ghp_ gho_ ghu_ ghs_ ghr_", rf"{_ALNUM}{{16,}}+", _GITLEAKS),
-    TokenFormat("GitHub", "github_pat_", r"[A-Za-z0-9_]{16,}+", _GITLEAKS),
-    TokenFormat(
-        "GitLab",
-        "glpat- glptt- gldt- glrt- glcbt- glimt- glft- glffct- glsoat- gloas- glagent-",
-        r"[A-Za-z0-9_.-]{20,}+",
-        _GITLEAKS,
-    ),
-    TokenFormat(
-        "GitLab",
-        "glrtr- glwt-",
-        r"[A-Za-z0-9_.-]{20,}+",
-        "docs.gitlab.com: token overview, 2026-11-30",
-    ),
-    TokenFormat("Google", "ya29.", rf"{_BASE64URL}{{20,}}+", _SEEN),
-    TokenFormat("Google", "GOCSPX-", rf"{_BASE64URL}{{24,}}+", _SEEN),
-    TokenFormat("Google", "AQ.", rf"{_BASE64URL}{{40,}}+", _SEEN),
-    TokenFormat("Grafana", "glsa_", r"[A-Za-z0-9]{32}_[A-Fa-f0-9]{8}", _GITLEAKS),
-    TokenFormat("Grafana", "glc_", r"[A-Za-z0-9+/]{32,}+={0,3}+", _GITLEAKS),
-    TokenFormat("Groq", "gsk_", rf"{_ALNUM}{{40,}}+", _TRUFFLEHOG),
-    TokenFormat("Harness", "pat. sat.", r"[A-Za-z0-9_-]{22}\.[A-Za-z0-9]{24}\.\w{20}", _GITLEAKS),
-    TokenFormat("Heroku", "HRKU-", rf"AA{_BASE64URL}{{50,}}+", _GITLEAKS),
-    TokenFormat("Honeycomb", "hcaik_ hcxik_ hcamk_", rf"{_ALNUM}{{40,}}+", _SEEN),
-    TokenFormat("HubSpot", "pat-na1- pat-na2- pat-eu1-", rf"{_UUID}", _TRUFFLEHOG),
-    TokenFormat("Hugging Face", "hf_ api_org_", rf"{_ALNUM}{{30,}}+", _GITLEAKS),
-    TokenFormat("Infracost", "ico-", rf"{_ALNUM}{{32}}", _GITLEAKS),
-    TokenFormat("Jina", "jina_", rf"{_BASE64URL}{{40,}}+", _SEEN),
-    TokenFormat("LangSmith", "lsv2_pt_ lsv2_sk_", rf"{_HEX}{{32}}_{_HEX}{{6,}}+", _TRUFFLEHOG),
-    TokenFormat("LangSmith", "ls__", rf"{_HEX}{{32}}", _SEEN),
-    TokenFormat("LaunchDarkly", "sdk-", rf"{_UUID}", _SEEN),
-    TokenFormat("Linear", "lin_api_ lin_oauth_", rf"{_ALNUM}{{32,}}+", _GITLEAKS),
-    TokenFormat(
-        "Logfire",
-        "pylf_v1_us_ pylf_v1_eu_",
-        rf"{_ALNUM}{{40,}}+",
-        "pydantic.dev: logfire, write tokens, 2026-11-30",
-    ),
-    TokenFormat("Mailgun", "key-", rf"{_HEX}{{32}}(?![A-Za-z0-9-])", _TRUFFLEHOG),
-    TokenFormat("Neon", "napi_", r"[a-z0-9]{60,}+", _SEEN),
-    TokenFormat("Netlify", "nfp_", r"[A-Za-z0-9_]{30,}+", _TRUFFLEHOG),
-    TokenFormat("Netlify", "nfo_ nfc_ nfu_ nfb_", r"[A-Za-z0-9_]{30,}+", _TRUFFLEHOG),
-    TokenFormat("New Relic", "NRAK- NRJS-", r"[A-Za-z0-9]{19,}+", _GITLEAKS),
-    TokenFormat("New Relic", "NRII- NRIQ- NRRA- NRBR-", rf"{_BASE64URL}{{19,}}+", _TRUFFLEHOG),
-    TokenFormat("Notion", "ntn_ secret_", rf"{_ALNUM}{{40,}}+", f"{_GITLEAKS}; {_TRUFFLEHOG}"),
-    TokenFormat("npm", "npm_", rf"{_ALNUM}{{32,}}+", _GITLEAKS),
-    TokenFormat("NVIDIA", "nvapi-", rf"{_BASE64URL}{{50,}}+", _TRUFFLEHOG),
-    TokenFormat("OpenAI", "sess-", rf"{_ALNUM}{{40,}}+", _SEEN),
-    TokenFormat(
-        "OpenAI, Anthropic and others",
-        "sk-",
-        r"(?=[a-z_-]{0,64}+[A-Z0-9])[A-Za-z0-9_-]{16,}+",
-        _GITLEAKS,
-    ),
-    TokenFormat("Perplexity", "pplx-", rf"{_ALNUM}{{40,}}+", _GITLEAKS),
-    TokenFormat("Pinecone", "pcsk_", r"[A-Za-z0-9_]{40,}+", _TRUFFLEHOG),
-    TokenFormat(
-        "Plaid", "access-sandbox- access-development- access-production-", rf"{_UUID}", _SEEN
-    ),
-    TokenFormat("PlanetScale", "pscale_tkn_ pscale_pw_ pscale_oauth_", r"[\w=.-]{32,}+", _GITLEAKS),
-    TokenFormat("PostHog", "phx_", r"[A-Za-z0-9_]{40,}+", _TRUFFLEHOG),
-    TokenFormat("PostHog", "phs_", r"[A-Za-z0-9_]{40,}+", _TRUFFLEHOG),
-    TokenFormat("Postman", "PMAK-", r"[A-Za-z0-9-]{50,}+", _GITLEAKS),
-    TokenFormat("Prefect", "pnu_", rf"{_ALNUM}{{32,}}+", _GITLEAKS),
-    TokenFormat("Prefect", "pnb_", rf"{_ALNUM}{{32,}}+", _GITLEAKS),
-    TokenFormat("Pulumi", "pul-", rf"{_HEX}{{40}}", _GITLEAKS),
-    TokenFormat("PyPI", "pypi-", rf"AgE{_BASE64URL}{{40,}}+", _GITLEAKS),
-    TokenFormat("Ramp", "ramp_sec_", rf"{_ALNUM}{{48}}", _TRUFFLEHOG),
-    TokenFormat("Readme", "rdme_", r"[a-z0-9]{60,}+", _GITLEAKS),
-    TokenFormat("Replicate", "r8_", rf"{_BASE64URL}{{32,}}+", _TRUFFLEHOG),
-    TokenFormat("Resend", "re_", r"[A-Za-z0-9]{8}_[A-Za-z0-9]{24}", _SEEN),
-    TokenFormat("Rootly", "rootly_", rf"{_HEX}{{64}}", _TRUFFLEHOG),
-    TokenFormat("RubyGems", "rubygems_", rf"{_HEX}{{40,}}+", _GITLEAKS),
-    TokenFormat("Scalingo", "tk-us-", rf"{_BASE64URL}{{40,}}+", _GITLEAKS),
-    TokenFormat("SendGrid", "SG.", r"[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{32,}+", _GITLEAKS),
-    TokenFormat("Sentry", "sntryu_ sntrys_", r"[A-Za-z0-9+/=_]{40,}+", _GITLEAKS),
-    TokenFormat("Sentry", "sntrya_ sntryi_", rf"{_HEX}{{60,}}+", _GITLEAKS),
-    TokenFormat("Settlemint", "sm_aat_ sm_pat_ sm_sat_", rf"{_ALNUM}{{16,}}+", _GITLEAKS),
-    TokenFormat("Shippo", "shippo_live_ shippo_test_", rf"{_HEX}{{40}}", _GITLEAKS),
-    TokenFormat("Shopify", "shpat_ shpca_ shppa_ shpss_", rf"{_HEX}{{32,}}+", _GITLEAKS),
-    TokenFormat("Shopify", "shptka_ shpua_", rf"{_HEX}{{32,}}+", _TRUFFLEHOG),
-    TokenFormat("Slack", "xapp-", r"\d-[A-Za-z0-9]{6,}+-[A-Za-z0-9-]{8,}+", _GITLEAKS),
-    TokenFormat("Slack", "xoxe.xoxb- xoxe.xoxp-", r"\d-[A-Za-z0-9]{40,}+", _GITLEAKS),
-    TokenFormat(
-        "Slack",
-        "xoxa- xoxb- xoxc- xoxd- xoxe- xoxo- xoxp- xoxr- xoxs-",
-        r"[A-Za-z0-9%-]{10,}+",
-        _GITLEAKS,
-    ),
-    TokenFormat("Sourcegraph", "sgp_", r"[A-Za-z0-9_]{40,}+", _GITLEAKS),
-    TokenFormat("Square", "sq0atp- sq0csp-", rf"{_BASE64URL}{{22,}}+", _GITLEAKS),
-    TokenFormat("Square", "sq0idb- sq0idp-", rf"{_BASE64URL}{{22,}}+", _TRUFFLEHOG),
-    TokenFormat(
-        "Stripe",
-        "sk_live_ sk_test_ sk_prod_ rk_live_ rk_test_ rk_prod_",
-        rf"{_ALNUM}{{16,}}+",
-        _GITLEAKS,
-    ),
-    TokenFormat("Stripe", "pi_ seti_", r"[A-Za-z0-9]{14,}_secret_[A-Za-z0-9]{16,}+", _TRUFFLEHOG),
-    TokenFormat("Stripe, Svix", "whsec_", r"[A-Za-z0-9+/_-]{24,}+={0,2}+", _TRUFFLEHOG),
-    TokenFormat("Supabase", "sbp_", rf"(?:v0_)?{_HEX}{{32,}}+", _TRUFFLEHOG),
-    TokenFormat(
-        "Supabase", "sb_secret_", rf"{_BASE64URL}{{20,}}+", "supabase.com: API keys, 2026-11-30"
-    ),
-    TokenFormat(
-        "Tailscale",
-        "tskey-auth- tskey-api- tskey-client- tskey-scim- tskey-webhook-",
-        rf"{_BASE64URL}{{16,}}+",
-        _TRUFFLEHOG,
-    ),
-    TokenFormat(
-        "Tavily", "tvly- tvly-dev- tvly-prod-", rf"{_ALNUM}{{24,}}+", "docs.tavily.com, 2026-11-30"
-    ),
-    TokenFormat("Terraform", "atlasv1.", r"[A-Za-z0-9_=-]{60,}+", _GITLEAKS),
-    TokenFormat("Thinkst", "thog-secret-", rf"{_HEX}{{32}}", _TRUFFLEHOG),
-    TokenFormat("Together", "tgp_v1_", rf"{_BASE64URL}{{40,}}+", _SEEN),
-    TokenFormat("Typeform", "tfp_", r"[A-Za-z0-9_]{40,}+", _TRUFFLEHOG),
-    TokenFormat("Vault", "hvs. hvb. hvr.", rf"{_BASE64URL}{{24,}}+", _GITLEAKS),
-    TokenFormat("Vercel", "vcp_ vci_ vca_ vcr_ vck_", rf"{_BASE64URL}{{24,}}+", _SEEN),
-    TokenFormat("Voyage AI", "pa-", rf"{_BASE64URL}{{43}}(?![A-Za-z0-9_-])", _SEEN),
-    TokenFormat("Weights & Biases", "wandb_v1_", rf"{_BASE64URL}{{40,}}+", _SEEN),
-    TokenFormat("xAI", "xai-", r"[A-Za-z0-9_]{40,}+", _TRUFFLEHOG),
-)
+
+class TokenFormat(NamedTuple):
+    """A token known by its prefix."""
+
+    name: str
+    """Of the vendor."""
+    prefixes: tuple[str, ...]
+    """Each ends in `_`, `-` or `.`."""
+    rest: str
+    """A regular expression of the text behind a prefix, at least 16 of `[A-Za-z0-9_+/=.-]`."""
+    source: str
+    """Where the format is described, and when it was read there."""
+
+
+def _token_format(row: str) -> TokenFormat:
+    name, prefixes, rest, source = row.split(" | ")
+    for word, pattern in _CLASSES.items():
+        rest = rest.replace(word, pattern)
+    return TokenFormat(name, tuple(prefixes.split()), rest, _SOURCES.get(source, source))
+
+
+# vendor | prefixes | regular expression of the rest | source
+_TOKENS: Final = r"""
+1Password | ops_ | eyJ[A-Za-z0-9+/]{60,}+={0,3}+ | gitleaks
+Adafruit | aio_ | {ALNUM}{28} | trufflehog
+age | AGE-SECRET-KEY- | 1[A-Z0-9]{50,}+ | gitleaks
+Amazon Bedrock | bedrock-api-key- | [A-Za-z0-9+/]{60,}+={0,2}+ | gitleaks
+Apify | apify_api_ | {ALNUM}{36} | trufflehog
+autotrace | atk_ | {BASE64URL}{32,}+ | server/auth/api_keys.py
+Axiom | xaat- xapt- | {UUID} | axiom.co: API tokens, 2026-11-30
+Bitbucket | BBDC- | [A-Za-z0-9+/_-]{16}[A-Za-z0-9+/@_-]{24,}+ | trufflehog
+Brevo | xkeysib- xsmtpsib- | {HEX}{32,}+(?:-{ALNUM}++)?+ | gitleaks
+Buildkite | bkua_ | {ALNUM}{40} | trufflehog
+Cerebras | csk- | {ALNUM}{40,}+ | seen
+CircleCI | CCIPAT_ | [A-Za-z0-9_]{40,}+ | trufflehog
+Clojars | CLOJARS_ | [a-z0-9]{40,}+ | gitleaks
+Cloudflare | cfk_ cfut_ cfat_ | {ALNUM}{40,}+ | developers.cloudflare.com: token formats, 2026-11-30
+Cloudflare | v1.0- | {HEX}{24}-{HEX}{100,}+ | gitleaks
+Contentful | CFPAT- | {BASE64URL}{40,}+ | trufflehog
+DigitalOcean | doo_v1_ dop_v1_ dor_v1_ | {HEX}{32,}+ | gitleaks
+Docker | dckr_pat_ dckr_oat_ | {BASE64URL}{24,}+ | trufflehog
+Doppler | dp.pt. dp.st. dp.ct. dp.sa. | [A-Za-z0-9._-]{40,}+ | gitleaks
+Doppler | dp.scim. dp.audit. | [A-Za-z0-9._-]{40,}+ | trufflehog
+Dropbox | sl. sl.u. | {BASE64URL}{60,}+ | seen
+Duffel | duffel_test_ duffel_live_ | [A-Za-z0-9_=-]{40,}+ | gitleaks
+Dynatrace | dt0c01. | {ALNUM}{24}\.{ALNUM}{48,}+ | gitleaks
+E2B | e2b_ | {HEX}{40} | seen
+ElevenLabs | sk_ | [0-9a-f]{48} | trufflehog
+Figma | figd_ figp_ figo_ figor_ | {BASE64URL}{40,}+ | trufflehog
+Firecrawl | fc- | {HEX}{32}(?![A-Za-z0-9-]) | seen
+Fireworks | fw_ | {ALNUM}{22,}+ | seen
+Flutterwave | FLWSECK- | {ALNUM}{32}-X | trufflehog
+Fly.io | fo1_ fm1a_ fm1r_ fm2_ fm1_ | [A-Za-z0-9+/_-]{40,}+={0,3}+ | gitleaks
+Frame.io | fio-u- | [A-Za-z0-9_=-]{60,}+ | gitleaks
+GitHub | ghp_ gho_ ghu_ ghs_ ghr_ | {ALNUM}{16,}+ | gitleaks
+GitHub | github_pat_ | [A-Za-z0-9_]{16,}+ | gitleaks
+GitLab | glpat- glptt- gldt- glrt- glcbt- | [A-Za-z0-9_.-]{20,}+ | gitleaks
+GitLab | glimt- glft- glffct- glsoat- gloas- glagent- | [A-Za-z0-9_.-]{20,}+ | gitleaks
+GitLab | glrtr- glwt- | [A-Za-z0-9_.-]{20,}+ | docs.gitlab.com: token overview, 2026-11-30
+Google | ya29. | {BASE64URL}{20,}+ | seen
+Google | GOCSPX- | {BASE64URL}{24,}+ | seen
+Google | AQ. | {BASE64URL}{40,}+ | seen
+Grafana | glsa_ | {ALNUM}{32}_[A-Fa-f0-9]{8} | gitleaks
+Grafana | glc_ | [A-Za-z0-9+/]{32,}+={0,3}+ | gitleaks
+Groq | gsk_ | {ALNUM}{40,}+ | trufflehog
+Harness | pat. sat. | {BASE64URL}{22}\.{ALNUM}{24}\.\w{20} | gitleaks
+Heroku | HRKU- | AA{BASE64URL}{50,}+ | gitleaks
+Honeycomb | hcaik_ hcxik_ hcamk_ | {ALNUM}{40,}+ | seen
+HubSpot | pat-na1- pat-na2- pat-eu1- | {UUID} | trufflehog
+Hugging Face | hf_ api_org_ | {ALNUM}{30,}+ | gitleaks
+Infracost | ico- | {ALNUM}{32} | gitleaks
+Jina | jina_ | {BASE64URL}{40,}+ | seen
+LangSmith | lsv2_pt_ lsv2_sk_ | {HEX}{32}_{HEX}{6,}+ | trufflehog
+LangSmith | ls__ | {HEX}{32} | seen
+LaunchDarkly | sdk- | {UUID} | seen
+Linear | lin_api_ lin_oauth_ | {ALNUM}{32,}+ | gitleaks
+Logfire | pylf_v1_us_ pylf_v1_eu_ | {ALNUM}{40,}+ | pydantic.dev: logfire, write tokens, 2026-11-30
+Mailgun | key- | {HEX}{32}(?![A-Za-z0-9-]) | trufflehog
+Neon | napi_ | [a-z0-9]{60,}+ | seen
+Netlify | nfp_ nfo_ nfc_ nfu_ nfb_ | [A-Za-z0-9_]{30,}+ | trufflehog
+New Relic | NRAK- NRJS- | {ALNUM}{19,}+ | gitleaks
+New Relic | NRII- NRIQ- NRRA- NRBR- | {BASE64URL}{19,}+ | trufflehog
+Notion | ntn_ secret_ | {ALNUM}{40,}+ | gitleaks
+npm | npm_ | {ALNUM}{32,}+ | gitleaks
+NVIDIA | nvapi- | {BASE64URL}{50,}+ | trufflehog
+OpenAI | sess- | {ALNUM}{40,}+ | seen
+OpenAI, Anthropic and others | sk- | (?=[a-z_-]{0,64}+[A-Z0-9]){BASE64URL}{16,}+ | gitleaks
+Perplexity | pplx- | {ALNUM}{40,}+ | gitleaks
+Pinecone | pcsk_ | [A-Za-z0-9_]{40,}+ | trufflehog
+Plaid | access-sandbox- access-development- access-production- | {UUID} | seen
+PlanetScale | pscale_tkn_ pscale_pw_ pscale_oauth_ | [\w=.-]{32,}+ | gitleaks
+PostHog | phx_ phs_ | [A-Za-z0-9_]{40,}+ | trufflehog
+Postman | PMAK- | [A-Za-z0-9-]{50,}+ | gitleaks
+Prefect | pnu_ pnb_ | {ALNUM}{32,}+ | gitleaks
+Pulumi | pul- | {HEX}{40} | gitleaks
+PyPI | pypi- | AgE{BASE64URL}{40,}+ | gitleaks
+Ramp | ramp_sec_ | {ALNUM}{48} | trufflehog
+Readme | rdme_ | [a-z0-9]{60,}+ | gitleaks
+Replicate | r8_ | {BASE64URL}{32,}+ | trufflehog
+Resend | re_ | {ALNUM}{8}_{ALNUM}{24} | seen
+Rootly | rootly_ | {HEX}{64} | trufflehog
+RubyGems | rubygems_ | {HEX}{40,}+ | gitleaks
+Scalingo | tk-us- | {BASE64URL}{40,}+ | gitleaks
+SendGrid | SG. | {BASE64URL}{16,64}\.{BASE64URL}{32,}+ | gitleaks
+Sentry | sntryu_ sntrys_ | [A-Za-z0-9+/=_]{40,}+ | gitleaks
+Sentry | sntrya_ sntryi_ | {HEX}{60,}+ | gitleaks
+Settlemint | sm_aat_ sm_pat_ sm_sat_ | {ALNUM}{16,}+ | gitleaks
+Shippo | shippo_live_ shippo_test_ | {HEX}{40} | gitleaks
+Shopify | shpat_ shpca_ shppa_ shpss_ | {HEX}{32,}+ | gitleaks
+Shopify | shptka_ shpua_ | {HEX}{32,}+ | trufflehog
+Slack | xapp- | \d-{ALNUM}{6,}+-[A-Za-z0-9-]{8,}+ | gitleaks
+Slack | xoxe.xoxb- xoxe.xoxp- | \d-{ALNUM}{40,}+ | gitleaks
+Slack | xoxa- xoxb- xoxc- xoxd- xoxe- xoxo- xoxp- xoxr- xoxs- | [A-Za-z0-9%-]{10,}+ | gitleaks
+Sourcegraph | sgp_ | [A-Za-z0-9_]{40,}+ | gitleaks
+Square | sq0atp- sq0csp- | {BASE64URL}{22,}+ | gitleaks
+Square | sq0idb- sq0idp- | {BASE64URL}{22,}+ | trufflehog
+Stripe | sk_live_ sk_test_ sk_prod_ rk_live_ rk_test_ rk_prod_ | {ALNUM}{16,}+ | gitleaks
+Stripe | pi_ seti_ | {ALNUM}{14,}_secret_{ALNUM}{16,}+ | trufflehog
+Stripe, Svix | whsec_ | [A-Za-z0-9+/_-]{24,}+={0,2}+ | trufflehog
+Supabase | sbp_ | (?:v0_)?{HEX}{32,}+ | trufflehog
+Supabase | sb_secret_ | {BASE64URL}{20,}+ | supabase.com: API keys, 2026-11-30
+Tailscale | tskey-auth- tskey-api- | {BASE64URL}{16,}+ | trufflehog
+Tailscale | tskey-client- tskey-scim- tskey-webhook- | {BASE64URL}{16,}+ | trufflehog
+Tavily | tvly- tvly-dev- tvly-prod- | {ALNUM}{24,}+ | docs.tavily.com, 2026-11-30
+Terraform | atlasv1. | [A-Za-z0-9_=-]{60,}+ | gitleaks
+Thinkst | thog-secret- | {HEX}{32} | trufflehog
+Together | tgp_v1_ | {BASE64URL}{40,}+ | seen
+Typeform | tfp_ | [A-Za-z0-9_]{40,}+ | trufflehog
+Vault | hvs. hvb. hvr. | {BASE64URL}{24,}+ | gitleaks
+Vercel | vcp_ vci_ vca_ vcr_ vck_ | {BASE64URL}{24,}+ | seen
+Voyage AI | pa- | {BASE64URL}{43}(?!{BASE64URL}) | seen
+Weights & Biases | wandb_v1_ | {BASE64URL}{40,}+ | seen
+xAI | xai- | [A-Za-z0-9_]{40,}+ | trufflehog
+"""
+TOKENS: Final = tuple(map(_token_format, _TOKENS.strip().splitlines()))
 """Sorted by name. `sk-…`, `xox?-…`, JSON web tokens and the like, which are found in another way,
 are rows of `MARKED`."""
 
 
 class MarkedFormat(NamedTuple):
-    """A format with a rare character or word in it, which is searched for first.
-
-    Args:
-        name: Whose it is.
-        before: A regular expression of what stands before the mark; it has a fixed width.
-        mark: Characters that every such text contains.
-        after: A regular expression of what stands behind the mark. A group named `secret` is
-            taken out alone; without one, everything from `before` on is.
-        source: Where the format is described, and when it was read there.
-    """
+    """A format with a rare character or word in it, which is searched for first."""
 
     name: str
     before: str
+    """A regular expression, of fixed width, of the text before the mark."""
     mark: str
+    """Characters that every such text contains."""
     after: str
+    """A regular expression of the text behind the mark. A group named `secret` is redacted alone;
+    without one, everything from `before` on is."""
     source: str
 
 
@@ -350,18 +306,13 @@ and source code, or is searched for anyway."""
 
 
 class UrlFormat(NamedTuple):
-    """A URL whose path is a credential: who has it may post.
-
-    Args:
-        name: Whose it is.
-        path: What follows `hook` in it, as a regular expression; a slash is one in any spelling.
-        secret: A regular expression of the part that is redacted.
-        source: Where the format is described, and when it was read there.
-    """
+    """A URL whose path is a credential: its holder may post."""
 
     name: str
     path: str
+    """A regular expression of the text behind `hook`; a slash is one in any spelling."""
     secret: str
+    """A regular expression of the redacted part."""
     source: str
 
 

@@ -87,7 +87,7 @@ def _marked(text: str, sign: re.Pattern[str]) -> Iterator[tuple[int, int]]:
 # before it is compared with all of them at once.
 
 _PREFIXES: Final = tuple(
-    sorted((prefix for row in TOKENS for prefix in row.prefix.split()), key=len, reverse=True)
+    sorted((prefix for row in TOKENS for prefix in row.prefixes), key=len, reverse=True)
 )
 _END_CHARS: Final = 5
 """So much of a prefix is looked at first. Shorter ones have 3 or 4 characters."""
@@ -134,7 +134,7 @@ _MARKS: Final = (("_", _UNDERSCORE), ("-", _DASH), (".", _DOT))
 _DASH_OR_SIGN: Final = _mark("-", with_signs=True)
 _DOT_OR_SIGN: Final = _mark(".", with_signs=True)
 _RESTS: Final = {
-    prefix: re.compile(row.rest, re.ASCII) for row in TOKENS for prefix in row.prefix.split()
+    prefix: re.compile(row.rest, re.ASCII) for row in TOKENS for prefix in row.prefixes
 }
 
 

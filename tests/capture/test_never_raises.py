@@ -42,7 +42,7 @@ PACKAGE: Final = Path(autotrace.__file__).parent
 _CALLED_UNDER_A_GUARD: Final = {
     *("cancellation.py", "queue_consumers.py", "injected_parameters.py"),
     *("arrays.py", "exact_types.py", "faithful_json.py", "hidden_arguments.py"),
-    *("context_carriers.py", "thread_context.py", "native_spans.py"),
+    *("context_carriers.py", "native_spans.py"),
 }
 GUARDED: Final = {
     str(path): "capture"

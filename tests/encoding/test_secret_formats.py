@@ -68,7 +68,7 @@ def example_of(tree: Any) -> str:
 EXAMPLES = [
     (f"{row.name} {prefix}", prefix + example_of(sre_parser.parse(row.rest)))
     for row in TOKENS
-    for prefix in row.prefix.split()
+    for prefix in row.prefixes
 ]
 OTHERS = {
     "Azure AD": "abc8Q~" + "xY7_" * 9,

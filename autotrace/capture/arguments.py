@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from autotrace.capture.wrappers import target_of
+from autotrace.capture.wrappers import signature_of
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _RECEIVERS = (("self",), ("cls",))
@@ -35,16 +35,13 @@ class ArgumentNames:
         self.keyword_rest = "kwargs"
         self.positional_only: frozenset[str] = frozenset()
         self.defaults: dict[str, Any] = {}
-        is_method = isinstance(function, classmethod | staticmethod)
-        try:
-            signature = inspect.signature(target_of(function) if is_method else function)
-        except (TypeError, ValueError):
-            pass  # a builtin without a signature
-        else:
+        signature = signature_of(function)
+        if signature is not None:
             self._read(signature)
         self.has_receiver = self.names[:1] in _RECEIVERS
         """A function below another decorator is called with `self` as any other argument."""
-        has_first = self.has_receiver or inspect.isfunction(function) or is_method
+        is_method = inspect.isfunction(function) or isinstance(function, classmethod | staticmethod)
+        has_first = self.has_receiver or is_method
         self.bound_names = self.names[1:] if has_first else self.names
         """Names of the arguments that follow the instance or class it is bound to."""
 

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, ForwardRef, NamedTuple, cast
 
-from autotrace.capture.wrappers import target_of
+from autotrace.capture.wrappers import signature_of, target_of
 from autotrace.encoding.injected_types import COMMON_NAMES, MAX_ANNOTATION_CHARS, ROOTS
 from autotrace.encoding.introspect import class_name, kind_of, mro, root_of, type_name
 
@@ -33,13 +33,10 @@ class InjectedParameters:
         self._by_names: dict[frozenset[str], tuple[tuple[str, str], ...]] = {}
         self._keyword_rest: str | None = None
         self._own_names: frozenset[str] = frozenset()
-        is_method = isinstance(function, classmethod | staticmethod)
-        target = target_of(function)
-        try:
-            signature = inspect.signature(target if is_method else function)
-        except (TypeError, ValueError):
-            return  # a builtin without a signature
-        scope = getattr(target, "__globals__", {})
+        signature = signature_of(function)
+        if signature is None:
+            return
+        scope = getattr(target_of(function), "__globals__", {})
         for parameter in signature.parameters.values():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 self._keyword_rest = parameter.name

@@ -269,6 +269,15 @@ def target_of(function: Any) -> Any:
             return method if hasattr(method, "__code__") else function
 
 
+def signature_of(function: Any) -> inspect.Signature | None:
+    """Return the signature of a function; None for a builtin without one."""
+    is_method = isinstance(function, classmethod | staticmethod)
+    try:
+        return inspect.signature(target_of(function) if is_method else function)
+    except (TypeError, ValueError):
+        return None
+
+
 def name_of(function: Any) -> str:
     """Return the name of a function; of a callable object, the name of its class."""
     while isinstance(function, functools.partial):

@@ -246,8 +246,10 @@ class Fit:
 
     def _cut_container(self, node: Any, room: int) -> Json:
         """Share the room among the items; drops items from the end when they are too many."""
-        part = node if type(node) is TruncatedContainer else None
-        inside = node if part is None else part.items
+        part: TruncatedContainer | None = None
+        inside: list[Json] | dict[str, Json] = node
+        if type(node) is TruncatedContainer:
+            part, inside = node, node.items
         items = _items(inside)
         sizes = [self._size(item) for item in items]
         overheads = self._overheads(inside)

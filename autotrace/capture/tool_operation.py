@@ -66,11 +66,11 @@ class ToolOperation(Operation):
 
     def end(self, end_ns: int | None = None) -> None:
         """End the span, and report the call to the open decision around it."""
-        is_over = self.ended
+        if self.envelope is None or self.ended:
+            super().end(end_ns)
+            return
         tool_name = self.attributes.get(semconv.GEN_AI_TOOL_NAME)
         super().end(end_ns)
-        if self.envelope is None or is_over:
-            return
         ids = self.ids()
         self.envelope.called(
             {

@@ -210,10 +210,8 @@ def _holds_token(text: str, character: str) -> bool:
 
 
 def _may_hold_dash(text: str) -> bool:
-    return (
-        (_DASH_OR_SIGN.search(text) is not None and _holds_token(text, "-"))
-        or "-----BEGIN" in text
-        or ("--" in text and _some(options_in(text)))
+    return (_DASH_OR_SIGN.search(text) is not None and _holds_token(text, "-")) or (
+        "--" in text and ("-----BEGIN" in text or _some(options_in(text)))
     )
 
 

@@ -7,8 +7,7 @@ library keeps it, is shown.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from autotrace.encoding.introspect import (
@@ -26,8 +25,9 @@ from autotrace.encoding.opened_shapes import (
     Members,
     Prose,
     ReadLimits,
-    TypeOpener,
     ValueShape,
+    only_of,
+    open_by_name,
 )
 
 _MAX_ROWS: Final = 5
@@ -50,23 +50,6 @@ def _described(kind: type[Any], *members: tuple[str, Any]) -> Members:
         name = f"{root_of(kind)}.{name}"
     head = [("type", name), *(member for member in members if member[1] is not None)]
     return Members(head, len(head))
-
-
-def _named(kind: type[Any]) -> ValueShape:
-    return Prose(f"<{type_name(kind)}>")
-
-
-def _only_of(library: str) -> Callable[[TypeOpener], TypeOpener]:
-    """Decorate an opener: of an object of a class that others derived, the type alone is shown."""
-
-    def decorate(opener: TypeOpener) -> TypeOpener:
-        @functools.wraps(opener)
-        def opened(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-            return opener(value, kind, take) if root_of(kind) == library else _named(kind)
-
-        return opened
-
-    return decorate
 
 
 def _derived_from_pandas(value: Any, kind: type[Any], *, reverse: bool) -> ValueShape:
@@ -154,7 +137,7 @@ def _corner(view: Any, shape: Iterable[int]) -> Any:
     return view[tuple(slice(each) for _ in shape)]
 
 
-@_only_of("numpy")
+@only_of("numpy")
 def numpy_scalar(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a scalar of numpy."""
     base = _base(kind, "numpy", "generic")
@@ -195,7 +178,7 @@ def series(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return _column(kind, value.shape[0], *column)
 
 
-@_only_of("pandas")
+@only_of("pandas")
 def index(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pandas.Index`."""
     head = _pandas_head(value[:_HEAD_ELEMENTS])
@@ -226,7 +209,7 @@ def _pandas_head(values: Any) -> Any:
 # --- polars
 
 
-@_only_of("polars")
+@only_of("polars")
 def polars_frame(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `polars.DataFrame`."""
     columns = value[:_MAX_ROWS, :_MAX_COLUMNS].get_columns()
@@ -236,7 +219,7 @@ def polars_frame(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return _described(kind, ("shape", list(value.shape)), ("columns", shown))
 
 
-@_only_of("polars")
+@only_of("polars")
 def polars_series(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `polars.Series`."""
     head = _polars_head(value.head(_HEAD_ELEMENTS))
@@ -263,7 +246,7 @@ def _polars_head(column: Any) -> Any:
 # --- pyarrow
 
 
-@_only_of("pyarrow")
+@only_of("pyarrow")
 def arrow_table(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pyarrow.Table` or `RecordBatch`."""
     fields = [value.schema.field(at) for at in range(min(value.num_columns, _MAX_COLUMNS))]
@@ -274,7 +257,7 @@ def arrow_table(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     return _described(kind, ("shape", [value.num_rows, value.num_columns]), ("columns", columns))
 
 
-@_only_of("pyarrow")
+@only_of("pyarrow")
 def arrow_array(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `pyarrow.Array` or `ChunkedArray`."""
     head = _arrow_head(value, _HEAD_ELEMENTS)
@@ -301,7 +284,7 @@ def _arrow_head(column: Any, rows: int) -> Any:
 def tensor(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open a `torch.Tensor`: its elements only if they are in memory."""
     if root_of(kind) != "torch" or class_name(kind) not in {"Tensor", "Parameter"}:
-        return _named(kind)
+        return open_by_name(value, kind, take)
     members = (
         ("shape", list(value.shape)),
         ("dtype", str(value.dtype)),

@@ -9,11 +9,17 @@ from __future__ import annotations
 import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, wraps
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-from autotrace.encoding.introspect import attribute, class_attribute, kind_of
+from autotrace.encoding.introspect import (
+    attribute,
+    class_attribute,
+    kind_of,
+    root_of,
+    type_name,
+)
 
 _TRIES: Final = 3
 """How often the head of a container that other threads change is read again."""
@@ -93,6 +99,28 @@ class ReadLimits(NamedTuple):
 
 TypeOpener: TypeAlias = Callable[[Any, "type[Any]", ReadLimits], ValueShape]
 """A function that opens an object of a given type."""
+
+
+def open_by_name(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
+    """Show an object by the name of its type alone."""
+    return Prose(f"<{type_name(kind)}>")
+
+
+def only_of(library: str) -> Callable[[TypeOpener], TypeOpener]:
+    """Decorate an opener: of an object of a class that others derived, the type alone is shown."""
+
+    def decorate(opener: TypeOpener) -> TypeOpener:
+        @wraps(opener)
+        def opened(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
+            return (
+                opener(value, kind, take)
+                if root_of(kind) == library
+                else open_by_name(value, kind, take)
+            )
+
+        return opened
+
+    return decorate
 
 
 def _read(

@@ -48,7 +48,9 @@ from autotrace.encoding.opened_shapes import (
     ReadLimits,
     TypeOpener,
     ValueShape,
+    only_of,
     open_array,
+    open_by_name,
     open_data,
     open_deque,
     open_dict,
@@ -85,7 +87,7 @@ def unfold(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
             if mark in inside:
                 return opener(value, kind, take)
     if class_attribute(kind, "__next__") is not MISSING:
-        return Prose(f"<{type_name(kind)}>")  # an iterator: reading it would use it up
+        return open_by_name(value, kind, take)  # reading an iterator would use it up
     return _foreign(value, kind, take)
 
 
@@ -194,14 +196,10 @@ def _running(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
 # --- everything else
 
 
-def _type_alone(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    return Prose(f"<{type_name(kind)}>")
-
-
 def _own_repr(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     """Open an object of a builtin class by its repr, which is short and runs no other code."""
     is_own = root_of(kind) in _BUILTIN
-    return Prose(own_text(value, repr)) if is_own else _type_alone(value, kind, take)
+    return Prose(own_text(value, repr)) if is_own else open_by_name(value, kind, take)
 
 
 def _chained(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
@@ -209,20 +207,18 @@ def _chained(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
     merged: dict[Any, Any] = {}
     for each in reversed(cast("list[Any]", maps) if type(maps) is list else []):
         if not issubclass(kind_of(each), dict):
-            return _type_alone(value, kind, take)
+            return open_by_name(value, kind, take)
         merged.update(open_dict(each, dict, take).head)
     return open_dict(merged, dict, take)
 
 
+@only_of("sqlalchemy")
 def _row_of_sqlalchemy(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    return (
-        Again(value._mapping) if root_of(kind) == "sqlalchemy" else _type_alone(value, kind, take)
-    )
+    return Again(value._mapping)
 
 
+@only_of("sqlite3")
 def _row_of_sqlite(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
-    if root_of(kind) != "sqlite3":
-        return _type_alone(value, kind, take)
     return Again(dict(zip(value.keys(), tuple(value), strict=False)))
 
 
@@ -235,7 +231,7 @@ def _foreign(value: Any, kind: type[Any], take: ReadLimits) -> ValueShape:
         return Opaque(type_name(kind), attributes(value, kind))
     if is_cheap(value, kind):
         return Prose(own_text(value, repr))
-    return _type_alone(value, kind, take)
+    return open_by_name(value, kind, take)
 
 
 _OPENERS: Final[dict[type[Any], TypeOpener]] = {
@@ -321,7 +317,7 @@ _BY_NAME: Final[dict[str, dict[str, TypeOpener]]] = {
 """Classes of libraries by their name and the first part of their module's, with their openers."""
 
 for _name, _roots in ROOTS.items():
-    _BY_NAME.setdefault(_name, {}).update(dict.fromkeys(_roots, _type_alone))
+    _BY_NAME.setdefault(_name, {}).update(dict.fromkeys(_roots, open_by_name))
 
 _MARKS: Final[tuple[tuple[str, TypeOpener], ...]] = (
     ("_member_map_", _enum),

@@ -97,7 +97,7 @@ def test_it_never_raises_whatever_becomes_of_warnings(
 @pytest.fixture
 def not_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process in which no task was opened before."""
-    monkeypatch.setattr(not_configured_warning, "_said", threading.Lock())
+    monkeypatch.setattr(not_configured_warning, "_warned", threading.Lock())
 
 
 def with_block() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from autotrace import semconv
 from autotrace.capture.operation import enter_operation
 from autotrace.capture.recorder import Recorder
 from autotrace.capture.tool_operation import ToolOperation

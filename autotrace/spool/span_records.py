@@ -1,4 +1,4 @@
-"""Span records: what the spool holds and the assembler reads.
+"""Span records: the content of the spool and the input of the assembler.
 
 A span record is a plain dict, because it is made and serialised on the caller's thread for every
 span. There are five kinds:
@@ -7,11 +7,11 @@ span. There are five kinds:
 * an *open* span (`open: True`): written when a task or step starts, so that a crash leaves
   evidence of it; superseded by the ended record of the same span;
 * a *skeleton* (`skeleton: True`): id and parent of a span that is not about agents; it keeps the
-  chain of parents whole between spans that are. That of a root has its name and status besides,
-  since it may be what holds an agent that somebody has written without a framework;
+  chain of parents whole between spans that are. That of a root has its name and status too,
+  since it may hold an agent that was written without a framework;
 * an *interruption* (`interrupted: True`): added for an open task whose process has died;
-* an *erasure* (`erased: True`): marks a task whose trace was deleted. What had been recorded
-  in it, and what still is, is in the log as skeletons (traces/deletion.py).
+* an *erasure* (`erased: True`): marks a task whose trace was deleted. Its records, earlier and
+  later ones, are in the log as skeletons (traces/deletion.py).
 
 Ids are lower-case hex as in OTLP/JSON; times are nanoseconds since the epoch.
 """
@@ -95,10 +95,7 @@ def record_key(record: SpanRecord) -> str:
 
 
 def skeleton_of(record: SpanRecord) -> SpanRecord:
-    """Return what stays of a record in a trace that was deleted: its place in the tree alone.
-
-    It is the same record to whoever looks whether a record is there already.
-    """
+    """Return what stays of a record in a deleted trace: its place in the tree, under its key."""
     if not holds_content(record):
         return record
     kept = {key: value for key, value in record.items() if key in _PLACE}

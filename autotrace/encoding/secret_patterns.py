@@ -132,7 +132,7 @@ def _secret_values(text: str, is_secret: Callable[[str], bool]) -> Iterator[tupl
 
 
 def _value_span(text: str, pair: re.Match[str]) -> tuple[int, int]:
-    """Find where the value behind a key begins and ends, inside its quotes if it has any."""
+    """Return the span of the value behind a key, inside its quotes."""
     at = pair.end()
     quote = _QUOTE.match(text, at)
     if quote is not None:
@@ -156,8 +156,8 @@ def _line_end(text: str, at: int, stop: int | None = None) -> int:
 def _mark_or_line_end(text: str, mark: str, at: int) -> int:
     """Return where a mark stands next, or where the line ends if that comes first.
 
-    The mark is looked for first: the search for the line's end is then bounded by it, and a long
-    line with many marks is not searched to its end for each of them.
+    The mark bounds the search for the end of the line, so that a long line with many marks is not
+    searched to its end for each.
     """
     stop = text.find(mark, at)
     return _line_end(text, at, stop if stop >= 0 else None)
@@ -172,7 +172,7 @@ def _quoted_end(text: str, quote: re.Match[str]) -> int:
 
 
 def _header_end(text: str, key_at: int, at: int) -> int:
-    """A header's value holds blanks and commas: it ends with the line, or the quotes around it."""
+    """Return the end of a header's value, which has blanks and commas: of the line or quotes."""
     opening = text[key_at - 1 : key_at]
     return _mark_or_line_end(text, opening, at) if opening in _CLOSED else _line_end(text, at)
 

@@ -1,4 +1,4 @@
-"""The lock of a spool directory: its holder stores for all, or keeps everybody from storing."""
+"""The lock of a spool directory: its holder stores for all processes, or keeps them from it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from autotrace.errors import StoreUnavailableError
 LOCK_FILE: Final = "drain.lock"
 GIVE_WAY_FILE: Final = "give-way"
 GIVE_WAY_S: Final = 1.0
-"""How long a process that is asked to give way leaves the lock to others."""
+"""How long a process that was asked for the lock leaves it to others."""
 DRAIN_LOCK_TIMEOUT_S: Final = 30.0
-"""How long to wait for the process that stores to give way; a large batch takes some seconds."""
+"""How long to wait for the lock; a large batch takes some seconds."""
 
 
 def _ask_to_give_way(spool: Path) -> None:
-    """Have a process that stores let go of `drain.lock` soon, though there may be more to store."""
-    with contextlib.suppress(OSError):  # without it, it lets go when it has been idle for long
+    """Ask the process that stores to release `drain.lock` soon, though more may wait."""
+    with contextlib.suppress(OSError):  # without it, the lock is released after a long idle time
         (spool / GIVE_WAY_FILE).touch(mode=0o600)
 
 
 def handover_requested_ns(spool: Path) -> int:
-    """Return when that was asked last; 0 for never."""
+    """Return the time of the last request; 0 for never."""
     try:
         return (spool / GIVE_WAY_FILE).stat().st_mtime_ns
     except OSError:
@@ -47,7 +47,7 @@ def exclusive_drain_lock(spool: Path, timeout_s: float) -> Generator[None]:
     lock = FileLock(spool / LOCK_FILE, thread_local=False, mode=0o600)
     deadline_s = time.monotonic() + timeout_s
     while not lock.is_locked:
-        # Again and again, as another process may have begun to store since.
+        # At each turn, since another process may have begun to store.
         _ask_to_give_way(spool)
         try:
             lock.acquire(timeout=GIVE_WAY_S / 2)

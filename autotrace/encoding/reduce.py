@@ -155,7 +155,7 @@ class Walk:
                 return self._redact(shape.value)
             case Opaque():
                 return self._opaque(value, shape, depth, path)
-            case Again():
+            case _:
                 return self._again(shape, kind, depth, path)
 
     def _again(self, shape: Again, kind: type[Any], depth: int, path: str) -> Json:

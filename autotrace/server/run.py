@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import uvicorn
 from prometheus_client import multiprocess as prometheus_processes
 from typing_extensions import override
-from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from autotrace.errors import InvalidArgumentError
@@ -235,7 +234,7 @@ def _run_one(config: uvicorn.Config, listening: socket.socket) -> int:
     try:
         running.run(sockets=[listening])
     except SystemExit as ended:
-        return 1 if ended.code == STARTUP_FAILURE else int(bool(ended.code))
+        return int(bool(ended.code))
     return 0
 
 

@@ -216,13 +216,15 @@ def read_chunk(
                 chunk.bad_lines.append(line[:4096])
             break
         chunk.end_offset += len(line)
-        text = line.strip(_NUL)  # where a power cut has lost earlier records
-        if text.isspace():  # purged, or what closes a line that was cut short
-            continue
+        # A power cut leaves NUL bytes in place of records, and perhaps the beginning of one.
+        before, _, text = line.rpartition(_NUL)
         record = decode_line(text[:-1])
+        damaged = (line if record is None else before).strip(_NUL)
+        if damaged.strip():  # spaces alone were purged, or close a line that was cut short
+            chunk.bad_lines.append(damaged)
         if record is None:
-            chunk.bad_lines.append(text)
-        elif "autotrace_spool" in record:
+            continue
+        if "autotrace_spool" in record:
             if record["autotrace_spool"] > SPOOL_VERSION:
                 chunk.newer_version = True
                 chunk.end_offset = offset

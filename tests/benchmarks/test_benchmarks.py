@@ -103,8 +103,8 @@ def test_every_benchmark_runs_and_its_figures_are_printed_and_written(
 
 def test_results_name_the_command_the_machine_and_the_versions(results: dict[str, Any]) -> None:
     assert results["command"] == (
-        "python -m benchmarks capture export recall imports context growth sustained footprint "
-        "decisions server soak --size tiny"
+        "python -m benchmarks capture export recall imports context growth sustained shared "
+        "footprint decisions server soak --size tiny"
     )
     assert results["machine"]["cores"] == os.cpu_count()
     assert {"autotrace", "chromadb", "opentelemetry-sdk"} <= results["versions"].keys()

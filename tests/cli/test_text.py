@@ -98,11 +98,3 @@ def test_any_value_fits_on_a_line(value: object) -> None:
 
 def test_a_tool_that_is_called_again_is_counted() -> None:
     assert formatting.tools(["search", "search", "rank", "search"]) == "search x2, rank, search"
-
-
-def test_numbers_have_their_nouns() -> None:
-    assert [formatting.count(n, "step") for n in (0, 1, 1200)] == [
-        "0 steps",
-        "1 step",
-        "1,200 steps",
-    ]

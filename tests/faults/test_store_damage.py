@@ -148,6 +148,8 @@ def test_a_rebuild_shows_how_far_it_is(
     ours, theirs = pty.openpty()
     # A wide terminal: a long path and the bar do not fit into 80 columns.
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm")  # dumb terminals, and NO_COLOR, get lines of text alone
+    monkeypatch.delenv("NO_COLOR", raising=False)
     done = cli("rebuild", *over(store), stdout=subprocess.PIPE, stderr=theirs, capture_output=False)
     os.close(theirs)
     shown = b""

@@ -57,7 +57,7 @@ class Memory:
         self.store = store = Store(settings, embedding, counters)
         self.counters = counters = store.counters
         self.connection = store.connection
-        self.reader = store.reader(lambda ids: self.deciding().library.existing(ids))
+        self.reader = store.reader(lambda ids: self.deciding().existing(ids))
         self.pipeline = store.pipeline()
         self.collector = Collector(settings.otlp_endpoint, counters)
         is_exported = forwards and self.collector.open() is not None

@@ -15,14 +15,13 @@ from weakref import WeakKeyDictionary
 from opentelemetry import trace as otel_trace
 
 from autotrace import semconv
+from autotrace.active import current as current_decisions
 from autotrace.base.blocking_calls import asynchronous
 from autotrace.base.event_loops import do_apart, off_loop
 from autotrace.base.health_counters import HealthCounters, logger
-from autotrace.capture.approvals import decision_access as capture_deciding
 from autotrace.capture.context_carriers import InheritedContext
 from autotrace.capture.native_spans import id_generator
 from autotrace.capture.recorder import current
-from autotrace.decisions.active import current as current_decisions
 from autotrace.embedding.choice import Embedding
 from autotrace.errors import InvalidArgumentError, NotConfiguredError
 from autotrace.memory import Memory
@@ -89,7 +88,6 @@ class Runtime:
         self.memory.pipeline.prepare()
         current.recorder = self.memory.recorder
         current_decisions.open = self.memory.deciding
-        capture_deciding.current.open = lambda: self.memory.deciding().service
         self.memory.start()
         if self.memory.provider.notice is not None and _sdk_provider() is not None:
             self._notice_global_provider()
@@ -155,7 +153,7 @@ class Runtime:
         """
         deadline = time.monotonic() + timeout_s
         if current_decisions.open == self.memory.deciding:
-            current_decisions.open = capture_deciding.current.open = None
+            current_decisions.open = None
         self.memory.close_decisions(timeout_s)
         with _attached_lock:
             for processor in _attached.values():

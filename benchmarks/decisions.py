@@ -22,9 +22,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from autotrace.base.health_counters import HealthCounters
 from autotrace.capture.approvals.decision_spans import DecisionRecording
+from autotrace.decision_requests import ApprovalAnswer, DecisionRequest
 from autotrace.decisions.api import Decisions
-from autotrace.decisions.wiring import make_deciding
 from autotrace.models import ApprovalRequest
 from autotrace.settings import load_settings
 from benchmarks.measure import Metrics, Report, Size, compare, interleave, middle
@@ -39,30 +40,24 @@ CONTEXT = {"order": "o-1001", "discount": 0.25, "reason": "a good customer for m
 @contextmanager
 def opened(store: str) -> Generator[Decisions]:
     """Open the decisions of a store, without a pipeline."""
-
-    def failed(*problem: object) -> None:
-        raise RuntimeError(problem)
-
-    deciding = make_deciding(
-        load_settings(store=store),
-        DecisionRecording(),
-        space=None,
-        embed=failed,
-        count=failed,
-        note=failed,
-    )
+    counters = HealthCounters()
+    deciding = Decisions(load_settings(store=store), DecisionRecording(), counters)
     try:
         yield deciding
     finally:
         deciding.shut_down(0)
+    if counters.last_error is not None:
+        raise RuntimeError(counters.last_error)
 
 
 def ask(deciding: Decisions) -> str:
     """Open a decision and ask for approval. Returns its id."""
-    service = deciding.service
-    made = service.create("order.discount", "approve", actor="bot", metadata=CONTEXT)
+    service = deciding
+    made = service.create(
+        DecisionRequest("order.discount", "approve", actor="bot", metadata=CONTEXT)
+    )
     request = ApprovalRequest(title="25 % discount", message="A good customer")
-    service.request_approval(made.decision_id, request, requester="bot")
+    service.request_approval(made.decision_id, request, by="bot")
     return made.decision_id
 
 
@@ -71,14 +66,16 @@ def resolve(deciding: Decisions, number: int) -> Metrics:
     began_s = time.perf_counter()
     for _ in range(number):
         decision_id = ask(deciding)
-        deciding.service.resolve(decision_id, granted=True, approver="ada", rationale="fine")
-        deciding.service.close(decision_id, "commit", by="bot")
+        deciding.resolve(
+            decision_id, ApprovalAnswer(granted=True, approver="ada", rationale="fine")
+        )
+        deciding.close(decision_id, "commit", by="bot")
     return {"wall": (time.perf_counter() - began_s) / number * 1e3}
 
 
 def event_json(deciding: Decisions) -> str:
     """Return a stored event of the usual size."""
-    event = deciding.service.book.read(ask(deciding)).events[0]
+    event = deciding.event_store.read(ask(deciding)).events[0]
     return json.dumps([event])
 
 
@@ -96,7 +93,7 @@ def wait(deciding: Decisions, approver: subprocess.Popen[str]) -> Metrics:
     if approver.stdin is None or approver.stdout is None:
         raise RuntimeError("the approver has no pipes")
     decision_id = ask(deciding)
-    looks = deciding.service.until_answered(decision_id, 60)
+    looks = deciding.until_answered(decision_id, 60)
     pause_s: float | None = next(looks)
     approver.stdin.write(f"{decision_id}\n")
     approver.stdin.flush()
@@ -112,7 +109,7 @@ def approve_each(store: str) -> None:
     with opened(store) as deciding:
         for line in sys.stdin:
             called_ns = time.time_ns()
-            deciding.service.resolve(line.strip(), granted=True, approver="ada")
+            deciding.resolve(line.strip(), ApprovalAnswer(granted=True, approver="ada"))
             print(called_ns, flush=True)
 
 

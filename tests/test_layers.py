@@ -8,11 +8,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "autotrace"
 
-_ROOT = {"errors", "ids", "models", "semconv"}
+_ROOT = {"active", "decision_requests", "errors", "ids", "models", "semconv"}
 _RECORDING = _ROOT | {"base", "encoding", "settings", "spool", "capture"}
 _STORING = _ROOT | {"base", "encoding", "settings", "spool", "store", "embedding", "decisions"}
 _WIRED = _STORING | {"capture", "dialects", "otlp", "traces", "worker"}
 ALLOWED: dict[str, set[str]] = {
+    "active": {"errors"},
+    "decision_requests": {"models"},
     "errors": set(),
     "semconv": set(),
     "ids": {"semconv"},

@@ -1,4 +1,4 @@
-"""The command line: `autotrace`. Adapters over the library; no rule lives here."""
+"""The command line `autotrace`: adapters over the library, without rules of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 BROKEN_PIPE_CODE = 1
-"""What typer and rich end with, too, when whoever reads the output has left."""
+"""Exit code after the reader of the output has closed it, also of typer and rich."""
 
 _LASTING: Final = (["serve"], ["mcp"])
 
@@ -21,7 +21,7 @@ def main() -> NoReturn:
     """Run the command line and end the process with its exit code."""
     unread: Unread | None = None
     try:
-        # Not at the top of the module: Ctrl-C while anything is imported ends the command in order.
+        # Imported here, so that Ctrl-C during imports still exits with 130.
         from autotrace.cli.streams import open_standard_streams
 
         unread = open_standard_streams()
@@ -33,21 +33,21 @@ def main() -> NoReturn:
     except OSError:
         code = code or BROKEN_PIPE_CODE
     if unread is not None and unread.written_bytes and sys.argv[1:2] not in _LASTING:
-        # As `ls >&-` does. A service goes on without its output.
+        # As `ls >&-` does. A service continues without its output.
         sys.stderr.write("error: standard output is closed\n")
         code = code or BROKEN_PIPE_CODE
     try:
         sys.stderr.flush()
     except OSError:
-        pass  # nobody is left to tell
-    # A thread may still be inside Chroma or onnxruntime, and the interpreter's way to end would
-    # wait for it, or pull the floor from under it. What it has not stored is safe in the spool.
+        pass  # standard error is closed as well
+    # A thread may still run inside Chroma or onnxruntime: a regular exit would wait for it or crash
+    # it. Spans that it has not stored are safe in the spool.
     os._exit(code)
 
 
 def _run() -> int:
     for stream in (sys.stdout, sys.stderr):
-        # Recorded text may be in any script; a terminal that lacks it must not stop the answer.
+        # The terminal may not be able to encode recorded text.
         cast("Any", stream).reconfigure(errors="backslashreplace")
     from autotrace.cli.commands import app
 

@@ -1,34 +1,28 @@
-"""`autotrace approver`: the key with which a person signs answers."""
+"""`autotrace approver`: create the key with which a person signs answers."""
 
 from __future__ import annotations
 
 import json
 import shlex
 
-import typer
-
-from autotrace.cli.command_options import JsonOption, command_of
+from autotrace.cli.command_options import JsonOption, command_of, make_app
 from autotrace.cli.terminal import Screen, print_json
 from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.errors import SigningKeyError
 from autotrace.semconv import ENV_PREFIX
 from autotrace.settings import load_settings
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Make the key with which you sign answers to approvals.",
-)
+app = make_app("Make the key with which you sign answers to approvals.", no_args_is_help=True)
 _command = command_of(app)
 
 
 @_command
 def init(as_json: JsonOption = False) -> None:
-    """Make your key, if you have none, and print its public half for the gates."""
+    """Create your key, and print its public half for the gates."""
     path = load_settings().approver_key_path.absolute()
     if not ReceiptSigner.create(path):
         public_key = ReceiptSigner.load(path).public_key
-        msg = f"there is a key in {path}, which was left as it is; its public key is {public_key}"
+        msg = f"{path} holds a key already, which was not changed; its public key is {public_key}"
         raise SigningKeyError(msg)
     public_key = ReceiptSigner.load(path).public_key
     if as_json:
@@ -37,7 +31,7 @@ def init(as_json: JsonOption = False) -> None:
     screen = Screen()
     screen.line("your key, which no agent may read, is in")
     screen.whole(str(path))
-    screen.line("for the environment of the programs whose gates are to accept it:")
+    screen.line("for the environment of the programs whose gates accept it:")
     screen.whole(f"export {ENV_PREFIX}APPROVER_KEYS={shlex.quote(json.dumps([public_key]))}")
     screen.line("or in the code of one gate:")
     screen.whole(f"ApprovalRequest(approver_keys={json.dumps([public_key])})")

@@ -18,8 +18,8 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The archive 
 def backup(file: FileArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Write the store into an archive, while programs record into it.
 
-    It holds what is recorded and not stored yet, decisions, keys and tenants. Keep it where only
-    you can read it.
+    It holds stored and waiting records, decisions, keys and tenants. Keep it where only you can
+    read it.
     """
     from autotrace.worker.backup import back_up
 
@@ -33,7 +33,7 @@ def backup(file: FileArgument, store: StoreOption = None, as_json: JsonOption = 
 
 
 def restore(file: FileArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Make a store from an archive; its folder must not exist yet."""
+    """Create a store from an archive; its folder must not exist yet."""
     from autotrace.worker.backup import restore as restore_from
 
     settings = load_settings(store=store)

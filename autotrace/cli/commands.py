@@ -1,4 +1,4 @@
-"""The commands: what each takes, which question it asks of the library, how the answer is shown."""
+"""The commands of `autotrace` that read, delete and rebuild traces."""
 
 from __future__ import annotations
 
@@ -24,12 +24,22 @@ from autotrace.cli import (
     serve_commands,
 )
 from autotrace.cli.command_options import (
+    AfterOption,
+    AgentOption,
+    AgentsOption,
     EmbedderOption,
+    IdArgument,
     JsonOption,
+    LimitOption,
+    SessionOption,
     StoreOption,
     command_of,
     complete_id,
+    make_app,
     print_list,
+    print_model,
+    print_models,
+    show_next_page,
 )
 from autotrace.cli.formatting import one_line
 from autotrace.cli.open_store import (
@@ -51,16 +61,12 @@ if TYPE_CHECKING:
 
 _TASK_CHARACTERS: Final = 60
 
-app = typer.Typer(
+app = make_app(
+    "Decision memory for AI agents: show recorded traces, and recall them by meaning.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    # Rich help would draw boxes into pipes and files.
-    rich_markup_mode=None,
-    help="Decision memory for AI agents: look at what was recorded, and recall it by meaning.",
 )
-
-
 app.add_typer(approver_commands.app, name="approver")
 app.add_typer(decision_commands.app, name="decisions")
 app.add_typer(serve_commands.keys_app, name="keys")
@@ -69,23 +75,6 @@ _command(serve_commands.serve)
 _command(mcp_command.mcp)
 _command(backup_commands.backup)
 _command(backup_commands.restore)
-
-
-AgentOption = Annotated[
-    str | None, typer.Option("--agent", help="Only traces of this agent.", show_default=False)
-]
-AgentsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--agents",
-        metavar="NAME",
-        help="Only traces that this agent recorded with its key, or on this machine under its "
-        "name; more than once: that one of them recorded.",
-    ),
-]
-SessionOption = Annotated[
-    str | None, typer.Option("--session", help="Only traces of this session.", show_default=False)
-]
 
 
 def _version(wanted: bool) -> None:
@@ -97,10 +86,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(  # pyright: ignore[reportUnusedFunction] - typer calls it
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the log, and where an error came from.")
+        bool, typer.Option("--debug", help="Show the log, and the stack of an error.")
     ] = False,
 ) -> None:
     logger = logging.getLogger("autotrace")
@@ -108,7 +97,7 @@ def _options(  # pyright: ignore[reportUnusedFunction] - typer calls it
         logging.basicConfig()
         logger.setLevel(logging.DEBUG)
     else:
-        # What matters of it is said in a line of its own.
+        # Commands print errors and warnings themselves.
         logger.addHandler(logging.NullHandler())
 
 
@@ -119,18 +108,18 @@ def demo(
         typer.Option(
             "--store",
             metavar="PATH|URL",
-            help="Where to record. Default: a folder that is removed at the end.",
+            help="Store to record into. Default: a folder that is removed at the end.",
             show_default=False,
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a small agent, and find its work again by meaning."""
+    """Run a small agent, and recall its work by meaning."""
     from autotrace import demo as demonstration
 
     with tempfile.TemporaryDirectory(prefix="autotrace-demo-") as temporary:
         place = store or temporary
-        # Elsewhere than in a spool that AUTOTRACE_SPOOL names, which belongs to another store.
+        # Not the spool that AUTOTRACE_SPOOL names: it belongs to another store.
         spool = None if store else str(Path(temporary, "spool"))
         with busy("loading the embedding model") as say:
             embedder = chosen_embedding(load_settings(store=place), None).embedder
@@ -156,20 +145,13 @@ def traces(
     session: SessionOption = None,
     agent: AgentOption = None,
     agents: AgentsOption = None,
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, max=MAX_PAGE, help="How many at most.")
-    ] = 20,
-    after: Annotated[
-        str | None,
-        typer.Option(
-            "--after", metavar="ID", help="Go on after this trace, the last of the page before."
-        ),
-    ] = None,
+    limit: LimitOption = 20,
+    after: AfterOption = None,
     store: StoreOption = None,
     embedder: EmbedderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List traces, the newest first."""
+    """List traces, newest first."""
     with open_reader(store, embedder) as reader:
         found = reader.list_traces(
             status=status,
@@ -179,22 +161,14 @@ def traces(
             limit=limit,
             after=None if after is None else _full_id(reader, after),
         )
-    if as_json:
-        print_list("traces", found)
-        return
-    screen = Screen()
-    render.show_traces(screen, found)
-    if len(found) == limit and screen.bounded:
-        screen.line("older ones: the same command with", style="dim")
-        screen.whole(f"--after {found[-1].trace_id}", style="dim")
+    print_models("traces", found, render.show_traces, as_json=as_json)
+    if not as_json:
+        show_next_page(found, limit, lambda: found[-1].trace_id)
 
 
 @_command
 def show(
-    trace_id: Annotated[
-        str,
-        typer.Argument(metavar="ID", help="Id of the trace, or how it begins if that says which."),
-    ],
+    trace_id: IdArgument,
     store: StoreOption = None,
     embedder: EmbedderOption = None,
     as_json: JsonOption = False,
@@ -202,27 +176,20 @@ def show(
     """Show one trace: its steps, tool calls and outcome."""
     with open_reader(store, embedder) as reader:
         found = reader.get_trace(_full_id(reader, trace_id))
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        render.show_trace(Screen(), found)
+    print_model(found, render.show_trace, as_json=as_json)
 
 
 @_command
 def delete(
-    trace_id: Annotated[
-        str,
-        typer.Argument(metavar="ID", help="Id of the trace, or how it begins if that says which."),
-    ],
+    trace_id: IdArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     store: StoreOption = None,
     embedder: EmbedderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete one trace with all that was recorded in it, for good.
+    """Delete one trace with its steps and tool calls, permanently.
 
-    Traces of tasks inside it stay, and so do its decisions: `autotrace decisions erase` is for
-    those.
+    Traces of nested tasks stay, and so do decisions: `autotrace decisions erase` is for those.
     """
     from autotrace.traces.deletion import erase_trace
 
@@ -249,13 +216,11 @@ def _full_id(reader: Reader, given: str) -> str:
 @_command
 def recall(
     query: Annotated[
-        str, typer.Argument(metavar="TASK", help="The task at hand, in your own words.")
+        str, typer.Argument(metavar="TASK", help="The current task, in your own words.")
     ],
-    failed_too: Annotated[
-        bool, typer.Option("--all", help="Also traces that failed; else only those that succeeded.")
-    ] = False,
+    failed_too: Annotated[bool, typer.Option("--all", help="Include traces that failed.")] = False,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, max=MAX_RECALL, help="How many at most.")
+        int, typer.Option("--limit", min=1, max=MAX_RECALL, help="Maximum number of results.")
     ] = 10,
     agent: AgentOption = None,
     agents: AgentsOption = None,
@@ -263,14 +228,14 @@ def recall(
     tool: Annotated[
         list[str] | None,
         typer.Option(
-            "--tool", help="Only traces that called this tool; more than once: all of them."
+            "--tool", help="Only traces that called this tool. Repeat it to require several."
         ),
     ] = None,
     store: StoreOption = None,
     embedder: EmbedderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find past traces whose task means something similar."""
+    """Find past traces of similar tasks."""
     with open_reader(store, embedder, recalls=True) as reader:
         where: dict[str, Any] = {
             "agent": agent,
@@ -280,30 +245,27 @@ def recall(
         }
         found = reader.recall(query, success_only=not failed_too, limit=limit, **where)
         failure = None if failed_too else reader.nearer_failure(query, found, **where)
-    if as_json:
-        print_list("results", found)
-    else:
-        render.show_recall(Screen(), found)
+    print_models("results", found, render.show_recall, as_json=as_json)
     if failure is not None:
         complain("note", f"a trace that failed is nearer ({failure.similarity:.2f}): add --all")
 
 
 @_command
 def tools(
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, max=MAX_PAGE, help="How many at most.")
-    ] = DEFAULT_TOOLS,
+    limit: LimitOption = DEFAULT_TOOLS,
     after: Annotated[
         str | None,
         typer.Option(
-            "--after", metavar="TOOL", help="Go on after this tool, the last of the page before."
+            "--after",
+            metavar="TOOL",
+            help="Continue after this tool, the last one of a page.",
         ),
     ] = None,
     store: StoreOption = None,
     embedder: EmbedderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how often each tool fails, and how long it takes."""
+    """Show the error rate and duration of each tool."""
     with open_reader(store, embedder) as reader:
         page = reader.tool_stats_page(limit=limit, after=after)
     if as_json:
@@ -317,7 +279,7 @@ def tools(
 def doctor(
     store: StoreOption = None, embedder: EmbedderOption = None, as_json: JsonOption = False
 ) -> None:
-    """Check that everything is in place, and say what is not."""
+    """Check the installation and the store; name each problem and its fix."""
     from autotrace.doctor import diagnose
 
     settings = load_settings(store=store)
@@ -344,11 +306,10 @@ def doctor(
 def rebuild(
     store: StoreOption = None, embedder: EmbedderOption = None, as_json: JsonOption = False
 ) -> None:
-    """Build indexes and statistics anew from the log.
+    """Rebuild indexes and statistics from the log.
 
-    For an index that is damaged, for a change of embedder, and for records that the store refused,
-    which are tried again. Nothing recorded is lost by it, and a rebuild that was interrupted is
-    simply run again.
+    Use it for a damaged index, for another embedder, and to retry records that the store refused.
+    No record is lost, and an interrupted rebuild can be run again.
     """
     from autotrace.worker.rebuild_and_retry import rebuild_and_retry
     from autotrace.worker.wiring import Store

@@ -1,9 +1,10 @@
-"""`autotrace decisions`: see what agents ask for, answer, and prove what happened."""
+"""`autotrace decisions`: list, answer, end, search and verify decisions."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -12,68 +13,42 @@ from pydantic import BaseModel, ValidationError
 
 from autotrace.cli import render_decisions as views
 from autotrace.cli.command_options import (
+    AfterOption,
+    ByOption,
+    CategoryOption,
+    DecisionStatusOption,
     EmbedderOption,
+    HeadOption,
+    IdArgument,
     JsonOption,
+    LimitOption,
     StoreOption,
+    WhyOption,
     command_of,
     complete_id,
     guarded,
-    print_list,
+    make_app,
+    print_model,
+    print_models,
+    show_next_page,
 )
-from autotrace.cli.open_store import open_deciding, open_search
+from autotrace.cli.open_store import open_decisions, open_search
 from autotrace.cli.terminal import Screen, complain, print_json
+from autotrace.decision_requests import ApprovalAnswer
 from autotrace.decisions.api import Decisions
 from autotrace.decisions.queries import MAX_FOUND, MAX_PAGE
 from autotrace.errors import InvalidArgumentError
 from autotrace.ids import DECISION_ID_LENGTH
-from autotrace.models import Checkpoint, Decision, DecisionCategory, DecisionStatus, Receipt
+from autotrace.models import Checkpoint, Decision, Receipt
 from autotrace.semconv import DECISION_ID_PREFIX
 
 _Kept = TypeVar("_Kept", bound=BaseModel)
 
-app = typer.Typer(
+app = make_app(
+    "List decisions, newest first; or show, answer, end or verify one.",
     invoke_without_command=True,
-    rich_markup_mode=None,
-    help="List decisions, the newest first; or look at one, answer it, end it, prove it.",
 )
 _command = command_of(app)
-
-
-IdArgument = Annotated[
-    str,
-    typer.Argument(metavar="ID", help="Id of the decision, or how it begins if that says which."),
-]
-StatusOption = Annotated[
-    DecisionStatus | None, typer.Option("--status", help="Only decisions of this status.")
-]
-CategoryOption = Annotated[
-    DecisionCategory | None,
-    typer.Option("--category", help="Only those recorded in this category."),
-]
-WhyOption = Annotated[str | None, typer.Option("--why", metavar="TEXT", help="The reason.")]
-
-
-def _named(name: str) -> str:
-    """Require the name of who answers.
-
-    Raises:
-        BadParameter: There is none.
-    """
-    if not name.strip():
-        raise typer.BadParameter(
-            "name who does this: it is kept with the decision for good, and who asks for "
-            "approval cannot give it",
-            param_hint="--by",
-        )
-    return name
-
-
-ByOption = Annotated[
-    str,
-    typer.Option(
-        "--by", metavar="NAME", help="Who does this. Required.", callback=_named, show_default=False
-    ),
-]
 
 
 @app.callback()
@@ -81,19 +56,13 @@ ByOption = Annotated[
 def _list(  # pyright: ignore[reportUnusedFunction] - typer calls it
     context: typer.Context,
     pending: Annotated[
-        bool, typer.Option("--pending", help="Only those that wait for an answer, oldest first.")
+        bool,
+        typer.Option("--pending", help="Only decisions that await an answer, oldest first."),
     ] = False,
-    status: StatusOption = None,
+    status: DecisionStatusOption = None,
     category: CategoryOption = None,
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, max=MAX_PAGE, help="How many at most.")
-    ] = 20,
-    after: Annotated[
-        str | None,
-        typer.Option(
-            "--after", metavar="ID", help="Go on after this decision, the last of the page before."
-        ),
-    ] = None,
+    limit: LimitOption = 20,
+    after: AfterOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -102,51 +71,28 @@ def _list(  # pyright: ignore[reportUnusedFunction] - typer calls it
     if pending and (status is not None or category is not None or after is not None):
         hint = "without --status, --category and --after"
         raise typer.BadParameter("lists all that wait", param_hint=f"--pending ({hint})")
-    with open_deciding(store) as deciding:
+    with open_decisions(store) as decisions:
         if pending:
-            found = deciding.pending()[:limit]
+            found = decisions.pending()[:limit]
         else:
-            found = deciding.list(
-                status=status,
-                category=category,
-                limit=limit,
-                after=None if after is None else _full_id(deciding, after),
-            )
-    if as_json:
-        print_list("decisions", found)
-        return
-    screen = Screen()
-    views.show_decisions(screen, found)
-    if len(found) == limit and screen.bounded and not pending:
-        screen.line("older ones: the same command with", style="dim")
-        screen.whole(f"--after {found[-1].decision_id}", style="dim")
+            after = None if after is None else _full_id(decisions, after)
+            found = decisions.list(status=status, category=category, limit=limit, after=after)
+    print_models("decisions", found, views.show_decisions, as_json=as_json)
+    if not pending and not as_json:
+        show_next_page(found, limit, lambda: found[-1].decision_id)
 
 
-def _full_id(deciding: Decisions, given: str) -> str:
-    newest = deciding.library.newest_ids
+def _full_id(decisions: Decisions, given: str) -> str:
+    newest = decisions.newest_ids
     return complete_id(given, DECISION_ID_PREFIX, DECISION_ID_LENGTH, lambda: newest(MAX_PAGE))
 
 
 @_command
 def show(decision_id: IdArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Show one decision: what is asked, the arguments, the answer, and its history."""
-    with open_deciding(store) as deciding:
-        found = deciding.trace(_full_id(deciding, decision_id))
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        views.show_decision(Screen(), found)
-
-
-HeadOption = Annotated[
-    str | None,
-    typer.Option(
-        "--head",
-        metavar="HASH",
-        help="The head that `show` printed: refused if the decision has changed since. Default: on "
-        "a terminal, the one shown before the question; else that of the request.",
-    ),
-]
+    """Show one decision: the request, the arguments, the answer, and the history."""
+    with open_decisions(store) as decisions:
+        found = decisions.trace(_full_id(decisions, decision_id))
+    print_model(found, views.show_decision, as_json=as_json)
 
 
 @_command
@@ -158,8 +104,9 @@ def approve(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve what a decision asks for; the agent that waits goes on."""
-    _answer(store, decision_id, granted=True, by=by, why=why, head=head, as_json=as_json)
+    """Approve the request of a decision; the agent that waits continues."""
+    answer = _answer_with(ApprovalAnswer(True, by, why, head), confirm=not as_json)
+    _change(store, decision_id, answer, as_json=as_json)
 
 
 @_command
@@ -171,36 +118,31 @@ def reject(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Reject what a decision asks for; the agent is told why."""
-    _answer(store, decision_id, granted=False, by=by, why=why, head=head, as_json=as_json)
-
-
-def _answer(
-    store: str | None,
-    decision_id: str,
-    *,
-    granted: bool,
-    by: str,
-    why: str | None,
-    head: str | None,
-    as_json: bool,
-) -> None:
-    def answer(deciding: Decisions, full_id: str) -> Decision:
-        shown = head
-        if shown is None and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
-            shown = _ask(deciding, full_id, granted=granted)
-        return deciding.answer(full_id, granted=granted, approver=by, rationale=why, head=shown)
-
+    """Reject the request of a decision; the agent gets the reason."""
+    answer = _answer_with(ApprovalAnswer(False, by, why, head), confirm=not as_json)
     _change(store, decision_id, answer, as_json=as_json)
 
 
-def _ask(deciding: Decisions, decision_id: str, *, granted: bool) -> str | None:
-    """Show a decision that waits, have the answer confirmed, and return the head shown."""
-    found = deciding.library.trace(decision_id, whole=granted)
+def _answer_with(answer: ApprovalAnswer, *, confirm: bool) -> Callable[[Decisions, str], Decision]:
+    """Return a function that answers; on a terminal it shows the decision first and asks."""
+
+    def run(decisions: Decisions, decision_id: str) -> Decision:
+        given = answer
+        if given.head is None and confirm and sys.stdin.isatty() and sys.stdout.isatty():
+            given = replace(given, head=_confirm(decisions, decision_id, given))
+        return decisions.answer(decision_id, given)
+
+    return run
+
+
+def _confirm(decisions: Decisions, decision_id: str, answer: ApprovalAnswer) -> str | None:
+    """Show a decision, have the answer confirmed, and return the head shown."""
+    read = decisions.trace_for_approver if answer.granted else decisions.trace
+    found = read(decision_id)
     if found.status != "needs_approval":
-        return None  # nothing to ask about: the error says why
+        return None  # the error of the answer names the reason
     views.show_decision(Screen(), found)
-    typer.confirm("approve this?" if granted else "reject this?", abort=True, err=True)
+    typer.confirm(f"{answer.operation} this?", abort=True, err=True)
     return found.head
 
 
@@ -212,8 +154,8 @@ def commit(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """End a decision whose agent has died, as one that took effect."""
-    _close(store, decision_id, "commit", by=by, why=why, as_json=as_json)
+    """Commit a decision whose agent has died after it took effect."""
+    _close(store, decision_id, "commit", by, why, as_json=as_json)
 
 
 @_command
@@ -224,21 +166,15 @@ def abort(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """End a decision whose agent has died, as one that came to nothing."""
-    _close(store, decision_id, "abort", by=by, why=why, as_json=as_json)
+    """Abort a decision whose agent has died before it took effect."""
+    _close(store, decision_id, "abort", by, why, as_json=as_json)
 
 
 def _close(
-    store: str | None,
-    decision_id: str,
-    action: str,
-    *,
-    by: str,
-    why: str | None,
-    as_json: bool,
+    store: str | None, decision_id: str, action: str, by: str, why: str | None, *, as_json: bool
 ) -> None:
-    def close(deciding: Decisions, full_id: str) -> Decision:
-        return deciding.close(full_id, action, by=by, reason=why)
+    def close(decisions: Decisions, full_id: str) -> Decision:
+        return decisions.close(full_id, action, by=by, reason=why)
 
     _change(store, decision_id, close, as_json=as_json)
 
@@ -251,10 +187,10 @@ def erase(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase what was written in a decision; that it happened stays, and verifies."""
+    """Erase the texts of a decision; its events stay, and verify."""
 
-    def erase(deciding: Decisions, full_id: str) -> Decision:
-        return deciding.erase(full_id, by=by, reason=why)
+    def erase(decisions: Decisions, full_id: str) -> Decision:
+        return decisions.erase(full_id, by=by, reason=why)
 
     _change(store, decision_id, erase, as_json=as_json)
 
@@ -266,49 +202,39 @@ def _change(
     *,
     as_json: bool,
 ) -> None:
-    with open_deciding(store) as deciding:
-        changed = change(deciding, _full_id(deciding, decision_id))
-    if as_json:
-        print_json(changed.model_dump(mode="json"))
-    else:
-        views.show_changed(Screen(), changed)
+    with open_decisions(store) as decisions:
+        changed = change(decisions, _full_id(decisions, decision_id))
+    print_model(changed, views.show_changed, as_json=as_json)
 
 
 @_command
 def search(
-    query: Annotated[str, typer.Argument(metavar="WORDS", help="What it is about.")],
+    query: Annotated[str, typer.Argument(metavar="WORDS", help="Text to search for.")],
     category: CategoryOption = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option("--tag", help="Only those with this tag; more than once: all of them."),
+        typer.Option("--tag", help="Only decisions with this tag. Repeat it to require several."),
     ] = None,
-    status: StatusOption = None,
+    status: DecisionStatusOption = None,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, max=MAX_FOUND, help="How many at most.")
+        int, typer.Option("--limit", min=1, max=MAX_FOUND, help="Maximum number of results.")
     ] = 20,
     store: StoreOption = None,
     embedder: EmbedderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find decisions that mean something similar."""
-    with open_search(store, embedder) as deciding:
-        found = deciding.search(
-            query,
-            category=category,
-            tags=tag or (),
-            status=status,
-            limit=limit,
+    """Find decisions of similar meaning."""
+    with open_search(store, embedder) as decisions:
+        found = decisions.search(
+            query, category=category, tags=tag or (), status=status, limit=limit
         )
-    if as_json:
-        print_list("decisions", found)
-    else:
-        views.show_found(Screen(), found)
+    print_models("decisions", found, views.show_found, as_json=as_json)
 
 
 @_command
 def verify(
     decision_id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="The decision. Default: all of them.")
+        str | None, typer.Argument(metavar="ID", help="The decision. Default: all decisions.")
     ] = None,
     receipt_file: Annotated[
         Path | None,
@@ -325,7 +251,7 @@ def verify(
         typer.Option(
             "--checkpoint",
             metavar="FILE",
-            help="A checkpoint kept elsewhere: what it names must still be there.",
+            help="A checkpoint kept elsewhere: its decisions must still be there.",
             exists=True,
             dir_okay=False,
         ),
@@ -333,30 +259,27 @@ def verify(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that no event was changed or dropped, and that the receipts are right."""
+    """Verify that no event was changed or dropped, and that the receipts are valid."""
     if receipt_file is not None and decision_id is None:
         raise typer.BadParameter("belongs to one decision: name its ID", param_hint="--receipt")
-    kept = _kept(receipt_file, Receipt, "--receipt", "receipt ID --json")
-    point = _kept(checkpoint_file, Checkpoint, "--checkpoint", "checkpoint")
-    with open_deciding(store) as deciding:
+    kept = _read_kept(receipt_file, Receipt, "--receipt", "receipt ID --json")
+    point = _read_kept(checkpoint_file, Checkpoint, "--checkpoint", "checkpoint")
+    with open_decisions(store) as decisions:
         if decision_id is None:
-            checked = deciding.proof.check_all(point)
+            checked = decisions.check_all(point)
         else:
-            checked = [deciding.proof.check(_full_id(deciding, decision_id), kept, point)]
-    if as_json:
-        print_list("verifications", checked)
-    else:
-        views.show_verifications(Screen(), checked)
+            checked = [decisions.check(_full_id(decisions, decision_id), kept, point)]
+    print_models("verifications", checked, views.show_verifications, as_json=as_json)
     if not all(verification.ok for verification in checked):
         raise typer.Exit(1)
 
 
-def _kept(path: Path | None, model: type[_Kept], option: str, command: str) -> _Kept | None:
-    """Read what an earlier command printed."""
+def _read_kept(path: Path | None, model: type[_Kept], option: str, command: str) -> _Kept | None:
+    """Read a file that an earlier command printed."""
     try:
         return None if path is None else model.model_validate_json(path.read_bytes())
     except ValidationError:
-        allowed = f"a file with what `autotrace decisions {command}` printed"
+        allowed = f"a file that `autotrace decisions {command}` printed"
         raise InvalidArgumentError(option, str(path), allowed) from None
 
 
@@ -364,21 +287,21 @@ def _kept(path: Path | None, model: type[_Kept], option: str, command: str) -> _
 def checkpoint(
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Where to write it. Default: standard output."),
+        typer.Option("--out", metavar="FILE", help="File to write. Default: standard output."),
     ] = None,
     store: StoreOption = None,
 ) -> None:
-    """Sign the number of events and the head of every decision, to be kept elsewhere."""
-    with open_deciding(store) as deciding:
-        signed = deciding.proof.checkpoint()
+    """Sign the number of events and the head of every decision; keep the file elsewhere."""
+    with open_decisions(store) as decisions:
+        signed = decisions.checkpoint()
     if out is None:
         print_json(signed.model_dump())
     else:
-        new = out.with_name(f"{out.name}.new")  # a full disk must not cost the one before
+        new = out.with_name(f"{out.name}.new")  # a full disk must not cost the previous one
         new.write_text(signed.model_dump_json() + "\n", encoding="utf-8")
         new.replace(out)
     if left_out := signed.checkpoint_data["left_out"]:
-        complain("error", f"left out (`decisions verify` says why): {', '.join(left_out)}")
+        complain("error", f"left out (`decisions verify` names the reason): {', '.join(left_out)}")
         raise typer.Exit(1)
 
 
@@ -387,9 +310,6 @@ def receipt(
     decision_id: IdArgument, store: StoreOption = None, as_json: JsonOption = False
 ) -> None:
     """Print the signed statement of how a decision has ended."""
-    with open_deciding(store) as deciding:
-        signed = deciding.receipt(_full_id(deciding, decision_id))
-    if as_json:
-        print_json(signed.model_dump(mode="json"))
-    else:
-        views.show_receipt(Screen(), signed)
+    with open_decisions(store) as decisions:
+        signed = decisions.receipt(_full_id(decisions, decision_id))
+    print_model(signed, views.show_receipt, as_json=as_json)

@@ -1,7 +1,7 @@
-"""Values as a person reads them. Pure.
+"""Values as text for a person. Pure.
 
-What an agent recorded may hold anything, also what would steer a terminal: `visible` and `one_line`
-make it harmless, and nothing recorded is printed without one of them.
+Recorded text may contain control characters for the terminal; `visible` and `one_line` write them
+out, and all recorded text is printed through one of them.
 """
 
 from __future__ import annotations
@@ -16,24 +16,34 @@ from autotrace.base.visible_text import visible as written_out
 
 ELLIPSIS: Final = "…"
 MAX_LINE_CHARACTERS: Final = 300
-"""How much of a text stands for it where one line is all there is."""
+"""Limit of a text that is shown on one line."""
 _ARGUMENT_CHARACTERS: Final = 60
 
 
 def visible(text: str) -> str:
-    r"""Return the text with all that a reader would not see written out: ESC is `\x1b`."""
+    r"""Return the text with invisible characters written out: ESC is `\x1b`."""
     return written_out(text.replace("\r\n", "\n"))
 
 
 def one_line(text: str, limit: int = MAX_LINE_CHARACTERS) -> str:
-    """Return the text harmless, on one line, and cut to a number of characters."""
-    # Cut before it is searched, since a text may be huge; whitespace can only make it shorter.
+    """Return the text on one line, visible, and cut to a number of characters."""
+    # Cut first, as a text may be huge; joining whitespace only makes it shorter.
     line = " ".join(visible(text[: 4 * limit]).split())
     return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1] + ELLIPSIS
 
 
+def fact(label: str, text: str | None) -> str | None:
+    """Return a labelled text on one line; None without a text."""
+    return f"{label} {one_line(text)}" if text else None
+
+
+def after_colon(text: str | None) -> str:
+    """Return a colon and the text on one line; empty without a text."""
+    return f": {one_line(text)}" if text else ""
+
+
 def block(text: str) -> str:
-    """Return the text harmless, with its lines, without blank ones around it."""
+    """Return the text with its lines, visible, without blank lines around it."""
     return visible(text).expandtabs(4).strip("\n")
 
 
@@ -43,10 +53,7 @@ def json_line(value: Any, limit: int) -> str:
 
 
 def call(name: str, arguments: Any) -> tuple[str, str]:
-    """Return a tool call as code would write it: the name, and what follows it.
-
-    Nothing follows it when no arguments were captured.
-    """
+    """Return the name of a tool call, and its arguments as code; empty if none were captured."""
     name = one_line(name)
     if arguments is None:
         return name, ""
@@ -61,7 +68,7 @@ def call(name: str, arguments: Any) -> tuple[str, str]:
 
 
 def tools(names: list[str]) -> str:
-    """Return the tools of a trace in order; one called again at once is counted, not repeated."""
+    """Return the tools of a trace in order, with repeated calls counted."""
     runs: list[tuple[str, int]] = []
     for name in names:
         if runs and runs[-1][0] == name:
@@ -72,7 +79,7 @@ def tools(names: list[str]) -> str:
 
 
 def duration(duration_ms: float) -> str:
-    """Return a duration in the units that a person would use."""
+    """Return a duration in readable units."""
     if duration_ms < 999.5:
         return f"{duration_ms:.0f} ms"
     seconds = duration_ms / 1000
@@ -89,10 +96,10 @@ def duration(duration_ms: float) -> str:
 
 
 def between(start: datetime, end: datetime | None) -> str | None:
-    """Return the duration between two times, None when there is no end."""
+    """Return the duration between two times; None without an end."""
     return None if end is None else duration(max(0.0, (end - start).total_seconds() * 1000))
 
 
 def local_time(time: datetime) -> str:
-    """Return a time in the zone of whoever reads it."""
+    """Return a time in the local time zone."""
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -20,16 +20,17 @@ def mcp(
         typer.Option(
             "--agent",
             metavar="NAME",
-            help="In whose name is recorded and asked. Default: AUTOTRACE_AGENT, else 'agent'.",
+            help="Agent in whose name it records and requests. Default: AUTOTRACE_AGENT, "
+            "else 'agent'.",
             show_default=False,
         ),
     ] = None,
     store: StoreOption = None,
     embedder: EmbedderOption = None,
 ) -> None:
-    """Serve the store as MCP tools over standard input and output, to the program that runs this.
+    """Serve the store as MCP tools over standard input and output, to the parent process.
 
-    It needs no key: who may run programs here is trusted.
+    It needs no key: a user who may run programs here is trusted.
     """
     from autotrace.server.mcp.stdio_wire import take_wire
 

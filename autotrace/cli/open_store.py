@@ -1,4 +1,4 @@
-"""Opening the store that a command reads, and taking in what is recorded and not stored yet."""
+"""Open the store of a command, and store the spans that wait in its spool."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from autotrace import semconv
 from autotrace.base.health_counters import HealthCounters
@@ -21,6 +21,7 @@ from autotrace.doctor import store_exists
 from autotrace.embedding.choice import Embedding, import_embedding
 from autotrace.errors import EmbeddingSpaceError, StoreUnavailableError
 from autotrace.settings import DEFAULT_EMBEDDER, Settings, load_settings
+from autotrace.spool.span_records import SpanRecord
 from autotrace.spool.writer import SpoolWriter
 from autotrace.traces.reader import Reader
 from autotrace.worker.pipeline import Pipeline
@@ -33,32 +34,26 @@ if TYPE_CHECKING:
     from autotrace.store.connection import Connection
 
 INTAKE_TIMEOUT_S: Final = 30.0
-"""How long a command takes in what others have recorded before it answers with what there is."""
+"""Time limit for storing waiting spans before a command answers."""
 _LOOK_EVERY_S: Final = 0.25
 _CLOSE_TIMEOUT_S: Final = 1.0
 
 
 def existing_store(store: str | None) -> Settings:
-    """Return the settings of a store that is there.
+    """Return the settings of a store that exists.
 
     Raises:
-        StoreUnavailableError: Nothing was ever recorded there.
+        StoreUnavailableError: Nothing was recorded there.
     """
     settings = load_settings(store=store)
     if not store_exists(settings):
-        msg = (
-            f"no store at {settings.shown_store} (record something first, or name one with --store)"
-        )
+        msg = f"no store at {settings.shown_store} (record something first, or give --store)"
         raise StoreUnavailableError(msg)
     return settings
 
 
 def check_writable(settings: Settings) -> None:
-    """Raise unless records can be written where the settings have them.
-
-    Raises:
-        StoreUnavailableError: They cannot.
-    """
+    """Raise StoreUnavailableError unless the folders of the settings can be written."""
     folders = [settings.spool_path, *([settings.store_path] if settings.is_embedded else [])]
     for folder in folders:
         try:
@@ -74,12 +69,12 @@ def check_writable(settings: Settings) -> None:
 
 
 def named_embedding(settings: Settings, name: str | None) -> Embedding | None:
-    """Import the embedder that `--embedder` names; None when it names none.
+    """Import the embedder that `--embedder` names; return None without a name.
 
-    A module of the current folder is found, also for the environment's embedder.
+    Modules of the current folder are found, also for the embedder of the environment.
 
     Raises:
-        InvalidArgumentError: It cannot be imported.
+        InvalidArgumentError: The embedder cannot be imported.
     """
     if (named := name or settings.embedder) != DEFAULT_EMBEDDER:
         _find([named.partition(":")[0]])
@@ -87,10 +82,10 @@ def named_embedding(settings: Settings, name: str | None) -> Embedding | None:
 
 
 def load_policies(settings: Settings) -> None:
-    """Import the modules of policies that the settings name; those of the current folder, too.
+    """Import the modules of policies that the settings name, also from the current folder.
 
     Raises:
-        InvalidArgumentError: One cannot be imported.
+        InvalidArgumentError: A module cannot be imported.
     """
     from autotrace.decisions.policies import import_policies
 
@@ -99,10 +94,10 @@ def load_policies(settings: Settings) -> None:
 
 
 def _find(modules: Iterable[str]) -> None:
-    """Make modules of the current folder importable if one that is named is not installed.
+    """Make modules of the current folder importable if a named one is not installed.
 
-    The folder goes last, so that no file in it takes the place of an installed module; and while
-    all named modules are installed it is not searched at all: it may be anybody's.
+    The folder goes last, so that its files replace no installed module. It is not searched while
+    all named modules are installed, as anybody may own it.
     """
     here = os.getcwd()
     if here not in sys.path and not all(map(_is_installed, modules)):
@@ -112,15 +107,15 @@ def _find(modules: Iterable[str]) -> None:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # a package above it is not there, or it is not a name
+    except (ImportError, ValueError):  # its package does not exist, or it is not a name
         return False
 
 
 def chosen_embedding(settings: Settings, name: str | None) -> Embedding:
-    """Return the embedder that `--embedder` names, or else the environment, or the default one.
+    """Return the embedding of `--embedder`, of the environment, or the default one.
 
     Raises:
-        InvalidArgumentError: It cannot be imported.
+        InvalidArgumentError: The embedder cannot be imported.
     """
     return choose_embedding(settings, named_embedding(settings, name))
 
@@ -146,16 +141,16 @@ def open_reader(
 def open_store(
     store: str | None, embedder: str | None, *, recalls: bool = False
 ) -> Generator[OpenedStore]:
-    """Open a store, with what dead processes have left in its spool taken in.
+    """Open a store, and store the spans that dead processes left in its spool.
 
     Args:
         store: Path or URL; None for the default.
         embedder: `module:name` of another embedder than the default.
-        recalls: Whether the embedder must be of the store's space. Without it a store of another
-            space is opened as well, and nothing is taken in, which would need the right one.
+        recalls: Whether the embedder must match the store's space. Otherwise a store of another
+            space is opened too, and no spans are stored, as that needs its embedder.
 
     Raises:
-        AutotraceError: The store is not there, or cannot be opened.
+        AutotraceError: The store does not exist, or cannot be opened.
     """
     settings = existing_store(store)
     with busy(f"opening {settings.store}") as say:
@@ -175,74 +170,67 @@ def open_store(
             else:
                 _take_in(pipeline, opened.counters, say)
             say("reading")
-            reader = Reader(connection, opened.embedder, functools.partial(_decisions, settings))
+            reader = Reader(connection, opened.embedder, functools.partial(_existing, settings))
             yield OpenedStore(reader, connection, opened.embedder)
         finally:
             if connection is not opened.connection:
                 connection.close()
-            # It closes its connection unless it still stores; that is not waited for.
+            # The pipeline closes its connection, unless it is still storing.
             pipeline.close(_CLOSE_TIMEOUT_S, flush=False)
 
 
-def _decisions(settings: Settings, decision_ids: Sequence[str]) -> list[Decision]:
-    with _deciding(settings, None) as deciding:
-        return deciding.library.existing(decision_ids)
+def _existing(settings: Settings, decision_ids: Sequence[str]) -> list[Decision]:
+    with _decisions(settings) as decisions:
+        return decisions.existing(decision_ids)
 
 
 def _take_in(pipeline: Pipeline, counters: HealthCounters, say: Callable[[str], None]) -> None:
-    """Store what waits in the spool, until nothing does, or it fails, or it takes too long."""
+    """Store the spans of the spool until none waits, storing fails, or time is over."""
     pipeline.recover()
     deadline_s = time.monotonic() + INTAKE_TIMEOUT_S
     while not pipeline.flush(_LOOK_EVERY_S):
         failed = counters.snapshot().get("export_failures", 0) > 0
         left_bytes = pipeline.backlog_bytes()
         if failed or time.monotonic() > deadline_s:
-            reason = counters.last_error if failed else "it takes long; the next command goes on"
+            reason = counters.last_error if failed else "it takes long; the next command continues"
             complain("warning", f"{left_bytes:,} bytes are recorded and not stored yet: {reason}")
             return
-        say(f"taking in what was recorded: {left_bytes:,} bytes left")
+        say(f"storing recorded spans: {left_bytes:,} bytes left")
 
 
 @contextmanager
-def open_deciding(store: str | None) -> Generator[Decisions]:
-    """Open the decisions of a store, to read and to answer, while the agent that asks waits.
+def open_decisions(store: str | None) -> Generator[Decisions]:
+    """Open the decisions of a store to read and answer them, while an agent waits.
 
-    No embedder is loaded and no process started, so that an answer takes no longer than the store
-    does. What happens is also a span, which lies in the spool when the command ends: what stores
-    for the waiting agent takes it in, or the next command that reads traces.
-
-    Args:
-        store: Path or URL; None for the default.
+    No embedder is loaded and no process started, so that an answer is fast. The span of an event
+    stays in the spool until the agent's worker, or a command that reads traces, stores it.
 
     Raises:
-        StoreUnavailableError: The store is not there.
+        StoreUnavailableError: The store does not exist.
     """
     settings = existing_store(store)
-    with busy(f"opening {settings.store}"), _deciding(settings, None) as deciding:
-        yield deciding
+    with busy(f"opening {settings.store}"), _decisions(settings) as decisions:
+        yield decisions
 
 
 @contextmanager
 def open_search(store: str | None, embedder: str | None) -> Generator[Decisions]:
-    """Open the decisions of a store to find some by meaning, with what waits taken in.
-
-    Args:
-        store: Path or URL; None for the default.
-        embedder: `module:name` of another embedder than the default.
+    """Open the decisions of a store to search them, after storing the spans that wait.
 
     Raises:
-        AutotraceError: The store is not there, or holds vectors of another embedder.
+        AutotraceError: The store does not exist, or has vectors of another embedder.
     """
     with open_reader(store, embedder, recalls=True):
-        pass  # what is not stored is not found
+        pass  # a search finds only stored decisions
     settings = existing_store(store)
-    with busy("searching"), _deciding(settings, chosen_embedding(settings, embedder)) as deciding:
-        yield deciding
+    chosen = chosen_embedding(settings, embedder)
+    with busy("searching"), _decisions(settings, chosen) as decisions:
+        yield decisions
 
 
 @contextmanager
-def _deciding(settings: Settings, embedding: Embedding | None) -> Generator[Decisions]:
-    # Not needed by the other commands, so not loaded by them.
+def _decisions(settings: Settings, embedding: Embedding | None = None) -> Generator[Decisions]:
+    # Imported here, as other commands do not need them.
     from autotrace.capture.approvals.decision_spans import DecisionRecording
     from autotrace.capture.recorder import make_recorder
 
@@ -257,7 +245,7 @@ def _deciding(settings: Settings, embedding: Embedding | None) -> Generator[Deci
         ),
     )
 
-    def append(record: Any) -> None:
+    def append(record: SpanRecord) -> None:
         writer.write(record)
 
     recorder = make_recorder(
@@ -267,11 +255,11 @@ def _deciding(settings: Settings, embedding: Embedding | None) -> Generator[Deci
         note=counters.record_failure,
     )
 
-    deciding = store.decisions(DecisionRecording(recorder))
+    decisions = store.decisions(DecisionRecording(recorder))
     try:
-        yield deciding
+        yield decisions
     finally:
         writer.close()
-        deciding.service.book.connection.close()
+        decisions.shut_down(0)
         if counters.last_error is not None:
             complain("warning", counters.last_error)

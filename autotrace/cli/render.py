@@ -1,4 +1,4 @@
-"""Answers as a person reads them in 80 columns; every id stands whole on a line of its own."""
+"""Traces and statistics as text in 80 columns. Each id is whole, on its own line."""
 
 from __future__ import annotations
 
@@ -43,16 +43,14 @@ _RESULT_CHARACTERS: Final = 200
 
 
 def _standing(trace: Trace | TraceSummary) -> str:
-    """Return one word for how a trace stands."""
+    """Return the status of a trace as one word."""
     if trace.status != "completed":
         return trace.status
     return "succeeded" if trace.success else "failed"
 
 
-def _origin(trace: Trace | TraceSummary | RecallResult) -> list[str]:
-    agent = f"agent {t.one_line(trace.agent)}" if trace.agent else None
-    session = f"session {t.one_line(trace.session_id)}" if trace.session_id else None
-    return [part for part in (agent, session) if part]
+def _origin(trace: Trace | TraceSummary | RecallResult) -> list[str | None]:
+    return [t.fact("agent", trace.agent), t.fact("session", trace.session_id)]
 
 
 def show_traces(screen: Screen, traces: Sequence[TraceSummary]) -> None:
@@ -81,7 +79,7 @@ def _rejected(trace: TraceSummary | RecallResult) -> str | None:
 
 
 def show_trace(screen: Screen, trace: Trace) -> None:
-    """Print one trace whole, its steps and tool calls as a tree."""
+    """Print one trace, its steps and tool calls as a tree."""
     standing = _standing(trace)
     screen.line(t.block(trace.task), style="bold")
     outcome = f": {t.block(trace.outcome)}" if trace.outcome else ""
@@ -115,7 +113,7 @@ def _steps(trace: Trace) -> list[Node]:
     for step in trace.steps:
         number += not step.implicit
         node = Node(_step_head(step, number, ended=trace.status != "active"))
-        # Only what came before can be above: ids that other software gave may form a circle.
+        # A parent must come first: ids of other software may form a circle.
         parent = nodes.get(step.parent_step_id or "")
         (roots if parent is None else parent.children).append(node)
         nodes.setdefault(step.step_id, node)
@@ -162,15 +160,15 @@ def _calls(calls: Sequence[ToolCall]) -> list[Node]:
 
 
 def show_recall(screen: Screen, results: Sequence[RecallResult]) -> None:
-    """Print what was recalled, most similar first."""
+    """Print recalled traces, most similar first."""
     if not results:
         screen.line("nothing similar is recorded")
     for found in results:
         similarity = (f"{found.similarity:.2f}  ", "cyan")
         screen.cut(Text.assemble(similarity, (t.one_line(found.task), "bold")))
         standing = "succeeded" if found.success else "failed"
-        outcome = f": {t.one_line(found.outcome)}" if found.outcome else ""
-        screen.line(Text.assemble((standing, _STYLES[standing]), outcome), indent=6)
+        outcome = (standing, _STYLES[standing]), t.after_colon(found.outcome)
+        screen.line(Text.assemble(*outcome), indent=6)
         if found.tool_sequence:
             screen.line(t.tools(found.tool_sequence), indent=6)
         screen.whole(found.trace_id, indent=6)
@@ -179,7 +177,7 @@ def show_recall(screen: Screen, results: Sequence[RecallResult]) -> None:
 
 
 def show_tool_page(screen: Screen, page: ToolStatsPage) -> None:
-    """Print a page of the statistics of tools, and how many calls come after it."""
+    """Print a page of tool statistics, and the number of calls after it."""
     show_tools(screen, page.tools)
     if page.others is None:
         return
@@ -187,12 +185,12 @@ def show_tool_page(screen: Screen, page: ToolStatsPage) -> None:
     calls, tools = counted(page.others.call_count, "call"), counted(page.left_out, "further tool")
     line = f"{calls} of {tools}"
     if page.tools and page.left_out:
-        line += f": go on with --after {t.one_line(page.tools[-1].tool_name)}"
+        line += f": continue with --after {t.one_line(page.tools[-1].tool_name)}"
     screen.line(line, style="dim")
 
 
 def show_tools(screen: Screen, tools: Sequence[ToolStats]) -> None:
-    """Print the statistics of tools, and below what their errors were."""
+    """Print tool statistics, and the errors of each tool below."""
     if not tools:
         screen.line("no tool calls")
         return
@@ -224,7 +222,7 @@ def show_tools(screen: Screen, tools: Sequence[ToolStats]) -> None:
 
 
 def _percent(rate: float) -> str:
-    """Return a rate as whole per cent; 100 and 0 only where they are exact."""
+    """Return a rate as whole per cent; 100 and 0 only if they are exact."""
     if 0 < rate < 1:
         return f"{min(99, max(1, round(rate * 100)))} %"
     return f"{rate * 100:.0f} %"
@@ -242,7 +240,7 @@ def show_check(screen: Screen, check: DoctorCheck) -> None:
 
 
 def show_demo(screen: Screen, demo: Demo) -> None:
-    """Print what the demonstration's agent did, remembered, and used."""
+    """Print the work of the demonstration's agent and the recalled traces."""
     _title(screen, "An agent did five tasks, and autotrace recorded them")
     show_traces(screen, demo.traces)
     _title(screen, "One of them in full")

@@ -1,6 +1,6 @@
-"""Decisions as a person reads them who is to answer for them.
+"""Decisions as text for the person who answers them.
 
-What is to be approved is shown whole: nobody can answer for what was cut off.
+The subject of an approval is shown whole, as an approver cannot answer for a part that was cut.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _DETAIL_CHARACTERS: Final = 200
 
 
 def _standing(decision: Decision) -> str:
-    """Return one word for how a decision stands: the status, or what says more."""
+    """Return the status of a decision, or a more specific word."""
     if decision.status == "aborted" and decision.approval is not None:
         if decision.approval.status in ("rejected", "expired"):
             return decision.approval.status
@@ -82,9 +82,8 @@ def _show_short(screen: Screen, decision: Decision) -> None:
     screen.facts(_facts(decision), indent=_INDENT)
     approval = decision.approval
     if approval is not None and approval.status in ("approved", "rejected"):
-        why = f": {t.one_line(approval.rationale)}" if approval.rationale else ""
-        answer = f"{approval.status} by {t.one_line(approval.approver or '')}{why}"
-        screen.line(answer, indent=_INDENT)
+        answer = f"{approval.status} by {t.one_line(approval.approver or '')}"
+        screen.line(answer + t.after_colon(approval.rationale), indent=_INDENT)
 
 
 def _facts(decision: Decision) -> list[str | None]:
@@ -98,35 +97,34 @@ def _facts(decision: Decision) -> list[str | None]:
         f"mode {decision.automation_mode}",
         f"actor {t.one_line(decision.actor)}",
         f"agent {t.one_line(decision.agent)}" if decision.agent != decision.actor else None,
-        f"category {decision.category}" if decision.category else None,
-        f"tags {t.one_line(', '.join(decision.tags))}" if decision.tags else None,
+        t.fact("category", decision.category),
+        t.fact("tags", ", ".join(decision.tags)),
         expires_at,
     ]
 
 
 def show_found(screen: Screen, found: Sequence[FoundDecision]) -> None:
-    """Print decisions that were found, most similar first."""
+    """Print found decisions, most similar first."""
     if not found:
         screen.line("nothing similar is decided")
     for item in found:
         similarity = f"{item.similarity:.2f}  " if item.similarity is not None else ""
         screen.cut(Text.assemble((similarity, "cyan"), (_title(item.decision), "bold")))
         standing = _standing(item.decision)
-        why = _why(item.decision)
-        said = f": {t.one_line(why)}" if why else ""
-        screen.line(Text.assemble((standing, _STYLES[standing]), said), indent=6)
+        why = t.after_colon(_why(item.decision))
+        screen.line(Text.assemble((standing, _STYLES[standing]), why), indent=6)
         screen.whole(item.decision_id, indent=6)
         screen.facts(_facts(item.decision), indent=6)
 
 
 def _why(decision: Decision) -> str | None:
-    """Return the words that say most about how it came out."""
+    """Return the most specific reason of a decision."""
     answered = None if decision.approval is None else decision.approval.rationale
     return answered or decision.reason or decision.rationale or decision.decision
 
 
 def show_decision(screen: Screen, decision: DecisionTrace) -> None:
-    """Print one decision whole, with its history."""
+    """Print one decision with its history."""
     screen.line(_title(decision), style="bold")
     standing = _standing(decision)
     reason = f": {t.block(decision.reason)}" if decision.reason else ""
@@ -134,10 +132,8 @@ def show_decision(screen: Screen, decision: DecisionTrace) -> None:
     screen.whole(decision.decision_id)
     closed_at = decision.closed_at
     ended = None if closed_at is None else f"ended {t.local_time(closed_at)}"
-    run = f"instance {t.one_line(decision.instance)}" if decision.instance else None
-    version = f"version {t.one_line(decision.version)}" if decision.version else None
-    key = f"key {t.one_line(decision.key)}" if decision.key else None
-    screen.facts([*_facts(decision), run, version, key, ended])
+    names = ("instance", decision.instance), ("version", decision.version), ("key", decision.key)
+    screen.facts([*_facts(decision), *(t.fact(*name) for name in names), ended])
     for label, other in (
         ("in", decision.trace_id),
         ("supersedes", decision.supersedes),
@@ -187,7 +183,7 @@ def _show_record(screen: Screen, decision: Decision) -> None:
 
 
 def _arguments(events: Sequence[DecisionEvent]) -> Any:
-    """Return what is to be run, as it may be shown; None if that was not said, or is erased."""
+    """Return the arguments of the tool call, as shown; None without a call, or if erased."""
     carried: Mapping[str, Any]
     for event in reversed(events):
         carried = event.model_extra or {}
@@ -230,13 +226,12 @@ def _show_approval(screen: Screen, approval: Approval, arguments: Any) -> None:
         _show_answer(screen, "rejected", approval.approver or "", approval.rationale)
     delivery = approval.delivery
     if delivery is not None and (delivery.note or delivery.status != "pending"):
-        note = f": {t.one_line(delivery.note)}" if delivery.note else ""
-        screen.line(f"notice {delivery.status}{note}", style="dim")
+        screen.line(f"notice {delivery.status}{t.after_colon(delivery.note)}", style="dim")
 
 
 def _show_answer(screen: Screen, answer: str, by: str, why: str | None) -> None:
-    said = f": {t.block(why)}" if why else ""
-    screen.line(Text.assemble((answer, _STYLES[answer]), f" by {t.one_line(by)}{said}"))
+    reason = f": {t.block(why)}" if why else ""
+    screen.line(Text.assemble((answer, _STYLES[answer]), f" by {t.one_line(by)}{reason}"))
 
 
 def _show_evaluations(screen: Screen, decision: Decision) -> None:
@@ -276,7 +271,7 @@ def _show_json(screen: Screen, label: str, value: Any) -> None:
 
 
 def show_verifications(screen: Screen, verifications: Sequence[Verification]) -> None:
-    """Print what checks of histories found: what is wrong in full, what is right in short."""
+    """Print verifications: each failed one, and the totals of the others."""
     if not verifications:
         screen.line("no decisions")
         return

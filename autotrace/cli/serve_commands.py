@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import typer
 from rich.text import Text
 
-from autotrace.cli.command_options import JsonOption, StoreOption, command_of, print_list
+from autotrace.cli.command_options import JsonOption, StoreOption, command_of, make_app, print_list
 from autotrace.cli.formatting import local_time, one_line
 from autotrace.cli.open_store import chosen_embedding, load_policies
 from autotrace.cli.terminal import Screen, complain, print_json
@@ -32,22 +33,18 @@ if TYPE_CHECKING:
 
 FIRST_AGENT: Final = "local"
 FIRST_APPROVER: Final = "person"
-"""Another name than that of the agent, as nobody answers what their own agent asks."""
+"""Not the name of the agent, which cannot answer its own requests."""
 _EXPIRES: Final = re.compile(r"([0-9]{1,6})([mhdw])")
 _SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _PACKAGES: Final = ("fastapi", "mcp", "prometheus_client", "uvicorn")
-"""What the extra brings."""
+"""Packages of the extra."""
 
-keys_app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Keys with which agents and people use the server.",
-)
+keys_app = make_app("Keys of agents and people for the server.", no_args_is_help=True)
 _command = command_of(keys_app)
 
 
 class RoleName(StrEnum):
-    """What `--role` takes."""
+    """Values of `--role`."""
 
     AGENT = "agent"
     APPROVER = "approver"
@@ -57,16 +54,19 @@ class RoleName(StrEnum):
 @_command
 def create(
     agent: Annotated[
-        str, typer.Option("--agent", metavar="NAME", help="In whose name it records and asks.")
+        str,
+        typer.Option(
+            "--agent", metavar="NAME", help="Agent in whose name the key records and requests."
+        ),
     ],
     tenant: Annotated[
-        str, typer.Option("--tenant", metavar="NAME", help="Whose memory it sees.")
+        str, typer.Option("--tenant", metavar="NAME", help="Tenant whose memory the key sees.")
     ] = "default",
     role: Annotated[
         RoleName,
         typer.Option(
             "--role",
-            help="agent: changes what is its own; approver: answers what others ask, too; "
+            help="agent: changes its own records; approver: also answers requests of others; "
             "admin: changes anything of its tenant.",
         ),
     ] = RoleName.AGENT,
@@ -75,15 +75,14 @@ def create(
         typer.Option(
             "--expires",
             metavar="TIME",
-            help="After how long it opens nothing any more, such as 12h, 90d or 52w. "
-            "Default: it does not expire.",
+            help="Time until the key expires, such as 12h, 90d or 52w. Default: never.",
             show_default=False,
         ),
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a key; it is shown only now."""
+    """Create a key; it is shown only now."""
     from autotrace.server.auth.api_keys import KeyRing
     from autotrace.server.tenants import prepare
     from autotrace.store.api_keys import exist
@@ -91,14 +90,11 @@ def create(
     expires_in_s = None if expires is None else _seconds(expires)
     settings = load_settings(store=store)
     is_first = not exist(settings.store)
-    ring = KeyRing.of(settings)
-    try:
+    with closing(KeyRing.of(settings)) as ring:
         prepare(settings, tenant)
         made = ring.create(agent, tenant, role.value, expires_in_s=expires_in_s)
-    finally:
-        ring.close()
     if is_first:
-        # In another folder than the server's, a key is made that the server does not know.
+        # The default folder may not be that of the server.
         complain(
             "note", f"this is the first key of {settings.shown_store}; it opens no other store"
         )
@@ -109,11 +105,7 @@ def create(
 
 
 def _seconds(expires: str) -> int:
-    """Return how many seconds `--expires` means.
-
-    Raises:
-        InvalidArgumentError: It is not a number above 0 and a unit.
-    """
+    """Return the seconds of `--expires`; raise InvalidArgumentError unless it is a time."""
     parts = _EXPIRES.fullmatch(expires)
     seconds = 0 if parts is None else int(parts[1]) * _SECONDS[parts[2]]
     if not seconds:
@@ -124,16 +116,13 @@ def _seconds(expires: str) -> int:
 
 @_command
 def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """List keys, those revoked too, the oldest first."""
+    """List keys, including revoked ones, oldest first."""
     from autotrace.server.auth.api_keys import KeyRing
     from autotrace.store.api_keys import exist
 
     settings = load_settings(store=store)
-    ring = KeyRing.of(settings)
-    try:
+    with closing(KeyRing.of(settings)) as ring:
         found = ring.list() if exist(settings.store) else []
-    finally:
-        ring.close()
     if as_json:
         print_list("keys", found)
     else:
@@ -173,20 +162,17 @@ def revoke(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have a key open nothing any more."""
+    """Revoke a key."""
     from autotrace.server.auth.api_keys import KEY_PREFIX, KeyRing
     from autotrace.store.api_keys import exist
 
     settings = load_settings(store=store)
-    if key_id.startswith(KEY_PREFIX):  # the whole key, which no message may repeat
+    if key_id.startswith(KEY_PREFIX):  # the whole key, which must not appear in messages
         key_id = key_id.removeprefix(KEY_PREFIX).partition("_")[0]
-    ring = KeyRing.of(settings)
-    try:
+    with closing(KeyRing.of(settings)) as ring:
         if not exist(settings.store):
             raise KeyNotFoundError(key_id)
         revoked = ring.revoke(key_id)
-    finally:
-        ring.close()
     if as_json:
         print_json(revoked.model_dump(mode="json"))
     else:
@@ -195,11 +181,7 @@ def revoke(
 
 
 def need_packages(feature: str) -> None:
-    """Pass if the packages of the extra are there.
-
-    Raises:
-        MissingExtraError: One of them is not; names what needs it, and the extra.
-    """
+    """Raise MissingExtraError unless the packages of the extra are installed."""
     if any(importlib.util.find_spec(package) is None for package in _PACKAGES):
         raise MissingExtraError(feature, "server")
 
@@ -210,7 +192,7 @@ def serve(
         typer.Option(
             "--host",
             metavar="ADDRESS",
-            help="Where to listen. Default: AUTOTRACE_SERVER_HOST, else 127.0.0.1.",
+            help="Address to listen on. Default: AUTOTRACE_SERVER_HOST, else 127.0.0.1.",
             show_default=False,
         ),
     ] = None,
@@ -218,7 +200,7 @@ def serve(
         int | None,
         typer.Option(
             "--port",
-            help="On which port; 0: one that is free. Default: AUTOTRACE_SERVER_PORT, else 8484.",
+            help="Port; 0: a free one. Default: AUTOTRACE_SERVER_PORT, else 8484.",
             show_default=False,
         ),
     ] = None,
@@ -226,7 +208,7 @@ def serve(
         int | None,
         typer.Option(
             "--workers",
-            help="How many processes answer. Default: AUTOTRACE_SERVER_WORKERS, else 1.",
+            help="Number of processes. Default: AUTOTRACE_SERVER_WORKERS, else 1.",
             show_default=False,
         ),
     ] = None,
@@ -237,7 +219,7 @@ def serve(
     from autotrace.server.run import listen, run, url_of
 
     settings = load_settings(store=store)
-    # Here, lest each worker finds out for itself that one is missing.
+    # Checked here once, before each worker would fail.
     load_policies(settings)
     chosen_embedding(settings, None)
     server = load_server_settings(host=host, port=port, workers=workers)
@@ -259,18 +241,17 @@ class _FirstKeys(NamedTuple):
 
 
 def _first_keys(settings: Settings, server: ServerSettings) -> _FirstKeys | None:
-    """Make the first keys of a store that only this machine can reach, if it has none.
+    """Create the first keys of a store that only this machine can reach, if it has none.
 
-    An admin's key is made by `autotrace keys create` alone: what a server prints is copied into
-    the configuration of an agent.
+    Only `autotrace keys create` creates an admin's key, as a server's output is copied into the
+    configuration of an agent.
     """
     from autotrace.server.auth.api_keys import KeyRing
     from autotrace.server.auth.principal import DEFAULT_TENANT
     from autotrace.store.api_keys import exist
 
-    ring = KeyRing.of(settings)
-    try:
-        # A store that is not there is not made only to find it without keys.
+    with closing(KeyRing.of(settings)) as ring:
+        # Reading the keys would create the store.
         found = ring.list() if exist(settings.store) else []
         if any(key.is_usable(datetime.now(UTC)) for key in found):
             return None
@@ -285,8 +266,6 @@ def _first_keys(settings: Settings, server: ServerSettings) -> _FirstKeys | None
             ring.create(FIRST_AGENT, DEFAULT_TENANT, "agent").key,
             ring.create(FIRST_APPROVER, DEFAULT_TENANT, "approver").key,
         )
-    finally:
-        ring.close()
 
 
 def _store_argument(settings: Settings) -> str:
@@ -305,7 +284,7 @@ def _show_first(screen: Screen, keys: _FirstKeys, url: str) -> None:
     screen.whole(keys.approver)
     screen.line("try it: paste the agent's key into the first line")
     screen.whole(f"read -r {KEY_VARIABLE}; export {KEY_VARIABLE}")
-    # Not as an argument of curl: those of every process are shown by ps.
+    # Not an argument of curl: ps shows the arguments of each process.
     screen.whole(
         f"printf 'Authorization: Bearer %s' \"${KEY_VARIABLE}\" | curl -H @- "
         f"-X POST {url}/api/v1/public/memory/v2/traces/start "

@@ -1,4 +1,4 @@
-"""Standard streams that whoever started the process has closed (`autotrace traces >&-`)."""
+"""Replace standard streams that the parent process has closed (`autotrace traces >&-`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Unread(io.RawIOBase):
-    """Takes what is written for nobody, and counts it."""
+    """Counts and discards written bytes."""
 
     written_bytes = 0
 
@@ -32,11 +32,11 @@ class Unread(io.RawIOBase):
 def open_standard_streams() -> Unread | None:
     """Open the null device in place of each standard stream that is closed.
 
-    Else the next file that is opened, such as the database, gets the number of a standard stream,
-    and what a library prints goes into it.
+    Otherwise the next opened file, such as the database, gets the number of a standard stream, and
+    output of libraries goes into it.
 
     Returns:
-        What takes the output; None if standard output is open.
+        The stream that counts discarded output; None if standard output is open.
     """
     for number, flags in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
         try:

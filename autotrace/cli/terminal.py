@@ -1,4 +1,4 @@
-"""Standard output and standard error: coloured for a person, plain for everything else."""
+"""Standard output and standard error: coloured on a terminal, plain elsewhere."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from rich.tree import Tree
 from autotrace.cli.formatting import one_line
 
 _UNBOUNDED: Final = 1_000_000
-"""Columns of a pipe or a file: whoever reads it decides where lines break."""
+"""Columns of a pipe or a file, whose reader breaks the lines."""
 _COMPLAINT_CHARACTERS: Final = 2_000
 _C1_CONTROL: Final = re.compile("[\x7f-\x9f]")
 
 
 def is_plain(stream: TextIO) -> bool:
-    """Tell whether a stream wants neither colours nor box characters."""
+    """Return whether a stream takes no colours and box characters."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return True
     return not stream.isatty() and not os.environ.get("FORCE_COLOR")
@@ -36,14 +36,14 @@ def is_plain(stream: TextIO) -> bool:
 
 @dataclass
 class Node:
-    """A line of a tree, and what lies below it."""
+    """A line of a tree, and the nodes below it."""
 
     text: Text
     children: list[Node] = field(default_factory=list["Node"])
 
 
 class Screen:
-    """Standard output as a person reads it."""
+    """Standard output for a person."""
 
     def __init__(self) -> None:
         stream = sys.stdout
@@ -87,12 +87,12 @@ class Screen:
         self.whole(text, indent=indent)
 
     def whole(self, text: str | Text, *, style: str = "", indent: int = 0) -> None:
-        """Print one line that is never broken, so that it can be copied: an id."""
+        """Print one line that is never broken, so that an id can be copied."""
         text = Text(text, style) if isinstance(text, str) else text
         self._console.print(Text.assemble(" " * indent, text), soft_wrap=True)
 
     def facts(self, facts: Iterable[str | None], *, indent: int = 0) -> None:
-        """Print those facts that there are, as many on a line as fit the terminal."""
+        """Print the facts that are not None, as many on a line as fit the terminal."""
         line = ""
         for fact in filter(None, facts):
             longer = f"{line}  {fact}" if line else fact
@@ -134,9 +134,9 @@ def _grow(tree: Tree, nodes: list[Node]) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print a JSON document in UTF-8, whatever the terminal's encoding."""
+    """Print a JSON document in UTF-8, independent of the encoding of the terminal."""
     text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
-    # JSON escapes no control beyond the first 32, and some terminals obey those above.
+    # JSON escapes only the first 32 controls, and some terminals obey others.
     text = _C1_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     typer.echo(text.encode())
 
@@ -148,10 +148,10 @@ def complain(kind: str, message: str) -> None:
 
 @contextmanager
 def busy(what: str) -> Generator[Callable[[str], None]]:
-    """Show on standard error, if it is a terminal, that something takes its time.
+    """Show on standard error, if it is a terminal, that a command is busy.
 
     Yields:
-        A function that changes what is shown.
+        A function that changes the text.
     """
     if is_plain(sys.stderr):
         yield lambda _: None
@@ -163,10 +163,10 @@ def busy(what: str) -> Generator[Callable[[str], None]]:
 
 @contextmanager
 def progress(what: str) -> Generator[Callable[[int, int], None]]:
-    """Show on standard error, if it is a terminal, how far something is.
+    """Show on standard error, if it is a terminal, the progress of a command.
 
     Yields:
-        A function that takes how much is done, and of how much.
+        A function that takes the number of done and of all items.
     """
     if is_plain(sys.stderr):
         yield lambda _done, _total: None

@@ -6,8 +6,8 @@ for waiting in autotrace.decisions.pending():
 autotrace.decisions.approve("decision-…", approver="ada", rationale="within budget")
 ```
 
-An agent opens them with `autotrace.decision(...)` and `@tool(requires_approval=...)`. In a
-coroutine, `await autotrace.decisions.apending()`: each function has an async form, with an `a`.
+An agent opens decisions with `autotrace.decision(...)` and `@tool(requires_approval=...)`. Each
+function has an async form with the prefix `a`: `await autotrace.decisions.apending()`.
 """
 
 # ruff: noqa: F405 - the functions are imported by a star, for type checkers alone
@@ -18,7 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from autotrace.decisions.functions import *  # noqa: F403 - its __all__ says what
+    from autotrace.decisions.functions import *  # noqa: F403 - bounded by its __all__
     from autotrace.decisions.notify.routes import add_route, remove_route
     from autotrace.decisions.notify.webhooks import SlackWebhook, Webhook, verify_webhook
 
@@ -51,7 +51,7 @@ _MODULES: Final = {
     **dict.fromkeys(("SlackWebhook", "Webhook", "verify_webhook"), "notify.webhooks"),
     **dict.fromkeys(("add_route", "remove_route"), "notify.routes"),
 }
-"""Modules of names, loaded at first use; every other name is one of functions.py."""
+"""Modules of names, loaded at first use; all other names are in functions.py."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,75 +1,47 @@
-"""The one class behind the library, the CLI, REST and MCP, and the only place that authorises.
+"""The one class behind the library, the CLI, REST and MCP.
 
 `Decisions` belongs to the program that opened the store, which may do everything. `for_caller`
 returns the same decisions bound to an API key: each method then raises NotPermittedError unless
-the key allows it, and writes the agent of the key as who did it.
+the key allows it, and records the agent of the key as the actor.
 """
 
 from __future__ import annotations
 
 import builtins
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from autotrace.errors import NotPermittedError
+from autotrace.decision_requests import ApprovalAnswer
+from autotrace.decisions import queries, to_models, votes
+from autotrace.decisions.commands import DecisionCommands
+from autotrace.decisions.queries import DecisionFilter
+from autotrace.decisions.receipts import approver_of
+from autotrace.errors import StoreError
+from autotrace.models import DecisionTrace
 
 if TYPE_CHECKING:
-    from autotrace.decisions.notify.delivery import Deliveries
-    from autotrace.decisions.queries import DecisionLibrary
-    from autotrace.decisions.receipts import ReceiptSigner
-    from autotrace.decisions.service import DecisionService
-    from autotrace.decisions.verification import DecisionProof
     from autotrace.models import (
-        Approval,
-        ApprovalRequest,
-        AutomationMode,
+        Checkpoint,
         Decision,
         DecisionCategory,
-        DecisionEvent,
         DecisionStatus,
-        DecisionTrace,
         FoundDecision,
         Receipt,
         TraceLocation,
+        Verification,
     )
     from autotrace.server.auth.principal import Principal
 
 
-class Decisions:
-    """The decisions of one store. Any thread may use it.
-
-    Args:
-        service: Opens, changes and ends decisions.
-        library: Reads decisions.
-        proof: Signs, verifies and erases histories.
-        deliveries: Notices under way.
-        actor: Requester of decisions for which no actor is given.
-        signer: Returns the signer of the approver on this machine, or None without a key.
-    """
-
-    def __init__(
-        self,
-        service: DecisionService,
-        library: DecisionLibrary,
-        proof: DecisionProof,
-        deliveries: Deliveries,
-        actor: str,
-        signer: Callable[[], ReceiptSigner | None],
-    ) -> None:
-        self.service = service
-        self.library = library
-        self.proof = proof
-        self._deliveries = deliveries
-        self._actor = actor
-        self._signer = signer
-        self._caller: Principal | None = None
-        self._place: TraceLocation | None = None
+class Decisions(DecisionCommands):
+    """The decisions of one store. Any thread may use it."""
 
     def for_caller(self, caller: Principal, place: TraceLocation) -> Decisions:
-        """Return these decisions bound to the caller, who opens new ones in a place of a trace."""
+        """Return these decisions bound to a caller, who opens new ones in a place of a trace."""
         bound = copy.copy(self)
-        bound._caller, bound._actor, bound._place = caller, caller.agent, place
+        bound._caller, bound._place = caller, place
         return bound
 
     def shut_down(self, timeout_s: float) -> bool:
@@ -79,42 +51,22 @@ class Decisions:
             Whether every notice was delivered, or has failed for good.
         """
         done = self._deliveries.drain(timeout_s)
-        self.service.book.connection.close()
+        self.event_store.connection.close()
         return done
-
-    # --- authorisation
-
-    def _sees(self, decision: Decision) -> bool:
-        return self._caller is None or self._caller.sees(decision)
-
-    def _check_sees(self, decision: Decision) -> None:
-        if self._caller is not None:
-            self._caller.check_sees(decision)
-
-    def _check_owns(self, decision_id: str) -> None:
-        if self._caller is not None:
-            self._caller.check_owns(self.service.get(decision_id).agent, decision_id)
-
-    def _check_is_program(self, operation: str) -> None:
-        if self._caller is not None:
-            msg = f"an API key does not allow {operation}: use the command line or the library"
-            raise NotPermittedError(msg)
-
-    def _agent(self) -> str | None:
-        return None if self._caller is None else self._caller.agent
 
     # --- reading
 
     def get(self, decision_id: str) -> Decision:
-        """Return a decision as it stands.
+        """Return a decision in its current state.
 
         Raises:
             DecisionNotFoundError: No decision has this id.
             NotPermittedError: The key may not see it.
             StoreError: The store cannot be read.
         """
-        decision = self.library.get(decision_id)
-        self._check_sees(decision)
+        decision = queries.to_decisions(self.event_store, [self.event_store.read(decision_id)])[0]
+        if self._caller is not None:
+            self._caller.check_sees(decision)
         return decision
 
     def trace(self, decision_id: str) -> DecisionTrace:
@@ -125,9 +77,23 @@ class Decisions:
             NotPermittedError: The key may not see it.
             StoreError: The store cannot be read.
         """
-        trace = self.library.trace(decision_id)
-        self._check_sees(trace)
-        return trace
+        return self._trace(decision_id)
+
+    def trace_for_approver(self, decision_id: str) -> DecisionTrace:
+        """Return a decision like `trace`, but only if its history verifies.
+
+        Raises:
+            DamagedDecisionError: The history was changed.
+        """
+        return self._trace(decision_id, whole=True)
+
+    def _trace(self, decision_id: str, *, whole: bool = False) -> DecisionTrace:
+        log = self.event_store.read(decision_id, whole=whole)
+        decision = queries.to_decisions(self.event_store, [log])[0]
+        if self._caller is not None:
+            self._caller.check_sees(decision)
+        events = [to_models.to_event(event) for event in log.events]
+        return DecisionTrace(**dict(decision), events=events)
 
     def list(
         self,
@@ -154,9 +120,8 @@ class Decisions:
             DecisionNotFoundError: `after` is not a decision of the store.
             StoreError: The store cannot be read.
         """
-        return self.library.list(
-            status=status, category=category, actor=actor, limit=limit, after=after, seen=self._sees
-        )
+        wanted = DecisionFilter(self._sees, status, category, actor)
+        return queries.find_page(self.event_store, wanted, limit, after)
 
     def pending(self) -> builtins.list[Decision]:
         """Return every decision that waits for an answer, oldest first.
@@ -164,7 +129,7 @@ class Decisions:
         Raises:
             StoreError: The store cannot be read.
         """
-        return [*filter(self._sees, self.library.pending())]
+        return [*filter(self._sees, queries.find_pending(self.event_store))]
 
     def search(
         self,
@@ -191,9 +156,94 @@ class Decisions:
             InvalidArgumentError: An argument has a value that is not allowed.
             StoreError: The store cannot be read.
         """
-        return self.library.search(
-            query, category=category, tags=tags, status=status, limit=limit, seen=self._sees
-        )
+        wanted = DecisionFilter(self._sees, status, category, tags=tags)
+        return queries.find_similar(self.event_store, wanted, limit, query, self._embed)
+
+    def _embed(self, text: str) -> Any:
+        if self._embedding is None:
+            msg = "the store was opened without an embedder"
+            raise StoreError(msg)
+        return self._embedding.embedder.embed([text])[0]
+
+    def existing(self, decision_ids: Sequence[str]) -> builtins.list[Decision]:
+        """Return those of some decisions that exist and that the caller may see, oldest first."""
+        logs = self.event_store.read_all(decision_ids).values()
+        return [*filter(self._sees, queries.oldest_first(self.event_store, iter(logs)))]
+
+    def newest_ids(self, limit: int) -> builtins.list[str]:
+        """Return the ids of the newest decisions, newest first."""
+        self._check_program("listing all ids")
+        return queries.newest_ids(self.event_store, limit)
+
+    # --- answering
+
+    def approve(
+        self,
+        decision_id: str,
+        approver: str,
+        rationale: str | None = None,
+        *,
+        head: str | None = None,
+    ) -> Decision:
+        """Approve the request of a decision; signed, if this user has an approver's key.
+
+        Args:
+            decision_id: The decision.
+            approver: Name of the approver. A name that looks like the requester's is refused; a
+                repeated approval, also under a name that looks alike, changes nothing.
+            rationale: Why.
+            head: The `head` of the decision as the approver was shown it. Default: the head of the
+                request, so that an approval of later additions has to name it.
+
+        Returns:
+            The decision; it still waits if more approvers are needed.
+
+        Raises:
+            DecisionNotFoundError: No decision has this id.
+            DecisionStateError: No request waits: it was answered, has expired, or was never made;
+                or the head has moved.
+            ApprovalRefused: The approver is the requester, or has a name that looks like it.
+            InvalidArgumentError: The approver has no name, or the request requires a rationale or
+                a signature.
+            NotPermittedError: An API key is given.
+            StoreError: The answer cannot be stored, or the approver's key cannot be read.
+        """
+        return self.answer(decision_id, ApprovalAnswer(True, approver, rationale, head))
+
+    def reject(
+        self,
+        decision_id: str,
+        approver: str,
+        rationale: str | None = None,
+        *,
+        head: str | None = None,
+    ) -> Decision:
+        """Reject the request of a decision, which ends it; signed and raising as `approve`.
+
+        Args:
+            decision_id: The decision.
+            approver: Name of the approver. A name that looks like the requester's is refused.
+            rationale: Why; the requester gets it, and it stays on the trace.
+            head: The `head` of the decision as the approver was shown it. Default: the current one.
+        """
+        return self.answer(decision_id, ApprovalAnswer(False, approver, rationale, head))
+
+    def answer(self, decision_id: str, answer: ApprovalAnswer) -> Decision:
+        """Answer a request, signed if the approver on this machine has a key; see `approve`.
+
+        Raises:
+            SigningKeyError: The approver's key cannot be used.
+            DamagedDecisionError: The history was changed, so that an approval is not signed.
+        """
+        self._check_program("a signature of this machine's approver")
+        if (signer := approver_of(self._settings)) is not None:
+            shown = self._trace(decision_id, whole=answer.granted)
+            if answer.head in (None, shown.head):  # an answer to another head is refused
+                vote = votes.sign(shown, signer, granted=answer.granted, approver=answer.approver)
+                answer = replace(answer, signature=vote.signature, public_key=vote.public_key)
+        return self.resolve(decision_id, answer)
+
+    # --- proof
 
     def receipt(self, decision_id: str) -> Receipt:
         """Return the signed statement of how a decision has ended.
@@ -201,249 +251,80 @@ class Decisions:
         Raises:
             DecisionNotFoundError: No decision has this id.
             NotPermittedError: The key may not see it.
-            DecisionStateError: It has not ended.
+            DecisionStateError: It has not ended; or it has no receipt, and the ledger of this
+                machine does not name its end.
             StoreError: The store or the signing key cannot be read.
         """
         if self._caller is not None:
             self.get(decision_id)
-        return self.proof.receipt(decision_id)
+        return self._proof.receipt(decision_id)
 
-    # --- opening
-
-    def create(
-        self,
-        intent: str,
-        automation_mode: AutomationMode,
-        *,
-        label: str | None = None,
-        instance: str | None = None,
-        version: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> Decision:
-        """Open a decision that a later call ends; see `DecisionService.create`."""
-        return self.service.create(
-            intent,
-            automation_mode,
-            actor=self._actor,
-            agent=self._agent(),
-            label=label,
-            instance=instance,
-            version=version,
-            metadata=metadata,
-            place=self._here(),
-        )
-
-    def record(
-        self,
-        *,
-        title: str,
-        category: DecisionCategory,
-        context: str,
-        decision: str,
-        rationale: str,
-        alternatives_considered: Iterable[Mapping[str, str]] = (),
-        tags: Iterable[str] = (),
-        constraints: Iterable[str] = (),
-        consequences: Iterable[str] = (),
-        supersedes: str | None = None,
-        actor: str | None = None,
-    ) -> Decision:
-        """Record a decision that was made: opened, filled and committed in one call.
-
-        Args:
-            title: The decision in a few words.
-            category: Its subject: `architecture`, `dependency`, `schema`, `api_design`, `infra`,
-                `tradeoff`, `convention` or `other`.
-            context: What made the decision necessary.
-            decision: What was decided.
-            rationale: Why.
-            alternatives_considered: Each an `option` and why it was `rejected_because`.
-            tags: Labels to search by.
-            constraints: What limited the choice.
-            consequences: What follows from it.
-            supersedes: Id of the decision that this one replaces.
-            actor: Who decided. Default: the agent of the settings, or of the key.
+    def verify(self, decision_id: str) -> bool:
+        """Return whether the history of a decision and its receipt are as they were written.
 
         Raises:
-            InvalidArgumentError: An argument has a value that is not allowed.
-            DecisionNotFoundError: The superseded decision does not exist, or the key may not see
-                it.
-            DecisionStateError: The superseded decision is superseded already.
-            NotPermittedError: The superseded decision belongs to another agent.
-            StoreError: The store does not take it.
+            DecisionNotFoundError: No decision has this id.
+            StoreError: The store cannot be read.
         """
-        if self._caller is not None and supersedes is not None:
-            store = self.service.book.connection.name
-            self._caller.check_supersedes(self.service.get(supersedes), store)
-        return self.service.record(
-            title=title,
-            category=category,
-            context=context,
-            decision=decision,
-            rationale=rationale,
-            alternatives_considered=alternatives_considered,
-            tags=tags,
-            constraints=constraints,
-            consequences=consequences,
-            supersedes=supersedes,
-            actor=self._agent() or actor or self._actor,
-            agent=self._agent(),
-            place=self._here(),
-        )
+        return self.check(decision_id).ok
 
-    def _here(self) -> TraceLocation:
-        return self.service.book.recording.place() if self._place is None else self._place
-
-    # --- changing
-
-    def add_context(
-        self, decision_id: str, context: Mapping[str, Any], *, summary: str | None = None
-    ) -> DecisionEvent:
-        """Add facts to a decision that is not closed; see `DecisionService.add_context`.
-
-        Raises:
-            NotPermittedError: The decision belongs to another agent.
-        """
-        self._check_owns(decision_id)
-        return self.service.add_context(decision_id, context, summary=summary, by=self._actor)
-
-    def evaluate(
+    def check(
         self,
         decision_id: str,
-        policy_id: str,
-        inputs: Mapping[str, Any] | None = None,
-        *,
-        inputs_ref: str | None = None,
-    ) -> DecisionEvent:
-        """Evaluate a policy of this process; see `DecisionService.evaluate`.
-
-        Raises:
-            NotPermittedError: The decision belongs to another agent.
-        """
-        self._check_owns(decision_id)
-        return self.service.evaluate(
-            decision_id,
-            policy_id,
-            inputs,
-            inputs_ref=inputs_ref,
-            by=self._actor,
-            principal=self._agent(),
-        )
-
-    def request_approval(self, decision_id: str, request: ApprovalRequest) -> Approval:
-        """Request approval; the requester cannot answer. See `DecisionService.request_approval`.
-
-        Raises:
-            NotPermittedError: The decision belongs to another agent.
-        """
-        self._check_owns(decision_id)
-        return self.service.request_approval(decision_id, request, requester=self._actor)
-
-    def close(
-        self,
-        decision_id: str,
-        action: str,
-        *,
-        by: str,
-        summary: Mapping[str, object] | None = None,
-        reason: str | None = None,
-    ) -> Decision:
-        """End a decision, such as one whose agent has died.
+        receipt: Receipt | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Verification:
+        """Verify the history of a decision and its receipt; name the first event that was changed.
 
         Args:
             decision_id: The decision.
-            action: `commit` or `abort`.
-            by: Who ends it; with a key, always the agent of the key.
-            summary: What came of it.
-            reason: Why.
+            receipt: A receipt kept elsewhere, which shows whether the end was exchanged. Default:
+                the one in the store.
+            checkpoint: A checkpoint kept elsewhere, which the history must continue.
 
         Raises:
             DecisionNotFoundError: No decision has this id.
-            DecisionStateError: Its state does not allow it, or another call has ended it.
-            InvalidArgumentError: The action is another.
-            NotPermittedError: The decision belongs to another agent.
-            StoreError: The store does not take it.
+            InvalidArgumentError: The checkpoint is not signed by a trusted key.
+            NotPermittedError: An API key is given.
+            StoreError: The store cannot be read.
         """
-        self._check_owns(decision_id)
-        return self.service.close(
-            decision_id, action, by=self._agent() or by, summary=summary, reason=reason
-        )
+        self._check_program("verifying")
+        return self._proof.check(decision_id, receipt, checkpoint)
 
-    def answer(
-        self,
-        decision_id: str,
-        *,
-        granted: bool,
-        approver: str,
-        rationale: str | None = None,
-        head: str | None = None,
-    ) -> Decision:
-        """Answer a request for approval, signed if the approver on this machine has a key.
-
-        Raises:
-            SigningKeyError: The approver's key cannot be used.
-            DamagedDecisionError: The history was changed: an approval of it is not signed.
-        """
-        from autotrace.decisions import votes  # not needed to import the library
-
-        self._check_is_program("a signature of this machine's approver")
-        vote = None
-        if (signer := self._signer()) is not None:
-            shown = self.library.trace(decision_id, whole=granted)
-            if head in (None, shown.head):  # to another head the answer is refused
-                vote = votes.sign(shown, signer, granted=granted, approver=approver)
-        return self.service.resolve(
-            decision_id,
-            granted=granted,
-            approver=approver,
-            rationale=rationale,
-            head=head,
-            signature=vote and vote.signature,
-            public_key=vote and vote.public_key,
-        )
-
-    def resolve(
-        self,
-        decision_id: str,
-        *,
-        granted: bool,
-        rationale: str | None = None,
-        head: str | None = None,
-        signature: str | None = None,
-        public_key: str | None = None,
-    ) -> Decision:
-        """Answer a request for approval in the name of the actor; see `DecisionService.resolve`.
-
-        Raises:
-            NotPermittedError: The key is an agent's, or the requester's.
-        """
-        decision = self.service.get(decision_id)
-        if self._caller is not None:
-            approval = decision.approval
-            self._caller.check_resolves(decision.agent if approval is None else approval.requester)
-        return self.service.resolve(
-            decision_id,
-            granted=granted,
-            approver=self._actor,
-            rationale=rationale,
-            head=head,
-            signature=signature,
-            public_key=public_key,
-        )
-
-    def erase(self, decision_id: str, *, by: str, reason: str | None = None) -> Decision:
-        """Erase what people and agents wrote in a decision; its events stay, and verify.
+    def check_all(self, checkpoint: Checkpoint | None = None) -> builtins.list[Verification]:
+        """Verify every decision that the store, its ledger or a checkpoint names.
 
         Args:
-            decision_id: The decision, in any state.
-            by: Who erases it.
-            reason: Why; this is kept.
+            checkpoint: A checkpoint kept elsewhere, which the histories must continue.
 
         Raises:
-            DecisionNotFoundError: No decision has this id.
+            InvalidArgumentError: The checkpoint is not signed by a trusted key.
             NotPermittedError: An API key is given.
-            StoreError: The store does not take it.
+            StoreError: The store cannot be read.
         """
-        self._check_is_program("erasing")
-        self.proof.erase(decision_id, by=by, reason=reason)
-        return self.library.get(decision_id)
+        self._check_program("verifying")
+        return self._proof.check_all(checkpoint)
+
+    def verify_checkpoint(self, checkpoint: Checkpoint) -> bool:
+        """Return whether every decision verifies and continues the checkpoint.
+
+        Raises:
+            InvalidArgumentError: The checkpoint is not signed by a trusted key.
+            NotPermittedError: An API key is given.
+            StoreError: The store cannot be read.
+        """
+        return all(found.ok for found in self.check_all(checkpoint))
+
+    def checkpoint(self) -> Checkpoint:
+        """Sign the number of events and the head of every decision, in the order of their ids.
+
+        A decision whose chain does not hold, or lacks events that the ledger names, is left out
+        by name: a checkpoint vouches for no history that does not verify.
+
+        Raises:
+            NotPermittedError: An API key is given.
+            SigningKeyError: The key cannot be read.
+            StoreError: The store cannot be read.
+        """
+        self._check_program("a checkpoint")
+        return self._proof.checkpoint()

@@ -1,57 +1,48 @@
-"""Rules for the use of an approval: by one call, the one that was approved, and once.
-
-Pure functions over the state of a decision, like those of state_machine.py.
-"""
+"""Rules for the use of an approval: by the call that was approved, once. Pure functions."""
 
 from __future__ import annotations
 
+from autotrace.decision_requests import GatedCall
 from autotrace.decisions.state_machine import CLAIMED, CLOSED, REFUSAL_TOLD, Draft, State, obstacle
 from autotrace.errors import ApprovalPending, ApprovalRefused
 
 
-def claim(state: State, *, tool_name: str, arguments_sha256: str) -> list[Draft]:
+def claim(state: State, call: GatedCall) -> list[Draft]:
     """Use an approval up for one run.
 
     Raises:
-        ApprovalPending: It has not been approved yet.
-        ApprovalRefused: It may not run: names why.
+        ApprovalPending: The decision is not approved yet.
+        ApprovalRefused: The call must not run.
     """
     if state.tool is not None:
-        check_call(state, tool_name=tool_name, arguments_sha256=arguments_sha256)
+        check_call(state, call)
     check_not_refused(state)
-    if state.status != "approved":
-        raise ApprovalPending(state.decision_id)  # or nobody was asked, which is no yes either
+    if state.status != "approved":  # also if approval was never requested
+        raise ApprovalPending(state.decision_id)
     if (held := obstacle(state)) is not None:
         raise ApprovalRefused(state.decision_id, "denied", held)
-    return [Draft(CLAIMED, {"tool_name": tool_name, "arguments_sha256": arguments_sha256})]
+    facts = {"tool_name": call.tool["name"], "arguments_sha256": call.arguments_sha256}
+    return [Draft(CLAIMED, facts)]
 
 
-def check_call(state: State, *, tool_name: str, arguments_sha256: str) -> None:
-    """Pass the call of a tool for which a decision was opened.
-
-    Raises:
-        ApprovalRefused: It was opened for another one, or for none.
-    """
+def check_call(state: State, call: GatedCall) -> None:
+    """Raise ApprovalRefused unless the decision was opened for this call."""
     tool = state.tool
     if tool is None:
-        why = "it was opened for no call of a tool"
+        why = "it was not opened for a tool call"
         raise ApprovalRefused(state.decision_id, "changed", why)
-    if tool["name"] != tool_name:
-        why = f"the tool differs from what was to be approved, which is {tool['name']}"
+    if tool["name"] != call.tool["name"]:
+        why = f"the tool differs from the tool to be approved, which is {tool['name']}"
         raise ApprovalRefused(state.decision_id, "changed", why)
-    if tool["arguments_sha256"] != arguments_sha256:
-        why = "the arguments, or the code of the tool, differ from what was to be approved"
+    if tool["arguments_sha256"] != call.arguments_sha256:
+        why = "the arguments, or the code of the tool, differ from those to be approved"
         if "source_sha256" not in tool:
-            why += " (or an older autotrace has asked, which bound no code: call again to ask)"
+            why += " (an older autotrace opened it, without a hash of the code: call again)"
         raise ApprovalRefused(state.decision_id, "changed", why)
 
 
 def check_not_refused(state: State) -> None:
-    """Pass a decision that is approved and unused, or may still be.
-
-    Raises:
-        ApprovalRefused: It never will be: names why.
-    """
+    """Raise ApprovalRefused unless a call runs on this decision now, or may do so later."""
     request, closed = state.request, state.closed
     if state.status == "committed":
         why = "its approval was used up by one run, or it was committed"
@@ -67,8 +58,8 @@ def check_not_refused(state: State) -> None:
         if state.is_closed:
             raise ApprovalRefused(state.decision_id, "used", "its one run has failed")
         why = (
-            f"it was claimed by {state.claim.by} and has not finished: it runs at this moment, or "
-            "its process died within it; see whether it took effect, then end it with "
+            f"{state.claim.by} claimed it and has not finished: the call runs at this moment, or "
+            "its process died; find out whether it took effect, then end the decision with "
             f"`autotrace decisions abort {state.decision_id} --by NAME`"
         )
         raise ApprovalRefused(state.decision_id, "claimed", why)
@@ -78,25 +69,21 @@ def check_not_refused(state: State) -> None:
         raise ApprovalRefused(state.decision_id, "aborted", why)
 
 
-def refuse(state: State, reason: str) -> list[Draft]:
-    """Abort a decision whose approval is not accepted, so that the next call asks anew."""
+def abort(state: State, reason: str) -> list[Draft]:
+    """Abort a decision whose votes do not count, so that the next call requests approval again."""
     if state.is_closed or state.claim is not None:
         return []
     return [Draft(REFUSAL_TOLD), Draft(CLOSED, {"action": "abort"}, {"reason": reason})]
 
 
 def check_not_pending(state: State) -> None:
-    """Pass a decision that waits for no answer.
-
-    Raises:
-        ApprovalPending: It does.
-    """
+    """Raise ApprovalPending if the decision waits for an answer."""
     if state.status == "needs_approval":
         raise ApprovalPending(state.decision_id)
 
 
 def is_spent(state: State) -> bool:
-    """Tell whether a decision on a tool call has answered a call, so that the next asks anew."""
+    """Return whether a tool call has used this decision up, so that the next call opens another."""
     return state.is_closed and (
         state.status == "committed" or state.told or state.claim is not None
     )

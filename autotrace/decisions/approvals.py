@@ -1,144 +1,157 @@
-"""Approvals of decisions: requested, answered, and claimed by one call."""
+"""Approvals: requests, answers, and their use by one tool call. The first part of `Decisions`.
+
+This base class also holds the store and the caller, and authorises the caller. The rules are pure
+functions (state_machine.py, approval_use.py, votes.py); event_store.py settles races.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from autotrace.decision_requests import ApprovalAnswer, GatedCall, tool_intent
 from autotrace.decisions import approval_use, state_machine, to_models, validation, votes
 from autotrace.decisions.event_store import DecisionEventStore, Log
-from autotrace.decisions.notify.routes import approval_notice
-from autotrace.decisions.policies import Evaluated
+from autotrace.decisions.ledger import Ledger
+from autotrace.decisions.notify.delivery import Deliveries, DeliveryReporter
+from autotrace.decisions.notify.routes import approval_notice, route_named
 from autotrace.decisions.polling import until_answered
+from autotrace.decisions.receipts import receipt_signer
 from autotrace.decisions.state_machine import Draft, State
 from autotrace.decisions.validation import ArgumentValidator
-from autotrace.errors import ApprovalRefused, InvalidArgumentError
+from autotrace.decisions.verification import DecisionProof
+from autotrace.errors import (
+    ApprovalRefused,
+    InvalidArgumentError,
+    NotPermittedError,
+)
 from autotrace.ids import new_approval_id
 from autotrace.models import (
-    NOWHERE,
     Approval,
     ApprovalRequest,
     AutomationMode,
     Decision,
     TraceLocation,
 )
+from autotrace.semconv import DEFAULT_ACTOR
+from autotrace.store.connection import ServerOptions
+from autotrace.store.decision_log import connect_decisions
 
-EventReporter = Callable[[str, str, int], None]
-"""Told once how a delivery went: `delivered` or `failed`, a note, and after how many attempts."""
-Send = Callable[[Mapping[str, Any], EventReporter], None]
-"""Begins to deliver a notice; never raises."""
+if TYPE_CHECKING:
+    from autotrace.base.health_counters import HealthCounters
+    from autotrace.capture.approvals.decision_spans import DecisionRecording
+    from autotrace.embedding.choice import Embedding
+    from autotrace.server.auth.principal import Principal
+    from autotrace.settings import Settings
+
+_Send = Callable[[Mapping[str, Any], DeliveryReporter], None]
 
 
 class Approvals:
-    """Requests for approval, answers to them, and their use; the base of `DecisionService`.
+    """Base of `Decisions`: requests for approval, answers, and their use.
 
     Args:
-        book: Where they lie.
-        evaluate: Asks a policy, by its id, about inputs, for the agent of a key or None.
-        route: Returns what notifies approvers, by name; None for the default, which may be nobody.
-        enforce_modes: Whether `propose` and `approve` need an approval before a commit.
-        approver_keys: Public keys whose signed votes alone count where a request names none; None:
-            any vote counts.
+        settings: Name the store, keys, routes and rules.
+        recording: Redacts values and records spans of events.
+        counters: Count and log failures.
+        embedding: Embedding of the store; None: nothing can be searched by meaning.
     """
 
     def __init__(
         self,
-        book: DecisionEventStore,
-        *,
-        evaluate: Callable[[str, Any, str | None], Evaluated],
-        route: Callable[[str | None], Send | None],
-        enforce_modes: bool = False,
-        approver_keys: Sequence[str] | None = None,
+        settings: Settings,
+        recording: DecisionRecording,
+        counters: HealthCounters,
+        embedding: Embedding | None = None,
     ) -> None:
-        self.book = book
-        self._given = ArgumentValidator(book.recording)
-        self._evaluate = evaluate
-        self._route = route
-        self._enforce_modes = enforce_modes
-        self._keys = ApprovalRequest(approver_keys=approver_keys).approver_keys
-        self._hiding_key: bytes | None = None
+        self._settings = settings
+        self._counters = counters
+        self._embedding = embedding
+        self._validator = ArgumentValidator(recording)
+        self._deliveries = Deliveries(count=counters.add)
+        self._actor = settings.agent or DEFAULT_ACTOR
+        self._keys = ApprovalRequest(approver_keys=settings.approver_keys).approver_keys
+        self._caller: Principal | None = None
+        self._place: TraceLocation | None = None
+        space = None if embedding is None else embedding.space
+        server = ServerOptions.of(settings)
+        # In the folder of the signing key: a client of Chroma can write to neither.
+        ledger = Ledger(settings.receipt_key_path.with_name("ledger"))
+        signer = functools.cache(lambda: receipt_signer(settings))
+        self._proof = DecisionProof(signer, settings.receipt_keys)
+        self.event_store = self._proof.events = DecisionEventStore(
+            connect_decisions(settings.store, space=space, server=server),
+            recording,
+            ledger=ledger,
+            sign=self._sign_end,
+        )
 
-    # --- calls of tools
+    def _sign_end(self, log: Log) -> Mapping[str, Any] | None:
+        try:
+            return self._proof.sign(log)
+        except Exception as error:  # noqa: BLE001 - a decision ends with or without a receipt
+            self._counters.add("unsigned_decisions")
+            message = f"a decision has ended without a receipt: {error}"
+            self._counters.record_failure("receipt", message, error)
+            return None
 
-    def open_call(
-        self,
-        intent: str,
-        automation_mode: AutomationMode,
-        *,
-        actor: str,
-        tool_name: str,
-        arguments_sha256: str,
-        code: Mapping[str, Any] | None = None,
-        place: TraceLocation = NOWHERE,
-    ) -> Decision:
-        """Return the decision on a call of a tool: the one under way, or a new one.
+    # --- authorisation
 
-        Args:
-            intent: What is to be decided.
-            automation_mode: How much may be done unasked.
-            actor: Who asks.
-            tool_name: Name of the tool.
-            arguments_sha256: What the approval is bound to.
-            code: `module`, `qualname` and `source_sha256` of the function, to be shown.
-            place: Where in a trace this happens.
+    def _check_program(self, operation: str) -> None:
+        """Raise NotPermittedError unless the program itself calls, without an API key."""
+        if self._caller is not None:
+            msg = f"an API key does not allow {operation}: use the command line or the library"
+            raise NotPermittedError(msg)
 
-        Raises:
-            InvalidArgumentError: An argument has a value that is not allowed.
-            StoreError: The store does not take it.
-        """
-        facts = self._facts(intent, automation_mode, actor, None)
-        tool = {"name": tool_name, "arguments_sha256": arguments_sha256, **(code or {})}
-        return self._view(self.book.open_call(facts | {"tool": tool}, place=place))
+    def _check_owns(self, decision_id: str) -> None:
+        """Raise NotPermittedError unless the caller may change the decision."""
+        if self._caller is not None:
+            self._caller.check_owns(self.event_store.read(decision_id).state.agent, decision_id)
 
-    def until_answered(
-        self, decision_id: str, timeout_s: float | None
-    ) -> Generator[float, None, Decision]:
-        """Follow a decision until its request is answered, or ends, or the time is over.
+    def _sees(self, decision: Decision) -> bool:
+        return self._caller is None or self._caller.sees(decision)
 
-        Yields:
-            How long to sleep before the next look, in seconds.
+    def _by(self, name: str | None) -> str:
+        """Return the agent of the key; without a key, the given name or that of the settings."""
+        if self._caller is not None:
+            return self._caller.agent
+        return self._actor if name is None else name
 
-        Returns:
-            The decision as it stands then.
+    def _here(self) -> TraceLocation:
+        return self.event_store.recording.place() if self._place is None else self._place
 
-        Raises:
-            DecisionNotFoundError: There is none with this id.
-            StoreUnavailableError: The store has not answered for a minute.
-        """
-        return self._view((yield from until_answered(self.book, decision_id, timeout_s)))
-
-    def check_route(self, name: str | None) -> None:
-        """Pass the name of an approval route, or none.
-
-        Raises:
-            InvalidArgumentError: There is no such route.
-        """
-        self._route(name)
-
-    def hiding_key(self) -> bytes:
-        """Return the key of the digests that stand for hidden arguments.
-
-        Raises:
-            StoreError: The store does not answer.
-        """
-        if self._hiding_key is None:
-            self._hiding_key = self.book.hiding_key()
-        return self._hiding_key
+    def _facts(self, intent: Any, mode: Any, actor: Any) -> dict[str, Any]:
+        if mode not in get_args(AutomationMode):
+            raise InvalidArgumentError("automation_mode", mode, get_args(AutomationMode))
+        actor = validation.name("actor", actor)
+        intent = validation.name("intent", intent)
+        return {"intent": intent, "automation_mode": mode, "actor": actor, "agent": actor}
 
     # --- requests and answers
 
+    def check_route(self, name: str | None) -> None:
+        """Raise InvalidArgumentError unless an approval route has this name, or None."""
+        self._check_program("the gate of a tool")
+        route_named(name, self._settings)
+
     def request_approval(
-        self, decision_id: str, request: ApprovalRequest, *, requester: str
+        self, decision_id: str, request: ApprovalRequest, *, by: str | None = None
     ) -> Approval:
-        """Ask for approval, and notify whom the route names; an earlier request that waits stays.
+        """Request approval and notify approvers; a request that waits already stays as it is.
+
+        The requester cannot answer.
 
         Raises:
-            InvalidArgumentError: There is no such route.
-            DecisionNotFoundError: There is no such decision.
-            DecisionStateError: It is not open.
+            InvalidArgumentError: No route has this name.
+            DecisionNotFoundError: No decision has this id.
+            DecisionStateError: The decision is not open.
+            NotPermittedError: The decision belongs to another agent.
         """
-        send = self._route(request.route)
+        self._check_owns(decision_id)
+        requester = self._by(by)
+        sender = route_named(request.route, self._settings)
         approval_id = new_approval_id()
         facts: dict[str, Any] = {
             "approval_id": approval_id,
@@ -147,209 +160,193 @@ class Approvals:
             "approvals_needed": request.approvals_needed,
             "expires_in_seconds": request.expires_in_seconds,
             "route": request.route,
-            "notifies": send is not None,
+            "notifies": sender is not None,
             "arguments_sha256": request.arguments_sha256,
         }
-        terms = self._terms(request)
-        if terms is not None:
+        if (terms := self._terms(request)) is not None:
             facts["approver_keys"] = terms.approver_keys
         content: dict[str, Any] = {
-            name: self._given.text(name, text)
+            name: self._validator.text(name, text)
             for name, text in (("title", request.title), ("message", request.message))
             if text is not None
         }
         if request.arguments is not None:
-            content["arguments"] = request.arguments
-            content["hidden"] = list(request.hidden)
+            content |= {"arguments": request.arguments, "hidden": list(request.hidden)}
         draft = Draft(state_machine.APPROVAL_REQUESTED, facts, content)
-        log = self.book.change(
+        log = self.event_store.change(
             decision_id, requester, lambda state: state_machine.request_approval(state, draft)
         )
-        asked = log.state.request
-        if asked is None:  # the machine never returns such a state
-            raise AssertionError(decision_id)
-        if send is not None and asked.event.facts["approval_id"] == approval_id:
-            self._notify(send, log)
-        return to_models.to_approval(log.state, asked)
+        waiting = log.state.request
+        assert waiting is not None  # noqa: S101 - the state machine returned no other state
+        approval = to_models.to_approval(log.state, waiting)
+        if sender is not None and approval.id == approval_id:
+            send = functools.partial(self._deliveries.deliver, sender)
+            self._notify(send, log, approval, content.get("arguments"))
+        return approval
 
-    def _notify(self, send: Send, log: Log) -> None:
-        decision_id = log.decision_id
-
-        def report(status: str, note: str, attempts: int) -> None:
+    def _notify(self, send: _Send, log: Log, approval: Approval, arguments: Any) -> None:
+        def report(status: Literal["delivered", "failed"], note: str, attempts: int) -> None:
             facts = {"status": status, "attempts": attempts}
             draft = Draft(state_machine.APPROVAL_DELIVERY, facts, {"note": note})
-            self.book.change(decision_id, "autotrace", lambda _: [draft])
+            self.event_store.change(log.decision_id, "autotrace", lambda _: [draft])
 
-        asked = log.state.request
-        if asked is not None:
-            arguments = (asked.event.content or {}).get("arguments")
-            approval = to_models.to_approval(log.state, asked)
-            send(approval_notice(self._view(log), approval, arguments), report)
+        send(approval_notice(to_models.to_decision(log.state), approval, arguments), report)
 
-    def resolve(
-        self,
-        decision_id: str,
-        *,
-        granted: bool,
-        approver: str,
-        rationale: str | None = None,
-        head: str | None = None,
-        signature: str | None = None,
-        public_key: str | None = None,
-    ) -> Decision:
-        """Answer a request for approval.
-
-        Args:
-            decision_id: The decision.
-            granted: Whether the answer is yes.
-            approver: Who answers.
-            rationale: Why.
-            head: The `head` of the decision as the approver was shown it. Default: of a yes, the
-                head of the request; of a no, the present one.
-            signature: The approver's signature of this answer: see `votes.statement`.
-            public_key: The key that verifies it.
+    def resolve(self, decision_id: str, answer: ApprovalAnswer) -> Decision:
+        """Record an answer to a request for approval.
 
         Raises:
-            InvalidArgumentError: No approver is named, the request wants a rationale or a
-                signature, or the signature is not that of this answer.
-            DecisionNotFoundError: There is no such decision.
+            InvalidArgumentError: The approver has no name, the request requires a rationale or a
+                signature, or the signature does not verify.
+            DecisionNotFoundError: No decision has this id.
             DecisionStateError: No request waits, or the head has moved.
-            ApprovalRefused: The approver is who asks.
+            ApprovalRefused: The approver is the requester.
+            NotPermittedError: The key is an agent's, or the requester's.
         """
-        name = validation.name("approver", approver)
-        why = (
-            None
-            if rationale is None
-            else self._given.text("rationale", rationale, may_be_empty=True)
-        )
+        if self._caller is not None:
+            state = self.event_store.read(decision_id).state
+            requested = state.request
+            self._caller.check_resolves(
+                state.agent if requested is None else requested.event.facts["requester"]
+            )
+        rationale = answer.rationale
+        if rationale is not None:
+            rationale = self._validator.text("rationale", rationale, may_be_empty=True)
+        approver = validation.name("approver", self._by(answer.approver))
+        checked = replace(answer, approver=approver, rationale=rationale)
 
         def command(state: State) -> list[Draft]:
-            drafts = state_machine.resolve(
-                state, granted=granted, approver=name, rationale=why, head=head
-            )
-            return votes.with_signature(state, drafts, public_key=public_key, signature=signature)
+            drafts = state_machine.resolve(state, checked)
+            return votes.with_signature(state, drafts, checked)
 
-        return self._view(self.book.change(decision_id, name, command, whole=granted))
+        log = self.event_store.change(decision_id, approver, command, whole=answer.granted)
+        return to_models.to_decision(log.state)
 
-    def check_call(self, decision_id: str, *, tool_name: str, arguments_sha256: str) -> None:
-        """Pass the call of a tool for which a decision was opened, and no other.
+    def until_answered(
+        self, decision_id: str, timeout_s: float | None
+    ) -> Generator[float, None, Decision]:
+        """Wait until the request is answered or ends, or the time is over.
 
-        Raises:
-            ApprovalRefused: It was opened for another one, or for none.
-            DecisionNotFoundError: There is no such decision.
-        """
-        approval_use.check_call(
-            self.book.read(decision_id).state,
-            tool_name=tool_name,
-            arguments_sha256=arguments_sha256,
-        )
+        Yields:
+            Seconds to sleep before the next look.
 
-    def claim(
-        self,
-        decision_id: str,
-        *,
-        tool_name: str,
-        arguments_sha256: str,
-        by: str,
-        request: ApprovalRequest | None = None,
-    ) -> Decision:
-        """Use an approval up for one run, which is the caller's if this returns.
-
-        Args:
-            decision_id: The decision.
-            tool_name: Name of the tool that is to run.
-            arguments_sha256: The hash of its code and arguments.
-            by: Who runs it.
-            request: What the gate's own code asks of approvers.
+        Returns:
+            The decision in its state then.
 
         Raises:
-            ApprovalPending: It has not been approved yet.
-            ApprovalRefused: It may not run: says why. If its votes do not count here, that has
-                ended it, and the next call asks anew.
-            DecisionNotFoundError: There is no such decision.
+            DecisionNotFoundError: No decision has this id.
+            StoreUnavailableError: The store has not answered for a minute.
         """
-        terms = self._terms(request)
+        self._check_program("waiting for an answer")
+        log = yield from until_answered(self.event_store, decision_id, timeout_s)
+        return to_models.to_decision(log.state)
+
+    # --- use of an approval
+
+    def open_call(self, call: GatedCall) -> Decision:
+        """Return the unused decision on a tool call, or open a new one.
+
+        Raises:
+            InvalidArgumentError: The actor has a name that is not allowed.
+            StoreError: The decision cannot be stored.
+        """
+        self._check_program("the gate of a tool")
+        facts = self._facts(tool_intent(call.tool["name"]), "approve", call.actor)
+        facts["tool"] = {**call.tool, "arguments_sha256": call.arguments_sha256}
+        return to_models.to_decision(self.event_store.open_call(facts, place=self._here()).state)
+
+    def hiding_key(self) -> bytes:
+        """Return the key for digests of hidden arguments."""
+        self._check_program("the gate of a tool")
+        return self._hiding_key
+
+    @functools.cached_property
+    def _hiding_key(self) -> bytes:
+        return self.event_store.hiding_key()
+
+    def check_call(self, decision_id: str, call: GatedCall) -> None:
+        """Raise ApprovalRefused unless the decision was opened for this call."""
+        self._check_program("the gate of a tool")
+        approval_use.check_call(self.event_store.read(decision_id).state, call)
+
+    def claim(self, decision_id: str, call: GatedCall) -> Decision:
+        """Use an approval up for one run, which belongs to the caller once this returns.
+
+        Raises:
+            ApprovalPending: Nobody has answered yet.
+            ApprovalRefused: The call must not run. If the votes do not count at this gate, the
+                decision is aborted, and the next call requests approval again.
+            DecisionNotFoundError: No decision has this id.
+        """
+        self._check_program("the gate of a tool")
+        terms = self._terms(call.approval)
 
         def command(state: State) -> list[Draft]:
-            drafts = approval_use.claim(
-                state, tool_name=tool_name, arguments_sha256=arguments_sha256
-            )
+            drafts = approval_use.claim(state, call)
             if terms is not None:
-                now_ns = self.book.now_ns()
-                votes.check(state, terms, arguments_sha256=arguments_sha256, now_ns=now_ns)
+                votes.check(state, terms, call.arguments_sha256, self.event_store.now_ns())
             return drafts
 
         try:
-            return self._view(self.book.change(decision_id, by, command, whole=True))
+            log = self.event_store.change(decision_id, call.actor, command, whole=True)
         except ApprovalRefused as refused:
-            self._refuse(decision_id, by, refused)
+            self._abort_refused(decision_id, call.actor, refused)
             raise
+        return to_models.to_decision(log.state)
 
     def check_answer(
         self, decision_id: str, *, by: str, request: ApprovalRequest | None = None
     ) -> Decision:
-        """Return a decision that is approved, or open; a refusal of a tool call counts as told.
+        """Return a decision that is approved, or open; record that a refusal was reported.
 
         Args:
             decision_id: The decision.
-            by: Who asks.
-            request: What the caller has asked of approvers, if it has; it is not open then.
+            by: Name recorded in the events.
+            request: Approval that the caller requested, if any: then the decision is not open.
 
         Raises:
             ApprovalPending: Nobody has answered yet.
-            ApprovalRefused: It was refused, or is used up: says why. If its votes do not count
-                here, that has ended it.
-            DecisionNotFoundError: There is no such decision.
+            ApprovalRefused: The request was refused, or the approval used up. If the votes do not
+                count here, the decision is aborted.
+            DecisionNotFoundError: No decision has this id.
         """
+        self._check_program("the gate of a tool")
         terms = self._terms(request)
-        log = self.book.read(decision_id, whole=terms is not None)
+        log = self.event_store.read(decision_id, whole=terms is not None)
         try:
             approval_use.check_not_refused(log.state)
-        except Exception:
+        except ApprovalRefused:
             if log.state.tool is not None and log.state.is_closed and not log.state.told:
-                told = Draft(state_machine.REFUSAL_TOLD)
-                self.book.change(decision_id, by, lambda s: [] if s.told else [told])
+                draft = Draft(state_machine.REFUSAL_TOLD)
+                self.event_store.change(decision_id, by, lambda s: [] if s.told else [draft])
             raise
         approval_use.check_not_pending(log.state)
         try:
-            self._check_votes(log.state, terms, is_asked=request is not None)
+            self._check_votes(log.state, terms, is_requested=request is not None)
         except ApprovalRefused as refused:
-            self._refuse(decision_id, by, refused)
+            self._abort_refused(decision_id, by, refused)
             raise
-        return self._view(log)
+        return to_models.to_decision(log.state)
 
     def _terms(self, request: ApprovalRequest | None) -> ApprovalRequest | None:
-        """Return what a gate requires of signed votes; None if any vote counts."""
+        """Return the requirements of a gate for signed votes; None if any vote counts."""
         terms = request or ApprovalRequest()
         if terms.approver_keys is not None or self._keys is None:
             return None if terms.approver_keys is None else terms
         return replace(terms, approver_keys=self._keys)
 
-    def _check_votes(self, state: State, terms: ApprovalRequest | None, *, is_asked: bool) -> None:
-        """Raise ApprovalRefused unless the votes count, if approval was asked for.
+    def _check_votes(
+        self, state: State, terms: ApprovalRequest | None, *, is_requested: bool
+    ) -> None:
+        """Raise ApprovalRefused unless the votes on a requested approval count.
 
-        `is_asked`: the caller knows that it was, whatever the store holds. Only the claim of a call
-        needs no such knowledge.
+        `is_requested`: the caller requested it, and does not rely on the store for that. A tool
+        call is claimed, which verifies its votes in any case.
         """
-        is_asked = is_asked and state.tool is None
-        if terms is not None and (is_asked or state.request is not None):
-            sha256 = state.arguments_sha256
-            votes.check(state, terms, arguments_sha256=sha256, now_ns=self.book.now_ns())
+        is_requested = is_requested and state.tool is None
+        if terms is not None and (is_requested or state.request is not None):
+            votes.check(state, terms, state.arguments_sha256, self.event_store.now_ns())
 
-    def _refuse(self, decision_id: str, by: str, refused: ApprovalRefused) -> None:
+    def _abort_refused(self, decision_id: str, by: str, refused: ApprovalRefused) -> None:
         if refused.reason in ("unsigned", "expired"):
-            self.book.change(decision_id, by, lambda s: approval_use.refuse(s, refused.why))
-
-    def _facts(self, intent: Any, mode: Any, actor: Any, agent: Any) -> dict[str, Any]:
-        if mode not in get_args(AutomationMode):
-            raise InvalidArgumentError("automation_mode", mode, get_args(AutomationMode))
-        actor = validation.name("actor", actor)
-        return {
-            "intent": validation.name("intent", intent),
-            "automation_mode": mode,
-            "actor": actor,
-            "agent": actor if agent is None else validation.name("agent", agent),
-        }
-
-    def _view(self, log: Log) -> Decision:
-        return to_models.to_decision(log.state)
+            self.event_store.change(decision_id, by, lambda s: approval_use.abort(s, refused.why))

@@ -1,10 +1,10 @@
 """Policies written in Cedar, evaluated by cedarpy (the extra `cedar`).
 
-Cedar itself goes on when a policy cannot be evaluated: it leaves that policy out, so that a
-`forbid` that fails forbids nothing. Here an error of any policy is a `PolicyError`.
+Cedar skips a policy that it cannot evaluate, so that a `forbid` that fails forbids nothing. Here
+an error of any policy is a `PolicyError`.
 
-An exception waives a `forbid`, it does not permit: so a denial may be excepted if Cedar would allow
-the request without the policies that carry `@requires_exception`.
+An exception waives a `forbid`, but permits nothing: a denial can be excepted only if Cedar would
+allow the request without the policies that carry `@requires_exception`.
 """
 
 from __future__ import annotations
@@ -44,29 +44,30 @@ def cedar_policy(
 ) -> None:
     """Register a set of Cedar policies as one policy of this process.
 
-    Inputs become a request. `principal`, `action` and `resource` are taken from the inputs of
-    these names, else from the arguments here; `entities` of the inputs come on top of those here.
-    `context` is the context; where the inputs have none, everything else in them is. Over a server
-    the principal is the agent of the client's key, of the type that `principal` has here, and
-    inputs with `principal` or `entities` are refused.
+    Inputs become a request: `principal`, `action` and `resource` are taken from the inputs of these
+    names, else from the arguments here; `entities` of the inputs are added to those here. `context`
+    is the context; without it, all other inputs are. Over a server the principal is the agent of
+    the client's key, with the type of `principal` here; inputs with `principal` or `entities` are
+    refused.
 
-    What Cedar allows is `allow`. What it denies is `requires_exception` if it would allow it
-    without the `forbid` policies annotated `@requires_exception("reason")`, else `deny`.
+    If Cedar allows the request, the outcome is `allow`. If it denies it, the outcome is
+    `requires_exception` if it would allow it without the `forbid` policies annotated
+    `@requires_exception("reason")`, else `deny`.
 
     Args:
         policy_id: Its id.
-        policies: Cedar text, or the file that holds it, which is read now.
+        policies: Cedar text, or a file with it, which is read now.
         entities: Entities in Cedar's JSON form.
-        schema: A schema, or its file, in either of Cedar's forms; policies, entities and requests
-            are checked against it.
-        principal: Who acts, where the inputs do not say.
-        action: What is done, where the inputs do not say.
-        resource: On what, where the inputs do not say.
+        schema: A schema, or its file, in either of Cedar's forms, to check policies, entities and
+            requests against.
+        principal: Default principal.
+        action: Default action.
+        resource: Default resource.
 
     Raises:
         MissingExtraError: cedarpy is not installed.
-        InvalidArgumentError: The id is not allowed or taken; or policies, schema or entities are
-            refused by Cedar: names the line.
+        InvalidArgumentError: The id is not allowed or taken; or Cedar refuses policies, schema or
+            entities: the error names the line.
         OSError: A file cannot be read.
     """
     cedarpy = _engine()
@@ -103,10 +104,10 @@ def cedar_policy(
 
 
 def _engine() -> Any:
-    """Return the module cedarpy; it ships partial types.
+    """Return the module cedarpy, which ships partial types.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: cedarpy is not installed.
     """
     try:
         import cedarpy
@@ -116,30 +117,30 @@ def _engine() -> Any:
 
 
 class _Rule(NamedTuple):
-    """What is known of one policy of a set."""
+    """One policy of a set."""
 
     name: str
     effect: str
     exception: str | None
-    """The reason in its annotation; None: it has none."""
+    """Reason in its annotation; None without one."""
 
 
 class _Parsed(NamedTuple):
     rules: dict[str, _Rule]
-    """By the id that Cedar gave."""
+    """By the id that Cedar assigned."""
     all: cedarpy.PolicySet
     firm: cedarpy.PolicySet
-    """Those that no exception waives."""
+    """Policies that no exception waives."""
 
     def named(self, message: str) -> str:
-        """Put the names of policies in place of the numbers that Cedar gave them."""
+        """Replace the numbers that Cedar gave to policies by their names."""
         for number, rule in self.rules.items():
             message = message.replace(f"`{number}`", f"`{rule.name}`")
         return message
 
 
 class _CedarSet:
-    """A parsed set of policies and what it is evaluated with."""
+    """A parsed set of policies with entities, schema and defaults. Methods raise PolicyError."""
 
     def __init__(
         self,
@@ -156,20 +157,12 @@ class _CedarSet:
         self._defaults = defaults
 
     def decide_for(self, inputs: dict[str, Any], agent: str) -> Any:
-        """Evaluate a request that the agent of a key makes over a server.
-
-        Raises:
-            PolicyError: Cedar reported an error of any kind.
-        """
+        """Evaluate a request of a client's agent."""
         principal = {"type": _type_of(self._defaults["principal"]), "id": agent}
         return self.decide({**inputs, "principal": principal})
 
     def decide(self, inputs: dict[str, Any]) -> Any:
-        """Evaluate a request made of inputs.
-
-        Raises:
-            PolicyError: Cedar reported an error of any kind.
-        """
+        """Evaluate a request made of inputs."""
         request, entities = self._request(inputs)
         allowed, determining = self._ask(request, entities, self._parsed.all)
         waived = [rule for rule in determining if rule.exception is not None]
@@ -192,9 +185,9 @@ class _CedarSet:
         asked["context"] = inputs.pop("context") if "context" in inputs else inputs
         if inputs and asked["context"] is not inputs:
             names = ", ".join(sorted(inputs))
-            raise PolicyError(self._id, f"beside context, the inputs hold what is unknown: {names}")
+            raise PolicyError(self._id, f"next to context, the inputs have unknown names: {names}")
         if not isinstance(asked["context"], dict):
-            raise PolicyError(self._id, "the context is no object")
+            raise PolicyError(self._id, "the context is not an object")
         try:
             entities = cast("Any", self._entities)
             if more != []:
@@ -234,7 +227,7 @@ def _spelled(rule: _Rule) -> dict[str, str]:
 
 
 def _text_of(policies: str | Path) -> tuple[str, str | None]:
-    """Return the text and, of a file, its place."""
+    """Return the text and, of a file, its path."""
     if isinstance(policies, Path):
         return policies.read_text(encoding="utf-8"), str(policies.resolve())
     return policies, None
@@ -245,10 +238,10 @@ def _schema_of(schema: str | Path | Mapping[str, Any]) -> str:
 
 
 def _parse(text: str) -> _Parsed:
-    """Take a set apart.
+    """Return the policies of a text.
 
     Raises:
-        InvalidArgumentError: It is no set of policies that can be evaluated.
+        InvalidArgumentError: The text is not a set of policies that can be evaluated.
     """
     cedarpy = _engine()
     try:
@@ -282,11 +275,7 @@ def _rule(number: str, one: Mapping[str, Any]) -> _Rule:
 
 
 def _validate(text: str, parsed: _Parsed, schema: cedarpy.Schema) -> None:
-    """Check policies against a schema.
-
-    Raises:
-        InvalidArgumentError: They do not conform to it.
-    """
+    """Raise InvalidArgumentError unless the policies conform to the schema."""
     result = _engine().validate_policies(text, schema)
     if not result.validation_passed:
         errors = "; ".join(parsed.named(error.error) for error in result.errors)
@@ -294,10 +283,10 @@ def _validate(text: str, parsed: _Parsed, schema: cedarpy.Schema) -> None:
 
 
 def _where(text: str, problem: str) -> str:
-    """Find the lines of a syntax error, of which cedarpy says only the words.
+    """Return the lines of a syntax error, of which cedarpy gives only the message.
 
-    The text is parsed line by line more: a policy that is bad begins after the last line up to
-    which all is well, and shows at the first line where the words are those of the error.
+    The text is parsed with one line more each time: the bad policy begins after the last line up to
+    which the text parses, and the error is in the first line that gives the same message.
     """
     cedarpy = _engine()
     lines = text.splitlines()
@@ -309,12 +298,12 @@ def _where(text: str, problem: str) -> str:
         except ValueError as error:
             if str(error) == problem and count < shows and "end of input" not in problem:
                 shows = count
-    while begins < shows - 1 and _says_nothing(lines[begins]):
+    while begins < shows - 1 and _is_empty(lines[begins]):
         begins += 1
     at = f"line {shows}"
     return at if begins + 1 == shows else f"{at}, in the policy that begins on line {begins + 1}"
 
 
-def _says_nothing(line: str) -> bool:
+def _is_empty(line: str) -> bool:
     stripped = line.strip()
     return not stripped or stripped.startswith("//")

@@ -1,10 +1,10 @@
-"""The book of decisions: opens, changes and reads them in a store.
+"""Append-only event log of each decision in a store.
 
-Every change reads the events, asks the state machine what follows, and appends that under the next
-number; who finds the number taken reads again. So whatever processes race, each transition has one
-winner, and all see the same history. Nothing is changed when anything raises.
+`change` reads the events, lets the state machine derive the next ones, and appends those under the
+next number. If another process has taken that number, it starts over: each transition has one
+winner, and all processes read the same history. An exception leaves the log unchanged.
 
-What is stored is redacted first; what policies see, and what an approval is bound to, is not.
+Stored values are redacted first; policies and approval hashes see the originals.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from autotrace.decisions import approval_use, hash_chain, state_machine
+from autotrace.decisions.hash_chain import StoredEvent
 from autotrace.decisions.ledger import Ledger, Mark, gap
 from autotrace.decisions.state_machine import Draft, State
 from autotrace.errors import (
@@ -30,55 +31,38 @@ from autotrace.errors import (
     StoreUnavailableError,
 )
 from autotrace.ids import format_decision_id
-from autotrace.models import NOWHERE, TraceLocation
+from autotrace.models import TraceLocation
 from autotrace.store import decision_log as store
 from autotrace.store import paged_lists, schema
 from autotrace.store.connection import Connection
 from autotrace.store.decision_log import DecisionCollections
+
+if TYPE_CHECKING:
+    from autotrace.capture.approvals.decision_spans import DecisionRecording
 
 logger = logging.getLogger("autotrace")
 
 _MAX_ATTEMPTS: Final = 50
 
 
-class EventContext(Protocol):
-    """What the book needs of capture: values that may be kept, and spans."""
-
-    def value(self, value: Any, path: str) -> Any:
-        """Return what may be kept of a value: redacted, bounded JSON."""
-        ...
-
-    def text(self, value: Any, path: str) -> str:
-        """Return what may be kept of a text."""
-        ...
-
-    def place(self) -> TraceLocation:
-        """Return where in a trace the caller is."""
-        ...
-
-    def event(self, happened: AppendedEvent) -> None:
-        """Make the span of an event. Never raises."""
-        ...
-
-
 @dataclass(frozen=True)
 class AppendedEvent:
-    """An event that was appended."""
+    """An event that was appended, and the status of its decision after it."""
 
     decision_id: str
     intent: str
     status: str
-    event: hash_chain.StoredEvent
+    event: StoredEvent
     otel: tuple[str, ...] | None
-    """Where the decision was opened: see `TraceLocation`."""
+    """`TraceLocation.otel` of the place where the decision was opened."""
 
 
 @dataclass
 class Log:
-    """A decision as it lies in the store."""
+    """The stored changes of a decision, each a list of events, and the state they lead to."""
 
     decision_id: str
-    changes: list[list[hash_chain.StoredEvent]]
+    changes: list[list[StoredEvent]]
     state: State = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,39 +75,38 @@ class Log:
             raise DamagedDecisionError(self.decision_id)
 
     @property
-    def events(self) -> list[hash_chain.StoredEvent]:
+    def events(self) -> list[StoredEvent]:
         """All events, oldest first."""
         return [event for change in self.changes for event in change]
 
 
 Command = Callable[[State], list[Draft]]
+"""Returns the events that follow from a state, or raises."""
 
 
 class DecisionEventStore:
     """The decisions of one store. Any thread may use it.
 
     Args:
-        connection: The store.
-        recording: Makes values fit to be kept, and spans of events.
-        ledger: Keeps count and head of what is appended.
-        sign: Makes the receipt of an end; what it cannot sign ends without.
-        clock_ns: Tells the time.
+        connection: Connection to the store.
+        recording: Redacts values and records spans of events.
+        ledger: Records count and head of each log outside of the store.
+        sign: Makes the receipt of a decision that ended; None leaves it without one.
     """
 
     def __init__(
         self,
         connection: Connection[DecisionCollections],
-        recording: EventContext,
+        recording: DecisionRecording,
         *,
         ledger: Ledger,
-        sign: Callable[[Log], Mapping[str, Any] | None] | None = None,
-        clock_ns: Callable[[], int] = time.time_ns,
+        sign: Callable[[Log], Mapping[str, Any] | None],
     ) -> None:
         self.connection = connection
         self.recording = recording
         self.ledger = ledger
         self._sign = sign
-        self.now_ns = clock_ns
+        self.now_ns = time.time_ns
         self._writer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     # --- opening
@@ -131,28 +114,26 @@ class DecisionEventStore:
     def create(
         self,
         facts: Mapping[str, Any],
-        content: Mapping[str, Any] | None = None,
+        content: Mapping[str, Any],
         *,
-        place: TraceLocation = NOWHERE,
+        place: TraceLocation,
         key: str | None = None,
         then: Sequence[Draft] = (),
-        supersedes: str | None = None,
     ) -> Log:
-        """Open a decision; with a key that was used before, find the one it has opened.
+        """Open a decision, or return the one that an earlier call opened with the same key.
 
         Args:
-            facts: `intent`, `automation_mode`, `actor`, `agent`, and more that rules and filters
-                look at.
-            content: What people and agents wrote.
-            place: Where in a trace this happens.
-            key: Idempotency key, for this agent.
-            then: Events that follow at once.
-            supersedes: The decision in whose place this one comes.
+            facts: `intent`, `automation_mode`, `actor`, `agent`, and other fields for rules and
+                filters; `supersedes` is the id of the decision that this one replaces.
+            content: Erasable text of people and agents.
+            place: Current place in a trace.
+            key: Idempotency key, unique for this agent.
+            then: Events to append in the same change.
 
         Raises:
-            InvalidArgumentError: The key has opened a decision with another intent.
-            DecisionNotFoundError: What it supersedes does not exist.
-            DecisionStateError: That is superseded already.
+            InvalidArgumentError: The key belongs to a decision with another intent.
+            DecisionNotFoundError: The superseded decision does not exist.
+            DecisionStateError: Another decision supersedes it already.
             StoreUnavailableError: The store does not answer.
         """
         digits = None if key is None else _hashed("key", facts["agent"], key)
@@ -161,25 +142,25 @@ class DecisionEventStore:
             log = self._find(collections, decision_id) if key is not None else None
             is_new = log is None
             if log is None:
-                if supersedes is not None:
+                if (supersedes := facts.get("supersedes")) is not None:
                     self._supersede(collections, supersedes, decision_id)
                 facts = {**facts, "key": key, "trace_id": place.trace_id, "otel": place.otel}
-                draft = Draft(state_machine.CREATED, facts, dict(content or {}))
+                draft = Draft(state_machine.CREATED, facts, dict(content))
                 log, is_new = self._begin(collections, decision_id, [draft, *then])
-        if log.state.created.facts["intent"] != facts["intent"]:
-            intent = log.state.created.facts["intent"]
-            allowed = f"a key of its own: this one has opened {decision_id} with intent {intent!r}"
+        intent = log.state.created.facts["intent"]
+        if intent != facts["intent"]:
+            allowed = f"unique: this key belongs to {decision_id}, whose intent is {intent!r}"
             raise InvalidArgumentError("key", key, allowed)
         if is_new:
-            self._tell(log, log.events)
+            self._report(log, log.events)
         return log
 
-    def open_call(self, facts: Mapping[str, Any], *, place: TraceLocation = NOWHERE) -> Log:
-        """Return the decision on a call of a tool: the one under way, or a new one.
+    def open_call(self, facts: Mapping[str, Any], *, place: TraceLocation) -> Log:
+        """Return the unused decision on a tool call, or open a new one.
 
         Args:
             facts: As for `create`, with `tool`: its `name` and `arguments_sha256`.
-            place: Where in a trace this happens.
+            place: Current place in a trace.
 
         Raises:
             StoreUnavailableError: The store does not answer.
@@ -196,18 +177,14 @@ class DecisionEventStore:
             facts = {**facts, "trace_id": place.trace_id, "otel": place.otel}
             draft = Draft(state_machine.CREATED, facts, {})
             log, is_new = self._begin(collections, _call_id(call, number), [draft])
-            # By whoever comes first of those who race: decision n is slot n, and is counted once.
+            # Decision n takes slot n, so that processes that race count it once.
             paged_lists.add(collections.lists, name, number, (log.decision_id,), self._writer)
         if is_new:
-            self._tell(log, log.events)
+            self._report(log, log.events)
         return log
 
     def hiding_key(self) -> bytes:
-        """Return the store's key for the digests of hidden arguments, made at first use.
-
-        Raises:
-            StoreUnavailableError: The store does not answer.
-        """
+        """Return the store's key for digests of hidden arguments; create it at first use."""
         with self.connection.writing() as collections:
             schema.add(collections.log, {store.HIDING_KEY_ID: {"key": secrets.token_hex(32)}})
             found: Any = schema.documents(collections.log, [store.HIDING_KEY_ID])[
@@ -221,21 +198,20 @@ class DecisionEventStore:
         schema.add(collections.log, {record_id: {"by": new_id}})
         first = schema.documents(collections.log, [record_id])[record_id]["by"]
         if first != new_id and self._find(collections, first) is not None:
-            raise DecisionStateError(
-                old_id, old.state.status, "supersede", f"{first} has superseded it"
-            )
-        if first != new_id:  # whoever it was has died before there was a decision
+            reason = f"{first} supersedes it already"
+            raise DecisionStateError(old_id, old.state.status, "supersede", reason)
+        if first != new_id:  # its process died before it opened the decision
             schema.upsert(collections.log, {record_id: {"by": new_id}})
 
     def _begin(
         self, collections: DecisionCollections, decision_id: str, drafts: Sequence[Draft]
     ) -> tuple[Log, bool]:
-        """Append the first change; return the log, and whether it was this one that began it."""
+        """Append the first change; return the log, and whether this call began it."""
         now_ns = self.now_ns()
         agent: str = drafts[0].facts["agent"]
         events = hash_chain.link(decision_id, None, drafts, by=agent, at_ns=now_ns)
         exclusive = self.connection.exclusive
-        # First, so that whatever dies in between, no decision is left out of the lists.
+        # Listed first: a crash before the append then leaves no decision out of the lists.
         store.add_decision_entry(collections, now_ns, decision_id, self._writer, exclusive)
         log = Log(decision_id, [events])
         if store.append_event(collections, decision_id, 0, events, also=self._receipt(log)):
@@ -246,35 +222,32 @@ class DecisionEventStore:
     # --- changing
 
     def change(self, decision_id: str, by: str, command: Command, *, whole: bool = False) -> Log:
-        """Append what follows from a command; return the log with it.
+        """Append the events of a command; return the log with them.
 
         Args:
             decision_id: The decision.
-            by: Who does it.
-            command: Returns the events that follow from a state, or raises.
-            whole: Whether the chain must hold, with all that the ledger names: for what lets a call
-                run.
+            by: Name recorded in the events.
+            command: Derives the events from the state; may run more than once.
+            whole: Whether the chain and the ledger must verify, as for all that lets a call run.
 
         Raises:
-            DecisionNotFoundError: There is none with this id.
-            DamagedDecisionError: It must be whole, and is not.
-            StoreUnavailableError: The store does not answer, or others always came first.
-            AutotraceError: What the command raises.
+            DecisionNotFoundError: No decision has this id.
+            DamagedDecisionError: The log does not verify, and `whole` is set.
+            StoreUnavailableError: The store does not answer, or other processes always won.
+            AutotraceError: Raised by the command.
         """
-        appended: list[tuple[Log, list[hash_chain.StoredEvent]]] = []
-        read = self._read_whole if whole else self._read
+        appended: list[tuple[Log, list[StoredEvent]]] = []
         try:
             with self.connection.writing() as collections:
                 for _ in range(_MAX_ATTEMPTS):
-                    log = read(collections, decision_id)
+                    log = self._read(collections, decision_id, whole=whole)
                     now_ns = self.now_ns()
                     ended = state_machine.expire(log.state, now_ns)
                     drafts = ended or command(log.state)
                     if not drafts:
                         return log
-                    events = hash_chain.link(
-                        decision_id, log.events[-1], drafts, by=by, at_ns=now_ns
-                    )
+                    last = log.events[-1]
+                    events = hash_chain.link(decision_id, last, drafts, by=by, at_ns=now_ns)
                     after = self._append(collections, log, events)
                     if after is None:
                         continue
@@ -285,10 +258,10 @@ class DecisionEventStore:
             raise StoreUnavailableError(msg)
         finally:
             for after, events in appended:
-                self._tell(after, events)
+                self._report(after, events)
 
     def _append(
-        self, collections: DecisionCollections, log: Log, events: list[hash_chain.StoredEvent]
+        self, collections: DecisionCollections, log: Log, events: list[StoredEvent]
     ) -> Log | None:
         after = Log(log.decision_id, [*log.changes, events])
         waits, waited = (at.state.status == "needs_approval" for at in (after, log))
@@ -304,73 +277,51 @@ class DecisionEventStore:
         return after
 
     def _note(self, log: Log) -> None:
-        """Append to the ledger.
-
-        Raises:
-            StoreUnavailableError: It cannot be written: nothing may run on what it does not name.
-        """
+        """Append to the ledger; nothing may run on an event that the ledger does not name."""
         try:
             self.ledger.note(log.decision_id, log.events)
         except OSError as error:
-            msg = f"{log.decision_id} was changed, and its ledger cannot be written: {error}"
-            raise StoreUnavailableError(msg) from error
-
-    def _marks(self, decision_id: str) -> list[Mark]:
-        """Return what the ledger names of a decision.
-
-        Raises:
-            StoreUnavailableError: It cannot be read.
-        """
-        try:
-            return self.ledger.marks(decision_id)
-        except OSError as error:
-            msg = f"the ledger of {decision_id} cannot be read: {error}"
+            msg = f"{log.decision_id} was changed, but its ledger cannot be written: {error}"
             raise StoreUnavailableError(msg) from error
 
     def _receipt(self, log: Log) -> dict[str, Any]:
         closed = log.state.closed
-        if self._sign is None or closed is None or closed not in log.state.events[-1:]:
+        if closed is None or closed not in log.state.events[-1:]:
             return {}
         receipt = self._sign(log)
         record_id = store.receipt_id(log.decision_id, closed.event_id)
         return {} if receipt is None else {record_id: receipt}
 
-    def _tell(self, log: Log, events: Sequence[hash_chain.StoredEvent]) -> None:
-        facts = log.state.created.facts
-        otel = facts.get("otel")
+    def _report(self, log: Log, events: Sequence[StoredEvent]) -> None:
+        facts, status = log.state.created.facts, log.state.status
+        otel = None if facts.get("otel") is None else tuple(facts["otel"])
         for event in events:
             self.recording.event(
-                AppendedEvent(
-                    log.decision_id,
-                    facts["intent"],
-                    log.state.status,
-                    event,
-                    None if otel is None else tuple(otel),
-                )
+                AppendedEvent(log.decision_id, facts["intent"], status, event, otel)
             )
 
     # --- reading
 
     def read(self, decision_id: str, *, whole: bool = False) -> Log:
-        """Return a decision as it stands; one whose time is over is ended by that.
+        """Return a decision; if its request has expired, append that first.
 
         Args:
             decision_id: The decision.
             whole: Whether the log must verify: see `change`.
 
         Raises:
-            DecisionNotFoundError: There is none with this id.
-            DamagedDecisionError: It must be whole, and is not.
+            DecisionNotFoundError: No decision has this id.
+            DamagedDecisionError: The log does not verify, and `whole` is set.
             StoreError: The store cannot be read.
         """
         with self.connection.reading() as collections:
-            log = (self._read_whole if whole else self._read)(collections, decision_id)
+            log = self._read(collections, decision_id, whole=whole)
         if state_machine.expire(log.state, self.now_ns()):
             return self.change(decision_id, log.state.agent, lambda _: [], whole=whole)
         return log
 
     def read_all(self, decision_ids: Sequence[str]) -> dict[str, Log]:
-        """Return those of some decisions that exist, as they stand; without damaged ones."""
+        """Return those decisions that exist and are not damaged, by id."""
         with self.connection.reading() as collections:
             found = store.read_logs(collections.log, decision_ids)
         logs: dict[str, Log] = {}
@@ -388,22 +339,28 @@ class DecisionEventStore:
         changes = store.read_logs(collections.log, [decision_id])[decision_id]
         return Log(decision_id, changes) if changes else None
 
-    def _read(self, collections: DecisionCollections, decision_id: str) -> Log:
+    def _read(
+        self, collections: DecisionCollections, decision_id: str, *, whole: bool = False
+    ) -> Log:
+        # Marks are read before the log, so that they name no event appended in between.
+        marks = self._marks(decision_id) if whole else []
         log = self._find(collections, decision_id)
         if log is None:
             raise DecisionNotFoundError(decision_id, self.connection.name)
+        if whole:
+            _check_whole(log, marks)
         return log
 
-    def _read_whole(self, collections: DecisionCollections, decision_id: str) -> Log:
-        # Read before the log: so they name nothing that is appended between both reads.
-        marks = self._marks(decision_id)
-        log = self._read(collections, decision_id)
-        _check_whole(log, marks)
-        return log
+    def _marks(self, decision_id: str) -> list[Mark]:
+        try:
+            return self.ledger.marks(decision_id)
+        except OSError as error:
+            msg = f"the ledger of {decision_id} cannot be read: {error}"
+            raise StoreUnavailableError(msg) from error
 
 
 def _check_whole(log: Log, marks: Sequence[Mark]) -> None:
-    """Raise DamagedDecisionError unless a chain holds, with all that the ledger names."""
+    """Raise DamagedDecisionError unless the chain holds and includes all marks of the ledger."""
     bad = hash_chain.check(log.decision_id, log.events)
     lacks = gap(marks, log.events, "the ledger")
     problem = lacks if bad is None else f"{bad.event_id}: {bad.problem}"
@@ -413,7 +370,7 @@ def _check_whole(log: Log, marks: Sequence[Mark]) -> None:
 
 
 def _hashed(*parts: str) -> str:
-    """Return one id for several texts; their boundaries count."""
+    """Return one id for several texts; their lengths separate them."""
     lengths = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.blake2b(lengths.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 

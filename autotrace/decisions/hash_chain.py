@@ -1,19 +1,10 @@
-"""The chain: events as they are stored, each carrying the hash of the one before it.
+"""The hash chain: stored events, each with the hash of the one before it.
 
-A stored event is a JSON object::
-
-    {"sequence": 1, "event_id": "event-…", "type": "context_added", "at_ns": 1767787200000000000,
-     "by": "order-bot", "facts": {…}, "content_sha256": "…", "previous": "…", "hash": "…",
-     "salt": "…", "content": {…}}
-
-* `hash` is the SHA-256 of the canonical JSON (RFC 8785) of the decision's id and all fields from
-  `sequence` to `previous`; `previous` is the hash of the event before, and empty in the first.
-* `content_sha256` is the SHA-256 of the salt (16 random bytes, so that short content cannot be
-  guessed from it) and the canonical JSON of the content. Content and salt can be erased later, and
-  the chain still holds; an event `content_erased` says whose.
-
-So a change of an event, or one that is left out before the last, shows. That the last ones were
-left out shows by the receipt, which names the head of the chain.
+A stored event is a JSON object with the fields of `StoredEvent`. `hash` is the SHA-256 of the
+canonical JSON (RFC 8785) of the decision's id and the fields from `sequence` to `previous`.
+`content_sha256` covers a random salt and the content, so that both can be erased: an event
+`content_erased` names them. A change of an event, or a missing one before the last, breaks the
+chain; missing last ones show by the ledger and the receipt.
 """
 
 from __future__ import annotations
@@ -51,7 +42,7 @@ class StoredEvent(TypedDict):
 
 
 class ChainCheck(NamedTuple):
-    """What is wrong with a chain."""
+    """The first bad event of a chain."""
 
     event_id: str
     problem: str
@@ -60,14 +51,14 @@ class ChainCheck(NamedTuple):
 def link(
     decision_id: str, last: StoredEvent | None, drafts: Sequence[Draft], *, by: str, at_ns: int
 ) -> list[StoredEvent]:
-    """Make events that follow a chain's last one.
+    """Return the stored events of drafts, chained to the last event.
 
     Args:
         decision_id: The decision.
-        last: The last event; None for a new decision.
-        drafts: What happened, in order.
-        by: Who did it.
-        at_ns: When; an event is never older than the one before it.
+        last: Last event of the chain; None for a new decision.
+        drafts: New events, in order.
+        by: Name recorded in the events.
+        at_ns: Time; an event is never older than the one before it.
     """
     linked: list[StoredEvent] = []
     for draft in drafts:
@@ -99,7 +90,7 @@ def erased(event: StoredEvent) -> StoredEvent:
 
 
 def to_event(stored: StoredEvent) -> Event:
-    """Return what the state machine sees of a stored event."""
+    """Return an event for the state machine."""
     return Event(
         stored["sequence"],
         stored["event_id"],
@@ -114,13 +105,8 @@ def to_event(stored: StoredEvent) -> Event:
 
 
 def check(decision_id: str, events: Sequence[StoredEvent]) -> ChainCheck | None:
-    """Return the first event that is not as it was appended; None if all are.
-
-    Args:
-        decision_id: The decision.
-        events: Everything that the store has of it, in order. Damaged events may lack fields.
-    """
-    said_erased = {
+    """Return the first event that was changed since it was appended; None if none was."""
+    erased_sequences = {
         sequence
         for event in events
         if event.get("type") == CONTENT_ERASED
@@ -130,7 +116,7 @@ def check(decision_id: str, events: Sequence[StoredEvent]) -> ChainCheck | None:
     for expected, event in enumerate(events):
         event_id = str(event.get("event_id"))
         try:
-            problem = _problem(decision_id, event, expected, previous, said_erased)
+            problem = _problem(decision_id, event, expected, previous, erased_sequences)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             problem = f"it cannot be read: {error!r}"
         if problem is not None:
@@ -140,17 +126,17 @@ def check(decision_id: str, events: Sequence[StoredEvent]) -> ChainCheck | None:
 
 
 def _problem(
-    decision_id: str, event: StoredEvent, expected: int, previous: str, said_erased: set[int]
+    decision_id: str, event: StoredEvent, expected: int, previous: str, erased_sequences: set[int]
 ) -> str | None:
     if event["sequence"] != expected:
-        return f"it says that it is event {event['sequence']}, and stands at {expected}"
+        return f"its sequence is {event['sequence']}, and its position is {expected}"
     if event["previous"] != previous:
         return "it does not follow the event before it"
     if event["hash"] != _hash(decision_id, event):
         return "it was changed: its hash is another"
     if event["content"] is None:
-        if event["content_sha256"] is not None and expected not in said_erased:
-            return "its content is gone, and no event says that it was erased"
+        if event["content_sha256"] is not None and expected not in erased_sequences:
+            return "its content is gone, and no event records that it was erased"
     elif event["salt"] is None or event["content_sha256"] != _digest(
         event["salt"], event["content"]
     ):

@@ -1,8 +1,8 @@
-"""The ledger: count and head of every decision that this machine wrote, outside of Chroma.
+"""The ledger: count and head of each decision that this machine wrote, outside of Chroma.
 
-An event cannot be taken back from a chain without a trace in the ledger: the log must still hold
-what the ledger names. The ledger is a folder beside the key that signs receipts (docs/decisions.md,
-Proof), of 256 append-only files; a decision belongs to the file that a hash of its id names.
+The log of a decision must still hold each event that the ledger names, so removed events show. The
+ledger is a folder next to the key that signs receipts, of 256 append-only files; the hash of a
+decision's id selects its file.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _HASH_DIGITS: Final = 64
 
 
 class Mark(NamedTuple):
-    """What a log had at some time."""
+    """Count and head of a log at some time."""
 
     events: int
     head: str
 
 
 def gap(marks: Iterable[Mark], events: Sequence[StoredEvent], source: str) -> str | None:
-    """Return what a log lacks of what it once had; None if nothing.
+    """Return what a log lacks of its marks; None if nothing.
 
     Args:
-        marks: What it had, at several times.
-        events: What it has.
-        source: What names the marks, for the answer.
+        marks: Marks of the log, in order.
+        events: Events of the log.
+        source: Name of the source of the marks, for the result.
     """
     for count, head in marks:
         if not events:
@@ -47,23 +47,21 @@ def gap(marks: Iterable[Mark], events: Sequence[StoredEvent], source: str) -> st
 
 
 class Ledger:
-    """Appends and reads counts and heads. Any thread and process may use it.
+    """Appends and reads marks. Any thread and process may use it.
+
+    Each method raises OSError if the ledger cannot be read or written.
 
     Args:
-        folder: Where the files are; made at the first append.
+        folder: Folder of the files; created at the first append.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def note(self, decision_id: str, events: Sequence[StoredEvent]) -> None:
-        """Append the count and the head of a decision.
-
-        Raises:
-            OSError: It cannot be written.
-        """
+        """Append the count and the head of a decision."""
         private_directory(self._folder)
-        # A line that a crash cut short ends at the next line feed, and is left out by readers.
+        # Readers skip a line that a crash cut short; it ends at the next line feed.
         line = f"\n{decision_id} {len(events)} {events[-1]['hash']}\n"
         path = self._path(decision_id)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -73,28 +71,16 @@ class Ledger:
             os.close(descriptor)
 
     def vouches(self, decision_id: str, events: Sequence[StoredEvent]) -> bool:
-        """Return whether the ledger names exactly this count and head.
-
-        Raises:
-            OSError: The ledger cannot be read.
-        """
+        """Return whether the ledger names exactly this count and head."""
         return (len(events), events[-1]["hash"]) in self.marks(decision_id)
 
     def decision_ids(self) -> list[str]:
-        """Return the id of every decision in the ledger.
-
-        Raises:
-            OSError: The ledger cannot be read.
-        """
+        """Return the id of every decision in the ledger."""
         paths = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
         return list(dict.fromkeys(name for path in paths for name, _, _ in _lines(path)))
 
     def marks(self, decision_id: str) -> list[Mark]:
-        """Return what this machine wrote of a decision, in order.
-
-        Raises:
-            OSError: The ledger cannot be read.
-        """
+        """Return the marks of a decision, in order."""
         path = self._path(decision_id)
         return [Mark(count, head) for name, count, head in _lines(path) if name == decision_id]
 

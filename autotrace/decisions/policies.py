@@ -1,8 +1,7 @@
-"""Policies: what may be done unasked. Plain functions of the inputs, known by an id.
+"""Policies: pure functions of their inputs that decide what may run without approval.
 
-A policy sees a copy of its inputs and nothing else of ours, so the same policy in the same version
-says the same of the same inputs. What goes wrong in a policy is a `PolicyError`: no answer, never
-a yes.
+A policy gets a copy of its inputs and nothing else, so that one version of it returns the same
+outcome for the same inputs. A policy that fails raises `PolicyError`, which allows nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from autotrace.errors import InvalidArgumentError, PolicyError, PolicyNotFoundEr
 from autotrace.models import PolicyOutcome
 
 PolicyAnswer: TypeAlias = PolicyOutcome | tuple[PolicyOutcome, str | Mapping[str, Any]]
-"""What a policy returns: an outcome, or an outcome and why, in words or as a JSON object."""
+"""An outcome, or an outcome and its reason: a text or a JSON object."""
 
 PolicyFunction: TypeAlias = Callable[[dict[str, Any]], PolicyAnswer]
 
@@ -37,9 +36,9 @@ _ID_RULE: Final = (
 )
 
 _OF_THE_KEY: Final = ("principal", "entities")
-"""Names of inputs that a client of a server cannot give."""
+"""Names of inputs that a client cannot set."""
 _WHO_ASKS: Final = ("agent", "actor")
-"""Names of inputs by which a client can only name the agent of its own key."""
+"""Names of inputs that a client can only set to the agent of its own key."""
 
 _shorten = reprlib.Repr()
 _shorten.maxother = _shorten.maxstring = 120
@@ -47,14 +46,14 @@ _shorten.maxother = _shorten.maxstring = 120
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a policy said."""
+    """The outcome of a policy."""
 
     policy_id: str
     version: str
     """SHA-256 of the policy's source."""
     outcome: PolicyOutcome
     rationale: dict[str, Any]
-    """Why: the policy's own object, or `{"reason": ...}`; empty when it gave none."""
+    """Reason: the policy's own object, or `{"reason": ...}`; empty without one."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,10 @@ class Policy:
 
     Args:
         policy_id: Its id.
-        version: Changes when, and only when, what it says may change.
-        decide: Says what to do; may raise anything.
-        origin: Where it comes from, for errors.
-        place: What registers from the same place replaces it; None: only the same version does.
+        version: Hash that changes if and only if an outcome may change.
+        decide: Returns the outcome; may raise.
+        origin: Source of the policy, for errors.
+        place: A policy from the same place replaces this one; None: only the same version does.
     """
 
     policy_id: str
@@ -75,7 +74,7 @@ class Policy:
     origin: str
     place: str | None
     decide_for: Callable[[dict[str, Any], Any], Any] | None = None
-    """Says what to do for the agent of a key, over a server; None: as `decide`."""
+    """Returns the outcome for the agent of a client's key; None: as `decide`."""
 
 
 _policies: dict[str, Policy] = {}
@@ -85,18 +84,18 @@ def policy(policy_id: str) -> Callable[[_F], _F]:
     """Register a function as a policy of this process.
 
     The function takes one argument, a dict of inputs, and returns `"allow"`, `"deny"` or
-    `"requires_exception"`, or that and why: `("deny", "more than 20 %")`, or a JSON object in
-    place of the text. It must decide from its inputs alone. It stays callable as it was.
+    `"requires_exception"`, or an outcome and a reason, a text or a JSON object:
+    `("deny", "more than 20 %")`. It must decide from its inputs alone, and can still be called.
 
-    Registered again from the same place (a module loaded anew, a notebook's cell run again) it
-    replaces what was there.
+    A second registration from the same place (a reloaded module, a notebook's cell) replaces the
+    first.
 
     Args:
         policy_id: Its id, such as `discount_cap_v1`.
 
     Raises:
-        InvalidArgumentError: The id is not allowed, or taken by another function (which is
-            named); or it is no plain function of one argument.
+        InvalidArgumentError: The id is not allowed, or another function, which the error names, has
+            it; or the object is not a plain function of one argument.
     """
     check_policy_id(policy_id)
 
@@ -124,14 +123,14 @@ def add_policy(new: Policy) -> None:
     """Register a policy of any kind.
 
     Raises:
-        InvalidArgumentError: The id is taken by another one.
+        InvalidArgumentError: Another policy has the id.
     """
     old = _policies.setdefault(new.policy_id, new)
     if old is new:
         return
     if new.version != old.version and (new.place is None or new.place != old.place):
         allowed = (
-            f"an id of its own: {old.origin} has it, so {new.origin} cannot "
+            f"a unique id: {old.origin} has this one, so {new.origin} cannot "
             "(remove_policy frees an id)"
         )
         raise InvalidArgumentError("policy_id", new.policy_id, allowed)
@@ -139,10 +138,10 @@ def add_policy(new: Policy) -> None:
 
 
 def import_policies(modules: Iterable[str]) -> None:
-    """Import modules for the policies that they register, as the setting `policies` names them.
+    """Import the modules that register policies, as the setting `policies` names them.
 
     Raises:
-        InvalidArgumentError: One cannot be imported; names it, and why.
+        InvalidArgumentError: A module cannot be imported.
     """
     for module in modules:
         try:
@@ -157,7 +156,7 @@ def import_policies(modules: Iterable[str]) -> None:
 
 
 def remove_policy(policy_id: str) -> None:
-    """Forget a policy; nothing happens if there is none of this id."""
+    """Remove a policy, if one has this id."""
     _policies.pop(policy_id, None)
 
 
@@ -167,19 +166,17 @@ def policy_ids() -> list[str]:
 
 
 def evaluate(policy_id: str, inputs: Mapping[str, Any], principal: str | None = None) -> Evaluated:
-    """Ask a policy.
+    """Evaluate a policy.
 
     Args:
         policy_id: Its id.
         inputs: A JSON object; the policy gets a copy.
-        principal: The agent of the key with which a server was asked. The inputs are then those of
-            a client, which cannot say who asks or what the policy knows of it.
+        principal: Agent of a client's key. Inputs of a client cannot set the principal or entities.
 
     Raises:
-        PolicyNotFoundError: There is no such policy in this process.
-        InvalidArgumentError: The inputs are no JSON object, or a client's name who asks; names the
-            part.
-        PolicyError: The policy raised, or returned what is no outcome.
+        PolicyNotFoundError: No policy of this process has the id.
+        InvalidArgumentError: The inputs are not a JSON object, or a client sets the principal.
+        PolicyError: The policy raised, or its result is not an outcome.
     """
     found = _policies.get(policy_id)
     if found is None:
@@ -204,15 +201,15 @@ def evaluate(policy_id: str, inputs: Mapping[str, Any], principal: str | None = 
 
 
 def _check_client(inputs: Mapping[str, Any], principal: str, path: str) -> None:
-    """Raise InvalidArgumentError if a client's inputs say who asks.
+    """Raise InvalidArgumentError if a client's inputs set the principal.
 
-    Looked at are the inputs and, as a Cedar policy may be asked with it, their `context`.
+    The inputs are checked and, as a Cedar policy reads it, their `context`.
     """
     for name in _OF_THE_KEY:
         if name in inputs:
             allowed = (
-                f"left out: over a server the agent of the key ({principal!r}) is who asks, and "
-                "entities come from the registration of the policy"
+                f"left out: over a server the principal is the agent of the key ({principal!r}), "
+                "and entities come from the registration of the policy"
             )
             raise InvalidArgumentError(f"{path}.{name}", inputs[name], allowed)
     for name in _WHO_ASKS:
@@ -225,17 +222,13 @@ def _check_client(inputs: Mapping[str, Any], principal: str, path: str) -> None:
 
 
 def check_policy_id(policy_id: Any) -> None:
-    """Refuse what is no id.
-
-    Raises:
-        InvalidArgumentError: It is not.
-    """
+    """Raise InvalidArgumentError unless the value is a policy id."""
     if not isinstance(policy_id, str) or _ID.fullmatch(policy_id) is None:
         raise InvalidArgumentError("policy_id", policy_id, _ID_RULE)
 
 
 def _check_function(policy_id: str, function: Any) -> None:
-    what = "a plain function (not async, no generator) of one argument, the dict of inputs"
+    what = "a plain function (not async, not a generator) of one argument, the dict of inputs"
     if not isinstance(function, FunctionType):
         raise InvalidArgumentError(f"the policy {policy_id}", function, what)
     never_answers = (
@@ -252,13 +245,15 @@ def _check_function(policy_id: str, function: Any) -> None:
 
 
 def _read(policy_id: str, answer: Any) -> tuple[PolicyOutcome, dict[str, Any]]:
-    """Take an answer apart.
+    """Return the outcome and the reason of a policy's result.
 
     Raises:
-        PolicyError: It is none.
+        PolicyError: The result is not an outcome.
     """
     outcome, why = answer, cast("Any", {})
-    if isinstance(answer, CoroutineType):  # refused below; here, lest it is never awaited
+    if isinstance(
+        answer, CoroutineType
+    ):  # refused below; closed to avoid a warning that it was never awaited
         cast("CoroutineType[Any, Any, Any]", answer).close()
     elif isinstance(answer, tuple):
         parts = cast("tuple[Any, ...]", answer)
@@ -267,7 +262,7 @@ def _read(policy_id: str, answer: Any) -> tuple[PolicyOutcome, dict[str, Any]]:
     if not isinstance(outcome, str) or outcome not in _OUTCOMES:
         allowed = ", ".join(_OUTCOMES)
         returned = _shorten.repr(cast("object", answer))
-        problem = f"it returned {returned}, which is none of {allowed}, alone or with a reason"
+        problem = f"it returned {returned}, which is not one of {allowed}, alone or with a reason"
         raise PolicyError(policy_id, problem)
     try:
         rationale = plain_object({"reason": why} if isinstance(why, str) else why, "the rationale")

@@ -1,8 +1,8 @@
-"""Waiting for an answer, as a plan that any kind of caller can sleep through.
+"""Polling for an answer, as a generator of sleeps that sync and async callers can run.
 
-An embedded store has a small file that changes with every write: it is looked at often, and the
-decision read when it has changed. A server is asked. A store that does not answer for a while, such
-as a server that is started again, is not the end of waiting.
+An embedded store has a small file that changes with every write: it is checked often, and the
+decision is read when it has changed. A Chroma server is asked at intervals. A store may be
+unreachable for a while, for example while a server restarts.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from autotrace.errors import StoreUnavailableError
 _LOOK_EVERY_S: Final = 0.1
 _ASK_SERVER_EVERY_S: Final = 0.5
 _READ_EVERY_S: Final = 2.0
-"""How often the decision itself is read at least."""
+"""Longest interval between two reads of a decision."""
 _UNREACHABLE_FOR_S: Final = 60.0
-"""How long a store may not answer before waiting is given up."""
+"""Time after which a store that does not answer is an error."""
 
 
 def until_answered(
     book: DecisionEventStore, decision_id: str, timeout_s: float | None
 ) -> Generator[float, None, Log]:
-    """Follow a decision until its request is answered, or ends, or the time is over.
+    """Wait until the request of a decision is answered or ends, or the time is over.
 
     Yields:
-        How long to sleep before the next look, in seconds.
+        Seconds to sleep before the next look.
 
     Returns:
-        The decision as it stands then.
+        The decision in its state then.
 
     Raises:
-        DecisionNotFoundError: There is none with this id.
+        DecisionNotFoundError: No decision has this id.
         StoreUnavailableError: The store has not answered for a minute, or until the time was over.
     """
     deadline_s = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
@@ -65,7 +65,7 @@ def until_answered(
 
 
 def _pause_s(book: DecisionEventStore, state: State) -> float:
-    """Return how long the decision itself may go unread: until it expires, or a while."""
+    """Return the seconds until the decision must be read again, at the latest when it expires."""
     pause_s = _READ_EVERY_S if book.connection.exclusive else _ASK_SERVER_EVERY_S
     expires_at_ns = state.request.expires_at_ns if state.request is not None else None
     if expires_at_ns is None:

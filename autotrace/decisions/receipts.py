@@ -1,4 +1,4 @@
-"""Signing receipts and votes: Ed25519 over canonical JSON, with a key only its owner can read."""
+"""Signatures of receipts and votes: Ed25519 over canonical JSON, with a private key file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _KEY_BYTES: Final = 32
 _MAX_FILE_BYTES: Final = 4096
-"""Far more than a key has: what is larger is something else."""
+"""More than any key needs; larger files are not keys."""
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _HIDDEN: Final = "(not shown)"
 _FORMS: Final = "an unencrypted Ed25519 private key: PEM (PKCS #8), or base64 of its 32 bytes"
@@ -46,16 +46,12 @@ class ReceiptSigner:
 
     @classmethod
     def load_or_create(cls, path: Path) -> ReceiptSigner:
-        """Take the key from a file, which is made, open to its owner alone, if there is none.
+        """Load the key from a file, which is created first if it does not exist.
 
-        However many processes ask at once, all get the same key.
-
-        Args:
-            path: The file: PEM, or the 32 raw bytes.
+        Processes that race get the same key.
 
         Raises:
-            SigningKeyError: Others may read the file, it holds no key, or it cannot be read or
-                made.
+            SigningKeyError: The file cannot be created or read, has no key, or others may read it.
         """
         if not path.exists():
             cls.create(path)
@@ -63,26 +59,26 @@ class ReceiptSigner:
 
     @staticmethod
     def create(path: Path) -> bool:
-        """Make a file with a new key, open to its owner alone, if there is no such file.
+        """Create a file with a new key that only its owner can read, unless the file exists.
 
         Returns:
-            Whether this call has made it.
+            Whether this call created it.
 
         Raises:
-            SigningKeyError: It cannot be made.
+            SigningKeyError: The file cannot be created.
         """
         try:
             return _create(path)
         except OSError as error:
-            msg = f"the signing key {path} cannot be made: {error}"
+            msg = f"the signing key {path} cannot be created: {error}"
             raise SigningKeyError(msg) from error
 
     @classmethod
     def load(cls, path: Path) -> ReceiptSigner:
-        """Take the key from a file.
+        """Load the key from a file: PEM, or the 32 raw bytes.
 
         Raises:
-            SigningKeyError: Others may read the file, it holds no key, or it cannot be read.
+            SigningKeyError: The file cannot be read, has no key, or others may read it.
         """
         try:
             with path.open("rb") as file:
@@ -101,23 +97,19 @@ class ReceiptSigner:
         key = _read(data)
         if key is None:
             msg = (
-                f"{path} holds no key: it is to be {_FORMS}, or those bytes as they are. Bring it "
-                "back from a backup; if it is lost, move it away and make a new one (what was "
-                "signed with the old one still verifies with its public key)"
+                f"{path} holds no key. Allowed is {_FORMS}, or the raw bytes. Restore it "
+                "from a backup; if it is lost, move it away and make a new one (receipts "
+                "of the old key still verify with its public key)"
             )
             raise SigningKeyError(msg)
         return cls(key)
 
     @classmethod
     def from_setting(cls, text: str, *, setting: str = "receipt_key") -> ReceiptSigner:
-        r"""Take a key from text: PEM (line ends may be spelled `\n`), or base64 of 32 bytes.
-
-        Args:
-            text: The key.
-            setting: Name of the setting, for the error.
+        r"""Return the signer of a key given as text: PEM (line ends may be `\n`), or base64.
 
         Raises:
-            InvalidArgumentError: It is none; it is not shown.
+            InvalidArgumentError: The text is not a key; the error names the setting, not the text.
         """
         key = _from_text(text.replace("\\n", "\n").strip().encode("utf-8", "replace"))
         if key is None:
@@ -125,13 +117,10 @@ class ReceiptSigner:
         return cls(key)
 
     def sign(self, receipt_data: Mapping[str, Any]) -> str:
-        """Sign the canonical JSON (RFC 8785) of some data.
-
-        Returns:
-            The signature; base64 of 64 bytes.
+        """Return the signature of the canonical JSON (RFC 8785) of data: base64 of 64 bytes.
 
         Raises:
-            ValueError: It is not JSON.
+            ValueError: The data is not JSON.
         """
         return base64.b64encode(self._key.sign(canonical(receipt_data))).decode("ascii")
 
@@ -139,15 +128,26 @@ class ReceiptSigner:
         return f"<Signer {self.key_id}>"
 
     def __reduce__(self) -> Any:
-        msg = "a signer is not pickled: it holds a private key"
+        msg = "a signer cannot be pickled: it holds a private key"
         raise TypeError(msg)
 
 
-def approver_of(settings: Settings) -> ReceiptSigner | None:
-    """Return what signs the answers of this user; None if there is no key.
+def receipt_signer(settings: Settings) -> ReceiptSigner:
+    """Return the signer of receipts: the key of the settings, or a file that is made at first use.
 
     Raises:
-        SigningKeyError: The key cannot be read, or the settings name one that is not there.
+        SigningKeyError: The key cannot be read or made.
+    """
+    if settings.receipt_key is not None:
+        return ReceiptSigner.from_setting(settings.receipt_key)
+    return ReceiptSigner.load_or_create(settings.receipt_key_path)
+
+
+def approver_of(settings: Settings) -> ReceiptSigner | None:
+    """Return the signer of this user's answers; None without a key.
+
+    Raises:
+        SigningKeyError: The key cannot be read, or the file that the settings name does not exist.
     """
     path = settings.approver_key_path
     if settings.approver_key is None and not path.exists():
@@ -156,15 +156,9 @@ def approver_of(settings: Settings) -> ReceiptSigner | None:
 
 
 def verify_signature(public_key: str, data: Mapping[str, Any], signature: str) -> bool:
-    """Tell whether a signature is of this data and made with the private half of this key.
+    """Return whether a signature is of this data and made with the private half of this key.
 
-    Args:
-        public_key: Base64 of its 32 bytes.
-        data: What was signed.
-        signature: Base64, as `ReceiptSigner.sign` returns it.
-
-    Returns:
-        False also for what is no key, no signature or no JSON.
+    Invalid keys, signatures and data return False.
     """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -178,11 +172,7 @@ def verify_signature(public_key: str, data: Mapping[str, Any], signature: str) -
 
 
 def _create(path: Path) -> bool:
-    """Make the file, whole at once, unless there is one; return whether this call has made it.
-
-    Raises:
-        OSError: It cannot be made.
-    """
+    """Create the file atomically; return False if it exists."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from filelock import FileLock
@@ -194,10 +184,10 @@ def _create(path: Path) -> bool:
     )
     private_directory(path.parent)
     with FileLock(path.with_name(f"{path.name}.lock"), mode=0o600):
-        if os.path.lexists(path):  # a link to a volume that is not mounted is somebody's key, too
+        if os.path.lexists(path):  # a link to a volume that is not mounted counts as a key
             return False
         new = path.with_name(f"{path.name}.new")
-        new.unlink(missing_ok=True)  # of a process that died here
+        new.unlink(missing_ok=True)  # left by a process that died here
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(pem)

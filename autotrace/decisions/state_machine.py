@@ -1,22 +1,11 @@
 """The state machine of a decision: pure functions over its events.
 
     open ── request_approval ──> needs_approval ── approve ──> approved
-     │                             │  reject / expire             │
-     └──── commit | abort          └──> aborted                   └── commit | abort
-                                                                   terminal: committed, aborted
+     └── commit | abort ──┐        └── reject | expire ──┐      └── commit | abort ──┐
+                    committed, aborted               aborted             committed, aborted
 
-`fold_events` makes the state from the events; each command looks at a state and returns the events
-that follow from it, none if there is nothing left to do, or raises and thereby changes nothing. Who
-wins when several race is settled by whose event is appended first (store/decision_log.py); the
-others look again at the state that the winner left.
-
-What a policy has held against a decision stays held against it: `requires_exception` until an
-approval that comes later, `deny` for good, unless the mode is `override` and an approval that comes
-later gives a rationale. Other terms are another decision.
-
-A request for approval ends at its time. It is looked at by whoever reads or changes the decision
-(`expire`), and then becomes an event like any other, so that all agree whether the answer or the
-end came first. The same holds for an approval of a tool call that nobody has used by then.
+`fold_events` derives the state. A command returns the events that follow from a state, none if it
+has no effect, or raises. docs/guides/approve.md describes the rules; event_store.py settles races.
 """
 
 from __future__ import annotations
@@ -27,6 +16,7 @@ from typing import Any, Final
 
 from autotrace import semconv
 from autotrace.base.lookalikes import same_person
+from autotrace.decision_requests import ApprovalAnswer, DecisionEnd
 from autotrace.errors import (
     ApprovalRefused,
     DecisionStateError,
@@ -48,28 +38,28 @@ CLOSED: Final = "closed"
 REFUSAL_TOLD: Final = "refusal_told"
 CONTENT_ERASED: Final = "content_erased"
 
-_AFTER_THE_QUESTION: Final = frozenset(
+_KEEPS_HEAD: Final = frozenset(
     {
         *(APPROVAL_DELIVERY, APPROVAL_GRANTED, APPROVAL_REJECTED, APPROVAL_EXPIRED),
         *(CLAIMED, TOOL_CALLED, CLOSED, REFUSAL_TOLD),
     }
 )
-"""Event types that do not change what is to be approved; every other type moves the head."""
+"""Event types that leave the subject of an approval as it is; every other type moves the head."""
 
 MAX_EVENTS: Final = 1000
-"""How many events a decision may have, but for those that end it."""
+"""Limit of events, except for those that end a decision."""
 TERMINAL: Final = ("committed", "aborted")
 
 
 @dataclass(frozen=True)
 class Draft:
-    """An event that is to be appended."""
+    """An event to append."""
 
     type: str
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What the rules look at, kept for ever."""
+    """Fields for the rules, kept indefinitely."""
     content: Mapping[str, Any] | None = None
-    """What people and agents wrote, which can be erased."""
+    """Texts of people and agents, which can be erased."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +74,7 @@ class Event:
     facts: Mapping[str, Any]
     content: Mapping[str, Any] | None
     erased: bool = False
-    """Whether it had content."""
+    """Whether its content was erased."""
     hash: str = ""
     """Hash of the event and, through `previous`, of all events before it."""
 
@@ -111,39 +101,39 @@ class Request:
 
     @property
     def needed(self) -> int:
-        """How many approvers must agree."""
+        """Number of approvers who must agree."""
         return int(self.event.facts["approvals_needed"])
 
     @property
     def approver_keys(self) -> Sequence[str]:
-        """Return the public keys with which votes are to be signed; none: any vote counts."""
+        """Public keys that must sign votes; none: any vote counts."""
         return self.event.facts.get("approver_keys") or ()
 
     @property
     def expires_at_ns(self) -> int | None:
-        """When it ends unanswered."""
+        """Time at which the request expires unanswered."""
         seconds = self.event.facts["expires_in_seconds"]
         return None if seconds is None else self.event.at_ns + int(seconds * 1e9)
 
 
 @dataclass
 class State:
-    """A decision as its events have made it."""
+    """The state of a decision after its events."""
 
     decision_id: str
     events: Sequence[Event]
     status: DecisionStatus = "open"
     head: str = ""
-    """Hash of the last event that changes what is to be approved: what an answer refers to."""
+    """Hash of the last event that changes the subject of an approval; answers refer to it."""
     request: Request | None = None
     claim: Event | None = None
     closed: Event | None = None
-    """The event that ended it."""
+    """The event that ended the decision."""
     told: bool = False
-    """Whether the refusal has been told to who asked."""
+    """Whether a call has reported the refusal."""
     evaluations: list[Event] = field(default_factory=list[Event])
     answers: list[CountedVote] = field(default_factory=list[CountedVote])
-    """Every answer to a request, also those that count no longer."""
+    """Every answer to a request, including those that no longer count."""
 
     @property
     def created(self) -> Event:
@@ -152,56 +142,51 @@ class State:
 
     @property
     def mode(self) -> AutomationMode:
-        """How much may be done unasked."""
+        """The automation mode."""
         return self.created.facts["automation_mode"]
 
     @property
     def actor(self) -> str:
-        """Who asks: the agent, over a server; in the library, the name that the program gives."""
+        """Requester: the agent, over a server; in the library, the name that the program gives."""
         return self.created.facts["actor"]
 
     @property
     def agent(self) -> str:
-        """Whose it is: the agent of the key that opened it. The actor, if no key did."""
+        """Owner: the agent of the key that opened the decision. The actor, if no key did."""
         return self.created.facts.get("agent", self.actor)
 
     @property
     def tool(self) -> Mapping[str, Any] | None:
-        """The call that is to be approved: `name` and `arguments_sha256`; None for no call."""
+        """The tool call: `name` and `arguments_sha256`; None without a call."""
         return self.created.facts.get("tool")
 
     @property
     def arguments_sha256(self) -> str | None:
-        """What the approval of the call is bound to; None for no call."""
+        """Hash to which the approval of the call is bound; None without a call."""
         return None if self.tool is None else self.tool["arguments_sha256"]
 
     @property
     def is_closed(self) -> bool:
-        """Whether its state is final."""
+        """Whether the state is final."""
         return self.status in TERMINAL
 
 
 def fold_events(decision_id: str, events: Sequence[Event]) -> State:
-    """Make the state that events lead to.
-
-    Args:
-        decision_id: The decision.
-        events: Its events from the first on; at least one.
-    """
+    """Return the state after events, of which there is at least one."""
     state = State(decision_id, events)
     for event in events:
-        if event.type not in _AFTER_THE_QUESTION:
+        if event.type not in _KEEPS_HEAD:
             _move_head(state, event)
         _apply(state, event)
     return state
 
 
 def _move_head(state: State, event: Event) -> None:
-    """Set the head; a yes to an earlier head no longer counts towards a quorum."""
+    """Set the head; an approval of an earlier head no longer counts towards a quorum."""
     state.head = event.hash
     request = state.request
     if request is not None and request.status == "pending":
-        # A vote without a head was written before votes named one.
+        # Earlier versions wrote votes without a head.
         request.votes = [vote for vote in request.votes if "head" not in vote.event.facts]
 
 
@@ -236,7 +221,7 @@ def _apply(state: State, event: Event) -> None:
 
 
 def expire(state: State, now_ns: int) -> list[Draft]:
-    """Return the end of a request, or of an unused approval of a tool call, whose time is over."""
+    """Return the expiry of a request, or of an unused approval of a tool call, if it is due."""
     request = state.request
     if request is None or request.expires_at_ns is None or now_ns < request.expires_at_ns:
         return []
@@ -245,14 +230,14 @@ def expire(state: State, now_ns: int) -> list[Draft]:
 
 
 def add(state: State, draft: Draft) -> list[Draft]:
-    """Add something to a decision that is not closed: context, an evaluation, a tool call.
+    """Add context, an evaluation or a tool call.
 
     Raises:
-        DecisionStateError: It is closed, or has too many events.
+        DecisionStateError: The decision is closed, or has too many events.
     """
     what = draft.type.replace("_", " ")
     if state.is_closed:
-        raise DecisionStateError(state.decision_id, state.status, what, "it is closed for good")
+        raise DecisionStateError(state.decision_id, state.status, what, "it is closed")
     if len(state.events) >= MAX_EVENTS:
         raise DecisionStateError(
             state.decision_id, state.status, what, f"it has {MAX_EVENTS} events, which is the limit"
@@ -261,13 +246,13 @@ def add(state: State, draft: Draft) -> list[Draft]:
 
 
 def add_once(state: State, draft: Draft) -> list[Draft]:
-    """Add context or an evaluation; nothing is left to do if the same was recorded and then asked.
+    """Add context or an evaluation; return no event if approval was requested after the same one.
 
-    So an agent that starts again, and finds its decision asked about or approved meanwhile, may
-    say the same again without moving the head, which would void the answer.
+    An agent that starts again may thus repeat itself without moving the head, which would void the
+    answer.
 
     Raises:
-        DecisionStateError: It is closed, or has too many events.
+        DecisionStateError: The decision is closed, or has too many events.
     """
     drafts = add(state, draft)
     is_asked = state.status in ("approved", "needs_approval")
@@ -275,98 +260,87 @@ def add_once(state: State, draft: Draft) -> list[Draft]:
 
 
 def recorded(state: State, draft: Draft) -> Event | None:
-    """Return the latest event that says what a draft says."""
-    said = (draft.type, dict(draft.facts), dict(draft.content or {}))
+    """Return the latest event equal to a draft."""
+    expected = (draft.type, dict(draft.facts), dict(draft.content or {}))
     for event in reversed(state.events):
-        if (event.type, dict(event.facts), dict(event.content or {})) == said:
+        if (event.type, dict(event.facts), dict(event.content or {})) == expected:
             return event
     return None
 
 
 def request_approval(state: State, draft: Draft) -> list[Draft]:
-    """Ask for approval; nothing is left to do while an earlier request waits for its answer.
+    """Request approval; return no event while an earlier request waits.
 
     Raises:
-        DecisionStateError: It is not open.
+        DecisionStateError: The decision is not open.
     """
     if state.status == "needs_approval":
         return []
     if state.status != "open":
-        reason = "approval is asked for once, while it is open"
+        reason = "approval can be requested once, while it is open"
         raise DecisionStateError(state.decision_id, state.status, "request_approval", reason)
     return [draft]
 
 
-def resolve(
-    state: State,
-    *,
-    granted: bool,
-    approver: str,
-    rationale: str | None,
-    head: str | None = None,
-) -> list[Draft]:
-    """Answer a request for approval; nothing is left to do if this approver has said yes before.
+def resolve(state: State, answer: ApprovalAnswer) -> list[Draft]:
+    """Answer a request for approval; return no event if this approver has approved before.
 
     Approvers whose names look alike (`same_person`) are one approver.
 
-    Args:
-        state: The decision.
-        granted: Whether the answer is yes.
-        approver: Who answers.
-        rationale: Why.
-        head: The head that the approver was shown. Default: of a yes, the head of the request, so
-            that what was added after it needs an approver who names the head that includes it.
-
     Raises:
         DecisionStateError: No request waits, or the head has moved.
-        ApprovalRefused: The approver is who asks.
-        InvalidArgumentError: The request wants a rationale, and there is none.
+        ApprovalRefused: The approver is the requester.
+        InvalidArgumentError: The request requires a rationale, and the answer has none.
     """
-    what = "approve" if granted else "reject"
+    approver, rationale = answer.approver, answer.rationale
     request = state.request
     if request is None or request.status != "pending" or state.status != "needs_approval":
-        raise DecisionStateError(state.decision_id, state.status, what, _why_unresolvable(state))
-    _check_head(state, request, head, granted=granted)
+        reason = _why_unresolvable(state)
+        raise DecisionStateError(state.decision_id, state.status, answer.operation, reason)
+    _check_head(state, request, answer)
     # Not the actor: over a server, that was a label which the caller chose.
-    asking = (state.agent, request.event.facts["requester"])
-    if any(same_person(approver, name) for name in asking):
+    requesters = (state.agent, request.event.facts["requester"])
+    if any(same_person(approver, name) for name in requesters):
         why = (
             f"{approver!r} is the requester, or a name that looks like it, and cannot answer; "
             "another approver must"
         )
         raise ApprovalRefused(state.decision_id, "own", why)
     if request.event.facts["require_rationale"] and not (rationale or "").strip():
-        raise InvalidArgumentError("rationale", rationale, "given: this request wants a reason")
-    if granted and any(same_person(approver, vote.approver) for vote in request.votes):
+        raise InvalidArgumentError("rationale", rationale, "given: this request requires a reason")
+    if answer.granted and any(same_person(approver, vote.approver) for vote in request.votes):
         return []  # a repeated yes is not another person's
     facts = {
         "approver": approver,
         "has_rationale": bool((rationale or "").strip()),
         "head": state.head,
     }
-    kind = APPROVAL_GRANTED if granted else APPROVAL_REJECTED
+    kind = APPROVAL_GRANTED if answer.granted else APPROVAL_REJECTED
     return [Draft(kind, facts, {"rationale": rationale})]
 
 
-def _check_head(state: State, request: Request, head: str | None, *, granted: bool) -> None:
-    """Raise DecisionStateError if an answer refers to another head than the present one."""
-    shown = head
-    if shown is None:
-        shown = request.event.hash if granted else state.head  # a no needs no second look
+def _check_head(state: State, request: Request, answer: ApprovalAnswer) -> None:
+    """Raise DecisionStateError unless the answer refers to the current head."""
+    shown = answer.head
+    if shown is None:  # a rejection needs no second look
+        shown = request.event.hash if answer.granted else state.head
     if shown != state.head:
-        what = "approve" if granted else "reject"
-        given = "" if head is not None else ", which is that of the request because none was given"
+        given = (
+            ""
+            if answer.head is not None
+            else ", which is that of the request because none was given"
+        )
         reason = (
             f"the answer refers to the head {shown!r}{given}, and the head is now {state.head!r}: "
             "look at the decision again and answer with the head that it shows"
         )
-        raise DecisionStateError(state.decision_id, state.status, what, reason)
+        raise DecisionStateError(state.decision_id, state.status, answer.operation, reason)
 
 
 def _why_unresolvable(state: State) -> str:
     request = state.request
     if request is None:
-        return "nobody has asked for approval"
+        return "nobody has requested approval"
     if request.status == "pending" or request.resolved_by is None:
         return "it is closed"  # aborted while it waited
     if request.status == "expired":
@@ -374,31 +348,21 @@ def _why_unresolvable(state: State) -> str:
     return f"{request.resolved_by.facts['approver']!r} has {request.status} it"
 
 
-def close(
-    state: State,
-    action: str,
-    *,
-    summary: Mapping[str, Any] | None = None,
-    reason: str | None = None,
-    enforce_modes: bool = False,
-    before: Sequence[Draft] = (),
-) -> list[Draft]:
-    """End a decision; nothing is left to do if the same call has ended it already.
+def close(state: State, end: DecisionEnd, *, enforce_modes: bool = False) -> list[Draft]:
+    """End a decision; return no event if the same call has ended it already.
 
     Args:
         state: The decision.
-        action: `commit` or `abort`.
-        summary: What came of it.
-        reason: Why.
+        end: The end; its action is `commit` or `abort`.
         enforce_modes: Whether `propose` and `approve` need an approval before a commit.
-        before: Events that were kept until now.
 
     Raises:
         DecisionStateError: The state does not allow it, or another call has ended it.
     """
+    action = end.action
     content = {
         name: value
-        for name, value in (("summary", summary), ("reason", reason))
+        for name, value in (("summary", end.summary), ("reason", end.reason))
         if value is not None
     }
     if state.closed is not None:
@@ -410,7 +374,8 @@ def close(
         held = obstacle(state, enforce_modes=enforce_modes)
         if held is not None:
             raise DecisionStateError(state.decision_id, state.status, action, held)
-    return [*before, Draft(CLOSED, {"action": action}, content or None)]
+    calls = [Draft(TOOL_CALLED, dict(call)) for call in end.tool_calls]
+    return [*calls, Draft(CLOSED, {"action": action}, content or None)]
 
 
 def _is_same_end(closed: Event, action: str, content: Mapping[str, Any]) -> bool:
@@ -420,7 +385,7 @@ def _is_same_end(closed: Event, action: str, content: Mapping[str, Any]) -> bool
 
 
 def obstacle(state: State, *, enforce_modes: bool = False) -> str | None:
-    """Return what keeps a decision from being committed; None if nothing does."""
+    """Return the reason for which a decision cannot be committed; None without one."""
     if state.status == "needs_approval":
         return "it waits for approval"
     approval = state.request.resolved_by if state.request and state.status == "approved" else None
@@ -429,11 +394,11 @@ def obstacle(state: State, *, enforce_modes: bool = False) -> str | None:
         later = approval is not None and approval.sequence > evaluation.sequence
         policy = evaluation.facts["policy_id"]
         if outcome == "requires_exception" and not later:
-            return f"the policy {policy!r} requires an exception: an approval that comes after it"
+            return f"the policy {policy!r} requires an exception: an approval after it"
         if outcome == "deny" and not (later and state.mode == "override" and _reasoned(state)):
             return (
                 f"the policy {policy!r} denies it: only mode 'override', approved with a rationale "
-                "after it, gets past"
+                "after it, overrides it"
             )
     if enforce_modes and state.mode in ("propose", "approve") and state.status != "approved":
         return f"mode {state.mode!r} needs an approval (setting enforce_modes)"

@@ -1,4 +1,4 @@
-"""Decisions as users see them: models made from states. Pure."""
+"""Pydantic models of decisions, made from states. Pure."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ from autotrace.models import (
 from autotrace.store.times import utc
 
 _PROSE: Final = ("title", "message", "rationale", "reason")
-"""What agents and approvers write of a decision."""
+"""Fields that agents and approvers write."""
+_FACTS: Final = (
+    *("trace_id", "actor_label", "instance", "version", "key", "category", "tags", "supersedes"),
+)
+"""Facts that a decision has as fields of the same name."""
 _NOT_NOTIFIED: Final = "no approval route is set up: nobody was notified"
 
 
 def to_decision(state: State, superseded_by: str | None = None) -> Decision:
-    """Make the model of a decision as it stands."""
+    """Return the model of a decision."""
     created = state.created
     facts, content = created.facts, created.content or {}
     closed = state.closed
@@ -41,35 +45,28 @@ def to_decision(state: State, superseded_by: str | None = None) -> Decision:
         approval_required=state.status == "needs_approval",
         closed_at=None if closed is None else utc(closed.at_ns),
         approval=None if state.request is None else to_approval(state, state.request),
-        trace_id=facts.get("trace_id"),
         head=state.head,
         actor=state.actor,
-        actor_label=facts.get("actor_label"),
         agent=state.agent,
-        instance=facts.get("instance"),
-        version=facts.get("version"),
-        key=facts.get("key"),
         evaluations=[_evaluation(event) for event in state.evaluations],
         execution=_execution(state),
-        reason=_seen(ending.get("reason")) if state.status == "aborted" else None,
+        reason=visible_or_none(ending.get("reason")) if state.status == "aborted" else None,
         summary=ending.get("summary"),
-        category=facts.get("category"),
-        tags=facts.get("tags", []),
-        supersedes=facts.get("supersedes"),
         superseded_by=superseded_by,
+        **{name: facts[name] for name in _FACTS if name in facts},
         **content,
     )
 
 
 def to_approval(state: State, request: Request) -> Approval:
-    """Make the model of a decision's request for approval and its answer."""
+    """Return the model of a decision's request for approval and its answer."""
     tool = state.tool
     asked, facts, content = request.event, request.event.facts, request.event.content or {}
     answer = request.resolved_by
     given = [
         Vote(
             approver=vote.approver,
-            rationale=_seen((vote.event.content or {}).get("rationale")),
+            rationale=visible_or_none((vote.event.content or {}).get("rationale")),
             at=utc(vote.event.at_ns),
             public_key=votes.key_of(state, vote, state.arguments_sha256),
         )
@@ -79,14 +76,16 @@ def to_approval(state: State, request: Request) -> Approval:
     return Approval(
         id=facts["approval_id"],
         status=request.status,
-        title=_seen(content.get("title")),
-        message=_seen(content.get("message")),
+        title=visible_or_none(content.get("title")),
+        message=visible_or_none(content.get("message")),
         requester=facts["requester"],
         requested_at=utc(asked.at_ns),
         expires_at=None if expires_at_ns is None else utc(expires_at_ns),
         resolved_at=None if answer is None else utc(answer.at_ns),
         approver=None if answer is None else answer.facts.get("approver"),
-        rationale=None if answer is None else _seen((answer.content or {}).get("rationale")),
+        rationale=None
+        if answer is None
+        else visible_or_none((answer.content or {}).get("rationale")),
         require_rationale=facts["require_rationale"],
         approvals_needed=request.needed,
         votes=given,
@@ -99,15 +98,15 @@ def to_approval(state: State, request: Request) -> Approval:
     )
 
 
-def _seen(text: str | None) -> str | None:
-    """Return a text that an agent or an approver wrote, with invisible characters written out."""
+def visible_or_none(text: str | None) -> str | None:
+    """Return a text of an agent or an approver with invisible characters written out."""
     return None if text is None else visible(text)
 
 
 def _delivery(request: Request) -> Delivery:
-    told = request.delivery
-    if told is not None:
-        return Delivery(status=told.facts["status"], note=(told.content or {}).get("note", ""))
+    report = request.delivery
+    if report is not None:
+        return Delivery(status=report.facts["status"], note=(report.content or {}).get("note", ""))
     notifies = request.event.facts["notifies"]
     return Delivery(status="pending", note="" if notifies else _NOT_NOTIFIED)
 
@@ -115,9 +114,7 @@ def _delivery(request: Request) -> Delivery:
 def _evaluation(event: Event) -> Evaluation:
     return Evaluation(
         event_id=event.event_id,
-        policy_id=event.facts["policy_id"],
-        version=event.facts["version"],
-        outcome=event.facts["outcome"],
+        **{name: event.facts[name] for name in ("policy_id", "version", "outcome")},
         rationale=(event.content or {}).get("rationale", {}),
         at=utc(event.at_ns),
     )
@@ -139,7 +136,7 @@ def _execution(state: State) -> Execution | None:
 
 
 def to_event(stored: StoredEvent) -> DecisionEvent:
-    """Make the model of one event, with what its type carries beside the common fields."""
+    """Return the model of one event, with the fields of its type."""
     carried = {**stored["facts"], **(stored["content"] or {})}
     carried.pop("otel", None)
     for name in _PROSE:
@@ -160,12 +157,12 @@ def to_event(stored: StoredEvent) -> DecisionEvent:
 
 
 def search_text(events: list[StoredEvent]) -> str:
-    """Return the words by which a decision is found: what was asked, why, and what came of it."""
+    """Return the text by which a search finds a decision: subject, reasons and answer."""
     words: list[Any] = []
-    # What is said to be erased may be there for another moment.
-    said = {number for event in events for number in event["facts"].get("sequences", ())}
+    # The content of these events is erased, or about to be.
+    erased = {number for event in events for number in event["facts"].get("sequences", ())}
     for event in events:
-        content = (event["content"] if event["sequence"] not in said else None) or {}
+        content = (event["content"] if event["sequence"] not in erased else None) or {}
         if event["type"] == state_machine.CREATED:
             words.append(event["facts"]["intent"].replace(".", " ").replace("_", " "))
             words += [content.get(name) for name in ("title", "decision", "context", "rationale")]

@@ -1,4 +1,4 @@
-"""Proof of how decisions came about: receipts, checkpoints, checks of history; and erasing."""
+"""Receipts, checkpoints and the verification of histories; erasing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 from autotrace.decisions import hash_chain, state_machine, votes
 from autotrace.decisions.event_store import DecisionEventStore, Log
+from autotrace.decisions.hash_chain import StoredEvent
 from autotrace.decisions.ledger import Mark, gap
-from autotrace.decisions.receipts import ReceiptSigner
+from autotrace.decisions.receipts import ReceiptSigner, verify_signature
 from autotrace.decisions.state_machine import Draft, State
 from autotrace.errors import DecisionNotFoundError, DecisionStateError, InvalidArgumentError
 from autotrace.models import Checkpoint, Receipt, Verification
@@ -19,71 +20,46 @@ from autotrace.store.schema import groups
 from autotrace.store.times import utc
 
 _LOGS_AT_ONCE: Final = 50
-
 _UNREADABLE: Final = (KeyError, TypeError, ValueError, AttributeError)
-"""What reading a damaged receipt raises."""
+"""Exceptions of reading a damaged receipt."""
 
 _Rating: TypeAlias = Literal["valid", "unknown_key", "invalid", "none"]
 
 
 class DecisionProof:
-    """Signs, checks and erases the history of decisions. Any thread may use it.
+    """Signs and verifies how decisions ended. Any thread may use it.
+
+    `Decisions` documents the methods that have its names.
 
     Args:
-        book: Where they lie.
-        signer: Returns what signs receipts.
-        is_signed: Tells whether a signature is that of some data, given the public key.
+        signer: Returns the signer of receipts.
         trusted: Public keys of other machines whose receipts are accepted.
     """
 
-    def __init__(
-        self,
-        book: DecisionEventStore,
-        *,
-        signer: Callable[[], ReceiptSigner],
-        is_signed: Callable[[str, dict[str, Any], str], bool],
-        trusted: Collection[str] = (),
-    ) -> None:
-        self._book = book
+    events: DecisionEventStore
+    """The decisions; set after construction, as the event store signs receipts with this object."""
+
+    def __init__(self, signer: Callable[[], ReceiptSigner], trusted: Collection[str]) -> None:
         self._signer = signer
-        self._is_signed = is_signed
         self._trusted = frozenset(trusted)
 
     def sign(self, log: Log) -> dict[str, Any]:
-        """Make the receipt of how a decision has ended, as it is to be stored."""
+        """Return the receipt of a decision, as it is stored."""
         data, signer = _receipt_data(log), self._signer()
         return {
             "receipt_data": data,
             "signature": signer.sign(data),
-            "signed_at_ns": self._book.now_ns(),
+            "signed_at_ns": self.events.now_ns(),
             "key_id": signer.key_id,
             "public_key": signer.public_key,
         }
 
     def receipt(self, decision_id: str) -> Receipt:
-        """Return the signed statement of how a decision has ended.
-
-        Raises:
-            DecisionNotFoundError: There is none with this id.
-            DecisionStateError: It has not ended; or it has no receipt, and the ledger of this
-                machine does not name how it ended.
-            StoreError: The store cannot be read.
-        """
-        log = self._book.read(decision_id)
+        """Return the receipt of a decision; sign it now if the process that ended it could not."""
+        log = self.events.read(decision_id)
         stored = self._stored_receipt(log)
-        if stored is None:  # it was ended by a process that could not sign
-            data = _receipt_data(log)
-            ended = log.events[: data["events"]]
-            if not self._book.ledger.vouches(decision_id, ended):
-                reason = "its receipt is missing, and this machine has not recorded how it ended"
-                raise DecisionStateError(decision_id, log.state.status, "receipt", reason)
-            stored = self.sign(log)
-            closed = log.state.closed
-            if closed is not None:
-                with self._book.connection.writing() as collections:
-                    record_id = store.receipt_id(decision_id, closed.event_id)
-                    schema.add(collections.log, {record_id: stored})
-                    stored = schema.documents(collections.log, [record_id])[record_id]
+        if stored is None:
+            stored = self._sign_late(log)
         return Receipt(
             decision_id=decision_id,
             status=stored["receipt_data"]["status"],
@@ -94,58 +70,68 @@ class DecisionProof:
             public_key=stored["public_key"],
         )
 
+    def _sign_late(self, log: Log) -> dict[str, Any]:
+        data = _receipt_data(log)
+        if not self.events.ledger.vouches(log.decision_id, log.events[: data["events"]]):
+            reason = "its receipt is missing, and the ledger of this machine does not name its end"
+            raise DecisionStateError(log.decision_id, log.state.status, "receipt", reason)
+        signed = self.sign(log)
+        if (closed := log.state.closed) is None:
+            return signed
+        with self.events.connection.writing() as collections:
+            record_id = store.receipt_id(log.decision_id, closed.event_id)
+            schema.add(collections.log, {record_id: signed})
+            stored: Any = schema.documents(collections.log, [record_id])[record_id]
+        return stored
+
     def _stored_receipt(self, log: Log) -> Any:
         closed = log.state.closed
         if closed is None:
             return None
-        with self._book.connection.reading() as collections:
+        with self.events.connection.reading() as collections:
             record_id = store.receipt_id(log.decision_id, closed.event_id)
             return schema.documents(collections.log, [record_id]).get(record_id)
 
-    def verify(self, decision_id: str) -> bool:
-        """Return whether a decision's history, and its receipt, are as they were written.
-
-        Raises:
-            DecisionNotFoundError: There is none with this id.
-            StoreError: The store cannot be read.
-        """
-        return self.check(decision_id).ok
+    # --- verification
 
     def check(
+        self, decision_id: str, receipt: Receipt | None, checkpoint: Checkpoint | None
+    ) -> Verification:
+        """Verify one decision."""
+        kept = {} if checkpoint is None else self._marks_of(checkpoint)
+        return self._verify(decision_id, kept.get(decision_id), receipt)
+
+    def check_all(self, checkpoint: Checkpoint | None) -> list[Verification]:
+        """Verify each decision that store, ledger or checkpoint names."""
+        kept = {} if checkpoint is None else self._marks_of(checkpoint)
+        with self.events.connection.reading() as collections:
+            receipts = store.receipts(collections.log)
+            known = [*store.logged(collections.log), *receipts, *self.events.ledger.decision_ids()]
+        checked: list[Verification] = []
+        for decision_id in dict.fromkeys([*known, *kept]):
+            own_receipts = receipts.get(decision_id, ())
+            try:
+                found = self._verify(decision_id, kept.get(decision_id), None, own_receipts)
+            except DecisionNotFoundError:
+                gone = "its first events are gone"
+                found = Verification(decision_id=decision_id, ok=False, events=0, problem=gone)
+            checked.append(found)
+        return checked
+
+    def _verify(
         self,
         decision_id: str,
-        receipt: Receipt | None = None,
-        checkpoint: Checkpoint | None = None,
+        kept: Mark | None,
+        receipt: Receipt | None,
+        receipts: Collection[str] | None = None,
     ) -> Verification:
-        """Check a decision's history and receipt.
+        """Verify a decision.
 
         Args:
             decision_id: The decision.
-            receipt: One that was kept elsewhere, which shows if the end was exchanged; None: the
-                one in the store.
-            checkpoint: One that was kept elsewhere, which the history must continue.
-
-        Returns:
-            What was found; the first event that is not as it was written, if any.
-
-        Raises:
-            DecisionNotFoundError: There is none with this id.
-            InvalidArgumentError: The checkpoint is not signed by a trusted key.
-            StoreError: The store cannot be read.
-        """
-        kept = {} if checkpoint is None else self._marks_of(checkpoint)
-        return self._checked(decision_id, receipt, None, kept.get(decision_id))
-
-    def _checked(
-        self,
-        decision_id: str,
-        receipt: Receipt | None,
-        receipts: Collection[str] | None,
-        kept: Mark | None,
-    ) -> Verification:
-        """Check a decision; `receipts` are the events that have one, if known.
-
-        `kept` is what a checkpoint names of it, if there is one.
+            kept: Entry of a checkpoint.
+            receipt: Receipt to verify in place of the stored one.
+            receipts: Ids of its events that have a stored receipt; None: read them if needed.
         """
         marks, changes = self._read([decision_id])[decision_id]
         events = [event for change in changes for event in change]
@@ -153,7 +139,7 @@ class DecisionProof:
         if lacks is None and kept is not None:
             lacks = gap([kept], events, "the checkpoint")
         if not changes and lacks is None:
-            raise DecisionNotFoundError(decision_id, self._book.connection.name)
+            raise DecisionNotFoundError(decision_id, self.events.connection.name)
         bad = hash_chain.check(decision_id, events)
         if bad is not None or lacks is not None:
             return Verification(
@@ -164,9 +150,9 @@ class DecisionProof:
                 problem=lacks if bad is None else bad.problem,
             )
         log = Log(decision_id, changes)
-        claims = self._stored_receipt(log) if receipt is None else receipt.model_dump()
-        problem, rating = self._rated(log, claims)
         state = log.state
+        claims = self._stored_receipt(log) if receipt is None else receipt.model_dump()
+        problem, rating = self._rate(log, claims)
         problem = problem or self._stray(log, receipts) or votes.problem(state)
         keys = [votes.key_of(state, vote, state.arguments_sha256) for vote in state.answers]
         return Verification(
@@ -179,8 +165,8 @@ class DecisionProof:
             receipt=rating,
         )
 
-    def _rated(self, log: Log, receipt: Mapping[str, Any] | None) -> tuple[str | None, _Rating]:
-        """Return what is wrong with the receipt of a decision, and how to call it."""
+    def _rate(self, log: Log, receipt: Mapping[str, Any] | None) -> tuple[str | None, _Rating]:
+        """Return the problem of a receipt, and its rating."""
         if receipt is None:
             missing = "it has ended, and its receipt is missing" if log.state.closed else None
             return missing, "none"
@@ -199,19 +185,19 @@ class DecisionProof:
             return unknown, "unknown_key"
         return None, "valid"
 
-    def _trusted_key(self, receipt: Mapping[str, Any]) -> str | None:
-        own, public_key = self._signer(), receipt["public_key"]
-        if receipt["key_id"] == own.key_id:
+    def _trusted_key(self, signed: Mapping[str, Any]) -> str | None:
+        own, public_key = self._signer(), signed["public_key"]
+        if signed["key_id"] == own.key_id:
             return own.public_key if public_key == own.public_key else None
         return public_key if public_key in self._trusted else None
 
     def _stray(self, log: Log, receipts: Collection[str] | None) -> str | None:
-        """Return what is wrong if there is a receipt of an event that is not there."""
+        """Return the problem of a receipt whose event does not exist; None without one."""
         closed = log.state.closed
         if receipts is None:
             if closed is not None:
-                return None  # its own receipt was checked: no scan of the store for others
-            with self._book.connection.reading() as collections:
+                return None  # its own receipt was verified; others would need a scan of the store
+            with self.events.connection.reading() as collections:
                 receipts = store.receipts(collections.log).get(log.decision_id, ())
         own = None if closed is None else closed.event_id
         stray = [event_id for event_id in receipts if event_id != own]
@@ -220,72 +206,30 @@ class DecisionProof:
     def _receipt_problem(self, log: Log, receipt: Mapping[str, Any]) -> str | None:
         data: dict[str, Any] = receipt["receipt_data"]
         public_key = self._trusted_key(receipt) or receipt["public_key"]
-        if not self._is_signed(public_key, data, receipt["signature"]):
+        if not verify_signature(public_key, data, receipt["signature"]):
             return "the receipt's signature is not that of its data"
         if log.state.closed is None:
-            return "the receipt says that it has ended, and it has not"
+            return "there is a receipt of its end, and it has not ended"
         expected = _receipt_data(log)
         wrong = [name for name, value in expected.items() if data.get(name) != value]
-        return f"the receipt says another {', '.join(wrong)}" if wrong else None
-
-    def check_all(self, checkpoint: Checkpoint | None = None) -> list[Verification]:
-        """Check every decision of which anything is left, or which ledger or checkpoint name.
-
-        Args:
-            checkpoint: One that was kept elsewhere, which the histories must continue.
-
-        Raises:
-            InvalidArgumentError: The checkpoint is not signed by a trusted key.
-            StoreError: The store cannot be read.
-        """
-        kept = {} if checkpoint is None else self._marks_of(checkpoint)
-        with self._book.connection.reading() as collections:
-            receipts = store.receipts(collections.log)
-            known = [*store.logged(collections.log), *receipts, *self._book.ledger.decision_ids()]
-        checked: list[Verification] = []
-        for decision_id in dict.fromkeys([*known, *kept]):
-            mark = kept.get(decision_id)
-            try:
-                found = self._checked(decision_id, None, receipts.get(decision_id, ()), mark)
-            except DecisionNotFoundError:
-                gone = "its first events are gone"
-                found = Verification(decision_id=decision_id, ok=False, events=0, problem=gone)
-            checked.append(found)
-        return checked
-
-    def verify_checkpoint(self, checkpoint: Checkpoint) -> bool:
-        """Return whether every decision verifies, and continues what a checkpoint names.
-
-        Raises:
-            InvalidArgumentError: The checkpoint is not signed by a trusted key.
-            StoreError: The store cannot be read.
-        """
-        return all(found.ok for found in self.check_all(checkpoint))
+        return f"the receipt has another {', '.join(wrong)}" if wrong else None
 
     def _read(
         self, decision_ids: Sequence[str]
-    ) -> dict[str, tuple[list[Mark], list[list[hash_chain.StoredEvent]]]]:
-        """Return what the ledger names of decisions, and their changes."""
-        # The ledger first: it then names nothing that was appended after the logs were read.
-        marks = {each: self._book.ledger.marks(each) for each in decision_ids}
-        with self._book.connection.reading() as collections:
+    ) -> dict[str, tuple[list[Mark], list[list[StoredEvent]]]]:
+        """Return the ledger's marks and the stored changes of decisions."""
+        # Marks are read before the logs, so that they name no event appended in between.
+        marks = {each: self.events.ledger.marks(each) for each in decision_ids}
+        with self.events.connection.reading() as collections:
             changes = store.read_logs(collections.log, decision_ids)
         return {each: (marks[each], changes[each]) for each in decision_ids}
 
     # --- checkpoints
 
     def checkpoint(self) -> Checkpoint:
-        """Sign the number of events and the head of every decision, in the order of their ids.
-
-        A decision whose chain does not hold, or lacks what the ledger names, is left out by name:
-        a checkpoint vouches for no history that does not verify.
-
-        Raises:
-            SigningKeyError: The key cannot be read.
-            StoreError: The store cannot be read.
-        """
-        with self._book.connection.reading() as collections:
-            known = {*store.logged(collections.log), *self._book.ledger.decision_ids()}
+        """Sign count and head of each decision that verifies; name the others."""
+        with self.events.connection.reading() as collections:
+            known = {*store.logged(collections.log), *self.events.ledger.decision_ids()}
         entries: list[dict[str, Any]] = []
         left_out: list[str] = []
         for group in groups(sorted(known), _LOGS_AT_ONCE):
@@ -299,8 +243,8 @@ class DecisionProof:
                     entries.append(entry | {"head": events[-1]["hash"]})
         data = {
             "kind": CHECKPOINT_KIND,
-            "store": self._book.connection.name,
-            "created_at": utc(self._book.now_ns()).isoformat(),
+            "store": self.events.connection.name,
+            "created_at": utc(self.events.now_ns()).isoformat(),
             "decisions": entries,
             "left_out": left_out,
         }
@@ -313,10 +257,10 @@ class DecisionProof:
         )
 
     def _marks_of(self, checkpoint: Checkpoint) -> dict[str, Mark]:
-        """Return what a checkpoint names, by decision.
+        """Return the entries of a checkpoint by decision.
 
         Raises:
-            InvalidArgumentError: It is not signed by a trusted key, or not a checkpoint.
+            InvalidArgumentError: The object is not a checkpoint that a trusted key signed.
         """
         data = checkpoint.checkpoint_data
         key = self._trusted_key(checkpoint.model_dump(include={"key_id", "public_key"}))
@@ -326,7 +270,7 @@ class DecisionProof:
                 "signed with this store's key, or with one that the setting receipt_keys names"
             )
             raise InvalidArgumentError("checkpoint", given, allowed)
-        if not self._is_signed(key, data, checkpoint.signature):
+        if not verify_signature(key, data, checkpoint.signature):
             given = f"a signature of other data, by the key {checkpoint.key_id}"
             allowed = "as `autotrace decisions checkpoint` wrote it: it was changed, or forged"
             raise InvalidArgumentError("checkpoint", given, allowed)
@@ -335,50 +279,46 @@ class DecisionProof:
             raise InvalidArgumentError("checkpoint", data.get("kind"), allowed)
         return {e["decision_id"]: Mark(e["events"], e["head"]) for e in data["decisions"]}
 
-    # --- forgetting
 
-    def erase(self, decision_id: str, *, by: str, reason: str | None = None) -> None:
-        """Erase what people and agents wrote in a decision; that it happened stays, and verifies.
+def erase(events: DecisionEventStore, decision_id: str, *, by: str, reason: str | None) -> None:
+    """Record that the content of a decision is erased, then erase it.
 
-        Args:
-            decision_id: The decision, in whatever state.
-            by: Who erases it.
-            reason: Why.
+    A later call finishes an erasure whose process died in between.
+    """
+    reason = None if reason is None else events.recording.text(reason, "reason")
 
-        Raises:
-            DecisionNotFoundError: There is none with this id.
-            StoreError: The store does not take it.
-        """
-        kept_reason = None if reason is None else self._book.recording.text(reason, "reason")
+    def command(state: State) -> list[Draft]:
+        sequences = [event.sequence for event in state.events if event.content is not None]
+        recorded = {n for e in state.events for n in e.facts.get("sequences", ())}
+        if not set(sequences) - recorded:
+            return []
+        facts = {"sequences": sequences, "reason": reason}
+        return [Draft(state_machine.CONTENT_ERASED, facts)]
 
-        def command(state: State) -> list[Draft]:
-            sequences = [event.sequence for event in state.events if event.content is not None]
-            said = {n for e in state.events for n in e.facts.get("sequences", ())}
-            if not set(sequences) - said:
-                return []  # said before, by who may have died before it was done
-            facts = {"sequences": sequences, "reason": kept_reason}
-            return [Draft(state_machine.CONTENT_ERASED, facts)]
-
-        log = self._book.change(decision_id, by, command)
-        said = {n for e in log.state.events for n in e.facts.get("sequences", ())}
-        changed = {
-            number: [
-                hash_chain.erased(event) if event["sequence"] in said else event for event in change
-            ]
-            for number, change in enumerate(log.changes)
-            if any(e["sequence"] in said and e["content"] is not None for e in change)
-        }
-        if changed:
-            with self._book.connection.writing() as collections:
-                self._book.connection.purge_later()
-                store.replace(collections, decision_id, changed)
+    log = events.change(decision_id, by, command)
+    recorded = {n for e in log.state.events for n in e.facts.get("sequences", ())}
+    changed = {
+        number: [
+            hash_chain.erased(event) if event["sequence"] in recorded else event for event in change
+        ]
+        for number, change in enumerate(log.changes)
+        if any(e["sequence"] in recorded and e["content"] is not None for e in change)
+    }
+    if changed:
+        with events.connection.writing() as collections:
+            events.connection.purge_later()
+            store.replace(collections, decision_id, changed)
 
 
 def _receipt_data(log: Log) -> dict[str, Any]:
-    """Return what a receipt says: how a decision has ended."""
+    """Return the data of a receipt.
+
+    Raises:
+        DecisionStateError: The decision has not ended.
+    """
     closed = log.state.closed
     if closed is None:
-        reason = "a receipt says how it has ended, and it has not"
+        reason = "a receipt needs a decision that has ended"
         raise DecisionStateError(log.decision_id, log.state.status, "receipt", reason)
     created = log.state.created
     return {

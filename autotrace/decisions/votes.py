@@ -1,7 +1,7 @@
-"""Signed votes: what an approver signs, and which votes a gate counts.
+"""Signed votes: the statement that an approver signs, and the votes that a gate counts.
 
-A gate with `approver_keys` does not trust the store: keys, quorum and expiry are those of its own
-code, and the arguments are hashed by itself. Its caller has checked the chain (`whole=True`), so
+A gate with `approver_keys` does not trust the store: keys, quorum and expiry come from its own
+code, and it hashes the arguments itself. Its caller has verified the chain (`whole=True`), so
 that a head stands for all events before it.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from autotrace.base.canonical_json import sha256_of
 from autotrace.base.lookalikes import same_person
+from autotrace.decision_requests import ApprovalAnswer
 from autotrace.decisions import validation
 from autotrace.decisions.receipts import ReceiptSigner, verify_signature
 from autotrace.decisions.state_machine import (
@@ -40,7 +41,7 @@ def statement(
     }
 
 
-# --- by the approver
+# --- signing
 
 
 def sign(
@@ -49,17 +50,17 @@ def sign(
     """Sign an answer to a decision as the approver was shown it.
 
     Raises:
-        InvalidArgumentError: No approver is named.
-        DecisionStateError: Nobody has asked for approval.
-        ApprovalRefused: The arguments shown are not those that the approval lets run.
+        InvalidArgumentError: The approver has no name.
+        DecisionStateError: Nobody has requested approval.
+        ApprovalRefused: The approval is bound to other arguments than those shown.
     """
     approval = decision.approval
     if approval is None:
-        what, why = "approve" if granted else "reject", "nobody has asked for approval"
+        what, why = "approve" if granted else "reject", "nobody has requested approval"
         raise DecisionStateError(decision.decision_id, decision.status, what, why)
     if granted and approval.arguments_sha256 != _shown_sha256(decision):
         why = (
-            "the arguments that are shown are not those that the approval lets run, or they were "
+            "the arguments that are shown are not those that the approval covers, or they were "
             "erased; nothing was signed"
         )
         raise ApprovalRefused(decision.decision_id, "changed", why)
@@ -74,7 +75,7 @@ def sign(
 
 
 def _shown_sha256(decision: DecisionTrace) -> str | None:
-    """Return the hash of the call as it is shown; None if it is about no call."""
+    """Return the hash of the tool call that is shown; None without a call."""
     tool = None if decision.approval is None else decision.approval.tool
     if tool is None:
         return None
@@ -83,30 +84,27 @@ def _shown_sha256(decision: DecisionTrace) -> str | None:
     return sha256_of({"tool": tool.model_dump(), "arguments": arguments})
 
 
-# --- when it is cast
+# --- casting
 
 
-def with_signature(
-    state: State, drafts: list[Draft], *, public_key: str | None, signature: str | None
-) -> list[Draft]:
+def with_signature(state: State, drafts: list[Draft], answer: ApprovalAnswer) -> list[Draft]:
     """Return the event of an answer with its signature, if it has one.
 
     Args:
-        state: The decision that is answered.
-        drafts: The answer, as the state machine returns it.
-        public_key: The approver's key; None: the answer is not signed.
-        signature: The signature.
+        state: The decision.
+        drafts: Event of the answer, as the state machine returns it.
+        answer: The answer.
 
     Raises:
-        InvalidArgumentError: The signature is not that of this answer, or the key has approved the
-            request already; or the request wants signatures of certain keys, and this is none.
+        InvalidArgumentError: The signature does not verify; the key has approved the request
+            already; or the request requires a signature with one of certain keys.
     """
     asked = state.request
     if not drafts or asked is None:
         return drafts
     (draft,) = drafts
-    granted = draft.type == APPROVAL_GRANTED
-    wanted = asked.approver_keys if granted else ()  # whoever may answer may stop
+    public_key, signature, granted = answer.public_key, answer.signature, answer.granted
+    wanted = asked.approver_keys if granted else ()  # each approver may reject
     if public_key is None or signature is None:
         if wanted or public_key is not signature:
             allowed = (
@@ -124,7 +122,7 @@ def with_signature(
         head=state.head,
         arguments_sha256=state.arguments_sha256,
         granted=granted,
-        approver=draft.facts["approver"],
+        approver=answer.approver,
     )
     if not verify_signature(public_key, data, signature):
         allowed = f"made with the key {public_key} over the canonical JSON (RFC 8785) of {data}"
@@ -136,7 +134,7 @@ def with_signature(
     return [Draft(draft.type, facts, draft.content)]
 
 
-# --- by those who read it
+# --- counting
 
 
 def key_of(state: State, vote: CountedVote, arguments_sha256: str | None) -> str | None:
@@ -160,8 +158,8 @@ def counted(state: State, keys: Sequence[str], arguments_sha256: str | None) -> 
 
     Args:
         state: The decision.
-        keys: The public keys that the gate accepts.
-        arguments_sha256: The hash of the call that is to run; None: no call is.
+        keys: Public keys that the gate accepts.
+        arguments_sha256: Hash of the tool call; None without a call.
     """
     asked = state.request
     if asked is None:
@@ -178,22 +176,20 @@ def counted(state: State, keys: Sequence[str], arguments_sha256: str | None) -> 
     return found
 
 
-def check(
-    state: State, terms: ApprovalRequest, *, arguments_sha256: str | None, now_ns: int
-) -> None:
+def check(state: State, terms: ApprovalRequest, arguments_sha256: str | None, now_ns: int) -> None:
     """Raise ApprovalRefused unless enough signed votes approve this call at this head.
 
     Args:
         state: The decision.
-        terms: The gate's own request, which names `approver_keys`.
-        arguments_sha256: The hash of the call that is to run; None: no call is.
-        now_ns: The time.
+        terms: The request of the gate, which names `approver_keys`.
+        arguments_sha256: Hash of the tool call; None without a call.
+        now_ns: Current time.
     """
     asked, needed = state.request, terms.approvals_needed
     if asked is None or state.status != "approved":
-        why = "the store holds no approval, and this gate accepts signed votes alone"
+        why = "the store holds no approval, and this gate accepts only signed votes"
         raise ApprovalRefused(state.decision_id, "unsigned", why)
-    # A request dated later than it could be expires, too: its time is the store's word.
+    # The store chose the time of the request, so one dated in the future expires as well.
     age_ns, seconds = abs(now_ns - asked.event.at_ns), terms.expires_in_seconds
     if arguments_sha256 is not None and seconds is not None and age_ns >= seconds * 1e9:
         raise ApprovalRefused(state.decision_id, "expired", "the approval has expired")
@@ -201,18 +197,18 @@ def check(
     if number < needed:
         why = (
             f"{number} of {needed} votes needed are signed with a key of the gate's approver_keys, "
-            "for this decision, its head and its arguments; call again to ask again"
+            "for this decision, its head and its arguments; call again to request approval again"
         )
         raise ApprovalRefused(state.decision_id, "unsigned", why)
 
 
 def problem(state: State) -> str | None:
-    """Return what is wrong with the signatures of a decision's answers; None if nothing is."""
+    """Return the first problem of the signatures of a decision's answers; None without one."""
     wanted = () if state.request is None else state.request.approver_keys
     for vote in state.answers:
         event, key = vote.event, key_of(state, vote, state.arguments_sha256)
         if key is None and ("signature" in event.facts or "public_key" in event.facts):
-            return f"the answer {event.event_id} carries a signature that is not of it"
+            return f"the answer {event.event_id} carries a signature that does not verify"
         if wanted and event.type == APPROVAL_GRANTED and key not in wanted:
             return f"the vote {event.event_id} is not signed with a key that the request names"
     return None

@@ -141,7 +141,7 @@ class TraceReading:
 
     def _seen(self, decision_ids: Sequence[str], by: Principal) -> set[str]:
         try:
-            decisions = self.memory.deciding().library.existing(decision_ids)
+            decisions = self.memory.deciding().existing(decision_ids)
         except StoreError:
             return set()  # a decision is hidden unless it is known to be visible
         return {decision.decision_id for decision in decisions if by.sees(decision)}

@@ -57,6 +57,9 @@ def back_up(settings: Settings, file: Path) -> int:
         raise InvalidArgumentError("FILE", str(file), "a file that does not exist yet")
     if file.resolve().is_relative_to(folder):
         raise InvalidArgumentError("FILE", str(file), f"outside of the store {folder}")
+    if not file.parent.is_dir():
+        msg = f"the backup {file} cannot be written: create the folder {file.parent} first"
+        raise StoreError(msg)
     unfinished = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -24,8 +24,8 @@ from autotrace.worker.pipeline import Pipeline
 from autotrace.worker.process import WorkerProcess
 
 if TYPE_CHECKING:
+    from autotrace.capture.approvals.decision_spans import DecisionRecording
     from autotrace.decisions.api import Decisions
-    from autotrace.decisions.event_store import EventContext
     from autotrace.embedding.embedder import Embedder
     from autotrace.models import Decision
 
@@ -136,23 +136,16 @@ class Store:
         order = {"settings": settings.model_dump() | places, "embedder": embedding.spec}
         return WorkerProcess(settings.spool_path, order, self.counters)
 
-    def decisions(self, recording: EventContext) -> Decisions:
+    def decisions(self, recording: DecisionRecording) -> Decisions:
         """Make the decisions of the store.
 
         Args:
-            recording: Makes values fit to be kept, and spans of events.
+            recording: Encodes the values of decisions, and records their events as spans.
         """
         # Few programs use decisions, so the others do not load the package.
-        from autotrace.decisions.wiring import make_deciding
+        from autotrace.decisions.api import Decisions
 
-        return make_deciding(
-            self.settings,
-            recording,
-            space=self.space,
-            embed=lambda text: self.embedder.embed([text])[0],
-            count=self.counters.add,
-            note=self.counters.record_failure,
-        )
+        return Decisions(self.settings, recording, self.counters, self.embedding)
 
     def close(self) -> None:
         """Close the connections. A later use opens them again."""

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 import autotrace
 from autotrace import task
 from autotrace.cli.commands import app
+from autotrace.decision_requests import DecisionRequest
 from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.models import ApprovalRequest
 from autotrace.settings import load_settings
@@ -70,7 +71,7 @@ def test_a_key_that_is_there_is_left_as_it_is_and_named(
 
     assert made == {"file": str(config), "public_key": ReceiptSigner.load(config).public_key}
     assert (again.exit_code, config.read_bytes()) == (1, before)
-    assert "left as it is" in again.stderr
+    assert "was not changed" in again.stderr
     assert made["public_key"] in again.stderr
     (tmp_path / "link").symlink_to(tmp_path / "not-mounted" / "key")
     for path, text in ((tmp_path / "damaged", b"x"), (tmp_path / "link", None)):
@@ -93,10 +94,13 @@ def test_answers_are_signed_once_there_is_a_key(config: Path, tmp_path: Path) ->
         pass
     autotrace.shutdown()
     deciding = open_deciding({"store": store})
-    made = [deciding.service.create("a.b", "approve", actor="bot").decision_id for _ in range(2)]
+    made = [
+        deciding.create(DecisionRequest("a.b", "approve", actor="bot")).decision_id
+        for _ in range(2)
+    ]
     for each in made:
         request = ApprovalRequest(approver_keys=[key])
-        deciding.service.request_approval(each, request, requester="bot")
+        deciding.request_approval(each, request, by="bot")
     deciding.shut_down(5)
 
     yes = run("decisions", "approve", made[0], "--by", "ada", "--store", store)
@@ -110,9 +114,9 @@ def test_answers_are_signed_once_there_is_a_key(config: Path, tmp_path: Path) ->
     assert "2 signed votes" in verified.stdout
     config.unlink()
     deciding = open_deciding({"store": store})
-    last = deciding.service.create("a.b", "approve", actor="bot").decision_id
+    last = deciding.create(DecisionRequest("a.b", "approve", actor="bot")).decision_id
     request = ApprovalRequest(approver_keys=[key])
-    deciding.service.request_approval(last, request, requester="bot")
+    deciding.request_approval(last, request, by="bot")
     deciding.shut_down(5)
     unsigned = run("decisions", "approve", last, "--by", "ada", "--store", store)
     assert unsigned.exit_code == 1

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -15,11 +15,12 @@ from typer.testing import CliRunner, Result
 import autotrace
 from autotrace import task
 from autotrace.cli.commands import app
+from autotrace.decision_requests import ApprovalAnswer, DecisionRequest, GatedCall
 from autotrace.decisions.api import Decisions
 from autotrace.decisions.polling import until_answered
 from autotrace.models import ApprovalRequest, Decision, DecisionTrace, TraceLocation, Verification
 from autotrace.store import schema
-from tests.decisions.deciding import open_deciding
+from tests.decisions.deciding import Kept, open_deciding
 from tests.embedders import HashEmbedder
 
 from .conftest import EMBEDDER, HOSTILE, environment, process
@@ -37,29 +38,28 @@ class Decided:
     store: Path
     deciding: Decisions
     trace_id: str
-    place: TraceLocation
     ids: dict[str, str] = field(default_factory=dict[str, str])
 
     def ask(self, title: str = "25 % discount", **options: Any) -> str:
-        service = self.deciding.service
-        made = service.create("order.create", "approve", actor="order-bot", place=self.place)
+        service = self.deciding
+        made = service.create(DecisionRequest("order.create", "approve", actor="order-bot"))
         request = ApprovalRequest(title=title, **options)
-        service.request_approval(made.decision_id, request, requester="order-bot")
+        service.request_approval(made.decision_id, request, by="order-bot")
         return made.decision_id
 
     def claimed(self) -> str:
         """Return a decision whose agent has died within the call that was approved."""
-        service = self.deciding.service
-        call = {"tool_name": "refund", "arguments_sha256": LONG}
-        made = service.open_call("tool.refund", "approve", actor="order-bot", **call)
+        service = self.deciding
+        call = GatedCall("order-bot", {"name": "refund"}, LONG)
+        made = service.open_call(call)
         request = ApprovalRequest(title="refund")
-        service.request_approval(made.decision_id, request, requester="order-bot")
-        service.resolve(made.decision_id, granted=True, approver="ada")
-        service.claim(made.decision_id, **call, by="order-bot")
+        service.request_approval(made.decision_id, request, by="order-bot")
+        service.resolve(made.decision_id, ApprovalAnswer(granted=True, approver="ada"))
+        service.claim(made.decision_id, call)
         return made.decision_id
 
     def get(self, decision_id: str) -> Decision:
-        return self.deciding.library.get(decision_id)
+        return self.deciding.get(decision_id)
 
     def run(self, *arguments: str, **environment: str) -> Result:
         return self.invoke("decisions", *arguments, **environment)
@@ -84,17 +84,19 @@ def a_store(path: Path) -> Decided:
     assert autotrace.flush()
     autotrace.shutdown()
     otel_trace, span = t.trace_id.split("-")[1:]
-    place = TraceLocation(t.trace_id, (otel_trace, span))
-    return Decided(path, open_deciding({"store": str(path)}), t.trace_id, place)
+    deciding = open_deciding({"store": str(path)})
+    kept = cast("Kept", deciding.event_store.recording)
+    kept.here = TraceLocation(t.trace_id, (otel_trace, span))
+    return Decided(path, deciding, t.trace_id)
 
 
 @pytest.fixture(scope="module")
 def decided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decided]:
     """Decisions of every kind, which no test changes."""
     made = a_store(tmp_path_factory.mktemp("decided") / "store")
-    service = made.deciding.service
+    service = made.deciding
     made.ids["asked"] = made.ask(message="for a good customer", arguments={"why": LONG})
-    mail = service.create("mail.send", "propose", actor="mailer", key="mail-1")
+    mail = service.create(DecisionRequest("mail.send", "propose", actor="mailer", key="mail-1"))
     made.ids["sent"] = service.close(mail.decision_id, "commit", by="mailer").decision_id
     made.ids["recorded"] = service.record(
         title="Put a queue before the shop",
@@ -107,13 +109,17 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decided]:
         actor="ada",
     ).decision_id
     made.ids["rejected"] = made.ask("99 % discount")
-    service.resolve(made.ids["rejected"], granted=False, approver="ada", rationale="too much")
+    service.resolve(
+        made.ids["rejected"], ApprovalAnswer(granted=False, approver="ada", rationale="too much")
+    )
     hostile = ApprovalRequest(title=HOSTILE, message=HOSTILE, arguments={HOSTILE: HOSTILE})
-    made.ids["hostile"] = service.create(HOSTILE, "approve", actor=HOSTILE).decision_id
-    service.request_approval(made.ids["hostile"], hostile, requester=HOSTILE)
+    made.ids["hostile"] = service.create(
+        DecisionRequest(HOSTILE, "approve", actor=HOSTILE)
+    ).decision_id
+    service.request_approval(made.ids["hostile"], hostile, by=HOSTILE)
     service.add_context(made.ids["hostile"], {HOSTILE: HOSTILE}, summary=HOSTILE, by=HOSTILE)
     yield made
-    made.deciding.service.book.connection.close()
+    made.deciding.event_store.connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +127,7 @@ def open_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decided]:
     """A store in which tests make decisions of their own."""
     made = a_store(tmp_path_factory.mktemp("changing") / "store")
     yield made
-    made.deciding.service.book.connection.close()
+    made.deciding.event_store.connection.close()
 
 
 # --- looking
@@ -137,7 +143,7 @@ def open_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decided]:
         (["--category", "architecture"], ["recorded"]),
         (["--category", "infra"], []),
     ],
-    ids=" ".join,
+    ids=str,
 )
 def test_decisions_are_listed_and_filtered(
     decided: Decided, filters: list[str], expected: list[str]
@@ -161,7 +167,7 @@ def test_the_next_page_goes_on_after_the_last_decision_of_the_one_before(decided
 
 def test_show_is_the_decision_with_its_history_as_the_library_returns_it(decided: Decided) -> None:
     for decision_id in decided.ids.values():
-        expected = decided.deciding.library.trace(decision_id)
+        expected = decided.deciding.trace(decision_id)
         assert decided.answer("show", decision_id) == json.loads(expected.model_dump_json())
     assert {"events", *Decision.model_fields} == set(DecisionTrace.model_fields)
 
@@ -179,13 +185,12 @@ def test_the_beginning_of_an_id_is_enough_if_it_says_which(decided: Decided) -> 
 def test_what_runs_and_is_hidden_is_listed_with_the_hash_and_the_function(
     open_store: Decided,
 ) -> None:
-    service = open_store.deciding.service
+    service = open_store.deciding
     code = {"module": "shop.tools", "qualname": "pay", "source_sha256": "cd" * 32}
-    decision_id = service.open_call(
-        "tool.pay", "approve", actor="bot", tool_name="pay", arguments_sha256="ab" * 32, code=code
-    ).decision_id
+    call = GatedCall("bot", {"name": "pay", **code}, "ab" * 32)
+    decision_id = service.open_call(call).decision_id
     shown = ApprovalRequest(arguments={"to": "bob"}, hidden=("card", "job.token"))
-    service.request_approval(decision_id, shown, requester="bot")
+    service.request_approval(decision_id, shown, by="bot")
 
     printed = open_store.run("show", decision_id).stdout
 
@@ -252,7 +257,7 @@ def test_a_store_without_decisions_has_none(tmp_path: Path) -> None:
 
 def test_an_agent_that_waits_goes_on_when_another_process_approves(open_store: Decided) -> None:
     asked = open_store.ask()
-    book = open_store.deciding.service.book
+    book = open_store.deciding.event_store
     started, states = threading.Event(), list[str]()
 
     def wait() -> None:
@@ -327,7 +332,7 @@ def test_a_second_approver_may_be_needed(open_store: Decided) -> None:
         (["approve", "--by", "ada", "--why", " "], "rationale"),
         (["commit", "--by", "ada"], "waits for approval"),
     ],
-    ids=" ".join,
+    ids=str,
 )
 def test_an_answer_that_is_not_allowed_is_one_line_and_changes_nothing(
     open_store: Decided, answer: list[str], said: str
@@ -408,7 +413,7 @@ def test_a_history_that_was_not_touched_verifies(decided: Decided) -> None:
 def test_a_history_that_was_changed_is_named_by_its_first_bad_event(tmp_path: Path) -> None:
     touched = a_store(tmp_path / "store")
     good, bad = touched.ask(), touched.ask()
-    connection = touched.deciding.service.book.connection
+    connection = touched.deciding.event_store.connection
     with connection.writing() as collections:
         (change,) = schema.documents(collections.log, [f"{bad}/1"]).values()
         change[0]["facts"]["requester"] = "somebody else"
@@ -463,13 +468,32 @@ def test_what_was_written_can_be_erased_and_the_history_verifies(open_store: Dec
 # --- using it wrongly
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["traces", "--status", "lost"], "--status"),
+        (["decisions", "--status", "lost"], "--status"),
+        (["decisions", "search", "x", "--category", "lost"], "--category"),
+        (["keys", "create", "--agent", "a", "--role", "lost"], "--role"),
+    ],
+    ids=str,
+)
+def test_a_value_that_is_not_a_choice_is_refused_in_one_sentence(
+    arguments: list[str], option: str
+) -> None:
+    result = CliRunner().invoke(app, arguments)
+
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}': 'lost' is not one of '" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["approve", "reject", "commit", "abort", "erase"])
 @pytest.mark.parametrize("by", [[], ["--by", " "]], ids=["none", "blank"])
 def test_who_answers_must_be_named(decided: Decided, command: str, by: list[str]) -> None:
     result = decided.run(command, decided.ids["asked"], *by)
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "--by: name who does this" in result.stderr
+    assert "--by: give your name" in result.stderr
     assert decided.get(decided.ids["asked"]).status == "needs_approval"
 
 
@@ -486,7 +510,7 @@ def test_who_answers_must_be_named(decided: Decided, command: str, by: list[str]
         ["verify", "--receipt", __file__],
         ["frobnicate"],
     ],
-    ids=" ".join,
+    ids=str,
 )
 def test_wrong_usage_is_exit_code_2(decided: Decided, usage: list[str]) -> None:
     result = decided.run(*usage)

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from autotrace.capture.approvals import decision_access as capture_deciding
+from autotrace import active
+from autotrace.base.health_counters import HealthCounters
 from autotrace.capture.approvals.decision_spans import DecisionRecording
 from autotrace.capture.recorder import current
+from autotrace.decision_requests import ApprovalAnswer
 from autotrace.decisions.api import Decisions
 from autotrace.decisions.event_store import AppendedEvent
-from autotrace.decisions.wiring import make_deciding
+from autotrace.embedding.choice import embedding_of
 from autotrace.errors import ApprovalPending, ApprovalRefused, StoreUnavailableError
 from autotrace.models import Decision, DecisionTrace, TraceLocation
 from autotrace.settings import load_settings
@@ -53,18 +55,12 @@ def open_store(folder: Any, **options: Any) -> tuple[Decisions, WithTheRecorderI
     """Open the decisions of an embedded store."""
     embedder, told = HashEmbedder(), WithTheRecorderInUse()
 
-    def fail(*_: Any) -> None:
-        raise AssertionError(_)
+    class Failing(HealthCounters):
+        def record_failure(self, *failure: Any) -> None:
+            raise AssertionError(failure)
 
-    deciding = make_deciding(
-        load_settings(store=str(folder), **options),
-        told,
-        space=embedder.space,
-        embed=lambda text: embedder.embed([text])[0],
-        count=lambda name: None,
-        note=fail,
-    )
-    return deciding, told
+    settings = load_settings(store=str(folder), **options)
+    return Decisions(settings, told, Failing(), embedding_of(embedder)), told
 
 
 @dataclass
@@ -82,9 +78,9 @@ class Agent:
     """How often the test has made something of ours fail."""
     people: list[threading.Thread] = field(default_factory=list[threading.Thread])
 
-    def deciding_by(self, service: Any) -> None:
-        """Have another service in place of the real one."""
-        capture_deciding.current.open = lambda: service
+    def deciding_by(self, decisions: Any) -> None:
+        """Put a stand-in in place of the decisions in use."""
+        active.current.open = lambda: decisions
 
     def when_asked(self, answer: Answer) -> None:
         """Have people answer each request, in a thread of their own."""
@@ -98,18 +94,18 @@ class Agent:
         self.told.asked = asked
 
     def approve(self, decision_id: str, approver: str = "ada") -> Decision:
-        return self.deciding.service.resolve(decision_id, granted=True, approver=approver)
+        return self.deciding.resolve(decision_id, ApprovalAnswer(granted=True, approver=approver))
 
     def reject(self, decision_id: str, rationale: str | None = "too much") -> Decision:
-        return self.deciding.service.resolve(
-            decision_id, granted=False, approver="ada", rationale=rationale
+        return self.deciding.resolve(
+            decision_id, ApprovalAnswer(granted=False, approver="ada", rationale=rationale)
         )
 
     @property
     def decisions(self) -> list[DecisionTrace]:
         """All decisions of this agent, oldest first."""
-        found = self.deciding.library.list(actor=self.name)
-        return [self.deciding.library.trace(each.decision_id) for each in reversed(found)]
+        found = self.deciding.list(actor=self.name)
+        return [self.deciding.trace(each.decision_id) for each in reversed(found)]
 
     @property
     def decision(self) -> DecisionTrace:
@@ -124,12 +120,12 @@ def agent_in(
 ) -> Iterator[Agent]:
     """Be an agent of this name, whose spans are kept in memory."""
     with recording(agent=name, **options) as recorded:
-        capture_deciding.current.open = lambda: deciding.service
+        active.current.open = lambda: deciding
         agent = Agent(name, deciding, recorded, told, store)
         try:
             yield agent
         finally:
-            capture_deciding.current.open = None
+            active.current.open = None
             told.asked = None
             told.happened.clear()
             for person in agent.people:
@@ -155,15 +151,15 @@ def refused(call: Callable[[], Any]) -> str:
 
 
 class Failing:
-    """The service, whose store fails to take an end."""
+    """Decisions whose store fails to take an end."""
 
-    def __init__(self, service: Any) -> None:
-        self._service = service
+    def __init__(self, decisions: Any) -> None:
+        self._decisions = decisions
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._service, name)
+        return getattr(self._decisions, name)
 
-    def close(self, *_: Any, **__: Any) -> Any:
+    def end(self, *_: Any, **__: Any) -> Any:
         raise StoreUnavailableError("gone")
 
 

@@ -1,4 +1,4 @@
-"""Decisions of a store without a runtime: what the book, the service and the library do alone."""
+"""Decisions of a store without a runtime."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import orjson
 
+from autotrace.base.health_counters import HealthCounters
 from autotrace.decisions.api import Decisions
-from autotrace.decisions.event_store import NOWHERE, AppendedEvent, TraceLocation
-from autotrace.decisions.wiring import make_deciding
+from autotrace.decisions.event_store import AppendedEvent
+from autotrace.embedding.choice import embedding_of
+from autotrace.models import NOWHERE, TraceLocation
 from autotrace.settings import load_settings
 from tests.embedders import HashEmbedder
 
@@ -20,6 +22,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.events: list[AppendedEvent] = []
+        self.here = NOWHERE
 
     def value(self, value: Any, path: str) -> Any:
         return orjson.loads(orjson.dumps(value))
@@ -28,7 +31,7 @@ class Kept:
         return str(value)
 
     def place(self) -> TraceLocation:
-        return NOWHERE
+        return self.here
 
     def event(self, happened: AppendedEvent) -> None:
         self.events.append(happened)
@@ -48,14 +51,6 @@ def open_deciding(
     settings: Mapping[str, Any], embedder: HashEmbedder | None = None, **options: Any
 ) -> Decisions:
     embedder = embedder or HashEmbedder()
-    failures: list[BaseException] = []
-    deciding = make_deciding(
-        load_settings(**{**settings, **options}),
-        Kept(),
-        space=embedder.space,
-        embed=lambda text: embedder.embed([text])[0],
-        count=lambda name: None,
-        note=lambda kind, message, error: failures.append(error),
+    return Decisions(
+        load_settings(**{**settings, **options}), Kept(), HealthCounters(), embedding_of(embedder)
     )
-    assert failures == []
-    return deciding

@@ -21,7 +21,7 @@ class StoreWriter:
         shutil.rmtree(self.place / "ledger")
 
     def events(self, decision_id: str) -> list[hash_chain.StoredEvent]:
-        return self.deciding.service.book.read(decision_id).events
+        return self.deciding.event_store.read(decision_id).events
 
     def write(self, decision_id: str, events: list[hash_chain.StoredEvent], *, anew: bool) -> None:
         """Put these events, one a change, in place of those that there are."""
@@ -29,12 +29,12 @@ class StoreWriter:
         for event in events if anew else ():
             event["previous"] = previous
             event["hash"] = previous = hash_chain._hash(decision_id, event)  # pyright: ignore[reportPrivateUsage]
-        with self.deciding.service.book.connection.writing() as collections:
+        with self.deciding.event_store.connection.writing() as collections:
             store.replace(collections, decision_id, {n: [e] for n, e in enumerate(events)})
             gone = [f"{decision_id}/{n}" for n in range(len(events), old)]
             if gone:
                 collections.log.delete(gone)
 
     def delete(self, *record_ids: str) -> None:
-        with self.deciding.service.book.connection.writing() as collections:
+        with self.deciding.event_store.connection.writing() as collections:
             collections.log.delete(list(record_ids))

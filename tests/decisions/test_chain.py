@@ -112,7 +112,7 @@ def test_erased_content_leaves_the_chain_whole_if_an_event_says_so(
     if gone:
         unsaid = hash_chain.check("decision-1", erased)
         assert unsaid is not None
-        assert "no event says" in unsaid.problem
+        assert "no event records" in unsaid.problem
 
 
 def test_short_content_cannot_be_guessed_from_its_digest() -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 import autotrace
 from autotrace.cli.commands import app
+from autotrace.decision_requests import ApprovalAnswer, DecisionRequest
 from autotrace.decisions import hash_chain
 from autotrace.decisions.api import Decisions
 from autotrace.decisions.receipts import ReceiptSigner
@@ -37,29 +38,29 @@ def deciding(store_settings: dict[str, str]) -> Iterator[Decisions]:
 
 
 def asked(deciding: Decisions) -> str:
-    made = deciding.service.create("a.b", "approve", actor="bot").decision_id
+    made = deciding.create(DecisionRequest("a.b", "approve", actor="bot")).decision_id
     request = ApprovalRequest(title="pay 10", message="for Jane Doe")
-    deciding.service.request_approval(made, request, requester="bot")
+    deciding.request_approval(made, request, by="bot")
     return made
 
 
 def ended(deciding: Decisions, by: str = "bot") -> str:
-    made = deciding.service.create("a.b", "propose", actor="bot").decision_id
-    deciding.service.close(made, "commit", by=by)
+    made = deciding.create(DecisionRequest("a.b", "propose", actor="bot")).decision_id
+    deciding.close(made, "commit", by=by)
     return made
 
 
 def problems(deciding: Decisions, kept: Checkpoint | None) -> dict[str, str | None]:
-    return {v.decision_id: v.problem for v in deciding.proof.check_all(kept) if not v.ok}
+    return {v.decision_id: v.problem for v in deciding.check_all(kept) if not v.ok}
 
 
 def forget_ledger(deciding: Decisions) -> None:
     """Take away what the ledger names: by who can write files of the machine."""
-    shutil.rmtree(deciding.service.book.ledger._folder)  # pyright: ignore[reportPrivateUsage]
+    shutil.rmtree(deciding.event_store.ledger._folder)  # pyright: ignore[reportPrivateUsage]
 
 
 def delete(deciding: Decisions, *record_ids: str) -> None:
-    with deciding.service.book.connection.writing() as collections:
+    with deciding.event_store.connection.writing() as collections:
         collections.log.delete(list(record_ids))
 
 
@@ -72,44 +73,44 @@ def signed_again(kept: Checkpoint, key: Ed25519PrivateKey, **changes: Any) -> Ch
 def test_a_checkpoint_names_every_decision_in_the_order_of_the_ids(deciding: Decisions) -> None:
     ids = sorted([asked(deciding), ended(deciding), asked(deciding)])
 
-    kept = deciding.proof.checkpoint()
+    kept = deciding.checkpoint()
 
     decisions = kept.checkpoint_data["decisions"]
     assert [each["decision_id"] for each in decisions] == ids
     for each in decisions:
-        events = deciding.service.book.read(each["decision_id"]).events
+        events = deciding.event_store.read(each["decision_id"]).events
         assert (each["events"], each["head"]) == (len(events), events[-1]["hash"])
     assert kept.checkpoint_data["left_out"] == []
 
 
 def test_what_goes_on_after_a_checkpoint_verifies(deciding: Decisions) -> None:
     waiting, done, erased = asked(deciding), ended(deciding), asked(deciding)
-    kept = Checkpoint.model_validate_json(deciding.proof.checkpoint().model_dump_json())
+    kept = Checkpoint.model_validate_json(deciding.checkpoint().model_dump_json())
 
-    deciding.service.resolve(waiting, granted=True, approver="ada")
-    deciding.service.close(waiting, "commit", by="bot")
-    deciding.proof.erase(erased, by="ada")
+    deciding.resolve(waiting, ApprovalAnswer(granted=True, approver="ada"))
+    deciding.close(waiting, "commit", by="bot")
+    deciding.erase(erased, by="ada")
     asked(deciding)
 
     assert problems(deciding, kept) == {}
-    assert deciding.proof.check(done, None, kept).ok
+    assert deciding.check(done, None, kept).ok
 
 
 def test_a_decision_that_was_deleted_with_its_ledger_is_named(deciding: Decisions) -> None:
     gone, stays = asked(deciding), asked(deciding)
-    kept = deciding.proof.checkpoint()
+    kept = deciding.checkpoint()
     forget_ledger(deciding)
     delete(deciding, *(f"{gone}/{n}" for n in range(9)))
     assert problems(deciding, None) == {}
 
     assert problems(deciding, kept) == {gone: "it is gone: the checkpoint names 2 events"}
-    assert not deciding.proof.check(gone, None, kept).ok
-    assert deciding.proof.check(stays, None, kept).ok
+    assert not deciding.check(gone, None, kept).ok
+    assert deciding.check(stays, None, kept).ok
 
 
 def test_a_history_that_was_cut_off_is_named(deciding: Decisions) -> None:
     cut = asked(deciding)
-    kept = deciding.proof.checkpoint()
+    kept = deciding.checkpoint()
     forget_ledger(deciding)
     delete(deciding, f"{cut}/1")
     assert problems(deciding, None) == {}
@@ -120,24 +121,24 @@ def test_a_history_that_was_cut_off_is_named(deciding: Decisions) -> None:
 
 def test_a_history_that_was_written_and_signed_again_is_named(deciding: Decisions) -> None:
     forged, stays = ended(deciding), ended(deciding)
-    kept = deciding.proof.checkpoint()
-    log = deciding.service.book.read(forged)
+    kept = deciding.checkpoint()
+    log = deciding.event_store.read(forged)
     old_receipt = store.receipt_id(forged, log.events[-1]["event_id"])
     previous = ""
     for event in log.events:
         event["by"], event["previous"] = "the CEO", previous
         event["hash"] = previous = hash_chain._hash(forged, event)  # pyright: ignore[reportPrivateUsage]
-    with deciding.service.book.connection.writing() as collections:
+    with deciding.event_store.connection.writing() as collections:
         store.replace(collections, forged, dict(enumerate(log.changes)))
         collections.log.delete([old_receipt])
     forget_ledger(deciding)
-    deciding.service.book.ledger.note(forged, log.events)
-    deciding.proof.receipt(forged)
+    deciding.event_store.ledger.note(forged, log.events)
+    deciding.receipt(forged)
     assert problems(deciding, None) == {}
 
     expected = "it was written again: the checkpoint names another head of 2 events"
     assert problems(deciding, kept) == {forged: expected}
-    assert deciding.proof.check(stays, None, kept).ok
+    assert deciding.check(stays, None, kept).ok
 
 
 def test_a_store_folder_that_was_set_back_to_an_older_copy_is_seen(tmp_path: Path) -> None:
@@ -148,9 +149,9 @@ def test_a_store_folder_that_was_set_back_to_an_older_copy_is_seen(tmp_path: Pat
     first.shut_down(5)
     shutil.copytree(place, copy)
     second = open_deciding({"store": str(place)})
-    second.service.resolve(waiting, granted=False, approver="ada")
+    second.resolve(waiting, ApprovalAnswer(granted=False, approver="ada"))
     later = asked(second)
-    kept = second.proof.checkpoint()
+    kept = second.checkpoint()
     second.shut_down(5)
 
     result = run(copy, "verify")
@@ -166,7 +167,7 @@ def test_a_history_that_is_damaged_already_is_left_out_by_name(deciding: Decisio
     cut, lost, whole = asked(deciding), asked(deciding), asked(deciding)
     delete(deciding, f"{cut}/1", f"{lost}/0", f"{lost}/1")
 
-    data = deciding.proof.checkpoint().checkpoint_data
+    data = deciding.checkpoint().checkpoint_data
 
     assert data["left_out"] == sorted([cut, lost])
     assert [each["decision_id"] for each in data["decisions"]] == [whole]
@@ -176,7 +177,7 @@ def test_a_store_without_a_ledger_has_checkpoints_too(deciding: Decisions) -> No
     made = ended(deciding)
     forget_ledger(deciding)
 
-    kept = deciding.proof.checkpoint()
+    kept = deciding.checkpoint()
 
     assert [each["decision_id"] for each in kept.checkpoint_data["decisions"]] == [made]
     assert problems(deciding, kept) == {}
@@ -218,10 +219,10 @@ def test_a_checkpoint_that_no_trusted_key_has_signed_is_refused(
 ) -> None:
     deciding = open_deciding({"store": str(tmp_path / "store")}, receipt_key=pem(KEY))
     ended(deciding)
-    kept = deciding.proof.checkpoint()
+    kept = deciding.checkpoint()
 
     with pytest.raises(InvalidArgumentError, match=why):
-        list(deciding.proof.check_all(forge(kept)))
+        list(deciding.check_all(forge(kept)))
 
     assert problems(deciding, kept) == {}
     deciding.shut_down(5)
@@ -233,7 +234,7 @@ def test_a_checkpoint_of_another_machine_is_read_if_a_setting_trusts_its_key(
     place, key = str(tmp_path / "store"), ReceiptSigner(OTHER_KEY).public_key
     deciding = open_deciding({"store": place})
     ended(deciding)
-    kept = signed_again(deciding.proof.checkpoint(), OTHER_KEY)
+    kept = signed_again(deciding.checkpoint(), OTHER_KEY)
     deciding.shut_down(5)
 
     trusting = open_deciding({"store": place}, receipt_keys=[key])
@@ -311,7 +312,7 @@ def test_verify_refuses_a_checkpoint_that_was_edited(
 ) -> None:
     place, deciding = embedded
     asked(deciding)
-    edited = written(_edited(deciding.proof.checkpoint()), tmp_path)
+    edited = written(_edited(deciding.checkpoint()), tmp_path)
     nothing = tmp_path / "nothing.json"
     nothing.write_text("{}")
 

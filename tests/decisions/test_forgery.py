@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from autotrace.decision_requests import ApprovalAnswer, DecisionRequest, GatedCall
 from autotrace.decisions.api import Decisions
 from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.errors import DamagedDecisionError, DecisionStateError
@@ -25,28 +26,28 @@ class Forger(StoreWriter):
 
     def __init__(self, deciding: Decisions, place: Path) -> None:
         super().__init__(deciding, place)
-        service = deciding.service
+        service = deciding
         self.ids = [self._approved() for _ in "ab"]
         for each in self.ids:
             service.close(each, "commit", by="bot")
 
     def _approved(self) -> str:
-        service = self.deciding.service
-        made = service.create("a.b", "approve", actor="bot").decision_id
-        service.request_approval(made, ApprovalRequest(title="pay 10"), requester="bot")
-        service.resolve(made, granted=True, approver="ada")
+        service = self.deciding
+        made = service.create(DecisionRequest("a.b", "approve", actor="bot")).decision_id
+        service.request_approval(made, ApprovalRequest(title="pay 10"), by="bot")
+        service.resolve(made, ApprovalAnswer(granted=True, approver="ada"))
         return made
 
     def receipt_id(self, decision_id: str) -> str:
         return store.receipt_id(decision_id, self.events(decision_id)[-1]["event_id"])
 
     def put_receipt(self, decision_id: str, document: Any) -> None:
-        with self.deciding.service.book.connection.writing() as collections:
+        with self.deciding.event_store.connection.writing() as collections:
             schema.upsert(collections.log, {self.receipt_id(decision_id): document})
 
     def get_receipt(self, decision_id: str) -> Any:
         record_id = self.receipt_id(decision_id)
-        with self.deciding.service.book.connection.reading() as collections:
+        with self.deciding.event_store.connection.reading() as collections:
             return schema.documents(collections.log, [record_id])[record_id]
 
 
@@ -113,12 +114,12 @@ def test_a_forged_decision_does_not_verify(
 ) -> None:
     if not has_ledger:
         forger.forget_ledger()
-    assert all(found.ok for found in forger.deciding.proof.check_all())
+    assert all(found.ok for found in forger.deciding.check_all())
 
     forge(forger)
 
-    assert not forger.deciding.proof.verify(forger.ids[0])
-    bad = {found.decision_id: found.problem for found in forger.deciding.proof.check_all()}
+    assert not forger.deciding.verify(forger.ids[0])
+    bad = {found.decision_id: found.problem for found in forger.deciding.check_all()}
     assert bad[forger.ids[0]] is not None
     assert bad[forger.ids[1]] is None
 
@@ -135,21 +136,21 @@ def test_a_damaged_receipt_does_not_verify_and_hides_no_other_decision(
         damaged[field] = value
     forger.put_receipt(forger.ids[0], damaged)
 
-    found = {each.decision_id: each for each in forger.deciding.proof.check_all()}
+    found = {each.decision_id: each for each in forger.deciding.check_all()}
 
     assert {each: made.ok for each, made in found.items()} == dict(
         zip(forger.ids, (False, True), strict=True)
     )
     assert "receipt" in str(found[forger.ids[0]].problem)
-    assert not forger.deciding.proof.verify(forger.ids[0])
+    assert not forger.deciding.verify(forger.ids[0])
 
 
 def test_a_decision_that_is_gone_with_its_receipt_shows_by_the_ledger(forger: Forger) -> None:
     gone, receipt = forger.ids[0], forger.receipt_id(forger.ids[0])
     forger.delete(receipt, *(f"{gone}/{n}" for n in range(9)))
 
-    assert not forger.deciding.proof.verify(gone)
-    bad = [each.decision_id for each in forger.deciding.proof.check_all() if not each.ok]
+    assert not forger.deciding.verify(gone)
+    bad = [each.decision_id for each in forger.deciding.check_all() if not each.ok]
     assert bad == [gone]
 
 
@@ -159,23 +160,23 @@ def test_an_open_decision_that_was_written_again_shows_by_the_ledger(forger: For
     events[1]["facts"] = {**events[1]["facts"], "approvals_needed": 1, "requester": "eve"}
     forger.write(made, events, anew=True)
 
-    assert not forger.deciding.proof.verify(made)
+    assert not forger.deciding.verify(made)
 
 
 def test_a_used_approval_does_not_run_again_when_its_end_is_cut_off(forger: Forger) -> None:
-    service = forger.deciding.service
-    call: dict[str, Any] = {"tool_name": "pay", "arguments_sha256": "00"}
-    made = service.open_call("tool.pay", "approve", actor="bot", **call).decision_id
-    service.request_approval(made, ApprovalRequest(), requester="bot")
-    service.resolve(made, granted=True, approver="ada")
-    service.claim(made, **call, by="bot")
+    service = forger.deciding
+    call = GatedCall("bot", {"name": "pay"}, "00")
+    made = service.open_call(call).decision_id
+    service.request_approval(made, ApprovalRequest(), by="bot")
+    service.resolve(made, ApprovalAnswer(granted=True, approver="ada"))
+    service.claim(made, call)
     service.close(made, "commit", by="bot")
     forger.delete(forger.receipt_id(made))
     forger.write(made, forger.events(made)[:3], anew=False)
     assert service.get(made).status == "approved"
 
     with pytest.raises(DamagedDecisionError):
-        service.claim(made, **call, by="bot")
+        service.claim(made, call)
 
     assert service.get(made).execution is None
 
@@ -190,13 +191,10 @@ def test_a_missing_receipt_is_made_of_what_this_machine_recorded_and_of_nothing_
     events[2]["facts"] = {**events[2]["facts"], "approver": "the CEO"}
     forger.write(second, events, anew=True)
 
-    assert (
-        forger.deciding.proof.receipt(first).receipt_data["head"]
-        == (forger.events(first)[-1]["hash"])
-    )
-    assert forger.deciding.proof.verify(first)
+    assert forger.deciding.receipt(first).receipt_data["head"] == (forger.events(first)[-1]["hash"])
+    assert forger.deciding.verify(first)
     with pytest.raises(DecisionStateError, match="its receipt is missing"):
-        forger.deciding.proof.receipt(second)
+        forger.deciding.receipt(second)
 
 
 def test_keys_of_other_machines_are_trusted_by_a_setting(forger: Forger) -> None:
@@ -208,11 +206,11 @@ def test_keys_of_other_machines_are_trusted_by_a_setting(forger: Forger) -> None
     }
     forger.put_receipt(forger.ids[0], receipt)
 
-    found = forger.deciding.proof.check(forger.ids[0])
+    found = forger.deciding.check(forger.ids[0])
     assert (found.ok, found.receipt) == (False, "unknown_key")
     place = str(forger.place)
     trusting = open_deciding({"store": place}, receipt_keys=[signer.public_key])
-    found = trusting.proof.check(forger.ids[0])
+    found = trusting.check(forger.ids[0])
     trusting.shut_down(5)
     assert (found.ok, found.receipt) == (True, "valid")
 
@@ -221,21 +219,21 @@ def test_a_line_of_the_ledger_that_a_crash_cut_short_is_left_out(forger: Forger)
     for path in (forger.place / "ledger").iterdir():
         with path.open("ab") as file:
             file.write(f"{forger.ids[0]} 9 abc".encode())
-    service, made = forger.deciding.service, forger._approved()  # pyright: ignore[reportPrivateUsage]
+    service, made = forger.deciding, forger._approved()  # pyright: ignore[reportPrivateUsage]
     service.close(made, "abort", by="bot")
 
-    assert all(found.ok for found in forger.deciding.proof.check_all())
+    assert all(found.ok for found in forger.deciding.check_all())
 
 
 def test_an_end_that_was_exchanged_shows_by_a_receipt_kept_elsewhere(forger: Forger) -> None:
     decision_id = forger.ids[0]
-    kept = forger.deciding.proof.receipt(decision_id)
+    kept = forger.deciding.receipt(decision_id)
     forger.forget_ledger()
     forger.delete(forger.receipt_id(decision_id))
     _cut(forger)
-    still_open = forger.deciding.proof.check(decision_id, kept)
-    forger.deciding.service.close(decision_id, "abort", by="eve")
+    still_open = forger.deciding.check(decision_id, kept)
+    forger.deciding.close(decision_id, "abort", by="eve")
 
-    assert still_open.problem == "the receipt says that it has ended, and it has not"
-    exchanged = forger.deciding.proof.check(decision_id, kept)
-    assert exchanged.problem == "the receipt says another status, closed_at, head"
+    assert still_open.problem == "there is a receipt of its end, and it has not ended"
+    exchanged = forger.deciding.check(decision_id, kept)
+    assert exchanged.problem == "the receipt has another status, closed_at, head"

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from autotrace.base.health_counters import HealthCounters
+from autotrace.decision_requests import ApprovalAnswer, DecisionRequest
 from autotrace.doctor.decision_checks import check_decisions
 from autotrace.errors import EmbeddingSpaceError, StoreError, StoreUnavailableError
 from autotrace.models import ApprovalRequest
@@ -38,9 +39,9 @@ class Agent:
 
     def __post_init__(self) -> None:
         deciding = open_deciding(self.settings.model_dump(), self.embedder)
-        self.service, self.library, self.proof = deciding.service, deciding.library, deciding.proof
-        self.connection = deciding.service.book.connection
-        self.told = cast("Kept", deciding.service.book.recording)
+        self.deciding = deciding
+        self.connection = deciding.event_store.connection
+        self.told = cast("Kept", deciding.event_store.recording)
         space = self.embedder.space
         self.index = open_decision_index(self.settings, self.embedder, self.counters.add, space)
         self.traces = open_connection(self.settings, space)
@@ -48,9 +49,9 @@ class Agent:
         self.batch = 0
 
     def ask(self, intent: str, title: str) -> str:
-        decision = self.service.create(intent, "approve", actor="bot")
+        decision = self.deciding.create(DecisionRequest(intent, "approve", actor="bot"))
         request = ApprovalRequest(title=title)
-        self.service.request_approval(decision.decision_id, request, requester="bot")
+        self.deciding.request_approval(decision.decision_id, request, by="bot")
         return decision.decision_id
 
     def events(self) -> list[SpanRecord]:
@@ -66,7 +67,7 @@ class Agent:
         self.ingestor.ingest(records or self.events(), writer="w", batch=self.batch)
 
     def found(self, query: str) -> list[str]:
-        return [found.decision_id for found in self.library.search(query, limit=1)]
+        return [found.decision_id for found in self.deciding.search(query, limit=1)]
 
     def close(self) -> None:
         for part in (self.index, self.traces, self.connection):
@@ -123,7 +124,7 @@ def test_what_is_stored_twice_is_found_once(agent: Agent) -> None:
     agent.batch -= 1
     agent.store()
 
-    found = agent.library.search("money back")
+    found = agent.deciding.search("money back")
     assert [f.decision_id for f in found] == [refund]
 
 
@@ -131,11 +132,13 @@ def test_a_rejection_is_found_by_its_rationale(agent: Agent) -> None:
     refund, order = agent.ask("a.refund", "Give money"), agent.ask("an.order", "Buy paper")
     agent.store()
 
-    agent.service.resolve(order, granted=False, approver="ada", rationale="elephants are grey")
+    agent.deciding.resolve(
+        order, ApprovalAnswer(granted=False, approver="ada", rationale="elephants are grey")
+    )
     agent.store()
 
     assert agent.found("grey elephants are") == [order]
-    assert {f.decision_id for f in agent.library.search("elephants")} == {refund, order}
+    assert {f.decision_id for f in agent.deciding.search("elephants")} == {refund, order}
 
 
 def test_what_was_erased_finds_nothing_even_while_it_is_being_erased(
@@ -148,10 +151,10 @@ def test_what_was_erased_finds_nothing_even_while_it_is_being_erased(
     with monkeypatch.context() as patch:
         patch.setattr(decision_log, "replace", die)
         with pytest.raises(StoreUnavailableError):
-            agent.proof.erase(asked, by="ada")
+            agent.deciding.erase(asked, by="ada")
     agent.store()
 
-    (found,) = agent.library.search("refund grant")
+    (found,) = agent.deciding.search("refund grant")
     assert found.similarity is not None
     assert found.similarity > 0.99
 
@@ -203,10 +206,12 @@ def test_a_trace_lists_its_decisions_as_they_stand_and_its_summary_the_rejected(
 ) -> None:
     agent = agents()
     refund, order = agent.ask("a.refund", "Give money"), agent.ask("an.order", "Buy paper")
-    agent.service.resolve(order, granted=False, approver="ada", rationale="no paper is needed")
+    agent.deciding.resolve(
+        order, ApprovalAnswer(granted=False, approver="ada", rationale="no paper is needed")
+    )
     agent.store([*agent.events(), decision_record(90, 1, 9, 9, "decision-gone")])
-    agent.service.resolve(refund, granted=True, approver="ada")
-    reader = Reader(agent.traces, agent.embedder, agent.library.existing)
+    agent.deciding.resolve(refund, ApprovalAnswer(granted=True, approver="ada"))
+    reader = Reader(agent.traces, agent.embedder, agent.deciding.existing)
 
     (summary,) = reader.list_traces()
     trace = reader.get_trace(summary.trace_id)
@@ -358,12 +363,16 @@ def test_a_decision_is_not_found_by_a_text_that_it_had(agents: Agents) -> None:
     )
     agent.store()
 
-    agent.service.resolve(changed, granted=False, approver="ada", rationale="elephants are grey")
+    agent.deciding.resolve(
+        changed, ApprovalAnswer(granted=False, approver="ada", rationale="elephants are grey")
+    )
     agent.store()
 
     assert names(agent, "door open Zebra crossing", 10)[0] == kept
     assert sorted(names(agent, "Zebra crossing", 10)) == sorted([kept, changed])
-    agent.service.resolve(kept, granted=False, approver="ada", rationale="wolves are grey, too")
+    agent.deciding.resolve(
+        kept, ApprovalAnswer(granted=False, approver="ada", rationale="wolves are grey, too")
+    )
     agent.store()
     with agent.connection.reading(fresh=True) as collections:
         assert collections.search.count() == 2
@@ -383,12 +392,12 @@ def test_a_writer_that_dies_leaves_no_text_that_nobody_has(
             done(*args, **options)
             raise StoreUnavailableError("after a step")
 
-        agent.service.add_context(asked, {"a": 1}, summary=f"before {step}", by="bot")
+        agent.deciding.add_context(asked, {"a": 1}, summary=f"before {step}", by="bot")
         with monkeypatch.context() as patch:
             patch.setattr(task_index, step, die)
             with pytest.raises(StoreUnavailableError):
                 agent.index.update([asked])
-        agent.service.add_context(asked, {"a": 2}, summary=f"after {step}", by="bot")
+        agent.deciding.add_context(asked, {"a": 2}, summary=f"after {step}", by="bot")
         agent.index.update([asked])
 
         with agent.connection.reading(fresh=True) as collections:

@@ -7,6 +7,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from autotrace.decision_requests import ApprovalAnswer, DecisionEnd, GatedCall
 from autotrace.decisions import approval_use, hash_chain, state_machine
 from autotrace.decisions.hash_chain import StoredEvent
 from autotrace.decisions.state_machine import Draft, State
@@ -69,9 +70,7 @@ class Life:
     ) -> None:
         self.end_what_is_over()
         self._append(
-            state_machine.resolve(
-                self.state, granted=granted, approver=approver, rationale=why, head=head
-            )
+            state_machine.resolve(self.state, ApprovalAnswer(granted, approver, why, head))
         )
 
     def add_context(self, about: str) -> None:
@@ -89,11 +88,12 @@ class Life:
 
     def claim(self, tool: str = "pay", arguments: str = "00") -> None:
         self.end_what_is_over()
-        self._append(approval_use.claim(self.state, tool_name=tool, arguments_sha256=arguments))
+        self._append(approval_use.claim(self.state, GatedCall("bot", {"name": tool}, arguments)))
 
     def close(self, action: str, *, reason: str | None = None, enforce: bool = False) -> None:
         self.end_what_is_over()
-        self._append(state_machine.close(self.state, action, reason=reason, enforce_modes=enforce))
+        end = DecisionEnd(action, reason=reason)
+        self._append(state_machine.close(self.state, end, enforce_modes=enforce))
 
 
 def test_it_is_committed_without_asking_unless_something_stands_against_it() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from autotrace.decision_requests import ApprovalAnswer, DecisionRequest, GatedCall
 from autotrace.errors import AutotraceError
 from autotrace.models import ApprovalRequest
 from tests.decisions.deciding import open_deciding
@@ -25,16 +26,18 @@ DECISIONS = 6
 def race(settings: dict[str, str], number: int, decision_ids: list[str]) -> None:
     """Try everything on every decision, in an order of its own; tell what went through."""
     deciding = open_deciding(settings)
-    service, order = deciding.service, random.Random(number)
+    service, order = deciding, random.Random(number)
     name = f"person {number}"
     attempts = {
-        "approve": lambda d: service.resolve(d, granted=True, approver=name),
-        "reject": lambda d: service.resolve(d, granted=False, approver=name, rationale=name),
-        "claim": lambda d: service.claim(d, tool_name="pay", arguments_sha256="00", by=name),
+        "approve": lambda d: service.resolve(d, ApprovalAnswer(granted=True, approver=name)),
+        "reject": lambda d: service.resolve(
+            d, ApprovalAnswer(granted=False, approver=name, rationale=name)
+        ),
+        "claim": lambda d: service.claim(d, GatedCall(name, {"name": "pay"}, "00")),
         "commit": lambda d: service.close(d, "commit", by=name, summary={"by": name}),
         "abort": lambda d: service.close(d, "abort", by=name, reason=name),
     }
-    deciding.library.list()  # Chroma is open, and its threads are at work
+    deciding.list()  # Chroma is open, and its threads are at work
     print("ready", flush=True)
     sys.stdin.readline()
     won: list[tuple[str, str, str]] = []
@@ -49,7 +52,7 @@ def race(settings: dict[str, str], number: int, decision_ids: list[str]) -> None
         won.append((decision_id, what, name))
     print(json.dumps(won), flush=True)
     sys.stdin.readline()
-    print(json.dumps([deciding.library.trace(d).model_dump_json() for d in decision_ids]))
+    print(json.dumps([deciding.trace(d).model_dump_json() for d in decision_ids]))
 
 
 def test_eight_processes_that_race_agree_on_one_outcome_of_each_decision(
@@ -58,12 +61,8 @@ def test_eight_processes_that_race_agree_on_one_outcome_of_each_decision(
     deciding = open_deciding(store_settings)
     ids: list[str] = []
     for number in range(DECISIONS):
-        made = deciding.service.open_call(
-            "tool.pay", "approve", actor=f"bot {number}", tool_name="pay", arguments_sha256="00"
-        )
-        deciding.service.request_approval(
-            made.decision_id, ApprovalRequest(), requester=f"bot {number}"
-        )
+        made = deciding.open_call(GatedCall(f"bot {number}", {"name": "pay"}, "00"))
+        deciding.request_approval(made.decision_id, ApprovalRequest(), by=f"bot {number}")
         ids.append(made.decision_id)
     code = (
         "import json, sys; from tests.decisions.test_race import race; "
@@ -94,7 +93,7 @@ def test_eight_processes_that_race_agree_on_one_outcome_of_each_decision(
             process.wait()
 
     won = {tuple(each) for of_one in told for each in json.loads(of_one)}
-    traces = [deciding.library.trace(decision_id) for decision_id in ids]
+    traces = [deciding.trace(decision_id) for decision_id in ids]
     assert [json.loads(each) for each in seen] == [[t.model_dump_json() for t in traces]]
     for decision_id, trace in zip(ids, traces, strict=True):
         types = [event.type for event in trace.events]
@@ -113,8 +112,8 @@ def test_eight_processes_that_race_agree_on_one_outcome_of_each_decision(
             for event in trace.events[2:]
         ]
         assert sorted(w for w in won if w[0] == decision_id) == sorted(history)
-        assert deciding.proof.verify(decision_id)
-    deciding.service.book.connection.close()
+        assert deciding.verify(decision_id)
+    deciding.event_store.connection.close()
 
 
 def _line(process: subprocess.Popen[str]) -> str:
@@ -140,9 +139,9 @@ def test_an_answer_between_the_reads_of_log_and_ledger_is_not_taken_for_damage(
     }
     slow, quick = (open_deciding(settings) for _ in "ab")
     request = ApprovalRequest(approvals_needed=2)
-    made = slow.service.create("a.b", "approve", actor="bot").decision_id
-    slow.service.request_approval(made, request, requester="bot")
-    rivals = [lambda: quick.service.resolve(made, granted=True, approver="bob")]
+    made = slow.create(DecisionRequest("a.b", "approve", actor="bot")).decision_id
+    slow.request_approval(made, request, by="bot")
+    rivals = [lambda: quick.resolve(made, ApprovalAnswer(True, "bob"))]
 
     def then_answered(read: Callable[..., Any]) -> Callable[..., Any]:
         def reading(*args: Any) -> Any:
@@ -153,10 +152,10 @@ def test_an_answer_between_the_reads_of_log_and_ledger_is_not_taken_for_damage(
 
         return reading
 
-    book = slow.service.book
-    monkeypatch.setattr(book, "_read", then_answered(book._read))  # pyright: ignore[reportPrivateUsage]
+    book = slow.event_store
+    monkeypatch.setattr(book, "_find", then_answered(book._find))  # pyright: ignore[reportPrivateUsage]
     monkeypatch.setattr(book.ledger, "marks", then_answered(book.ledger.marks))
-    answered = slow.service.resolve(made, granted=True, approver="ada")
+    answered = slow.resolve(made, ApprovalAnswer(True, "ada"))
 
     assert (answered.status, rivals) == ("approved", [])
     for deciding in (slow, quick):

@@ -11,10 +11,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import autotrace
-from autotrace import tool
+from autotrace import active, tool
 from autotrace.capture.approvals.decision_block import decision
 from autotrace.capture.approvals.gate import use_decision
-from autotrace.decisions import active, hash_chain, votes
+from autotrace.decision_requests import ApprovalAnswer, DecisionRequest
+from autotrace.decisions import hash_chain, votes
 from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.decisions.state_machine import Draft
 from autotrace.errors import (
@@ -58,7 +59,7 @@ class Gated:
         return pay
 
     def shown(self, decision_id: str) -> DecisionTrace:
-        return self.deciding.library.trace(decision_id)
+        return self.deciding.trace(decision_id)
 
     def vote(
         self,
@@ -72,7 +73,9 @@ class Gated:
         signed = votes.sign(
             self.shown(decision_id), signer, granted=granted, approver=approver
         ).model_dump()
-        self.deciding.service.resolve(decision_id, granted=granted, approver=approver, **signed)
+        self.deciding.resolve(
+            decision_id, ApprovalAnswer(granted=granted, approver=approver, **signed)
+        )
 
     def forge(self, decision_id: str, *facts: dict[str, Any]) -> None:
         """Write votes straight into the store, in a chain that holds, with the ledger gone."""
@@ -127,7 +130,7 @@ def test_a_signed_vote_lets_the_call_run_once_and_stays_on_the_record(gated: Gat
 
     assert pay(5) == "paid 5"
 
-    shown, found = gated.shown(asked), gated.deciding.proof.check(asked)
+    shown, found = gated.shown(asked), gated.deciding.check(asked)
     assert shown.approval is not None
     assert shown.approval.approver_keys == sorted([ADA.public_key, BOB.public_key])
     assert [(v.approver, v.public_key) for v in shown.approval.votes] == [("ada", ADA.public_key)]
@@ -360,7 +363,7 @@ def test_a_rejection_ends_it_and_needs_no_key(gated: Gated, is_signed: bool) -> 
         gated.agent.reject(asked)
 
     assert (refused(lambda: pay(5)), gated.ran) == ("rejected", [])
-    found = gated.deciding.proof.check(asked)
+    found = gated.deciding.check(asked)
     assert (found.ok, found.signed_votes) == (True, int(is_signed))
 
 
@@ -383,9 +386,9 @@ def test_a_vote_that_does_not_fit_is_refused_and_changes_nothing(gated: Gated) -
     before = gated.shown(asked)
     for given, said in cases:
         with pytest.raises(InvalidArgumentError, match=said):
-            gated.deciding.service.resolve(asked, granted=True, approver="ada", **given)
+            gated.deciding.resolve(asked, ApprovalAnswer(granted=True, approver="ada", **given))
     with pytest.raises(InvalidArgumentError, match="over the canonical JSON"):
-        gated.deciding.service.resolve(asked, granted=False, approver="ada", **good)
+        gated.deciding.resolve(asked, ApprovalAnswer(granted=False, approver="ada", **good))
     assert gated.shown(asked) == before
 
     gated.vote(asked)
@@ -399,25 +402,27 @@ def test_a_vote_for_what_was_shown_before_does_not_count(gated: Gated) -> None:
     asked = pending(lambda: gated.tool()(5))
     shown = gated.shown(asked)
     old = votes.sign(shown, ADA, granted=True, approver="ada")
-    gated.deciding.service.add_context(asked, {"risk": 0.9}, by="bot")
+    gated.deciding.add_context(asked, {"risk": 0.9}, by="bot")
 
     with pytest.raises(DecisionStateError, match="look at the decision again"):
-        gated.deciding.service.resolve(asked, granted=True, approver="ada", **old.model_dump())
+        gated.deciding.resolve(
+            asked, ApprovalAnswer(granted=True, approver="ada", **old.model_dump())
+        )
     with pytest.raises(InvalidArgumentError, match="over the canonical JSON"):
-        gated.deciding.service.resolve(
+        gated.deciding.resolve(
             asked,
-            granted=True,
-            approver="ada",
-            **old.model_dump() | {"head": gated.shown(asked).head},
+            ApprovalAnswer(
+                granted=True, approver="ada", **old.model_dump() | {"head": gated.shown(asked).head}
+            ),
         )
 
 
 def test_a_signature_is_kept_where_none_is_wanted_and_must_hold(gated: Gated) -> None:
-    made = gated.deciding.service.create("a.b", "approve", actor="bot").decision_id
-    gated.deciding.service.request_approval(made, ApprovalRequest(), requester="bot")
+    made = gated.deciding.create(DecisionRequest("a.b", "approve", actor="bot")).decision_id
+    gated.deciding.request_approval(made, ApprovalRequest(), by="bot")
     wrong = facts_of(ADA, statement(gated, made, head="00"))
     with pytest.raises(InvalidArgumentError, match="over the canonical JSON"):
-        gated.deciding.service.resolve(made, granted=True, approver="ada", **wrong)
+        gated.deciding.resolve(made, ApprovalAnswer(granted=True, approver="ada", **wrong))
 
     gated.vote(made, EVE, "eve")
 
@@ -435,13 +440,13 @@ def test_a_vote_whose_signature_is_exchanged_does_not_verify_or_show_a_key(
 ) -> None:
     asked = pending(lambda: gated.tool()(5))
     gated.vote(asked)
-    assert gated.deciding.proof.verify(asked)
+    assert gated.deciding.verify(asked)
     events = gated.attacker.events(asked)
     events[2]["facts"] = {**events[2]["facts"], **change}
     gated.attacker.write(asked, events, anew=True)
     gated.attacker.forget_ledger()
 
-    found, approval = gated.deciding.proof.check(asked), gated.shown(asked).approval
+    found, approval = gated.deciding.check(asked), gated.shown(asked).approval
     assert (found.ok, found.signed_votes) == (False, 0)
     assert events[2]["event_id"] in (found.problem or "")
     assert approval is not None
@@ -452,7 +457,7 @@ def test_an_unsigned_vote_on_a_request_that_names_keys_does_not_verify(gated: Ga
     asked = pending(lambda: gated.tool()(5))
     gated.forge(asked, {})
 
-    problem = gated.deciding.proof.check(asked).problem or ""
+    problem = gated.deciding.check(asked).problem or ""
     assert "is not signed with a key that the request names" in problem
 
 
@@ -554,7 +559,9 @@ def test_answers_are_signed_by_whoever_has_a_key(gated: Gated, key_file: Path) -
     pay = gated.tool(approver_keys=[key])
     asked = pending(lambda: pay(5))
 
-    answered = gated.deciding.answer(asked, granted=True, approver=" ada ", rationale="ok")
+    answered = gated.deciding.answer(
+        asked, ApprovalAnswer(granted=True, approver=" ada ", rationale="ok")
+    )
 
     assert answered.approval is not None
     assert [vote.public_key for vote in answered.approval.votes] == [key]
@@ -566,15 +573,16 @@ def test_a_yes_to_what_was_added_after_the_request_is_not_signed_unseen(
 ) -> None:
     ReceiptSigner.create(key_file)
     asked = pending(lambda: gated.tool(approver_keys=[ReceiptSigner.load(key_file).public_key])(5))
-    gated.deciding.service.add_context(asked, {"risk": 0.9}, by="bot")
+    gated.deciding.add_context(asked, {"risk": 0.9}, by="bot")
 
     with pytest.raises(DecisionStateError, match="look at the decision again"):
-        gated.deciding.answer(asked, granted=True, approver="ada")
+        gated.deciding.answer(asked, ApprovalAnswer(granted=True, approver="ada"))
     with pytest.raises(DecisionStateError, match="look at the decision again"):
-        gated.deciding.answer(asked, granted=True, approver="ada", head="00")
+        gated.deciding.answer(asked, ApprovalAnswer(granted=True, approver="ada", head="00"))
     head = gated.shown(asked).head
     assert (
-        gated.deciding.answer(asked, granted=True, approver="ada", head=head).status == "approved"
+        gated.deciding.answer(asked, ApprovalAnswer(granted=True, approver="ada", head=head)).status
+        == "approved"
     )
 
 
@@ -591,7 +599,7 @@ def test_a_key_that_cannot_be_used_answers_nothing(
         if not key_file.exists():  # a file that is named must be there
             gated.deciding, _ = open_store(gated.agent.store, approver_key=str(key_file))
         with pytest.raises(SigningKeyError, match=str(key_file)):
-            gated.deciding.answer(asked, granted=True, approver="ada")
+            gated.deciding.answer(asked, ApprovalAnswer(granted=True, approver="ada"))
 
     assert gated.shown(asked).status == "needs_approval"
     gated.deciding.shut_down(30)
@@ -606,8 +614,11 @@ def test_a_history_that_was_changed_gets_no_signature(gated: Gated, key_file: Pa
     gated.attacker.forget_ledger()
 
     with pytest.raises(DamagedDecisionError):
-        gated.deciding.answer(asked, granted=True, approver="ada")
-    assert gated.deciding.answer(asked, granted=False, approver="ada").status == "aborted"
+        gated.deciding.answer(asked, ApprovalAnswer(granted=True, approver="ada"))
+    assert (
+        gated.deciding.answer(asked, ApprovalAnswer(granted=False, approver="ada")).status
+        == "aborted"
+    )
 
 
 def test_a_key_given_in_place_of_its_file_is_refused_and_not_shown() -> None:
@@ -629,11 +640,11 @@ def test_a_vote_is_signed_for_another_tool_to_send(
     read = DecisionTrace.model_validate_json(gated.shown(asked).model_dump_json())
 
     vote = autotrace.decisions.sign_vote(read, "ada")
-    gated.deciding.service.resolve(asked, granted=True, approver="ada", **vote.model_dump())
+    gated.deciding.resolve(asked, ApprovalAnswer(granted=True, approver="ada", **vote.model_dump()))
 
     assert pay(5) == "paid 5"
-    unasked = gated.deciding.service.create("a.b", actor="bot").decision_id
-    with pytest.raises(DecisionStateError, match="nobody has asked"):
+    unasked = gated.deciding.create(DecisionRequest("a.b", actor="bot")).decision_id
+    with pytest.raises(DecisionStateError, match="nobody has requested"):
         autotrace.decisions.sign_vote(gated.shown(unasked), "ada", key=str(key_file))
 
 
@@ -646,4 +657,4 @@ def test_the_library_signs(gated: Gated, key_file: Path, monkeypatch: pytest.Mon
 
     assert pay(5) == "paid 5"
     assert refused(lambda: pay(6)) == "rejected"
-    assert [found.signed_votes for found in gated.deciding.proof.check_all()] == [1, 1]
+    assert [found.signed_votes for found in gated.deciding.check_all()] == [1, 1]

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 import autotrace
 from autotrace import task, tool_call
+from autotrace.decision_requests import DecisionRequest
 from autotrace.decisions.api import Decisions
 from autotrace.doctor import DoctorCheck, diagnose, diagnosis, store_checks
 from autotrace.models import ApprovalRequest
@@ -347,10 +348,12 @@ def test_a_lost_summary_is_an_error_whose_fix_works(settings: Settings) -> None:
 def asked(settings: Settings) -> Iterator[tuple[Decisions, str]]:
     """A decision of the store that waits for its answer."""
     deciding = open_deciding(settings.model_dump())
-    decision_id = deciding.service.create("refund.grant", "approve", actor="bot").decision_id
-    deciding.service.request_approval(decision_id, ApprovalRequest(), requester="bot")
+    decision_id = deciding.create(
+        DecisionRequest("refund.grant", "approve", actor="bot")
+    ).decision_id
+    deciding.request_approval(decision_id, ApprovalRequest(), by="bot")
     yield deciding, decision_id
-    deciding.service.book.connection.close()
+    deciding.event_store.connection.close()
 
 
 def test_decisions_that_wait_are_counted(settings: Settings, asked: tuple[Decisions, str]) -> None:
@@ -363,7 +366,7 @@ def test_a_decision_whose_history_was_changed_is_an_error(
     settings: Settings, asked: tuple[Decisions, str]
 ) -> None:
     deciding, decision_id = asked
-    with deciding.service.book.connection.writing() as collections:
+    with deciding.event_store.connection.writing() as collections:
         (change,) = schema.documents(collections.log, [f"{decision_id}/0"]).values()
         change[0]["by"] = "somebody else"
         schema.upsert(collections.log, {f"{decision_id}/0": change})
@@ -379,7 +382,7 @@ def test_decisions_of_another_space_are_an_error_that_a_rebuild_mends(
     settings: Settings, asked: tuple[Decisions, str]
 ) -> None:
     deciding, _ = asked
-    with deciding.service.book.connection.writing() as collections:
+    with deciding.event_store.connection.writing() as collections:
         record = {"schema_version": decision_log.SCHEMA_VERSION, "space": "another"}
         schema.upsert(collections.state, {schema.STORE_RECORD_ID: record})
     wrong = only_wrong(look(settings))

@@ -226,7 +226,7 @@ def test_a_chroma_server_is_backed_up_where_it_runs(tmp_path: Path) -> None:
         back_up(server, tmp_path / "backup")
 
 
-def test_a_missing_folder_is_reported_without_the_name_of_an_unfinished_file(
+def test_a_missing_folder_is_named_and_not_an_unfinished_file(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "store").mkdir()
@@ -235,4 +235,5 @@ def test_a_missing_folder_is_reported_without_the_name_of_an_unfinished_file(
     with pytest.raises(StoreError) as raised:
         back_up(load_settings(store=str(tmp_path / "store")), file)
 
-    assert str(raised.value) == f"the backup {file} cannot be written: No such file or directory"
+    expected = f"the backup {file} cannot be written: create the folder {file.parent} first"
+    assert str(raised.value) == expected

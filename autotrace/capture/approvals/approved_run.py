@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autotrace.base.clock import elapsed_ns
-from autotrace.capture.approvals.decision_access import (
-    abort_reason,
-    report_unclosed_decision,
-)
+from autotrace.capture.approvals.decision_access import abort_reason, report_unclosed_decision
 from autotrace.capture.approvals.use_decision import Use
+from autotrace.decision_requests import DecisionEnd
 
 if TYPE_CHECKING:
-    from autotrace.decisions.service import DecisionService
+    from autotrace.decisions.api import Decisions
 
 
 class ApprovedRun:
-    """The one run that a decision allows, under way.
+    """The one run that a decision allows.
 
-    No method raises an `Exception`: what the body did has happened, whether or not it can be
-    written down.
+    No method raises an `Exception`: the body has run, whether or not its end can be stored.
 
     Args:
-        service: Where the decision is.
+        decisions: The decisions in use.
         decision_id: The decision.
-        actor: Who asked.
-        secrets: Texts to take out of an error.
-        used: The `use_decision` block that named the decision, if one did.
+        actor: Requester.
+        secrets: Texts to remove from an error.
+        used: The `use_decision` block that named the decision, if any.
     """
 
     def __init__(
         self,
-        service: DecisionService,
+        decisions: Decisions,
         decision_id: str,
         actor: str,
         secrets: list[str],
         used: Use | None = None,
     ) -> None:
         self.decision_id = decision_id
-        self._service = service
+        self._decisions = decisions
         self._actor = actor
         self._secrets = secrets
         self._used = used
@@ -50,24 +46,20 @@ class ApprovedRun:
     def succeed(self) -> None:
         """Commit: the body has returned."""
         duration_ms = (elapsed_ns() - self._started_ns) // 1_000_000
-        self._close("commit", summary={"status": "success", "duration_ms": duration_ms})
+        self._end(DecisionEnd("commit", {"status": "success", "duration_ms": duration_ms}))
 
     def fail(self, error: BaseException) -> None:
         """Abort: the body has raised."""
-        self._close("abort", reason=abort_reason(error, self._secrets))
+        self.give_up(abort_reason(error, self._secrets))
 
     def give_up(self, reason: str) -> None:
-        """Abort: the body has not run, and will not."""
-        self._close("abort", reason=reason)
+        """Abort for a reason: the body has raised, or will not run."""
+        self._end(DecisionEnd("abort", reason=reason))
 
-    def _close(
-        self, action: str, *, summary: Mapping[str, Any] | None = None, reason: str | None = None
-    ) -> None:
+    def _end(self, end: DecisionEnd) -> None:
         try:
-            self._service.close(
-                self.decision_id, action, by=self._actor, summary=summary, reason=reason
-            )
-        except Exception as error:  # noqa: BLE001 - the decision stays claimed, which is true too
+            self._decisions.end(self.decision_id, end, by=self._actor)
+        except Exception as error:  # noqa: BLE001 - the decision stays claimed, which is correct too
             report_unclosed_decision(self.decision_id, error)
         finally:
             if self._used is not None:

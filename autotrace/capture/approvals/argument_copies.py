@@ -1,7 +1,7 @@
-"""Copies of a call's arguments, so that the body runs on what was hashed and approved.
+"""Copies of a call's arguments, so that the body runs on the hashed and approved ones.
 
-No other thread of the program has the copies. When the body has ended, what it changed in a copy
-is changed in the caller's object, too: a tool that fills a list which it was given still does.
+No other thread has the copies. When the body has ended, its changes of a copy are written back to
+the caller's object, so that a tool may fill a list that it was given.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _deque, _ordered, _defaulting = cast(
     "tuple[Any, ...]", (collections.deque, collections.OrderedDict, collections.defaultdict)
 )
 _MAX_DEPTH: Final = 66
-"""Deeper than anything that can be shown."""
+"""More than the deepest value that can be shown."""
 
 
 @dataclass(frozen=True)
 class _Changeable:
-    """How the content of a kind of container is read, copied and set."""
+    """Functions that read, copy and set the content of a kind of container."""
 
     items: Callable[[Any], list[Any]]
-    """What it holds, in order."""
+    """Returns the content, in order."""
     empty: Callable[[Any], Any]
-    """A container of the same kind without content."""
+    """Returns a container of the same kind without content."""
     fill: Callable[[Any, list[Any]], None]
-    """Puts content in place of what is there."""
+    """Replaces the content."""
     same: Callable[[list[Any], list[Any]], bool] = lambda one, other: _is_same(one, other)
-    """Whether two contents are the same."""
+    """Returns whether two contents are equal."""
 
 
 def _fill_dict(target: Any, items: list[Any]) -> None:
@@ -64,7 +64,7 @@ def _fill_deque(target: Any, items: list[Any]) -> None:
 
 
 def _flat(value: Any) -> list[Any]:
-    """Return keys and values by turns; the copy is made in one step, whatever other threads do."""
+    """Return keys and values in turns; the copy is atomic for other threads."""
     return [part for pair in DICT.copy(value).items() for part in pair]
 
 
@@ -154,15 +154,15 @@ class _Copied:
     original: Any
     copy: Any
     before: list[Any]
-    """What was put into the copy."""
+    """Content of the copy when it was made."""
     how: _Changeable
 
 
 class Snapshot:
-    """The arguments of one call, apart from the rest of the program.
+    """Copies of the arguments of one call.
 
-    A value that cannot be shown to an approver is passed as it is: such a call can only run where
-    nobody need be asked.
+    A value that cannot be shown to an approver is passed as it is: such a call runs only if no
+    approval is required.
 
     Args:
         args: Positional arguments.
@@ -176,7 +176,7 @@ class Snapshot:
         self._copies: dict[int, Any] = {}
         self._originals: dict[int, Any] = {}
         self.shared: list[Any] = []
-        """Arguments that could not be copied, or not be shown at that moment."""
+        """Arguments that could not be copied or shown."""
         self.args = tuple([self._argument(value) for value in args])
         self.kwargs = {name: self._argument(value) for name, value in kwargs.items()}
 
@@ -192,7 +192,7 @@ class Snapshot:
             return value
         try:
             return self._copy(value, 0)
-        except Exception as error:  # noqa: BLE001 - a class of the user's that cannot be copied
+        except Exception as error:  # noqa: BLE001 - a class of the program may refuse to be copied
             reraise_if_from_signal_handler(error)
             self.shared.append(value)
             return value
@@ -227,7 +227,7 @@ class Snapshot:
         return copy
 
     def _fixed(self, value: Any, kind: Any, depth: int) -> Any:
-        """Copy what cannot be changed itself, if it holds something that can."""
+        """Copy an immutable value if it holds a mutable one."""
         base: Any = kind if kind in _FIXED else exact.extended_builtin(kind)
         if base not in _FIXED:  # a text or a number that may have attributes
             has_state = bool(exact.state_of(value, kind))
@@ -253,14 +253,14 @@ class Snapshot:
         return copy
 
     def original_of(self, value: Any) -> Any:
-        """Return the caller's object of which a value is the copy; any other value as it is."""
+        """Return the caller's object of a copy; any other value as it is."""
         return self._originals.get(id(value), value)
 
     def write_back(self) -> None:
-        """Change the caller's objects as the body has changed their copies.
+        """Write the body's changes of the copies back to the caller's objects.
 
         Raises:
-            Exception: An object does not take its new content.
+            Exception: An object does not accept its new content.
         """
         for each in self._copied:
             now = each.how.items(each.copy)

@@ -1,7 +1,7 @@
-"""The JSON and the hash of a call's arguments: an approval means these and no others.
+"""The JSON and the hash of a call's arguments, to which its approval is bound.
 
-One function makes the JSON that an approver is shown, and the hash is the SHA-256 of exactly that
-JSON (RFC 8785) with what identifies the tool. docs/guides/approve.md gives the formula.
+One function makes the JSON that an approver is shown. The hash is the SHA-256 of that JSON and the
+identity of the tool (RFC 8785). docs/guides/approve.md gives the formula.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class ShownCall:
 
     Args:
         arguments: The arguments as JSON, by parameter name.
-        hidden: Paths of what is hidden in them, sorted.
-        sha256: What the approval is bound to.
+        hidden: Paths of hidden places, sorted.
+        sha256: Hash to which the approval is bound.
     """
 
     arguments: dict[str, Any]
@@ -41,12 +41,12 @@ def show_call(
     """Return the JSON of a call, and its hash.
 
     Args:
-        tool: What identifies the tool, as JSON: see `Gate.identity`.
+        tool: Identity of the tool, as JSON: see `Gate.identity`.
         arguments: The arguments by parameter name.
-        hiding: What is hidden from the approver; None: nothing.
+        hiding: Hides places from the approver; None shows all.
 
     Raises:
-        InvalidArgumentError: An argument cannot be shown whole; names it.
+        InvalidArgumentError: An argument cannot be shown whole.
     """
     shown = _each(arguments, Speller(hiding=hiding))
     hidden = () if hiding is None else tuple(sorted(hiding.paths))
@@ -57,17 +57,16 @@ def plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments as JSON for a policy: real content, without the names of types.
 
     Raises:
-        InvalidArgumentError: An argument cannot be shown whole, or holds a number that is not
-            finite; names it.
+        InvalidArgumentError: An argument cannot be shown whole, or has a number that is not finite.
     """
     return _each(arguments, Speller(tagged=False, finite=True, max_chars=MAX_INPUT_CHARS))
 
 
 def are_finite(arguments: Mapping[str, Any]) -> bool:
-    """Return whether arguments hold no NaN or infinity, which no limit can be tested against.
+    """Return whether arguments hold no NaN or infinity, for which comparisons are false.
 
     Raises:
-        InvalidArgumentError: Another thread changes an argument while it is read; names it.
+        InvalidArgumentError: Another thread changes an argument while it is read.
     """
     speller = Speller(finite=True, lenient=True, once=True, max_chars=None)
     try:
@@ -78,11 +77,8 @@ def are_finite(arguments: Mapping[str, Any]) -> bool:
 
 
 def is_showable(value: Any) -> bool:
-    """Return whether an approver or a policy can be given a value whole.
-
-    What may be once other threads leave it alone counts, too.
-    """
-    # A policy is given some values that an approver is not: those of a local class, for example.
+    """Return whether an approver or a policy can get a value whole, now or later."""
+    # A policy accepts some values that an approver cannot be shown, such as those of a local class.
     return _is_spelled(value, tagged=True) or _is_spelled(value, tagged=False)
 
 

@@ -1,4 +1,4 @@
-"""NumPy arrays and scalars as JSON that tells their types, shapes and elements apart."""
+"""NumPy arrays and scalars as JSON with their types, shapes and elements."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def spell(speller: Speller, value: Any, kind: Any, path: str) -> Any:
     array: Any = value if is_array else cast("Any", np.asarray(value))
     speller.check_room(array.size)
     if not speller.tagged:
-        _elements(speller, array, path)  # refuses what is not finite
+        _elements(speller, array, path)  # raises for a number that is not finite
         return speller.spell(value.tolist() if is_array else value.item(), path)
     if dtype.names is not None:
         names: tuple[str, ...] = dtype.names
@@ -81,7 +81,7 @@ def _elements(speller: Speller, array: Any, path: str) -> list[Any]:
         raw = [base64.b64encode(item.tobytes()).decode() for item in array.reshape(-1)]
         return [speller.text(item, path) for item in raw]
     items = array.reshape(-1).tolist()
-    if kind == "f":  # the dtype says that these are floats
+    if kind == "f":  # the dtype is float
         return [_number(speller, item, path) for item in items]
     if kind == "O":
         return speller.items(items, path)
@@ -89,7 +89,7 @@ def _elements(speller: Speller, array: Any, path: str) -> list[Any]:
 
 
 def _number(speller: Speller, item: float, path: str) -> Any:
-    speller.spell(item, path)  # refuses what is to be finite, and counts
+    speller.spell(item, path)  # raises for a number that must be finite, and counts
     if not math.isfinite(item):
         return repr(item)
     return int(item) if item.is_integer() and 0 < abs(item) < 2**53 else (item or repr(item))

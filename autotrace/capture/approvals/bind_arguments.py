@@ -1,4 +1,4 @@
-"""The arguments of a call as an approval is bound to them: all of them, each in one place only."""
+"""Bind the arguments of a call to parameters, as an approval covers them: all, and each once."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from autotrace.encoding.introspect import kind_of, mro
 
 _RECEIVERS: Final = ("self", "cls")
 _ARGS, _KWARGS = "*args", "**kwargs"
-"""Where arguments stand that do not fit the signature: no parameter has such a name."""
+"""Names for arguments that do not match the signature; parameters cannot have them."""
 _VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Binding:
-    """Binds what a function is called with to its parameters, defaults included.
+    """Binds arguments to the parameters of a function, defaults included.
 
-    Two calls that differ in anything are bound differently, which `ArgumentNames` does not promise:
-    further keyword arguments stand under the name of the `**` parameter, and what a partial adds is
-    there too. `self` and `cls` are left out.
+    Different calls are bound differently, unlike by `ArgumentNames`: further keyword arguments
+    stand under the name of the `**` parameter, and the arguments of a partial are included. `self`
+    and `cls` are left out.
 
     Args:
         function: Any callable, or a classmethod or staticmethod object.
@@ -42,7 +42,7 @@ class Binding:
         try:
             self._signature = inspect.signature(target_of(function) if is_method else function)
         except (TypeError, ValueError):
-            pass  # a builtin that does not tell
+            pass  # a builtin without a signature
         parameters = list(self._signature.parameters.values()) if self._signature else []
         has_receiver = bool(parameters) and parameters[0].name in _RECEIVERS
         # A method is called without an instance by what decorates it in turn. Of a plain function,
@@ -65,12 +65,12 @@ class Binding:
         """Return the arguments of one call by name.
 
         Args:
-            instance: What the function is bound to, or None.
+            instance: Object to which the function is bound, or None.
             args: Positional arguments without the instance.
             kwargs: Keyword arguments.
 
         Raises:
-            TypeError: The function cannot be called like this.
+            TypeError: The arguments do not match the signature.
         """
         args = (*self._positional, *args)
         kwargs = {**self._keywords, **kwargs}
@@ -83,7 +83,7 @@ class Binding:
             if self._tells_exactly:
                 msg = f"{self._name}() {error}"
                 raise TypeError(msg) from None
-            # A wrapper takes other arguments than it says.
+            # A wrapper may accept other arguments than its signature.
             return {_ARGS: args, _KWARGS: kwargs}
         bound.apply_defaults()
         named = bound.arguments
@@ -112,7 +112,7 @@ def _class_of(function: Any) -> tuple[str, str] | None:
 
 
 def _is_of(value: Any, owner: tuple[str, str]) -> bool:
-    """Return whether a value is an instance of a class, or it or a subclass of it itself."""
+    """Return whether a value is an instance of a class, or the class or a subclass itself."""
     kind = kind_of(value)
     kind = value if issubclass(kind, type) else kind
     return any((each.__module__, each.__qualname__) == owner for each in mro(kind))

@@ -1,53 +1,23 @@
-"""Access of capture to the decisions in use.
-
-`current.open` is None until `autotrace.configure()`. Unlike recording, a decision that cannot be
-made raises an error.
-"""
+"""The requester of a decision, and the reasons for which a decision or call is given up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 from autotrace.base.signal_errors import reraise_if_from_signal_handler
-from autotrace.capture.approvals.decision_scope import current_envelope
+from autotrace.capture.approvals.decision_scope import current_scope
 from autotrace.capture.recorder import current as recording
 from autotrace.capture.task_operation import current_frame
-from autotrace.errors import InvalidArgumentError, NotConfiguredError
+from autotrace.errors import InvalidArgumentError
 from autotrace.semconv import DEFAULT_ACTOR
-
-if TYPE_CHECKING:
-    from autotrace.decisions.service import DecisionService
-
-
-class Current:
-    """Holder of the function that opens the decisions at first use."""
-
-    __slots__ = ("open",)
-
-    def __init__(self) -> None:
-        self.open: Callable[[], DecisionService] | None = None
-
-
-current: Final = Current()
-
-
-def service_or_raise(what: str) -> DecisionService:
-    """Return the decisions in use.
-
-    Raises:
-        NotConfiguredError: There are none; names what was asked for.
-    """
-    if current.open is None:
-        raise NotConfiguredError(what)
-    return current.open()
 
 
 def actor_here() -> str:
-    """Return who asks: that of the open decision, or else the task's agent, or the settings'."""
-    envelope = current_envelope()
-    if envelope is not None:
-        return envelope.actor
+    """Return the requester: of the open decision, else the task's agent, else the settings'."""
+    scope = current_scope()
+    if scope is not None:
+        return scope.actor
     frame = current_frame()
     if frame is not None and frame.agent:
         return frame.agent
@@ -56,18 +26,18 @@ def actor_here() -> str:
 
 
 def check_timeout(timeout_s: Any) -> None:
-    """Raise InvalidArgumentError unless it is a number of seconds, or None."""
+    """Raise InvalidArgumentError unless the value is a number of seconds, or None."""
     is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
     if timeout_s is not None and not (is_number and timeout_s >= 0):
         raise InvalidArgumentError("timeout", timeout_s, "a number of seconds, or None")
 
 
 def abort_reason(error: BaseException, secrets: Sequence[str] = ()) -> str:
-    """Return an exception as the reason for which something was given up, without secrets.
+    """Return an exception as the reason of an abort, without secrets.
 
     Args:
         error: The exception.
-        secrets: Further texts to take out.
+        secrets: Further texts to remove.
     """
     recorder = recording.recorder
     if recorder is None:
@@ -77,7 +47,7 @@ def abort_reason(error: BaseException, secrets: Sequence[str] = ()) -> str:
 
 
 def report_unclosed_decision(decision_id: str, error: Exception) -> None:
-    """Count and log a decision that could not be ended, as the store did not take it."""
+    """Count and log a decision whose end could not be stored."""
     reraise_if_from_signal_handler(error)
     recorder = recording.recorder
     if recorder is None:

@@ -1,29 +1,30 @@
-"""`decision`: a block whose outcome is a decision on the record, with policies and approvals."""
+"""`decision`: a block whose outcome is recorded as a decision, with policies and approvals."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from autotrace.active import decisions_or_raise
 from autotrace.base import blocking_calls
 from autotrace.capture.approvals.decision_access import (
     abort_reason,
     actor_here,
     check_timeout,
     report_unclosed_decision,
-    service_or_raise,
 )
 from autotrace.capture.approvals.decision_scope import DecisionScope
-from autotrace.capture.approvals.decision_spans import current_trace_location
 from autotrace.capture.recorder import current
+from autotrace.decision_requests import DecisionEnd, DecisionRequest
 from autotrace.errors import ApprovalPending, ApprovalRefused, AutotraceError, DecisionStateError
+from autotrace.models import ApprovalRequest
 
 if TYPE_CHECKING:
-    from autotrace.decisions.service import DecisionService
+    from autotrace.decisions.api import Decisions
     from autotrace.models import (
         Approval,
-        ApprovalRequest,
         AutomationMode,
         Decision,
         DecisionEvent,
@@ -35,7 +36,7 @@ _ENDED: Final = ("committed", "aborted")
 
 
 class decision:
-    """Decide something on the record: opened on entering, committed or aborted on leaving.
+    """Open a decision on entering the block; commit or abort it on leaving.
 
     ```python
     with decision("customer.order.create", automation_mode="approve", actor="order-bot") as d:
@@ -46,34 +47,32 @@ class decision:
         place_order(...)
     ```
 
-    Use with `with` or `async with`, one object for one block at a time. Left normally, the decision
-    is committed; if it cannot be (a policy denies it, or it waits for approval), it is aborted and
-    DecisionStateError is raised. Left by an exception, it is aborted with that as the reason, and
-    the exception goes on. `commit` and `abort` end it before. Tool calls made inside become events
-    of it.
+    Use it with `with` or `async with`, one object for one block at a time. A normal exit commits;
+    if that is not allowed (a policy denies it, or it waits for approval), it aborts and raises
+    DecisionStateError. An exception aborts with itself as the reason, and goes on. `commit` and
+    `abort` end the decision before. Tool calls inside become events of it.
 
-    With a `key`, an agent that starts again finds its decision: entering with the key of one that
-    is open, waits or is approved goes on with that one. One that has ended is not decided twice:
-    entering raises ApprovalRefused, with `used` as reason if it was committed. And it is not
-    aborted by what only stops the agent: by ApprovalPending, its own or that of a tool called
-    inside; nor, while its approval is outstanding, by an interrupt or by cancellation.
+    With a `key`, an agent that starts again continues its decision if that is open, waits or is
+    approved. If it has ended, entering raises ApprovalRefused, with the reason `used` if it was
+    committed. ApprovalPending, of `wait` or of a tool inside, does not abort such a decision; nor
+    does an interrupt or a cancellation while it waits for approval.
 
     Args:
-        intent: What is to be decided, as a label such as `customer.order.create`.
+        intent: Label of the subject, such as `customer.order.create`.
         automation_mode: `propose`, `approve`, `override` or `autonomous`.
-        actor: Who asks, and so may not approve. Default: that of the decision or else the agent of
-            the task that encloses it, or else the setting `agent`, or `agent`.
-        metadata: Anything to be kept with it.
+        actor: Requester, who may not approve. Default: that of the enclosing decision, else the
+            agent of the enclosing task, else the setting `agent`, else `agent`.
+        metadata: JSON object to record with it.
         key: Idempotency key, unique for this actor.
-        instance: Which run of the actor.
-        version: Which version of it.
+        instance: Run of the actor.
+        version: Version of the actor.
 
     Raises:
         NotConfiguredError: On entering: `autotrace.configure()` was not called.
         InvalidArgumentError: On entering: an argument has a value that is not allowed.
-        ApprovalRefused: On entering: the key is that of a decision that has ended.
-        DecisionStateError: On leaving: it cannot be committed.
-        StoreError: On entering, or leaving without an exception: the store does not take it.
+        ApprovalRefused: On entering: the decision of the key has ended.
+        DecisionStateError: On leaving: the decision cannot be committed.
+        StoreError: On entering, or leaving without an exception: the event cannot be stored.
     """
 
     def __init__(
@@ -87,23 +86,25 @@ class decision:
         instance: str | None = None,
         version: str | None = None,
     ) -> None:
-        self._intent = intent
-        self._automation_mode: AutomationMode = automation_mode
-        self._named_actor = actor
-        self._metadata = metadata
-        self._key = key
-        self._instance = instance
-        self._version = version
-        self._service: DecisionService | None = None
-        self._envelope: DecisionScope | None = None
+        self._request = DecisionRequest(
+            intent,
+            automation_mode,
+            actor=actor,
+            instance=instance,
+            version=version,
+            metadata=metadata,
+            key=key,
+        )
+        self._decisions: Decisions | None = None
+        self._scope: DecisionScope | None = None
         self._decision_id = ""
         self._actor = ""
-        self._asked: ApprovalRequest | None = None
-        """What this block has asked of approvers."""
+        self._requested: ApprovalRequest | None = None
+        """Approval that this block requested."""
         self._ended = False
-        """Whether `commit` or `abort` has ended it, or the caller was told that it was refused."""
+        """Whether `commit` or `abort` ended it, or the caller got its refusal."""
 
-    # --- what it is
+    # --- state
 
     @property
     def decision_id(self) -> str:
@@ -112,48 +113,48 @@ class decision:
 
     @property
     def decision(self) -> Decision:
-        """The decision as it stands at this moment."""
+        """The decision in its current state."""
         return self._opened().get(self._decision_id)
 
     @property
     def status(self) -> DecisionStatus:
-        """Its status at this moment."""
+        """The current status."""
         return self.decision.status
 
-    # --- what is done with it
+    # --- commands
 
     def add_context(self, context: Mapping[str, Any], summary: str | None = None) -> DecisionEvent:
-        """Add what is known.
+        """Add facts.
 
         Args:
             context: An object that is not empty.
-            summary: It in words.
+            summary: The facts in words.
 
         Raises:
-            InvalidArgumentError: `context` is no object, or empty.
+            InvalidArgumentError: `context` is not an object, or empty.
             DecisionStateError: The decision is closed.
-            StoreError: The store does not take it.
+            StoreError: The event cannot be stored.
         """
-        service = self._opened()
-        return service.add_context(self._decision_id, context, summary=summary, by=self._actor)
+        decisions = self._opened()
+        return decisions.add_context(self._decision_id, context, summary=summary, by=self._actor)
 
     def evaluate(self, policy_id: str, inputs: Mapping[str, Any]) -> PolicyOutcome:
-        """Ask a policy; what it says binds: see `docs/guides/approve.md`.
+        """Evaluate a policy; its outcome binds the decision: see `docs/guides/approve.md`.
 
         Args:
             policy_id: The policy.
-            inputs: What it is to look at: a JSON object.
+            inputs: JSON object that the policy gets.
 
         Returns:
-            `allow`, `deny` or `requires_exception`. Why, and which version of the policy said so,
-            is in `decision.evaluations`.
+            `allow`, `deny` or `requires_exception`. The reason, and the version of the policy,
+            are in `decision.evaluations`.
 
         Raises:
-            PolicyNotFoundError: No such policy is registered.
-            PolicyError: It gave no outcome.
-            InvalidArgumentError: The inputs are no JSON object.
+            PolicyNotFoundError: No policy has this id.
+            PolicyError: The policy returned no outcome.
+            InvalidArgumentError: The inputs are not a JSON object.
             DecisionStateError: The decision is closed.
-            StoreError: The store does not take it.
+            StoreError: The event cannot be stored.
         """
         event: Any = self._opened().evaluate(self._decision_id, policy_id, inputs, by=self._actor)
         return event.outcome
@@ -169,28 +170,26 @@ class decision:
         route: str | None = None,
         approver_keys: Sequence[str] | None = None,
     ) -> Approval:
-        """Ask for approval; `wait` waits for the answer.
+        """Request approval; `wait` waits for the answer.
 
         With a key, a request that was made before this agent started again stays as it is, answered
         or not.
 
         Args:
-            title: What is asked for, in a few words.
-            message: In more.
-            expires_in_seconds: How long an answer is waited for; None: for ever.
+            title: The request in a few words.
+            message: Details.
+            expires_in_seconds: Time for an answer; None: no limit.
             require_rationale: Whether the answer must give a reason.
-            approvals_needed: How many different approvers must agree.
-            route: Name of who is to be notified; None: the default.
+            approvals_needed: Number of different approvers who must agree.
+            route: Route that notifies approvers; None: the default.
             approver_keys: Public keys whose signed votes alone count; None: those of the setting.
 
         Raises:
             InvalidArgumentError: An argument has a value that is not allowed.
-            DecisionStateError: It was asked for before, or the decision is closed.
-            StoreError: The store does not take it.
+            DecisionStateError: Approval was requested before, or the decision is closed.
+            StoreError: The request cannot be stored.
         """
-        from autotrace.models import ApprovalRequest
-
-        service = self._opened()
+        decisions = self._opened()
         request = ApprovalRequest(
             title=title,
             message=message,
@@ -200,26 +199,26 @@ class decision:
             route=route,
             approver_keys=approver_keys,
         )
-        self._asked = request  # whatever the store holds later
+        self._requested = request  # its terms hold for votes, independent of the store
         try:
-            return service.request_approval(self._decision_id, request, requester=self._actor)
+            return decisions.request_approval(self._decision_id, request, by=self._actor)
         except DecisionStateError:
-            asked_before = None if self._key is None else self.decision.approval
-            if asked_before is None:
+            earlier = None if self._request.key is None else self.decision.approval
+            if earlier is None:
                 raise
-            return asked_before
+            return earlier
 
     def wait(self, timeout: float | None = None) -> Decision:
-        """Wait until approval is given; return at once if none was asked for.
+        """Wait until approval is given; return at once if none was requested.
 
         Args:
-            timeout: How long to wait at most, in seconds; None: until the request expires.
+            timeout: Maximum time to wait, in seconds; None: until the request expires.
 
         Returns:
-            The decision as it stands then.
+            The decision in its state then.
 
         Raises:
-            ApprovalRefused: It was rejected, has expired, or has ended otherwise: says why.
+            ApprovalRefused: The request was rejected or has expired, or the decision has ended.
             ApprovalPending: Nobody has answered in time; the request stays.
             StoreError: The store cannot be read.
         """
@@ -231,37 +230,39 @@ class decision:
 
     def _waiting(self, timeout_s: float | None) -> Generator[float, None, Decision]:
         check_timeout(timeout_s)
-        service = self._opened()
-        yield from service.until_answered(self._decision_id, timeout_s)
+        decisions = self._opened()
+        yield from decisions.until_answered(self._decision_id, timeout_s)
         try:
-            return service.check_answer(self._decision_id, by=self._actor, request=self._asked)
+            return decisions.check_answer(
+                self._decision_id, by=self._actor, request=self._requested
+            )
         except ApprovalRefused:
             self._ended = True
             raise
 
     def commit(self, summary: Mapping[str, Any] | None = None) -> Decision:
-        """End it: what was decided holds.
+        """Commit the decision.
 
         Args:
-            summary: What came of it: a JSON object.
+            summary: JSON object with the result.
 
         Raises:
-            DecisionStateError: Its state does not allow it; says why.
-            StoreError: The store does not take it.
+            DecisionStateError: The state does not allow it.
+            StoreError: The end cannot be stored.
         """
-        return self._close("commit", summary=summary)
+        return self._end_as("commit", summary=summary)
 
     def abort(self, reason: str | None = None) -> Decision:
-        """End it: what was to be decided is given up.
+        """Abort the decision.
 
         Args:
-            reason: Why.
+            reason: Reason.
 
         Raises:
-            DecisionStateError: It has ended otherwise.
-            StoreError: The store does not take it.
+            DecisionStateError: The decision has ended otherwise.
+            StoreError: The end cannot be stored.
         """
-        return self._close("abort", reason=reason)
+        return self._end_as("abort", reason=reason)
 
     add_context_async = blocking_calls.asynchronous(add_context, "add_context_async")
     evaluate_async = blocking_calls.asynchronous(evaluate, "evaluate_async")
@@ -280,41 +281,35 @@ class decision:
         return self
 
     def _open(self) -> Decision:
-        if self._envelope is not None:
+        if self._scope is not None:
             reason = "this object is in a block already; make another one"
             raise DecisionStateError(self._decision_id, "open", "entering", reason)
-        service = service_or_raise("a decision")
-        opened = service.create(
-            self._intent,
-            self._automation_mode,
-            actor=actor_here() if self._named_actor is None else self._named_actor,
-            instance=self._instance,
-            version=self._version,
-            metadata=self._metadata,
-            key=self._key,
-            place=current_trace_location(),
-        )
+        decisions = decisions_or_raise("a decision")
+        request = self._request
+        if request.actor is None:
+            request = replace(request, actor=actor_here())
+        opened = decisions.create(request)
         if opened.status in _ENDED:
-            service.check_answer(opened.decision_id, by=opened.actor)
-        self._service = service
+            decisions.check_answer(opened.decision_id, by=opened.actor)
+        self._decisions = decisions
         return opened
 
     def _begin(self, opened: Decision) -> None:
         self._decision_id, self._actor, self._ended = opened.decision_id, opened.actor, False
-        self._asked = None
-        self._envelope = DecisionScope(current.recorder, opened.decision_id, opened.actor)
-        self._envelope.enter()
+        self._requested = None
+        self._scope = DecisionScope(current.recorder, opened.decision_id, opened.actor)
+        self._scope.enter()
 
     def _undo_open(self, opened: Decision) -> None:
-        if self._key is None and self._service is not None:
-            reason = "cancelled while it was opened"
-            self._service.close(opened.decision_id, "abort", by=opened.actor, reason=reason)
+        if self._request.key is None and self._decisions is not None:
+            end = DecisionEnd("abort", reason="cancelled while it was opened")
+            self._decisions.end(opened.decision_id, end, by=opened.actor)
 
-    def _opened(self) -> DecisionService:
-        if self._service is None:
+    def _opened(self) -> Decisions:
+        if self._decisions is None:
             msg = "this decision is not open: use it as `with decision(...) as d`"
             raise AutotraceError(msg)
-        return self._service
+        return self._decisions
 
     # --- leaving
 
@@ -335,19 +330,19 @@ class decision:
     ) -> None:
         if self._leave():
             return
-        if isinstance(error, GeneratorExit):  # what is being closed cannot await
+        if isinstance(error, GeneratorExit):  # a generator that is being closed cannot await
             blocking_calls.call_unawaited(self._end, error)
         else:
             await blocking_calls.in_thread(self._end, error)
 
     def _leave(self) -> bool:
         """Leave the context; return whether the decision has ended already."""
-        envelope = self._envelope
-        if envelope is None:  # left without having been entered
+        scope = self._scope
+        if scope is None:  # left without having been entered
             return True
-        envelope.leave()
+        scope.leave()
         if self._ended:
-            self._envelope = None
+            self._scope = None
         return self._ended
 
     def _end(self, error: BaseException | None) -> None:
@@ -357,11 +352,11 @@ class decision:
             else:
                 self._abort_for(error)
         finally:
-            self._envelope = None
+            self._scope = None
 
     def _commit_or_abort(self) -> None:
         try:
-            self._close("commit")
+            self._end_as("commit")
         except DecisionStateError as refused:
             if refused.status not in _ENDED:
                 self._give_up(str(refused))
@@ -369,37 +364,30 @@ class decision:
 
     def _abort_for(self, error: BaseException) -> None:
         try:
-            if self._key is None or not self._stays(error):
+            if self._request.key is None or not self._stays(error):
                 self._give_up(abort_reason(error))
-        except Exception as ours:  # noqa: BLE001 - never in place of the error that left the block
+        except Exception as ours:  # noqa: BLE001 - the error that left the block goes on
             report_unclosed_decision(self._decision_id, ours)
 
     def _stays(self, error: BaseException) -> bool:
-        if isinstance(error, ApprovalPending):  # its own, or that of a tool inside
+        if isinstance(error, ApprovalPending):  # raised by `wait`, or by a tool inside
             return True
-        # No Exception is an interrupt, and a cancelled task of whatever event loop.
+        # An interrupt, or the cancellation of any event loop, is not an Exception.
         return not isinstance(error, Exception) and self.status == "needs_approval"
 
     def _give_up(self, reason: str) -> None:
         try:
-            self._close("abort", reason=reason)
+            self._end_as("abort", reason=reason)
         except DecisionStateError:
-            pass  # somebody else has ended it: a rejection, its expiry, another process
-        except Exception as error:  # noqa: BLE001 - an error is on its way already
+            pass  # it has ended: by a rejection, its expiry, or another process
+        except Exception as error:  # noqa: BLE001 - another error leaves the block
             report_unclosed_decision(self._decision_id, error)
 
-    def _close(
+    def _end_as(
         self, action: str, *, summary: Mapping[str, Any] | None = None, reason: str | None = None
     ) -> Decision:
-        envelope = self._envelope
-        closed = self._opened().close(
-            self._decision_id,
-            action,
-            by=self._actor,
-            summary=summary,
-            reason=reason,
-            tool_calls=() if envelope is None else envelope.calls(),
-            request=self._asked,
-        )
+        calls = () if self._scope is None else self._scope.calls()
+        end = DecisionEnd(action, summary, reason, calls, self._requested)
+        ended = self._opened().end(self._decision_id, end, by=self._actor)
         self._ended = True
-        return closed
+        return ended

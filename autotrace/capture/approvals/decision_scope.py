@@ -1,4 +1,4 @@
-"""Blocks that make no span, and are found by what runs inside them: open decisions."""
+"""Blocks without a span that the code inside them can find: open decisions."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from autotrace.capture.recorder import Recorder
 
 _MAX_CALLS: Final = 1000
-"""How many tool calls of one decision are kept; of further ones, how many there were."""
+"""Limit of tool calls kept per decision; further ones are counted."""
 
 
 class ContextScope(Operation):
     """A place in the context without a span.
 
     Args:
-        recorder: What failures are told to.
-        key: Context key under which this is found inside.
+        recorder: Records failures.
+        key: Context key under which the scope is found inside.
     """
 
     __slots__ = ("key",)
@@ -52,12 +52,12 @@ class ContextScope(Operation):
 
 
 class DecisionScope(ContextScope):
-    """An open decision, as what runs inside it sees it.
+    """An open decision, for the code inside its block.
 
     Args:
-        recorder: What failures are told to.
+        recorder: Records failures.
         decision_id: The decision.
-        actor: Who asks.
+        actor: Requester.
     """
 
     __slots__ = ("_calls", "_lock", "_total", "actor", "decision_id")
@@ -71,14 +71,14 @@ class DecisionScope(ContextScope):
         self._lock = threading.Lock()
 
     def called(self, call: Mapping[str, Any]) -> None:
-        """Take note of a tool call; any thread may."""
+        """Record a tool call, from any thread."""
         with self._lock:
             self._total += 1
             if len(self._calls) < _MAX_CALLS:
                 self._calls.append(call)
 
     def calls(self) -> list[Mapping[str, Any]]:
-        """Return the tool calls so far; the last entry says how many were left out, if any."""
+        """Return the tool calls so far; the last entry counts those left out, if any."""
         with self._lock:
             if self._total <= _MAX_CALLS:
                 return list(self._calls)
@@ -86,7 +86,7 @@ class DecisionScope(ContextScope):
             return [*kept, {"left_out": self._total - len(kept)}]
 
 
-def current_envelope() -> DecisionScope | None:
+def current_scope() -> DecisionScope | None:
     """Return the innermost open decision that encloses the caller, or None outside any."""
     found = effective_context().get(DECISION_KEY)
     return found if isinstance(found, DecisionScope) and not found.ended else None

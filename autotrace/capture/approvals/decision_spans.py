@@ -1,7 +1,7 @@
-"""Decisions in the trace: where they happen, and one short span for each of their events.
+"""Decisions in the trace: their location, and one short span for each event.
 
-A span says which event of which decision it is, and nothing of what people or agents wrote: that
-must be erasable, and what was exported is not.
+A span names the event and its decision, without texts of people or agents: these must be erasable,
+and exported spans are not.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 class DecisionRecording:
-    """Makes what is given to decisions fit to be kept, and spans of their events.
+    """Redacts values for decisions, and records spans of their events.
 
     Args:
-        recorder: What makes spans and knows what must not be kept; None: values are redacted by
-            the default rules, and no spans are made.
+        recorder: Makes spans and redacts; None: values are redacted by the default rules, and no
+            spans are made.
     """
 
     def __init__(self, recorder: Recorder | None = None) -> None:
@@ -51,19 +51,19 @@ class DecisionRecording:
         self._recorder = recorder
 
     def value(self, value: Any, path: str) -> Any:
-        """Return what may be kept of a value: redacted, bounded JSON."""
+        """Return a value as redacted, bounded JSON."""
         return orjson.loads(self._encoder.json(value, path=path))
 
     def text(self, value: Any, path: str) -> str:
-        """Return what may be kept of a text."""
+        """Return a redacted, bounded text."""
         return self._encoder.text(value, path=path)
 
     def place(self) -> TraceLocation:
-        """Return where in a trace the caller is."""
+        """Return the caller's place in a trace."""
         return current_trace_location()
 
     def event(self, happened: AppendedEvent) -> None:
-        """Make the span of an event. Never raises an `Exception`."""
+        """Record the span of an event. Never raises an `Exception`."""
         recorder = self._recorder
         if recorder is None:
             return
@@ -75,7 +75,7 @@ class DecisionRecording:
 
 
 def current_trace_location() -> TraceLocation:
-    """Return where in a trace the caller is; nowhere, if that cannot be told."""
+    """Return the caller's place in a trace; NOWHERE if it is unknown."""
     from autotrace.models import NOWHERE, TraceLocation
 
     try:
@@ -113,9 +113,9 @@ def _make_span(recorder: Recorder, happened: AppendedEvent) -> None:
 def _parent_and_links(
     opened_at: tuple[str, ...] | None,
 ) -> tuple[Context, list[Link], str | None]:
-    """Return the parent's context and the links of an event that happens here and now.
+    """Return the parent's context, the links and the owner of an event that happens now.
 
-    It belongs where it happens; if that is outside of any span, where the decision was opened: in
+    The parent is the current span; outside of any span, the place where the decision was opened, in
     the share of the trace whose owner is returned too.
     """
     outside = effective_context()

@@ -1,7 +1,7 @@
-"""The types whose content a program can read whole, and how an approver is shown each of them.
+"""The types whose content can be read whole, and how an approver is shown each of them.
 
-An approval is bound to content, so each function reads all of it, without the code of the value's
-own class. A type that is missing here is refused: see `faithful_json.py`.
+An approval is bound to content, so each function reads all of it without running code of the
+value's class. Other types are refused: see `faithful_json.py`.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ _IN_C: Final = (
 _MAX_NAME_CHARS: Final = 199
 _TZ_INFO: Final = ("pydantic_core._pydantic_core", "TzInfo")
 _FORMATS: Final = tuple("?cbBhHiIlLqQfdnN")
-"""Of memoryviews: those of one native item."""
+"""Formats of memoryviews with one native item."""
 _BOUNDS: Final = (int, bool, str, float, type(None))
 _FACTORIES: Final = (bool, int, float, str, bytes, list, tuple, dict, set, frozenset)
 
-# As of the interpreter itself, whatever a class derived from them overrides; without their types.
+# Their methods are those of the interpreter, even for classes that override them.
 STR, INT, FLOAT, BYTES, TUPLE, LIST, SET, FROZENSET, DICT = cast(
     "tuple[Any, ...]", (str, int, float, bytes, tuple, list, set, frozenset, dict)
 )
@@ -69,12 +69,12 @@ CONTENT: Final[dict[type[Any], Callable[[Any], Any]]] = {
     dict: DICT.copy,
     set: lambda value: SET(SET.__iter__(value)),
 }
-"""The builtin types that a class may extend, and what reads the content of an instance."""
+"""The builtin types that a class may extend, and functions that read their content."""
 _EXTENDED: Final = tuple(CONTENT)
 
 
 class UnshowableError(Exception):
-    """A value cannot be shown whole; says why."""
+    """A value cannot be shown whole; the message has the reason."""
 
 
 class NonFiniteError(UnshowableError):
@@ -85,15 +85,15 @@ def check_finite(value: Any) -> None:
     """Raise NonFiniteError unless a float or Decimal is finite."""
     finite = value.is_finite() if isinstance(value, decimal.Decimal) else math.isfinite(value)
     if not finite:
-        msg = f"the number {value!r} is not finite, and compares with nothing: pass a finite one"
+        msg = f"the number {value!r} is not finite, and cannot be compared: pass a finite one"
         raise NonFiniteError(msg)
 
 
 def name_of_class(kind: type[Any]) -> str:
-    """Return the module and qualified name of a class, which must lead back to it.
+    """Return the module and qualified name of a class.
 
     Raises:
-        UnshowableError: The name is not the class's alone: it is local, or too long.
+        UnshowableError: The name does not lead to the class, or is too long.
     """
     name = type_name(kind)
     module = class_attribute(kind, "__module__")
@@ -131,7 +131,7 @@ def is_record(kind: type[Any]) -> bool:
 
 
 def is_secret(kind: type[Any]) -> bool:
-    """Return whether a class says that what it holds is a secret, as pydantic's SecretStr does."""
+    """Return whether a class declares its content a secret, as pydantic's SecretStr does."""
     return class_attribute(kind, "get_secret_value") is not MISSING and is_python_class(kind)
 
 
@@ -139,7 +139,7 @@ def slots_of(kind: type[Any]) -> dict[str, Any]:
     """Return the slots of a class and its bases by name.
 
     Raises:
-        UnshowableError: Two of them have one name, so that one cannot be read.
+        UnshowableError: Two slots have one name, so that one cannot be read.
     """
     found: dict[str, Any] = {}
     for name, descriptor in slots(kind):
@@ -180,10 +180,10 @@ def left_to_class(value: Any, kind: type[Any], held: dict[str, Any]) -> dict[str
 
 
 def zone_of(zone: Any) -> dict[str, Any] | None:
-    """Return what identifies a time zone.
+    """Return the identity of a time zone.
 
     Raises:
-        UnshowableError: Its rules cannot be read from outside.
+        UnshowableError: Its rules cannot be read.
     """
     kind = kind_of(zone)
     if zone is None:
@@ -202,7 +202,7 @@ def zone_of(zone: Any) -> dict[str, Any] | None:
 
 
 def moment(value: Any) -> dict[str, Any]:
-    """Return what tells a datetime or a time from others."""
+    """Return the identity of a datetime or a time."""
     shown: dict[str, Any] = {"value": value.isoformat()}
     if value.fold:
         shown["fold"] = value.fold
@@ -230,10 +230,10 @@ def _is_by_key(zone: zoneinfo.ZoneInfo) -> bool:
 
 
 def _is_stated(kind: type[Any]) -> bool:
-    """Return whether a `class` statement made a class, and no extension, which may hold more.
+    """Return whether a `class` statement made a class; a type of an extension may hold more.
 
-    An extension's type has functions written in C in its namespace, and items or fields that no
-    slot describes: `array.array`, `time.struct_time`, most types of the standard library.
+    The namespace of an extension's type has functions written in C, and no slot describes its items
+    or fields: `array.array`, `time.struct_time`, most types of the standard library.
     """
     if not kind.__flags__ & _HEAP_TYPE:
         return False
@@ -279,7 +279,7 @@ def _memoryview(speller: Speller, value: memoryview, path: str) -> Any:
 def _bounds(speller: Speller, value: Any, path: str) -> Any:
     bounds = (value.start, value.stop, value.step)
     if not all(kind_of(part) in _BOUNDS for part in bounds):
-        msg = f"{path} is a slice of other bounds than numbers and texts"
+        msg = f"{path} is a slice whose bounds are not numbers or texts"
         raise UnshowableError(msg)
     parts = [speller.spell(part, path) for part in bounds]
     return speller.tag(type(value).__name__, parts)
@@ -356,6 +356,11 @@ def _proxy(speller: Speller, value: Any, path: str) -> Any:
     return speller.tag("types.MappingProxyType", speller.spell(value.copy(), path))
 
 
+_WRITTEN: Final[tuple[type[Any], ...]] = (
+    *(ipaddress.IPv4Address, ipaddress.IPv4Network, ipaddress.IPv4Interface),
+    *(ipaddress.IPv6Address, ipaddress.IPv6Network, ipaddress.IPv6Interface),
+    *(pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath),
+)
 EXACT: Final[dict[type[Any], Callable[[Speller, Any, str], Any]]] = {
     complex: _complex,
     bytes: _bytes,
@@ -382,15 +387,6 @@ EXACT: Final[dict[type[Any], Callable[[Speller, Any, str], Any]]] = {
     decimal.Decimal: _decimal,
     fractions.Fraction: _fraction,
     uuid.UUID: _uuid,
-    ipaddress.IPv4Address: _written,
-    ipaddress.IPv6Address: _written,
-    ipaddress.IPv4Network: _written,
-    ipaddress.IPv6Network: _written,
-    ipaddress.IPv4Interface: _written,
-    ipaddress.IPv6Interface: _written,
-    pathlib.PosixPath: _written,
-    pathlib.WindowsPath: _written,
-    pathlib.PurePosixPath: _written,
-    pathlib.PureWindowsPath: _written,
+    **dict.fromkeys(_WRITTEN, _written),
 }
-"""Exactly these types, and not those derived from them."""
+"""Exactly these types, without their subclasses."""

@@ -1,9 +1,8 @@
-"""Arguments as the JSON that an approver is shown and that an approval is bound to.
+"""Arguments as the JSON that an approver is shown and to which an approval is bound.
 
-Different arguments have different JSON: what JSON alone would lose (types, time zones, the shape
-of an array, the order of an OrderedDict) stands beside the value under the key `autotrace.type`,
-which no dict of the program's can hold. A value that cannot be shown whole is refused.
-docs/guides/approve.md lists what is shown, and how.
+Different arguments have different JSON: types, time zones, the shape of an array or the order of an
+OrderedDict, which JSON would lose, stand next to the value under the key `autotrace.type`, which
+no dict of the program can have. Other values are refused. docs/guides/approve.md lists all types.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ TYPE: Final = "autotrace.type"
 _OURS: Final = "autotrace."
 MAX_DEPTH: Final = 64
 MAX_CHARS: Final = 1_048_576
-"""How much one call may show: more than a person reads is not approved unread."""
+"""Limit of a call that is shown: a person would not read more."""
 MAX_INPUT_CHARS: Final = 4 * MAX_CHARS
-"""How much a policy may be given."""
+"""Limit of the inputs of a policy."""
 _NODE_CHARS: Final = 4
 _MAX_INT: Final = 2**53 - 1
 _MAX_INT_BITS: Final = 8_192
@@ -50,24 +49,24 @@ class Hiding(Protocol):
         ...
 
     def spans(self, text: str) -> Sequence[tuple[int, int]]:
-        """Return the parts of a text that are hidden."""
+        """Return the hidden parts of a text."""
         ...
 
     def mark(self, path: str, json_value: Any, secret: Any) -> dict[str, Any]:
-        """Note a hidden place; return what stands there."""
+        """Record a hidden place; return its stand-in."""
         ...
 
 
 class Speller:
-    """Makes the JSON of the arguments of one call.
+    """Makes the JSON of the arguments of one call. Methods raise UnshowableError.
 
     Args:
-        tagged: Whether types stand beside values; policies get values alone.
-        hiding: What an approver does not see; None: everything is shown.
-        finite: Whether NaN and infinity are refused: no limit can be tested against them.
-        lenient: Whether unknown objects are passed over, and only non-finite numbers refused.
-        once: Whether each object is walked once only: for what is refused, and not for the JSON.
-        max_chars: How much may be shown; None: any amount.
+        tagged: Whether types stand next to values; policies get only values.
+        hiding: Hides places from an approver; None shows all.
+        finite: Whether NaN and infinity are refused, as comparisons with them are false.
+        lenient: Whether unknown objects are skipped, and only non-finite numbers refused.
+        once: Whether each object is walked only once, for a check without JSON.
+        max_chars: Limit of characters; None: no limit.
     """
 
     def __init__(
@@ -88,18 +87,15 @@ class Speller:
         self._inside: list[int] = []
         self._once = once
         self._seen: dict[int, Any] = {}
-        """What has been walked, and is kept alive so that no other object gets its id."""
+        """Walked objects, kept alive so that no other object gets the same id."""
 
     def place(self, value: Any, path: str, key: str | None = None) -> Any:
-        """Return the JSON of a value that stands under a name, unless it is hidden there.
+        """Return the JSON of a value under a name, unless it is hidden there.
 
         Args:
             value: The value.
-            path: Where it stands, such as `job.items[0]`.
-            key: The name under which it stands.
-
-        Raises:
-            UnshowableError: It cannot be shown whole.
+            path: Its path, such as `job.items[0]`.
+            key: Its name.
         """
         hiding = self._hiding
         if hiding is None or not hiding.hides(path, key, value):
@@ -114,11 +110,7 @@ class Speller:
             self._hiding = hiding
 
     def spell(self, value: Any, path: str = "") -> Any:
-        """Return the JSON of a value.
-
-        Raises:
-            UnshowableError: It cannot be shown whole.
-        """
+        """Return the JSON of a value."""
         try:
             return self._spelled(value, path)
         except NonFiniteError:
@@ -157,13 +149,13 @@ class Speller:
             self._room -= chars
             if self._room < 0:
                 msg = (
-                    f"the call has more than {self._limit:,} characters, and what is cut is not "
-                    "approved: pass a reference, such as a path or an id and its SHA-256"
+                    f"the call has more than {self._limit:,} characters, and cannot be approved "
+                    "in part: pass a reference, such as a path or an id and its SHA-256"
                 )
                 raise UnshowableError(msg)
 
     def check_room(self, values: int) -> None:
-        """Raise UnshowableError if so many values cannot be shown, before they are made."""
+        """Raise UnshowableError if that many values exceed the limit, before they are made."""
         self._spend(values * _NODE_CHARS)
         if self._room is not None:
             self._room += values * _NODE_CHARS
@@ -171,7 +163,7 @@ class Speller:
     # --- text and numbers
 
     def text(self, value: str, path: str) -> Any:
-        """Return a text, with what a reader would not see written out."""
+        """Return a text with invisible characters written out."""
         self._spend(len(value))
         try:
             value.encode()
@@ -217,14 +209,14 @@ class Speller:
         return value if is_number or not self.tagged else self.tag("float", repr(value))
 
     def check(self, value: Any) -> None:
-        """Raise NonFiniteError if a float or Decimal is not finite and has to be."""
+        """Raise NonFiniteError if a float or Decimal must be finite and is not."""
         if self._finite:
             check_finite(value)
 
     # --- containers
 
     def tag(self, name: str, value: Any, **more: Any) -> Any:
-        """Return a value with its type beside it, for a policy the value alone."""
+        """Return a value with its type next to it; for a policy, the value."""
         if not self.tagged:
             return value
         self._spend(len(name))
@@ -262,7 +254,7 @@ class Speller:
     def mapping(self, value: Any, path: str) -> Any:
         """Return the JSON of a dict."""
         spelled = self.pairs(list(DICT.items(value)), path)
-        # A list of pairs is tagged, so that neither a list nor a dict of the user's looks like it.
+        # A tagged list of pairs differs from each list and dict of the program.
         return spelled if kind_of(spelled) is dict else self.tag("dict", spelled)
 
     # --- the rest
@@ -308,7 +300,7 @@ class Speller:
     def _secret(self, value: Any, kind: type[Any], path: str) -> Any:
         if not self.tagged:
             return self.spell(value.get_secret_value(), path)
-        # All that it holds: what the class says is its secret may be the same of two instances.
+        # The whole state, as two instances may return the same secret.
         return self.tag(type_name(kind), self.mapping(exact.state_of(value, kind), path))
 
     def _class(self, kind: type[Any]) -> str:
@@ -344,7 +336,7 @@ class Speller:
 
 
 def below(path: str, key: Any) -> str:
-    """Return the path of what stands under a key."""
+    """Return the path of the value under a key."""
     if kind_of(key) is str and _PLAIN_KEY.fullmatch(key):
         return f"{path}.{key}" if path else key
     shown = json.dumps(escaped(key)[:64]) if kind_of(key) is str else type_name(kind_of(key))

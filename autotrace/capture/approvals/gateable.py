@@ -1,8 +1,8 @@
-"""Which callables a gate can stand before: those that are run in no other way than by a call.
+"""Validate that a callable runs only by a call, so that a gate can stand before it.
 
-The objects that frameworks make of functions have methods of their own that run the body (`call`,
-`delay`, `stream`), and functions may carry others as attributes. A gate over these would let the
-body run unasked, so it is refused when it is made.
+Frameworks make objects of functions, with methods that run the body (`call`, `delay`, `stream`),
+and functions may carry others as attributes. A gate over these could be bypassed, so creating it
+raises an error.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from autotrace.encoding.introspect import (
 from autotrace.errors import InvalidArgumentError
 
 _MAX_LAYERS: Final = 100
-"""How many decorators are looked through."""
+"""Limit of decorators."""
 _MAX_OBJECTS: Final = 1000
-"""How many objects are looked at to tell that an attribute does not lead to the function."""
+"""Limit of objects that are searched for a reference to the function."""
 _MAX_NAMES: Final = 5
-"""How many methods a message names."""
+"""Limit of methods that a message names."""
 _BUILTINS: Final = (
     BuiltinFunctionType,
     MethodDescriptorType,
@@ -56,17 +56,14 @@ _MANAGERS: Final = tuple(
         "tuple[Any, ...]", (contextlib.contextmanager, contextlib.asynccontextmanager)
     )
 )
-"""The code of what makes a context manager of a function."""
+"""The code of functions that return context managers."""
 
 
 def check_can_be_gated(function: Any) -> None:
-    """Refuse to gate what can be run in another way than by calling it.
+    """Raise InvalidArgumentError if a callable can run in another way than by a call.
 
     Args:
         function: Any callable, or a classmethod or staticmethod object.
-
-    Raises:
-        InvalidArgumentError: It can; the message has the reason, and what to do.
     """
     layers = list(_layers(function))
     for layer in layers:
@@ -83,7 +80,7 @@ def _described(layer: Any) -> str:
 
 
 def _layers(function: Any) -> Iterator[Any]:
-    """Return a callable and what its decorators wrap, the outermost first."""
+    """Yield a callable and the callables that its decorators wrap, outermost first."""
     for _ in range(_MAX_LAYERS):
         yield function
         kind = kind_of(function)
@@ -114,7 +111,7 @@ def _reason_of_function(function: FunctionType) -> str | None:
 
 
 def _reason_of_class(layer: Any) -> str | None:
-    """Return why an object that is no function cannot be gated."""
+    """Return why an object that is not a function cannot be gated."""
     kind = kind_of(layer)
     if kind in (MethodType, functools.partial, _cached, *_BUILTINS):
         return None
@@ -175,7 +172,7 @@ def _reason_of_attributes(layer: Any, layers: list[Any]) -> str | None:
 
 
 def _leads_to(value: Any, bodies: set[int]) -> bool:
-    """Tell whether a function can be reached from a value, or whether that is too much to tell."""
+    """Return whether a value may lead to a function; after too many objects, True."""
     seen: dict[int, Any] = {}
     left = [value]
     while left:

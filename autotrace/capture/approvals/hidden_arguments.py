@@ -1,9 +1,9 @@
-"""Which parts of a call an approver does not see, and what stands in their place.
+"""Places of a call that are hidden from the approver.
 
-The caller of a tool chooses the keys inside its arguments, and so must not be able to hide a
-command below a key named `token`. Hidden are: what the developer declared with `redact`, parameters
-whose own name is a secret's, texts in the format of a token, and below a secret key a text that
-looks like a credential. Every hidden place is listed, and bound by a keyed digest.
+The caller of a tool chooses the keys inside its arguments, and must not be able to hide a command
+below a key named `token`. Hidden are: names that the developer declared with `redact`, parameters
+whose own name is secret, texts in the format of a token, and below a secret key a text that looks
+like a credential. Every hidden place is listed, and bound by a keyed digest.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _SCALARS: Final = (str, int, float, bool, bytes)
 _CREDENTIAL: Final = re.compile(
     r"(?=[^0-9]{0,511}[0-9])(?=[^A-Za-z]{0,511}[A-Za-z])[A-Za-z0-9_~+=!#%^*-]{8,512}", re.ASCII
 )
-"""One word of letters and digits: no path, host, address or command with a separator."""
+"""One word of letters and digits, not a path, host, address or command with a separator."""
 
 
 class HiddenPlaces:
-    """Decides for one call what is hidden, and lists it.
+    """The hidden places of one call.
 
     Args:
-        redactor: Which names are secrets; its hook hides what it would change.
+        redactor: Knows secret names; its hook hides the values that it would change.
         declared: Names that the developer declared with `redact`.
-        everything: Whether no argument is shown, as `capture_arguments=False` says.
+        everything: Whether all arguments are hidden (`capture_arguments=False`).
         key: Returns the key of the digests.
-        secrets: Collects the hidden texts, to be taken out of errors.
+        secrets: Collects the hidden texts, to be removed from errors.
     """
 
     def __init__(
@@ -58,13 +58,7 @@ class HiddenPlaces:
         self._secrets = secrets
 
     def hides(self, path: str, key: str | None, value: Any) -> bool:
-        """Return whether a whole value is hidden.
-
-        Args:
-            path: Where it stands; equal to `key` if it is an argument.
-            key: The name under which it stands.
-            value: The value.
-        """
+        """Return whether a whole value is hidden; an argument has its name as path and key."""
         if exact.is_secret(kind_of(value)):
             return True
         if key is not None and (self._everything or self._is_secret(path == key, key, value)):
@@ -87,7 +81,7 @@ class HiddenPlaces:
         return credentials_in(text) if self._redactor.enabled else ()
 
     def mark(self, path: str, json_value: Any, secret: Any) -> dict[str, Any]:
-        """Note a hidden place; return what stands there: a keyed digest of the real value."""
+        """Record a hidden place; return its stand-in: a keyed digest of the real value."""
         if path not in self.paths:
             self.paths.append(path)
         keep_texts(self._secrets, secret)

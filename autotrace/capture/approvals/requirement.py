@@ -1,4 +1,4 @@
-"""What a tool requires before it runs, as its decorator says it."""
+"""Requirements of a tool for approval, from its decorator."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from autotrace.models import ApprovalRequest
 
 RequiresApproval: TypeAlias = bool | str | Callable[[dict[str, Any]], bool]
-"""Whether every call asks; or a policy's id; or a function of the arguments that tells."""
+"""Whether each call requests approval; or a policy's id; or a function of the arguments."""
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """When a tool asks, what for, and how long it waits.
+    """When a tool requests approval, of whom, and how long it waits.
 
     Args:
-        always: Whether every call asks.
-        tests: Functions of the arguments that tell whether a call asks.
-        policies: Ids of policies that allow a call, deny it, or have it ask.
+        always: Whether every call requests approval.
+        tests: Functions of the arguments that return whether a call requests approval.
+        policies: Ids of policies that allow a call, deny it, or require approval.
         wait: Whether to wait for the answer, or for how many seconds; None: wait.
-        request: What approvers are asked; None: what the call says of itself.
+        request: The request for approval; None: a default one.
     """
 
     always: bool = False
@@ -38,11 +38,11 @@ class Requirement:
 
     @property
     def asks(self) -> bool:
-        """Whether any call may have to ask."""
+        """Whether any call may have to request approval."""
         return self.always or bool(self.tests) or bool(self.policies)
 
     def over(self, inner: Requirement) -> Requirement:
-        """Return what holds for a function that was decorated with both: nothing is taken away."""
+        """Return the requirement of a function with both decorators: the stricter of each part."""
         return Requirement(
             self.always or inner.always,
             _once((*inner.tests, *self.tests)),
@@ -52,14 +52,13 @@ class Requirement:
         )
 
     def must_ask(self, arguments: Mapping[str, Any]) -> bool:
-        """Tell whether a call asks whatever its policies say.
+        """Return whether a call requests approval independent of policies.
 
         Raises:
-            InvalidArgumentError: A function did not answer with a bool, or an argument cannot be
-                copied for it.
-            Exception: What such a function raises.
+            InvalidArgumentError: A function did not return a bool, or an argument cannot be copied.
+            Exception: Raised by such a function.
         """
-        # All are asked: one that raises must not depend on what another one says.
+        # All are called, so that an exception does not depend on the result of another one.
         answers = [_answer(test, arguments) for test in self.tests]
         return self.always or any(answers)
 
@@ -67,11 +66,7 @@ class Requirement:
 def requirement_of(
     requires_approval: Any, wait: Any, approval: ApprovalRequest | None
 ) -> Requirement:
-    """Return what a decorator's arguments say.
-
-    Raises:
-        InvalidArgumentError: One of them is not allowed.
-    """
+    """Return the requirement of a decorator's arguments; raise InvalidArgumentError."""
     is_number = isinstance(wait, int | float)  # True and False are numbers, too
     if wait is not None and not (is_number and 0 <= wait < float("inf")):
         raise InvalidArgumentError("wait", wait, "True, False, or a number of seconds")
@@ -81,7 +76,9 @@ def requirement_of(
         if not isinstance(cast("object", approval), ApprovalRequest):
             raise InvalidArgumentError("approval", approval, "an ApprovalRequest")
         if approval.arguments is not None:
-            allowed = "left out: approvers are shown what runs; hide arguments with redact=[...]"
+            allowed = (
+                "left out: approvers are shown the real arguments; hide some with redact=[...]"
+            )
             raise InvalidArgumentError("approval.arguments", "<given>", allowed)
     if isinstance(requires_approval, bool):
         return Requirement(always=requires_approval, wait=wait, request=approval)
@@ -108,7 +105,7 @@ def _copy(name: str, value: Any) -> Any:
     try:
         return copy.deepcopy(value)
     except Exception as error:
-        allowed = f"a value that can be copied for the function that decides: {error!r}"
+        allowed = f"a value that can be copied for the requires_approval function: {error!r}"
         raise InvalidArgumentError(name, f"<{type(value).__qualname__}>", allowed) from error
 
 
@@ -150,4 +147,4 @@ def _stricter(
 
 
 NOTHING: Final = Requirement()
-"""Required of a tool that says nothing of approval."""
+"""Requirement of a tool without approval."""

@@ -1,9 +1,8 @@
-"""What a gated function shows in place of the function: the same outside, and no body.
+"""Stand-ins for gated functions: the same outside, and no body.
 
 A compiler reads a function's code, a remote executor sends its source, and `inspect.unwrap` leads
-to what a decorator wraps: each would run the body without its gate. So a gated function wraps a
-stand-in that has the name, signature, annotations and attributes of the function, and raises when
-it is run.
+to the wrapped function: each could run the body without its gate. So a gated function wraps a
+stand-in with its name, signature, annotations and attributes, which raises when it runs.
 """
 
 from __future__ import annotations
@@ -23,18 +22,15 @@ from autotrace.encoding.introspect import kind_of
 _count: Final = itertools.count(1)
 _COPIED: Final = ("__module__", "__name__", "__qualname__", "__doc__", "__type_params__")
 _OF_CACHES: Final = ("cache_info", "cache_clear")
-"""Of `functools.lru_cache`, whose functions have them from their type."""
+"""Attributes of functions that `functools.lru_cache` made."""
 
 
 def stand_in_for(function: Any) -> Any:
-    """Return what a gated function shows of itself.
-
-    Args:
-        function: Any callable that can be gated, or a classmethod or staticmethod object.
+    """Return the stand-in of a callable, a classmethod or a staticmethod.
 
     Returns:
-        The same kind of callable around a function without a body; what has no Python code that
-        could be read, as it is.
+        The same kind of callable around a function without a body; a callable without readable
+        Python code is returned as it is.
     """
     kind = kind_of(function)
     if kind is functools.partial:
@@ -51,7 +47,7 @@ def stand_in_for(function: Any) -> Any:
 
 
 def _make(function: Any) -> FunctionType:
-    """Make a function that raises, with the outside of another one."""
+    """Return a function that raises, with the outside of another one."""
     name = name_of(function)
     message = (
         f"{name}() requires an approval, and was about to run without: its code was taken out of "
@@ -65,7 +61,7 @@ def _make(function: Any) -> FunctionType:
     exec(compile(source, filename, "exec"), found)  # noqa: S102 - made of names of parameters
     made = cast("FunctionType", found["stand_in"])
     code = made.__code__.replace(co_name=name)
-    # In the namespace of the function, where its annotations mean something.
+    # In the namespace of the function, where its annotations resolve.
     namespace = getattr(target_of(function), "__globals__", {})
     shown: Any = FunctionType(code, namespace, name, defaults, None)
     shown.__kwdefaults__ = keyword_defaults
@@ -80,7 +76,7 @@ def _make(function: Any) -> FunctionType:
         try:
             shown.__signature__ = inspect.signature(function)
         except (TypeError, ValueError):
-            pass  # it does not say
+            pass  # it has no signature
     if declared_body(function) is Body.ITERABLE_COROUTINE:
         shown = types.coroutine(shown)
     return shown

@@ -1,4 +1,4 @@
-"""What identifies a tool: an approval of one is used by no other, whatever its name."""
+"""Identity of a tool, so that no other tool uses its approval."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _IN_C: Final = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType
 _WITHOUT_STATE: Final = (
     *(*PROXIES, *_IN_C, classmethod, staticmethod, functools.partial, type, type(None)),
 )
-"""What only leads to what it wraps, or has no code that Python can see."""
+"""Types that only lead to the callable they wrap, or have no Python code."""
 
 
 def identity_of(function: Any) -> dict[str, Any]:
-    """Return what identifies a function: module, qualified name and source hash.
+    """Return the identity of a callable: module, qualified name and source hash.
 
-    The hash is of every function that the call runs through: a decorated function and its
-    wrappers, the function of a partial (whose arguments are those of the call), the `__call__` of
-    an object. What Python holds no code of has None as its hash.
+    The hash covers every function that the call runs through: a function and its wrappers, the
+    function of a partial (whose arguments are those of the call), the `__call__` of an object.
+    The hash is None if Python has no code of them.
 
     Args:
         function: Any callable, or a classmethod or staticmethod object.
@@ -62,7 +62,7 @@ def identity_of(function: Any) -> dict[str, Any]:
 def _layers(function: Any) -> Iterator[Any]:
     for _ in range(_MAX_LAYERS):
         yield function
-        kind = kind_of(function)  # proxies answer for what they wrap when they are asked
+        kind = kind_of(function)  # a proxy has the `__class__` of the object it wraps
         if issubclass(kind, Traced):
             function = original_of(function)
         elif issubclass(kind, functools.partial):
@@ -78,7 +78,7 @@ def _layers(function: Any) -> Iterator[Any]:
 
 
 def _hashes(layer: Any) -> list[str]:
-    """Return the hashes of what a layer adds to what it leads to."""
+    """Return the hashes of a layer itself, without the layers below."""
     kind = kind_of(layer)
     if kind is FunctionType:
         return [source_hash(layer, _spelled)]
@@ -95,7 +95,7 @@ def _hashes(layer: Any) -> list[str]:
 
 
 def _state_hash(holder: Any) -> str:
-    """Hash what an object holds, as far as it means the same in every process."""
+    """Return a hash of the state of an object that is the same in every process."""
     kind = kind_of(holder)
     name = f"{kind.__module__}.{kind.__qualname__}"
     call: Any = inspect.getattr_static(kind, "__call__", None)
@@ -111,7 +111,7 @@ def _state_hash(holder: Any) -> str:
 
 
 class _SecretsLeftOut:
-    """Hides what a class says is a secret: this hash is not keyed, and could be tried."""
+    """Hides secrets of the classes that declare them: this hash has no key."""
 
     def hides(self, path: str, key: str | None, value: Any) -> bool:
         return exact.is_secret(kind_of(value))
@@ -127,5 +127,5 @@ def _spelled(value: Any) -> Any:
     speller = Speller(hiding=_SecretsLeftOut())
     try:
         return speller.place(value, "")
-    except (UnshowableError, RuntimeError) as error:  # one changes while it is read
+    except (UnshowableError, RuntimeError) as error:  # it changed while it was read
         raise ValueError(str(error)) from None

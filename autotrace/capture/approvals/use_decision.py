@@ -17,7 +17,7 @@ _USE_KEY: Final = otel_context.create_key("autotrace-use")
 
 
 class Use(ContextScope):
-    """A decision that the next call has to be about."""
+    """The decision that the next call must use."""
 
     __slots__ = ("decision_id", "runs")
 
@@ -25,7 +25,7 @@ class Use(ContextScope):
         super().__init__(current.recorder, _USE_KEY)
         self.decision_id = decision_id
         self.runs = False
-        """Whether the call is under way: what it calls in turn is not meant."""
+        """Whether the call runs: its own calls do not use the decision."""
 
 
 def use_here() -> Use | None:
@@ -36,7 +36,7 @@ def use_here() -> Use | None:
 
 @contextlib.contextmanager
 def use_decision(decision_id: str) -> Generator[None]:
-    """Run, inside the block, the very call for which a decision was opened.
+    """Run, inside the block, the call for which a decision was opened.
 
     ```python
     try:
@@ -48,17 +48,16 @@ def use_decision(decision_id: str) -> Generator[None]:
         place_order(items)
     ```
 
-    Without it, a call finds the decision that is open on the same arguments, and asks if there
-    is none. Inside it, a call that requires approval never asks: with other arguments, of
-    another tool, a second time, or after the approval was rejected or has expired, it raises
-    ApprovalRefused naming why.
+    Without it, a call uses the open decision on the same arguments, and requests approval if there
+    is none. Inside it, a call never requests approval: with other arguments, of another tool, a
+    second time, or after the approval was rejected or has expired, it raises ApprovalRefused.
 
     Args:
         decision_id: The decision.
     """
-    enclosure = Use(decision_id)
-    enclosure.enter()
+    scope = Use(decision_id)
+    scope.enter()
     try:
         yield
     finally:
-        enclosure.leave()
+        scope.leave()

@@ -1,7 +1,7 @@
-"""Running functions behind a gate: plain, async, generators, async generators.
+"""Call functions behind a gate: plain, async, generators, async generators.
 
-The gate lies outside of the tool's operation, so that waiting for people is no part of the call's
-duration. A body that runs later than the call meets the gate when it would begin.
+The gate is outside of the tool's operation, so that waiting for approval does not count as the
+call's duration. A body that starts later than the call passes the gate when it starts.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _CANCELLED: Final = "cancelled before it ran"
 
 
 def gated(function: Any, gate: Gate, call: Tracing) -> CallHandler:
-    """Return what calls a function once the gate is passed.
+    """Return a handler that calls a function once its gate is passed.
 
     Args:
         function: Any callable, or a classmethod or staticmethod object.
-        gate: What each call has to pass.
+        gate: The gate.
         call: Calls the function.
     """
     claimed = claimed_body(function)
@@ -46,8 +46,8 @@ def gated(function: Any, gate: Gate, call: Tracing) -> CallHandler:
         except TypeError as error:
             return call(_raising(error), instance, args, kwargs)
         args, kwargs = passage.args, passage.kwargs
-        wrapped = bound_to(function, instance)  # what was given only looks like it
-        # Looked up at each call: that the body waits for the gate must not rest on what was.
+        wrapped = bound_to(function, instance)  # the given object may be a proxy
+        # Looked up at each call, as the function may have changed.
         body = declared_body(function)
         if body is not None:
             made = call(wrapped, instance, args, kwargs, passage.make)
@@ -68,8 +68,7 @@ def gated(function: Any, gate: Gate, call: Tracing) -> CallHandler:
             raise
         if run is not None or passage.has_copies:
             body = returned_body(result)
-            # What a coroutine or a generator stands for is still to run: see
-            # capture/call_drivers.py
+            # The body of a coroutine or generator runs later: see capture/call_drivers.py
             if body is not None and can_be_driven(body, is_held_once(result)):
                 return driven_by(_DRIVERS, _Passed(passage, run), body, result)
         passage.leave()
@@ -81,7 +80,7 @@ def gated(function: Any, gate: Gate, call: Tracing) -> CallHandler:
 
 
 def _raising(error: TypeError) -> Any:
-    """Return a function that is called wrongly, however it is called."""
+    """Return a function that raises the error of a wrong call."""
 
     def wrongly_called(*_: Any, **__: Any) -> NoReturn:
         raise error
@@ -90,7 +89,7 @@ def _raising(error: TypeError) -> Any:
 
 
 class _Passed:
-    """A passage that was gone through before its body could begin."""
+    """A gate that was passed before its body could start."""
 
     def __init__(self, passage: ApprovalCall | _Passed, run: ApprovedRun | None) -> None:
         self._run = run
@@ -102,7 +101,7 @@ class _Passed:
 
     def steps(self) -> Generator[float, None, ApprovedRun]:
         yield from ()
-        if self._run is None:  # `is_closed` says so, and is asked first
+        if self._run is None:  # `is_closed` is False then
             raise AssertionError
         return self._run
 
@@ -118,7 +117,7 @@ def _drive_generator(body: Generator[Any, Any, Any], way: _Way) -> Generator[Any
     run = run_through(way.steps()) if way.is_closed() else None
     try:
         result = yield from body
-    except GeneratorExit:  # the consumer has had enough: no failure
+    except GeneratorExit:  # the consumer stopped, which is not a failure
         way.leave()
         if run is not None:
             run.succeed()
@@ -135,7 +134,7 @@ def _drive_generator(body: Generator[Any, Any, Any], way: _Way) -> Generator[Any
 
 
 class _Uncalled:
-    """Stands for what a function hands out that must not be called before its gate is passed."""
+    """Result of a function that must not be called before its gate is passed."""
 
     def __init__(self, function: Any, call: Callable[[], Any]) -> None:
         self.__name__ = name_of(function)
@@ -148,10 +147,10 @@ class _Uncalled:
         return (yield from _awaited(result).__await__()) if isawaitable(result) else result
 
     def close(self) -> None:
-        """Do nothing: there is no coroutine that was not awaited."""
+        """Do nothing: the function was not called."""
 
     def asend(self, value: Any) -> Any:
-        """Go on, as an async generator does; the first step calls the function."""
+        """Continue as an async generator; the first step calls the function."""
         if self._generator is None:
             made = self._call()
             if not hasattr(made, "asend"):
@@ -174,7 +173,7 @@ async def _awaited(awaitable: Any) -> Any:
 
 
 class _Unstarted:
-    """Closes a coroutine that is not awaited, so that Python warns of the one around it only."""
+    """Closes a coroutine that is not awaited, so that Python warns only of the outer one."""
 
     __slots__ = ("coroutine",)
 
@@ -206,7 +205,7 @@ async def _await(way: _Way, unstarted: _Unstarted) -> Any:
         raise
     try:
         result = await unstarted.take()
-    except GeneratorExit as error:  # what is being closed cannot await
+    except GeneratorExit as error:  # a coroutine that is being closed cannot await
         way.leave()
         if run is not None:
             call_unawaited(run.fail, error)
@@ -233,7 +232,7 @@ async def _drive_async_generator(
     closing = False
     passing: list[Any] = []
     try:
-        step = first_step(body)  # which calls the function, if that waited for the gate
+        step = first_step(body)  # calls the function, if it waited for the gate
         while True:
             try:
                 passing.append(await step)

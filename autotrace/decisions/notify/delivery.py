@@ -1,7 +1,7 @@
-"""Delivering notices in the background: bounded, tried again, and each reported once.
+"""Deliver notices in the background: bounded, retried, each reported once.
 
-A thread is there while something is to be delivered. It waits for nobody: what is to be tried
-again later lets others pass. It is a daemon, so that a program can end; `drain` gives it time.
+A daemon thread runs while deliveries are pending. A delivery that waits for its next attempt does
+not delay others. `drain` gives the thread time to finish before the program ends.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ MAX_PENDING: Final = 1_000
 FIRST_BACKOFF_S: Final = 0.5
 MAX_BACKOFF_S: Final = 30.0
 MAX_RETRY_AFTER_S: Final = 60.0
-"""How much of a server's Retry-After is honoured."""
+"""Limit of a Retry-After."""
 
-_random = random.SystemRandom()  # the program's own numbers stay what they would be without us
+_random = random.SystemRandom()  # leaves the random state of the program alone
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What became of one attempt.
+    """Result of one attempt.
 
     Args:
-        status: `retry`: it failed, and another attempt may not.
-        note: How it went; holds no secrets.
-        retry_after_s: How long the other side wishes not to be asked, in seconds.
+        status: `retry`: it failed, and another attempt may succeed.
+        note: Description without secrets.
+        retry_after_s: Time that the receiver asked to wait, in seconds.
     """
 
     status: Literal["delivered", "failed", "retry"]
@@ -46,15 +46,15 @@ class Attempt:
 
 
 class Sender(Protocol):
-    """Somebody who can be told."""
+    """A receiver of notices."""
 
     @property
     def attempts(self) -> int:
-        """How often to try in all."""
+        """Maximum number of attempts."""
         ...
 
     def send(self, notice: dict[str, Any], delivery_id: str) -> Attempt:
-        """Try once. What this raises is a failure that is not tried again."""
+        """Try once. An exception is a failure that is not retried."""
         ...
 
 
@@ -63,7 +63,7 @@ DeliveryReporter: TypeAlias = Callable[[Literal["delivered", "failed"], str, int
 
 
 def backoff_s(attempts: int, retry_after_s: float | None) -> float:
-    """Return how long to wait after so many attempts, in seconds."""
+    """Return the seconds to wait after a number of attempts."""
     ceiling_s = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (attempts - 1))
     asked_s = min(retry_after_s or 0.0, MAX_RETRY_AFTER_S)
     return max(asked_s, _random.uniform(ceiling_s / 2, ceiling_s))
@@ -73,22 +73,21 @@ def backoff_s(attempts: int, retry_after_s: float | None) -> float:
 class _Delivery:
     due_at_s: float
     number: int
-    """In the order in which they were given."""
+    """Position in the order of calls."""
     sender: Sender = field(compare=False)
     notice: str = field(compare=False)
-    """As JSON: what the caller changes afterwards changes nothing."""
+    """JSON text, so that later changes of the caller have no effect."""
     report: DeliveryReporter = field(compare=False)
     id: str = field(compare=False)
     attempts: int = field(compare=False, default=0)
 
 
 class Deliveries:
-    """Delivers notices.
+    """Delivers notices in one background thread.
 
     Args:
-        max_pending: How many may wait; more than that have failed at once.
-        delay_s: How long to wait after so many attempts, the last of which brought this
-            Retry-After, in seconds.
+        max_pending: Limit of pending deliveries; further ones fail at once.
+        delay_s: Returns the seconds to wait, given the number of attempts and the Retry-After.
         count: Called with `delivery_report_failures` when a report raised.
     """
 
@@ -124,32 +123,29 @@ class Deliveries:
         """Deliver a notice in the background. Never raises.
 
         Args:
-            sender: Who is told.
+            sender: Receiver.
             notice: A JSON object.
-            report: Called once, when it is known how it went: from the background, or from here
-                if it cannot even be tried.
+            report: Called once with the result, in the background; if the notice cannot be queued,
+                before this returns.
         """
         problem = None
         try:
             text = json.dumps(notice)
             with self._changed:
                 if self._pending >= self._max_pending:
-                    problem = f"{self._pending} deliveries wait already"
+                    problem = f"{self._pending} deliveries are pending already"
                 else:
                     self._add(sender, text, report)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the request is not lost by it
-            problem = f"it could not be given to the background ({type(error).__name__})"
+        except Exception as error:  # noqa: BLE001 - the request for approval stays
+            problem = f"it could not be queued ({type(error).__name__})"
         if problem is not None:
-            self._tell(report, Attempt("failed", f"not tried: {problem}"), 0)
+            self._report(report, Attempt("failed", f"not tried: {problem}"), 0)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until all deliveries are reported.
 
-        Args:
-            timeout_s: How long to wait at most, in seconds.
-
         Returns:
-            Whether none is left.
+            Whether none is left after `timeout_s`.
         """
         with self._changed:
             return self._changed.wait_for(lambda: self._pending == 0, timeout_s)
@@ -178,13 +174,13 @@ class Deliveries:
                 with self._changed:
                     heapq.heappush(self._waiting, delivery)
                 continue
-            self._tell(delivery.report, attempt, delivery.attempts)
+            self._report(delivery.report, attempt, delivery.attempts)
             with self._changed:
                 self._pending -= 1
                 self._changed.notify_all()
 
     def _next(self) -> _Delivery | None:
-        """Wait for a delivery that is due; None: nothing is left, and the thread ends."""
+        """Wait for a delivery that is due; None if none is left, and the thread ends."""
         with self._changed:
             while self._waiting:
                 left_s = self._waiting[0].due_at_s - time.monotonic()
@@ -194,19 +190,19 @@ class Deliveries:
             self._thread = None
             return None
 
-    def _tell(self, report: DeliveryReporter, attempt: Attempt, attempts: int) -> None:
+    def _report(self, report: DeliveryReporter, attempt: Attempt, attempts: int) -> None:
         status = "delivered" if attempt.status == "delivered" else "failed"
         try:
             report(status, attempt.note, attempts)
         except Exception as error:  # noqa: BLE001 - the thread goes on with the others
             if self._count is not None:
                 self._count("delivery_report_failures")
-            logger.warning("how a notice went (%s) could not be kept: %r", status, error)
+            logger.warning("the result of a notice (%s) could not be recorded: %r", status, error)
 
 
 def _try(delivery: _Delivery) -> Attempt:
     try:
         return delivery.sender.send(json.loads(delivery.notice), delivery.id)
     except BaseException as error:  # noqa: BLE001 - even a SystemExit must not end the thread
-        # Its class alone: its text may hold a URL with a token.
+        # Only its class: its text may hold a URL with a token.
         return Attempt("failed", f"{delivery.sender!r} raised {type(error).__name__}")

@@ -1,7 +1,7 @@
-"""Posting to another server, once: bounded in time, and never redirected.
+"""Post to another server, once: bounded in time, without redirects.
 
-What is said of an attempt names the host alone: the rest of a URL may be a secret. For the same
-reason requests go through httpx's transport and not through its client, which logs URLs.
+Notes name only the host, as the rest of a URL may be secret. For the same reason requests use
+httpx's transport instead of its client, which logs URLs.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_READ_BYTES: Final = 65_536
-"""How much of an answer is read, so that the other side can finish; nothing is done with it."""
+"""Limit of a response that is read, and ignored, so that the server can finish."""
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _TRY_AGAIN: Final = (408, 425, 429)
-# Spelled out, as what `ipaddress` takes for global differs between versions of Python.
+# Listed here, as `ipaddress.is_global` differs between versions of Python.
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _SPECIAL_6: Final = tuple(
@@ -49,14 +49,14 @@ _SPECIAL_4: Final = tuple(
 
 @dataclass(frozen=True)
 class Post:
-    """What is to be posted.
+    """A request to post.
 
     Args:
         url: An http(s) URL; may hold a name and password.
         body: The content.
-        headers: Headers of ours, which win over those of the route.
+        headers: Headers of autotrace, which override those of the route.
         own_headers: Headers of the route.
-        timeout_ms: How long it may take in all.
+        timeout_ms: Time limit of the whole request.
         public_only: Whether to refuse a host that has a private address.
     """
 
@@ -80,8 +80,7 @@ def post(what: Post) -> Attempt:
         try:
             address = None
             if what.public_only:
-                # The first of all that were checked, and not the name: it could mean another one
-                # by then.
+                # Connect to a checked address: the name may resolve to another one later.
                 address, *others = _addresses(url)
                 if not all(map(is_public, [address, *others])):
                     return Attempt("failed", f"{host} has a private address, and public_only is on")
@@ -93,13 +92,10 @@ def post(what: Post) -> Attempt:
 
 
 def is_public(address: str) -> bool:
-    """Return whether an address is one of the public internet.
+    """Return whether an address (IPv4 or IPv6, perhaps with a zone) is on the public internet.
 
     An IPv4 address inside an IPv6 one counts where translators deliver to it: mapped, and NAT64.
     Other transition addresses (6to4, Teredo, ISATAP, compatible, translated) are not public.
-
-    Args:
-        address: IPv4 or IPv6, perhaps with a zone.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
@@ -121,20 +117,17 @@ def _send(
     body: bytes,
     deadline: _Deadline,
 ) -> tuple[int, str | None]:
-    """Make one request.
+    """Make one request; return the status of the response, and its Retry-After.
 
     Args:
-        url: Where it goes.
-        address: The address to connect to; None: any that the host has.
+        url: The URL.
+        address: Address to connect to; None: any address of the host.
         headers: All headers but Host.
         body: The content.
-        deadline: When to give up.
-
-    Returns:
-        The status of the answer, and its Retry-After.
+        deadline: Time limit.
 
     Raises:
-        httpx.TransportError: No answer came.
+        httpx.TransportError: No response came.
     """
     import httpx
 
@@ -165,7 +158,7 @@ def _read_some(response: httpx.Response) -> None:
     import httpx
 
     read = 0
-    with contextlib.suppress(httpx.TransportError):  # the status is known, and is what counts
+    with contextlib.suppress(httpx.TransportError):  # the status is known already
         for chunk in response.iter_raw():
             read += len(chunk)
             if read >= MAX_READ_BYTES:
@@ -178,7 +171,7 @@ def _addresses(url: httpx.URL) -> list[str]:
 
 
 def _authorization(url: httpx.URL) -> dict[str, str]:
-    """Spell a name and password in a URL as the header that they mean."""
+    """Return the header of the name and password in a URL."""
     if not url.userinfo:
         return {}
     plain = unquote(url.userinfo.decode("ascii"))
@@ -202,16 +195,16 @@ def _judge(host: str, status: int, retry_after: str | None) -> Attempt:
     if status in _TRY_AGAIN or status >= 500:
         return Attempt("retry", note, _seconds(retry_after))
     if status in _REDIRECTS:
-        note += ": redirects are not followed; give the URL that it leads to"
+        note += ": redirects are not followed; configure the URL that it leads to"
     return Attempt("failed", note)
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After header: seconds, or a date."""
+    """Return the seconds of a Retry-After header: a number or a date."""
     if retry_after is None:
         return None
     if retry_after.isascii() and retry_after.isdigit():
-        return float(retry_after[:9])  # more digits than that are for ever, too
+        return float(retry_after[:9])  # more digits exceed each limit as well
     try:
         until = email.utils.parsedate_to_datetime(retry_after)
     except ValueError:
@@ -222,9 +215,9 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 class _Deadline:
-    """The end of all patience: cuts the connection even of a server that sends a byte at times.
+    """Time limit that cuts the connection, even of a server that sends single bytes.
 
-    Timeouts of a connection begin anew with everything that comes.
+    The timeouts of a connection restart with each byte.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -243,11 +236,11 @@ class _Deadline:
         self._timer.cancel()
 
     def left_s(self) -> float:
-        """Return how much time is left, in seconds."""
+        """Return the seconds that are left."""
         return self._ends_at_s - time.monotonic()
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Learn of the connection: httpx calls this with every event of a request."""
+        """Keep the connection; httpx calls this with each event of a request."""
         get_extra_info = getattr(info.get("return_value"), "get_extra_info", None)
         if event.endswith(".complete") and get_extra_info is not None:
             with self._lock:
@@ -262,6 +255,6 @@ class _Deadline:
 
     def _shut_down(self) -> None:
         if self._socket is not None:
-            # Of the socket below TLS: this wakes up who reads from it, and sends nothing.
+            # The socket below TLS: wakes up its reader, and sends nothing.
             with contextlib.suppress(OSError):  # it is closed already
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Approval routes: who is told that approval is wanted, by name."""
+"""Approval routes: named receivers of requests for approval."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, cast
 from autotrace.base.visible_text import visible
 from autotrace.decisions.notify.delivery import Attempt, Sender
 from autotrace.decisions.notify.webhooks import SlackWebhook, Webhook
+from autotrace.decisions.to_models import visible_or_none
 from autotrace.errors import InvalidArgumentError
 from autotrace.models import Approval, Decision
 from autotrace.semconv import APPROVAL_REQUESTED
@@ -23,7 +24,7 @@ logger = logging.getLogger("autotrace")
 DEFAULT_ROUTE: Final = "default"
 
 Notify: TypeAlias = Callable[[dict[str, Any]], object]
-"""Told by being called with the notice; what it returns is not looked at."""
+"""Called with the notice; its result is ignored."""
 
 Route: TypeAlias = Webhook | SlackWebhook | Notify
 
@@ -32,7 +33,7 @@ _routes: dict[str, Sender] = {}
 
 @dataclass(frozen=True)
 class _Called:
-    """A function of the program's that is told, once: it may try again by itself."""
+    """A function of the program, called once per notice."""
 
     notify: Notify
     name: str
@@ -46,7 +47,7 @@ class _Called:
             raise
         if isinstance(answer, CoroutineType):
             cast("CoroutineType[Any, Any, Any]", answer).close()
-            return Attempt("failed", f"{self!r} is async: a plain function is called")
+            return Attempt("failed", f"{self!r} is async: use a plain function")
         return Attempt("delivered", f"{self!r} was called")
 
     def __repr__(self) -> str:
@@ -54,18 +55,18 @@ class _Called:
 
 
 def add_route(name: str, route: Route) -> None:
-    """Say who is told of requests for approval that name this route.
+    """Register who is notified of requests for approval that name this route.
 
-    The route called `default` is told of those that name none. Another one of the same name takes
-    the place of the first.
+    The route `default` is notified of those that name none. A second registration replaces the
+    first.
 
     Args:
-        name: Its name.
+        name: Name of the route.
         route: A `Webhook`, a `SlackWebhook`, or a plain function that takes the notice, a dict. It
-            is called in a background thread that all routes share, so it should soon return.
+            is called in a background thread that all routes share, so it should return soon.
 
     Raises:
-        InvalidArgumentError: The name is empty, or the route is none of these.
+        InvalidArgumentError: The name is empty, or the route has another type.
     """
     if not isinstance(cast("object", name), str) or not name.strip():
         raise InvalidArgumentError("name", name, "a name for the route")
@@ -80,23 +81,23 @@ def add_route(name: str, route: Route) -> None:
 
 
 def remove_route(name: str) -> None:
-    """Forget a route; nothing happens if there is none of this name."""
+    """Remove a route, if one has this name."""
     _routes.pop(name, None)
 
 
 def route_named(name: str | None, settings: Settings) -> Sender | None:
-    """Return who is told.
+    """Return a route.
 
     Args:
-        name: Name of a route; None, or `default`: the route of that name, else the one that the
-            settings give.
-        settings: May give a webhook.
+        name: Name of the route; None, or `default`: the route `default`, else the webhook of the
+            settings.
+        settings: May name a webhook.
 
     Returns:
-        None if no route is named and there is no default one: nobody is told.
+        None without a name and a default route.
 
     Raises:
-        InvalidArgumentError: There is no such route; names those that there are.
+        InvalidArgumentError: No route has this name.
     """
     found = _routes.get(DEFAULT_ROUTE if name is None else name)
     if found is None and name in (None, DEFAULT_ROUTE):
@@ -111,12 +112,12 @@ def route_named(name: str | None, settings: Settings) -> Sender | None:
 def approval_notice(
     decision: Decision, approval: Approval, arguments: Any = None
 ) -> dict[str, Any]:
-    """Return what a route is told of a request for approval.
+    """Return the notice of a request for approval.
 
     Args:
         decision: The decision.
-        approval: What is asked for.
-        arguments: Those of the call that waits, as the JSON that is hashed; None: there are none.
+        approval: The request.
+        arguments: Arguments of the tool call, as the JSON that is hashed; None without a call.
     """
     times = approval.model_dump(mode="json", include={"requested_at", "expires_at"})
     command = f"autotrace decisions {{}} {shlex.quote(decision.decision_id)} --by NAME"
@@ -126,8 +127,8 @@ def approval_notice(
         "decision_id": decision.decision_id,
         "approval_id": approval.id,
         "intent": visible(decision.intent),
-        "title": _seen(approval.title),
-        "message": _seen(approval.message),
+        "title": visible_or_none(approval.title),
+        "message": visible_or_none(approval.message),
         "requester": visible(approval.requester),
         **times,
         "approvals_needed": approval.approvals_needed,
@@ -143,10 +144,6 @@ def approval_notice(
             "reject": command.format("reject") + why,
         },
     }
-
-
-def _seen(text: str | None) -> str | None:
-    return None if text is None else visible(text)
 
 
 def _is_async(route: Any) -> bool:

@@ -1,8 +1,8 @@
-"""A notice as a message for Slack-compatible webhooks. Pure.
+"""Notices as messages for Slack-compatible webhooks. Pure.
 
-Agents choose the texts of a notice, so nothing of them is markup: prose goes into blocks of plain
-text, JSON into a code block that it cannot end. What is cut is counted, and the hash and the list
-of hidden arguments are never cut off by it.
+Agents choose the texts of a notice, so none is sent as markup: prose goes into blocks of plain
+text, JSON into a code block that it cannot end. A cut text names the number of missing characters;
+the hash and the list of hidden arguments are never cut off by it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from autotrace.base.visible_text import visible
 
 _HEADER_CHARACTERS: Final = 150
 _TEXT_CHARACTERS: Final = 3_000
-"""What Slack takes in a block; it refuses a message that has more."""
+"""Limit of Slack for a block; it refuses longer messages."""
 _ARGUMENTS_CHARACTERS: Final = 2_500
 _HIDDEN_CHARACTERS: Final = 1_000
 _FENCE: Final = "```"
@@ -26,7 +26,7 @@ _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 def slack_message(notice: Mapping[str, Any]) -> dict[str, Any]:
     """Return a notice as a message for a Slack-compatible webhook."""
-    title = str(notice.get("title") or f"Approval wanted: {notice['intent']}")
+    title = str(notice.get("title") or f"Approval requested: {notice['intent']}")
     decision_id = str(notice["decision_id"])
     whole = f"'autotrace decisions show {decision_id}' shows all"
     answer = notice["answer"]
@@ -86,30 +86,26 @@ def _arguments(arguments: Any, whole: str) -> dict[str, Any]:
 
 
 def _escaped(text: str) -> str:
-    """Return text without what Slack would read as a mention or a link."""
+    """Return text without mentions or links of Slack."""
     for character, entity in _ENTITIES.items():
         text = text.replace(character, entity)
     return _MENTION.sub("\uff20", text)
 
 
 def _unmarked(text: str) -> str:
-    """Return text for where some services read markup in spite of `mrkdwn: false`."""
+    """Return text without backticks, as some services ignore `mrkdwn: false`."""
     return _escaped(text.replace("`", "'"))
 
 
 def _in_code(text: str) -> str:
-    """Return text that cannot end the code block around it: JSON has an escape for the backtick."""
+    """Return text that cannot end a code block: JSON has an escape for the backtick."""
     return _escaped(text.replace("`", "\\u0060"))
 
 
 def _cut(text: str, characters: int, escape: Callable[[str], str], whole: str) -> str:
-    """Return visible, escaped text of at most so many characters; say how many are missing.
+    """Return visible, escaped text of at most `characters`; name the number of missing ones.
 
-    Args:
-        text: The text.
-        characters: How many there may be.
-        escape: Escapes text for its place.
-        whole: Where the whole text is to be seen.
+    `whole` names the command that shows the whole text.
     """
     text = visible(text)
     if len(text) <= characters and len(shown := escape(text)) <= characters:

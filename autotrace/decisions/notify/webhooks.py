@@ -1,7 +1,7 @@
-"""Webhooks that are told that approval is wanted, signed as Standard Webhooks 1.0 has it.
+"""Webhooks for requests for approval, signed as in Standard Webhooks 1.0.
 
-A receiver checks a request with `verify_webhook`, or with any library of that specification. The
-headers `X-Autotrace-…` say the same to receivers of earlier releases.
+A receiver verifies a request with `verify_webhook`, or with any library of that specification. The
+headers `X-Autotrace-…` serve receivers of earlier releases.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from autotrace.semconv import (
 from autotrace.settings import HIDDEN, HTTP_URL, WEBHOOK_SIGNED_WITH, is_http_url, webhook_key
 
 TOLERANCE_S: Final = 300
-"""How far a timestamp may be from now."""
+"""Maximum difference of a timestamp from now."""
 
 _MAX_ATTEMPTS: Final = 20
 _MAX_DIGITS: Final = 12
@@ -70,16 +70,18 @@ class _HttpRoute(ABC):
             raise InvalidArgumentError("attempts", self.attempts, f"1 to {_MAX_ATTEMPTS}")
         for name, value in (self.headers or {}).items():
             if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS:
-                raise InvalidArgumentError("headers", name, "names of headers that are not ours")
+                raise InvalidArgumentError(
+                    "headers", name, "names of headers that autotrace does not set"
+                )
             if not _HEADER_VALUE.fullmatch(value):
                 raise InvalidArgumentError(f"the header {name}", HIDDEN, "printable ASCII")
 
     @abstractmethod
     def payload(self, notice: dict[str, Any]) -> dict[str, Any]:
-        """Return the JSON that is posted."""
+        """Return the JSON to post."""
 
     def proof(self, delivery_id: str, body: bytes) -> dict[str, str]:
-        """Return the headers that say who sends a body, and when."""
+        """Return the headers that prove the sender and the time."""
         del delivery_id, body
         return {}
 
@@ -110,21 +112,21 @@ class _HttpRoute(ABC):
 
 @dataclass(frozen=True, repr=False)
 class Webhook(_HttpRoute):
-    """A URL that a notice is posted to as JSON.
+    """A URL to which notices are posted as JSON.
 
     Args:
-        url: An http(s) URL. It may hold a token: nothing of it is ever shown but its host.
-        timeout_ms: How long one attempt may take in all.
-        attempts: How often to try in all: again after no answer, 408, 425, 429 and 5xx.
-        allow_private_redirects: Without effect: redirects are not followed.
+        url: An http(s) URL. It may hold a token: only its host is ever shown.
+        timeout_ms: Time limit of one attempt.
+        attempts: Maximum number of attempts. No response, 408, 425, 429 and 5xx are retried.
+        allow_private_redirects: No effect: redirects are not followed.
         headers: More headers.
         public_only: Whether to refuse a host that has a private address, for a URL that is not
             yours. The connection then goes to an address that was checked.
-        secret: Signs what is sent: any text, or `whsec_` and 24 to 64 random bytes in base64, as
-            the specification has it; None: it is not signed.
+        secret: Secret for signatures: any text, or `whsec_` and 24 to 64 random bytes in base64, as
+            in the specification; None: notices are not signed.
 
     Raises:
-        InvalidArgumentError: One of them is not allowed.
+        InvalidArgumentError: An argument has a value that is not allowed.
     """
 
     _: KW_ONLY
@@ -153,19 +155,9 @@ class Webhook(_HttpRoute):
 
 @dataclass(frozen=True, repr=False)
 class SlackWebhook(_HttpRoute):
-    """A Slack-compatible incoming webhook: as `Webhook`, in Slack's form and without a signature.
+    """A Slack-compatible incoming webhook.
 
-    Args:
-        url: The webhook's URL, which holds its token: nothing of it is ever shown but its host.
-        timeout_ms: How long one attempt may take in all.
-        attempts: How often to try in all: again after no answer, 408, 425, 429 and 5xx.
-        allow_private_redirects: Without effect: redirects are not followed.
-        headers: More headers.
-        public_only: Whether to refuse a host that has a private address, for a URL that is not
-            yours. The connection then goes to an address that was checked.
-
-    Raises:
-        InvalidArgumentError: One of them is not allowed.
+    It takes the arguments of `Webhook` but `secret`: messages are not signed.
     """
 
     def payload(self, notice: dict[str, Any]) -> dict[str, Any]:
@@ -183,16 +175,16 @@ def verify_webhook(
     webhook_id: str | None = None,
     now_s: float | None = None,
 ) -> bool:
-    """Return, at the receiver, whether a request is from a holder of the secret, and new.
+    """Return, at the receiver, whether a holder of the secret sent a request, and recently.
 
     Args:
-        secret: The shared secret. With an empty one no request is: anybody can sign with it.
+        secret: The shared secret. An empty one verifies nothing: anybody can sign with it.
         timestamp: The header `webhook-timestamp`, or `X-Autotrace-Timestamp`.
-        body: The body as it came.
+        body: The body as received.
         signature: The header `webhook-signature`, or `X-Autotrace-Signature`.
-        tolerance_s: How far the timestamp may be from now, in seconds.
-        webhook_id: The header `webhook-id`, which `webhook-signature` is checked with.
-        now_s: What time it is, in seconds since 1970; None: ask the clock.
+        tolerance_s: Maximum difference of the timestamp from now, in seconds.
+        webhook_id: The header `webhook-id`, which `webhook-signature` covers.
+        now_s: Current time in seconds since 1970; None: that of the clock.
     """
     key = webhook_key(secret)
     if key is None:
@@ -203,7 +195,7 @@ def verify_webhook(
     expected = [_signature(secret, timestamp, body)]
     if webhook_id is not None:
         expected.append(_standard_signature(key, webhook_id, timestamp, body))
-    # There may be several, of a secret that is being changed.
+    # A sender that changes its secret sends several signatures.
     given = [each.encode("utf-8", "replace") for each in signature.split(" ")[:_MAX_SIGNATURES]]
     is_ours = any(hmac.compare_digest(e.encode(), g) for e in expected for g in given)
     return is_ours and abs(now_s - int(timestamp)) <= tolerance_s

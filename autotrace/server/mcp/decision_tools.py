@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, Field
 
+from autotrace.decision_requests import DecisionRequest
 from autotrace.models import (
     ApprovalRequest,
     ApprovalStatus,
@@ -252,7 +253,8 @@ class _FoundDecisions(ToolAnswer):
 )
 def _decision_create(tenant: Tenant, given: _Create, by: Principal) -> _Opened:
     fields = given.model_dump(exclude={"actor", "trace_id"})
-    opened = tenant.decisions(by, given.trace_id).create(**fields, label=given.actor)
+    request = DecisionRequest(**fields, label=given.actor)
+    opened = tenant.decisions(by, given.trace_id).create(request)
     return _Opened.model_validate(opened, from_attributes=True)
 
 

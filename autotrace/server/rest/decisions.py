@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query
 
+from autotrace.decision_requests import ApprovalAnswer
 from autotrace.models import Decision, DecisionTrace
 from autotrace.server.app_state import State
 from autotrace.server.auth.authenticate import Caller
@@ -52,15 +53,17 @@ def show(decision_id: DecisionId, caller: Caller, here: State) -> DecisionTrace:
 def approve(
     decision_id: DecisionId, caller: Caller, here: State, body: ResolveBody = EMPTY_ANSWER
 ) -> Decision:
-    """Approve, in the name of the key's agent; more approvers may be needed after this one."""
+    """Approve in the name of the key's agent; more approvers may be needed after this one."""
+    answer = ApprovalAnswer(True, caller.agent, **body.model_dump())
     with here.lease(caller) as tenant:
-        return tenant.decisions(caller).resolve(decision_id, granted=True, **dict(body))
+        return tenant.decisions(caller).resolve(decision_id, answer)
 
 
 @router.post("/{decision_id}/reject", summary="Reject what a decision asks for", **_RESOLVING)
 def reject(
     decision_id: DecisionId, caller: Caller, here: State, body: ResolveBody = EMPTY_ANSWER
 ) -> Decision:
-    """Reject, in the name of the key's agent, which ends the decision."""
+    """Reject in the name of the key's agent, which ends the decision."""
+    answer = ApprovalAnswer(False, caller.agent, **body.model_dump())
     with here.lease(caller) as tenant:
-        return tenant.decisions(caller).resolve(decision_id, granted=False, **dict(body))
+        return tenant.decisions(caller).resolve(decision_id, answer)

@@ -118,7 +118,7 @@ def test_a_refusal_that_was_handled_inside_is_not_raised_on_leaving(agent: Agent
 
 
 def test_an_end_that_came_from_elsewhere_is_left_as_it_is_and_told(agent: Agent) -> None:
-    service = agent.deciding.service
+    service = agent.deciding
     with pytest.raises(DecisionStateError), decision("order.create") as d:
         service.close(d.decision_id, "abort", by="ada", reason="stop that")
     assert d.decision.reason == "stop that"
@@ -456,7 +456,7 @@ def test_what_is_not_allowed_is_refused_on_entering(
 
 
 def test_a_store_that_fails_never_masks_the_error_of_the_block(agent: Agent) -> None:
-    agent.deciding_by(Failing(agent.deciding.service))
+    agent.deciding_by(Failing(agent.deciding))
     with pytest.raises(KeyError), decision("order.create"):
         raise KeyError
     assert agent.recorded.counters["unclosed_decisions"] >= 1
@@ -468,9 +468,10 @@ def test_a_store_that_fails_never_masks_the_error_of_the_block(agent: Agent) -> 
 def test_a_process_elsewhere_answers(agent: Agent) -> None:
     code = (
         "import json, sys; from tests.decisions.deciding import open_deciding; "
+        "from autotrace.decision_requests import ApprovalAnswer; "
         "store, decision_id = json.loads(sys.argv[1]); "
-        "open_deciding({'store': store}).service.resolve("
-        "decision_id, granted=True, approver='ada', rationale='fine')"
+        "open_deciding({'store': store}).resolve("
+        "decision_id, ApprovalAnswer(True, 'ada', 'fine'))"
     )
 
     def answer(decision_id: str) -> None:

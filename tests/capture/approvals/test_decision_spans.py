@@ -12,6 +12,7 @@ from autotrace import semconv, step, task
 from autotrace.capture.approvals.decision_block import decision
 from autotrace.capture.approvals.decision_spans import DecisionRecording, current_trace_location
 from autotrace.capture.propagation import attach, inject
+from autotrace.decision_requests import ApprovalAnswer, DecisionRequest
 from autotrace.decisions.api import Decisions
 from autotrace.decisions.policies import policy
 from autotrace.models import NOWHERE
@@ -49,11 +50,11 @@ def test_each_event_is_a_span_that_says_which_and_nothing_of_its_content(
         d.add_context({"who": secret}, summary=secret)
         d.evaluate("fine", {"who": secret})
         d.request_approval(secret, secret)
-        agent.deciding.service.resolve(
-            d.decision_id, granted=True, approver="ada", rationale=secret
+        agent.deciding.resolve(
+            d.decision_id, ApprovalAnswer(granted=True, approver="ada", rationale=secret)
         )
         d.commit({"what": secret})
-    trace = agent.deciding.library.trace(d.decision_id)
+    trace = agent.deciding.trace(d.decision_id)
     made = of_decisions(spans)
     assert [s.name for s in made] == [f"decision {event.type}" for event in trace.events]
     assert [attribute(s, semconv.DECISION_EVENT) for s in made] == [e.type for e in trace.events]
@@ -89,8 +90,8 @@ def test_an_event_outside_of_any_span_belongs_where_the_decision_was_opened(
     assert headers["traceparent"].split("-")[1] == f"{link.context.trace_id:032x}"
 
     with task("x"):
-        waiting = agent.deciding.service.create("a.b", actor="bot", place=current_trace_location())
-    agent.deciding.service.close(waiting.decision_id, "abort", by="ada")
+        waiting = agent.deciding.create(DecisionRequest("a.b", actor="bot"))
+    agent.deciding.close(waiting.decision_id, "abort", by="ada")
     outside, task_span = of_decisions(spans)[-1], spans.tasks[-1]
     assert outside.parent is not None
     assert task_span.context is not None

@@ -130,7 +130,7 @@ def test_waiting_so_many_seconds_leaves_the_request(agent: Agent, ran: Ran) -> N
         ran.append(amount)
 
     decision_id = pending(lambda: pay(7))
-    assert agent.deciding.service.get(decision_id).status == "needs_approval"
+    assert agent.deciding.get(decision_id).status == "needs_approval"
 
 
 def test_a_rejection_is_told_once_and_the_next_call_asks_anew(
@@ -153,7 +153,7 @@ def test_an_approval_that_was_not_used_in_time_has_expired(agent: Agent, ran: Ra
 
     first = pending(pay)
     agent.approve(first)
-    book = agent.deciding.service.book
+    book = agent.deciding.event_store
     before, book.now_ns = book.now_ns, lambda: before() + 2_000_000_000
     try:
         assert refused(pay) == "expired"
@@ -177,7 +177,7 @@ def test_a_request_says_what_the_decorator_says(agent: Agent) -> None:
     def pay() -> None: ...
 
     decision_id = pending(pay)
-    approval = agent.deciding.service.get(decision_id).approval
+    approval = agent.deciding.get(decision_id).approval
     assert approval is not None
     assert (approval.title, approval.message) == ("Pay?", "Really?")
     assert (approval.require_rationale, approval.approvals_needed) == (True, 2)
@@ -205,12 +205,12 @@ def test_the_result_is_returned_if_the_end_cannot_be_written(
 ) -> None:
     decision_id = pending(lambda: pay(7))
     agent.approve(decision_id)
-    agent.deciding_by(Failing(agent.deciding.service))
+    agent.deciding_by(Failing(agent.deciding))
     assert pay(7) == "paid 7"
-    agent.deciding_by(agent.deciding.service)
+    agent.deciding_by(agent.deciding)
     assert agent.recorded.counters["unclosed_decisions"] >= 1
     assert refused(lambda: pay(7)) == "claimed"
-    execution = agent.deciding.service.get(decision_id).execution
+    execution = agent.deciding.get(decision_id).execution
     assert execution is not None
     assert execution.status == "claimed"
 
@@ -231,7 +231,7 @@ def test_nothing_runs_if_the_store_fails(agent: Agent, pay: Callable[..., str], 
         def open_call(self, *_: Any, **__: Any) -> Any:
             raise StoreUnavailableError("gone")
 
-    agent.deciding_by(Gone(agent.deciding.service))
+    agent.deciding_by(Gone(agent.deciding))
     with pytest.raises(StoreUnavailableError):
         pay(7)
     assert ran == []

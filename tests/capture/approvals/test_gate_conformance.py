@@ -14,10 +14,10 @@ from typing import Any, Final
 import pytest
 from opentelemetry import context as otel_context
 
-from autotrace import step, task, tool
+from autotrace import active, step, task, tool
 from autotrace.base import blocking_calls
-from autotrace.capture.approvals import decision_access
 from autotrace.capture.approvals.gate import ApprovalCall
+from autotrace.decision_requests import DecisionEnd
 from tests.capture.scripts import SCRIPTS, is_thrown_into_unstarted
 from tests.capture.spans import Spans
 from tests.capture.subjects import HOSTS, KINDS, OPAQUE_HOSTS, foreign, hosted, plain
@@ -53,8 +53,8 @@ class Approved:
     def claim(self, *_: Any, **__: Any) -> None:
         self.ends.append("claimed")
 
-    def close(self, decision_id: str, action: str, **_: Any) -> None:
-        self.ends.append(action)
+    def end(self, decision_id: str, end: DecisionEnd, **_: Any) -> None:
+        self.ends.append(end.action)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def approved(monkeypatch: pytest.MonkeyPatch) -> Approved:
     monkeypatch.setattr(ApprovalCall, "_fingerprint", lambda self: "00")
     monkeypatch.setattr(ApprovalCall, "_check_apart", lambda self: None)
     made = Approved()
-    monkeypatch.setattr(decision_access.current, "open", lambda: made)
+    monkeypatch.setattr(active.current, "open", lambda: made)
     return made
 
 

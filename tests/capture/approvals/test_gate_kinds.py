@@ -65,7 +65,7 @@ def test_of_two_requests_the_stricter_holds(agent: Agent) -> None:
     @tool(requires_approval=True, approval=inner, wait=True)
     def pay() -> None: ...
 
-    approval = agent.deciding.service.get(pending(pay)).approval
+    approval = agent.deciding.get(pending(pay)).approval
     assert approval is not None
     assert approval.expires_at is not None
     assert (approval.expires_at - approval.requested_at).total_seconds() == 60
@@ -228,7 +228,7 @@ def test_methods_of_every_kind_are_gated_without_their_receiver(agent: Agent) ->
     }
     for call, result in calls.items():
         decision_id = pending(functools.partial(call, 1))
-        made = agent.deciding.library.trace(decision_id)
+        made = agent.deciding.trace(decision_id)
         asked = made.events[1].model_extra or {}
         assert asked["arguments"] == {"x": 1}
         agent.approve(decision_id)
@@ -323,10 +323,10 @@ def test_a_call_cancelled_while_it_is_claimed_ends_and_does_not_run(
             for _ in range(times):
                 loop.call_soon_threadsafe(running[0].cancel)
                 asyncio.run_coroutine_threadsafe(_turns_of_the_loop(), loop).result()
-            return agent.deciding.service.claim(*args, **kwargs)
+            return agent.deciding.claim(*args, **kwargs)
 
-        def close(self, *args: Any, **kwargs: Any) -> Any:
-            return agent.deciding.service.close(*args, **kwargs)
+        def end(self, *args: Any, **kwargs: Any) -> Any:
+            return agent.deciding.end(*args, **kwargs)
 
     async def run() -> None:
         nonlocal loop
@@ -338,7 +338,7 @@ def test_a_call_cancelled_while_it_is_claimed_ends_and_does_not_run(
     loop: Any = None
     running: list[Any] = []
     agent.when_asked(agent.approve)
-    agent.deciding_by(Cancelling(agent.deciding.service))
+    agent.deciding_by(Cancelling(agent.deciding))
     asyncio.run(run())
     assert (ran, agent.decision.status) == ([], "aborted")
     assert agent.decision.reason == "cancelled before it ran"

@@ -98,7 +98,7 @@ def test_a_call_comes_back_in_another_process(
     (decision_id,) = run_elsewhere(agent, "live")
     agent.approve(decision_id)
     assert run_elsewhere(agent, "live") == ["ran"]
-    assert agent.deciding.service.get(decision_id).status == "committed"
+    assert agent.deciding.get(decision_id).status == "committed"
 
 
 def test_a_process_killed_in_the_body_leaves_claimed_what_is_never_run_again(
@@ -107,12 +107,12 @@ def test_a_process_killed_in_the_body_leaves_claimed_what_is_never_run_again(
     decision_id = pending(lambda: pay_or_die(7))
     agent.approve(decision_id)
     assert run_elsewhere(agent, "die") == ["ran"]
-    execution = agent.deciding.service.get(decision_id).execution
+    execution = agent.deciding.get(decision_id).execution
     assert execution is not None
     assert execution.status == "claimed"
     assert refused(lambda: pay_or_die(7)) == "claimed"
     assert refused(lambda: pay_or_die(7)) == "claimed"
-    agent.deciding.service.close(decision_id, "abort", by="ada", reason="it had no effect")
+    agent.deciding.close(decision_id, "abort", by="ada", reason="it had no effect")
     pending(lambda: pay_or_die(7))
 
 
@@ -186,27 +186,27 @@ def test_a_gated_call_inside_a_block_is_an_event_of_it_and_has_its_own(
 
     with decision("order.create", actor=f"{agent.name} of the block") as d:
         pay()
-    envelope = agent.deciding.library.trace(d.decision_id)
+    envelope = agent.deciding.trace(d.decision_id)
     called = [e.model_extra or {} for e in envelope.events if e.type == "tool_called"]
     assert [event["tool_name"] for event in called] == ["pay"]
-    (own,) = agent.deciding.library.list(actor=f"{agent.name} of the block")[:1]
+    (own,) = agent.deciding.list(actor=f"{agent.name} of the block")[:1]
     assert own.intent == "tool.pay"
     assert own.status == "committed"
 
 
 def test_a_second_caller_of_the_same_call_does_not_ask_twice(agent: Agent, ran: Ran) -> None:
-    service = agent.deciding.service
+    service = agent.deciding
 
     class Late(Failing):
         """Lets somebody else ask, and be answered, before this caller asks."""
 
         def request_approval(self, decision_id: str, *args: Any, **kwargs: Any) -> Any:
-            service.request_approval(decision_id, ApprovalRequest(), requester=agent.name)
+            service.request_approval(decision_id, ApprovalRequest(), by=agent.name)
             agent.approve(decision_id)
             return service.request_approval(decision_id, *args, **kwargs)
 
-        def close(self, *args: Any, **kwargs: Any) -> Any:
-            return service.close(*args, **kwargs)
+        def end(self, *args: Any, **kwargs: Any) -> Any:
+            return service.end(*args, **kwargs)
 
     @tool(requires_approval=True)
     def pay() -> None:

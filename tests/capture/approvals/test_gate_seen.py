@@ -18,6 +18,7 @@ import wrapt
 
 from autotrace import tool
 from autotrace.capture.approvals.gate import use_decision
+from autotrace.decision_requests import GatedCall
 from autotrace.decisions.policies import policy
 from autotrace.errors import ApprovalPending, ApprovalRefused, InvalidArgumentError
 from autotrace.models import ApprovalRequest
@@ -28,7 +29,7 @@ TOKEN = "sk-proj-0123456789abcdefABCDEF"
 
 def asked(agent: Agent, call: Callable[[], Any]) -> tuple[Any, list[str]]:
     """Make a call that has to ask; return the arguments and the hidden places as shown."""
-    made = agent.deciding.library.trace(pending(call))
+    made = agent.deciding.trace(pending(call))
     assert made.approval is not None
     event = next(e for e in made.events if e.type == "approval_requested").model_extra or {}
     tool_facts = {
@@ -94,7 +95,7 @@ def test_what_is_hidden_cannot_be_found_by_trying_values(
     assert shown["password"]["hmac_sha256"] not in {
         hashlib.sha256(rfc8785.dumps(f"{pin:04}")).hexdigest() for pin in range(10_000)
     }
-    assert len(agent.deciding.service.hiding_key()) == 32
+    assert len(agent.deciding.hiding_key()) == 32
 
 
 def test_without_captured_arguments_all_are_hidden_and_listed(
@@ -235,11 +236,9 @@ def test_a_changed_body_uses_no_approval(agent: Agent) -> None:
 def test_an_approval_of_an_older_autotrace_is_refused_with_the_reason(
     agent: Agent, run: Callable[..., str]
 ) -> None:
-    service = agent.deciding.service
-    old = service.open_call(
-        "tool.run", "approve", actor=agent.name, tool_name="run", arguments_sha256="ab" * 32
-    ).decision_id
-    service.request_approval(old, ApprovalRequest(), requester=agent.name)
+    service = agent.deciding
+    old = service.open_call(GatedCall(agent.name, {"name": "run"}, "ab" * 32)).decision_id
+    service.request_approval(old, ApprovalRequest(), by=agent.name)
     agent.approve(old)
     with use_decision(old), pytest.raises(ApprovalRefused, match="older autotrace") as caught:
         run()
@@ -255,10 +254,10 @@ def during_the_claim(agent: Agent, change: Callable[[], Any]) -> None:
 
     class Changing:
         def __getattr__(self, name: str) -> Any:
-            return getattr(agent.deciding.service, name)
+            return getattr(agent.deciding, name)
 
         def claim(self, *args: Any, **kwargs: Any) -> Any:
-            claimed = agent.deciding.service.claim(*args, **kwargs)
+            claimed = agent.deciding.claim(*args, **kwargs)
             change()
             return claimed
 

@@ -23,8 +23,7 @@ import pydantic
 import pytest
 import wrapt
 
-from autotrace import InvalidArgumentError, step, tool
-from autotrace.capture.approvals import decision_access
+from autotrace import InvalidArgumentError, active, step, tool
 from autotrace.errors import ApprovalPending
 from tests.capture import importable
 from tests.capture.foreign_bodies import compiled
@@ -50,7 +49,7 @@ class Unanswered:
 @pytest.fixture(autouse=True)
 def _nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     ran.clear()
-    monkeypatch.setattr(decision_access.current, "open", lambda: Unanswered())
+    monkeypatch.setattr(active.current, "open", lambda: Unanswered())
 
 
 def body(x: int = 1) -> int:

@@ -153,7 +153,7 @@ def test_a_full_queue_is_a_failed_delivery_with_a_note() -> None:
         deliveries.deliver(Scripted(wait), {}, reports)
     deliveries.deliver(Scripted(wait), {}, full)
 
-    assert full.seen == [("failed", "not tried: 2 deliveries wait already", 0)]
+    assert full.seen == [("failed", "not tried: 2 deliveries are pending already", 0)]
     assert not deliveries.drain(0)
     go.set()
     assert deliveries.drain(WAIT_S)

@@ -228,5 +228,5 @@ def test_what_nobody_said_is_null_in_a_notice_and_slack_takes_it() -> None:
         "autotrace decisions approve decision-1 --by NAME --head abc"
     )
     message = SlackWebhook("http://slack.example").payload(notice)
-    assert message["blocks"][0]["text"]["text"] == "Approval wanted: order.discount"
+    assert message["blocks"][0]["text"]["text"] == "Approval requested: order.discount"
     assert "None" not in json.dumps(message)

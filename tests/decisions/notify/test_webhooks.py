@@ -294,7 +294,7 @@ def test_a_status_says_whether_to_try_again(server: Receiver, status: int, expec
     attempt = send(Webhook(server.url()))
     note = f"127.0.0.1:{server.port} answered {status}"
     if status in (301, 302, 303, 307):
-        note += ": redirects are not followed; give the URL that it leads to"
+        note += ": redirects are not followed; configure the URL that it leads to"
     assert (attempt.status, attempt.note) == (expected, note)
     assert len(server.received) == 1
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from autotrace.decision_requests import DecisionRequest
 from autotrace.decisions import cedar_policies, policies, votes
 from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.models import ApprovalRequest, DecisionTrace
@@ -20,7 +21,7 @@ def asked(app: App, intent: str, **request: Any) -> str:
     by = app.served.keys.authenticate(app.client("owner").key)
     assert by is not None
     with app.served.lease(by) as tenant:
-        decision = tenant.decisions(by).create(intent, "approve")
+        decision = tenant.decisions(by).create(DecisionRequest(intent, "approve"))
         tenant.decisions(by).request_approval(
             decision.decision_id, ApprovalRequest(title="May I?", **request)
         )
@@ -151,7 +152,9 @@ def test_decisions_are_listed_page_by_page(app: App) -> None:
     by = app.served.keys.authenticate(app.client("pager").key)
     assert by is not None
     with app.served.lease(by) as tenant:
-        made = [tenant.decisions(by).create("paged.one", "propose").decision_id for _ in "abc"]
+        made = [
+            tenant.decisions(by).create(DecisionRequest("paged.one")).decision_id for _ in "abc"
+        ]
     pager = app.client("pager")
 
     first = pager.get(DECISIONS, params={"actor": "pager", "limit": 2}).json()

@@ -11,20 +11,22 @@ if TYPE_CHECKING:
     from autotrace.decisions.api import Decisions
 
 
-class _Current:
+class ActiveDecisions:
+    """The slot of this process."""
+
     open: Callable[[], Decisions] | None = None
-    """Function that opens them at first use."""
+    """Function that opens the decisions at first use; None before `autotrace.configure()`."""
 
 
-current: Final = _Current()
+current: Final = ActiveDecisions()
 
 
-def deciding_or_raise(what: str) -> Decisions:
+def decisions_or_raise(operation: str) -> Decisions:
     """Return the decisions in use.
 
     Raises:
-        NotConfiguredError: `autotrace.configure()` was not called; the error names the call.
+        NotConfiguredError: `autotrace.configure()` was not called; the error names the operation.
     """
     if current.open is None:
-        raise NotConfiguredError(what)
+        raise NotConfiguredError(operation)
     return current.open()

@@ -47,7 +47,9 @@ def existing_store(store: str | None) -> Settings:
     """
     settings = load_settings(store=store)
     if not store_exists(settings):
-        msg = f"no store at {settings.shown_store} (record something first, or give --store)"
+        msg = (
+            f"no store at {settings.shown_store} (record something first, or name one with --store)"
+        )
         raise StoreUnavailableError(msg)
     return settings
 

@@ -323,7 +323,7 @@ def rebuild(
             def store_backlog() -> None:
                 shown.close()
                 with open_reader(store, embedder):
-                    pass  # opening stores what was recorded during the rebuild
+                    pass  # opening stores the records written during the rebuild
 
             done = rebuild_and_retry(opened, progress=report, store_backlog=store_backlog)
     except KeyboardInterrupt:

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from autotrace.decision_requests import DecisionRequest
+from autotrace.models import ApprovalRequest
+
 from .openapi import Operation, operations
 from .serving import DECISIONS, TRACES, App, Client
 
@@ -26,10 +29,8 @@ def things(app: App) -> dict[str, str]:
     started = owner.post(f"{TRACES}/start", {"task": "owned", "session_id": "s1"}).json()
     principal = app.served.keys.authenticate(owner.key)
     assert principal is not None
-    from autotrace.models import ApprovalRequest
-
     with app.served.lease(principal) as tenant:
-        decision = tenant.decisions(principal).create("x.y", "approve")
+        decision = tenant.decisions(principal).create(DecisionRequest("x.y", "approve"))
         tenant.decisions(principal).request_approval(
             decision.decision_id, ApprovalRequest(title="May I?")
         )

@@ -7,7 +7,6 @@ import shlex
 
 from autotrace.cli.command_options import JsonOption, command_of, make_app
 from autotrace.cli.terminal import Screen, print_json
-from autotrace.decisions.receipts import ReceiptSigner
 from autotrace.errors import SigningKeyError
 from autotrace.semconv import ENV_PREFIX
 from autotrace.settings import load_settings
@@ -19,6 +18,8 @@ _command = command_of(app)
 @_command
 def init(as_json: JsonOption = False) -> None:
     """Create your key, and print its public half for the gates."""
+    from autotrace.decisions.receipts import ReceiptSigner
+
     path = load_settings().approver_key_path.absolute()
     if not ReceiptSigner.create(path):
         public_key = ReceiptSigner.load(path).public_key

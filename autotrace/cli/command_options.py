@@ -11,11 +11,11 @@ import typer
 from pydantic import BaseModel
 from typer.core import TyperCommand, TyperGroup
 
+from autotrace.base.page_limits import MAX_PAGE
 from autotrace.cli import BROKEN_PIPE_CODE
 from autotrace.cli.terminal import Screen, complain, print_json
 from autotrace.errors import AutotraceError, InvalidArgumentError
 from autotrace.models import DecisionCategory, DecisionStatus
-from autotrace.traces.reader import MAX_PAGE
 
 _log = logging.getLogger("autotrace.cli")
 _M = TypeVar("_M", bound=BaseModel)

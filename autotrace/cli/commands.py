@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 import autotrace
+from autotrace.base.page_limits import DEFAULT_TOOLS, MAX_PAGE, MAX_RECALL
 from autotrace.base.plural import counted
 from autotrace.cli import (
     approver_commands,
@@ -54,10 +55,9 @@ from autotrace.ids import TRACE_ID_LENGTH
 from autotrace.models import TraceStatus
 from autotrace.semconv import TRACE_ID_PREFIX
 from autotrace.settings import load_settings
-from autotrace.traces.reader import DEFAULT_TOOLS, MAX_PAGE, MAX_RECALL, Reader
 
 if TYPE_CHECKING:
-    pass
+    from autotrace.traces.reader import Reader
 
 _TASK_CHARACTERS: Final = 60
 

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
 
+from autotrace.base.page_limits import MAX_FOUND, MAX_PAGE
 from autotrace.cli import render_decisions as views
 from autotrace.cli.command_options import (
     AfterOption,
@@ -35,12 +36,13 @@ from autotrace.cli.command_options import (
 from autotrace.cli.open_store import open_decisions, open_search
 from autotrace.cli.terminal import Screen, complain, print_json
 from autotrace.decision_requests import ApprovalAnswer
-from autotrace.decisions.api import Decisions
-from autotrace.decisions.queries import MAX_FOUND, MAX_PAGE
 from autotrace.errors import InvalidArgumentError
 from autotrace.ids import DECISION_ID_LENGTH
 from autotrace.models import Checkpoint, Decision, Receipt
 from autotrace.semconv import DECISION_ID_PREFIX
+
+if TYPE_CHECKING:
+    from autotrace.decisions.api import Decisions
 
 _Kept = TypeVar("_Kept", bound=BaseModel)
 

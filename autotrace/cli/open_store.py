@@ -1,4 +1,7 @@
-"""Open the store of a command, and store the spans that wait in its spool."""
+"""Open the store of a command, and store the spans that wait in its spool.
+
+Parts of the store are imported where a command opens it: `--help` and `--version` need none.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from autotrace import semconv
-from autotrace.base.health_counters import HealthCounters
 from autotrace.base.private_folder import private_directory
-from autotrace.capture.native_spans import LocalTracerProvider
 from autotrace.cli.terminal import busy, complain
-from autotrace.doctor import store_exists
-from autotrace.embedding.choice import Embedding, import_embedding
 from autotrace.errors import EmbeddingSpaceError, StoreUnavailableError
 from autotrace.settings import DEFAULT_EMBEDDER, Settings, load_settings
-from autotrace.spool.span_records import SpanRecord
-from autotrace.spool.writer import SpoolWriter
-from autotrace.traces.reader import Reader
-from autotrace.worker.pipeline import Pipeline
-from autotrace.worker.wiring import Store, choose_embedding, open_connection
 
 if TYPE_CHECKING:
+    from autotrace.base.health_counters import HealthCounters
     from autotrace.decisions.api import Decisions
+    from autotrace.embedding.choice import Embedding
     from autotrace.embedding.embedder import Embedder
     from autotrace.models import Decision
+    from autotrace.spool.span_records import SpanRecord
     from autotrace.store.connection import Connection
+    from autotrace.traces.reader import Reader
+    from autotrace.worker.pipeline import Pipeline
 
 INTAKE_TIMEOUT_S: Final = 30.0
 """Time limit for storing waiting spans before a command answers."""
@@ -45,6 +44,8 @@ def existing_store(store: str | None) -> Settings:
     Raises:
         StoreUnavailableError: Nothing was recorded there.
     """
+    from autotrace.doctor import store_exists
+
     settings = load_settings(store=store)
     if not store_exists(settings):
         msg = (
@@ -78,6 +79,8 @@ def named_embedding(settings: Settings, name: str | None) -> Embedding | None:
     Raises:
         InvalidArgumentError: The embedder cannot be imported.
     """
+    from autotrace.embedding.choice import import_embedding
+
     if (named := name or settings.embedder) != DEFAULT_EMBEDDER:
         _find([named.partition(":")[0]])
     return None if name is None else import_embedding(name, "--embedder")
@@ -119,6 +122,8 @@ def chosen_embedding(settings: Settings, name: str | None) -> Embedding:
     Raises:
         InvalidArgumentError: The embedder cannot be imported.
     """
+    from autotrace.worker.wiring import choose_embedding
+
     return choose_embedding(settings, named_embedding(settings, name))
 
 
@@ -154,6 +159,9 @@ def open_store(
     Raises:
         AutotraceError: The store does not exist, or cannot be opened.
     """
+    from autotrace.traces.reader import Reader
+    from autotrace.worker.wiring import Store, open_connection
+
     settings = existing_store(store)
     with busy(f"opening {settings.store}") as say:
         opened = Store(settings, chosen_embedding(settings, embedder))
@@ -232,9 +240,11 @@ def open_search(store: str | None, embedder: str | None) -> Generator[Decisions]
 
 @contextmanager
 def _decisions(settings: Settings, embedding: Embedding | None = None) -> Generator[Decisions]:
-    # Imported here, as other commands do not need them.
     from autotrace.capture.approvals.decision_spans import DecisionRecording
+    from autotrace.capture.native_spans import LocalTracerProvider
     from autotrace.capture.recorder import make_recorder
+    from autotrace.spool.writer import SpoolWriter
+    from autotrace.worker.wiring import Store
 
     store = Store(settings, embedding)
     counters = store.counters

@@ -11,7 +11,6 @@ from autotrace.base.plural import counted
 from autotrace.cli import formatting as t
 from autotrace.cli.render_decisions import show_decisions
 from autotrace.cli.terminal import Node, Screen
-from autotrace.doctor import DoctorCheck
 from autotrace.models import (
     RecallResult,
     Step,
@@ -24,6 +23,7 @@ from autotrace.models import (
 
 if TYPE_CHECKING:
     from autotrace.demo import Demo
+    from autotrace.doctor import DoctorCheck
 
 _STYLES: Final = {
     "succeeded": "green",

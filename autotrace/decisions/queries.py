@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, get_args
 
+from autotrace.base.page_limits import MAX_FOUND, MAX_PAGE
 from autotrace.decisions import to_models
 from autotrace.decisions.event_store import DecisionEventStore, Log
 from autotrace.decisions.state_machine import State
@@ -16,8 +17,6 @@ from autotrace.store import decision_log as store
 from autotrace.store import schema, timeline
 from autotrace.store.timeline import TimelineEntry
 
-MAX_PAGE: Final = 1000
-MAX_FOUND: Final = 100
 _LOGS_AT_ONCE: Final = 64
 _WIDENING: Final = 4
 _MAX_NEAREST: Final = 4096

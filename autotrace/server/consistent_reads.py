@@ -15,6 +15,7 @@ from typing import Final, TypedDict, TypeVar
 
 from typing_extensions import Unpack
 
+from autotrace.base.page_limits import DEFAULT_TOOLS
 from autotrace.errors import StoreError, StoreUnavailableError, TraceNotFoundError
 from autotrace.ids import SpanIds, parse_trace_id
 from autotrace.memory import Memory
@@ -27,7 +28,6 @@ from autotrace.models import (
     TraceSummary,
 )
 from autotrace.server.auth.principal import Principal
-from autotrace.traces.reader import DEFAULT_TOOLS
 
 _ASK_AFTER_S: Final = 1.0
 """How long to wait before the store is asked whether it answers; and, while records are stored, for

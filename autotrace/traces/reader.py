@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict, Unpack, get_args
 
+from autotrace.base.page_limits import DEFAULT_TOOLS, MAX_AGENTS, MAX_PAGE, MAX_RECALL
 from autotrace.embedding.embedder import Embedder
 from autotrace.errors import InvalidArgumentError, StoreError, TraceNotFoundError
 from autotrace.models import (
@@ -28,11 +29,6 @@ from autotrace.traces import recall as search
 from autotrace.traces.assembly import build_trace, decisions_of
 from autotrace.traces.trace_ids import Located, locate, public_ids
 from autotrace.traces.tree import Tree
-
-MAX_RECALL = 50
-MAX_PAGE = 1000
-MAX_AGENTS = 100
-DEFAULT_TOOLS = 100
 
 
 class RecallFilters(TypedDict, total=False):

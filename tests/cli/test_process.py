@@ -18,7 +18,10 @@ from autotrace.cli.commands import app
 
 from .conftest import EMBEDDER, REPOSITORY, Command, Recorded, environment, process
 
-HEAVY = ("chromadb", "onnxruntime", "numpy", "tokenizers", "rich.traceback")
+HEAVY = (
+    *("chromadb", "cryptography", "onnxruntime", "numpy", "psutil", "tokenizers", "rich.traceback"),
+    *("autotrace.store", "autotrace.worker", "autotrace.doctor", "autotrace.decisions"),
+)
 READS = [["traces"], ["show", "trace-1"], ["recall", "x"], ["tools"], ["rebuild"]]
 
 DYING_AGENT = """

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
+from autotrace.base.page_limits import MAX_AGENTS, MAX_PAGE, MAX_RECALL
 from autotrace.models import (
     CompletedTrace,
     RecordedStep,
@@ -31,7 +32,6 @@ from autotrace.server.mcp.tool import (
 )
 from autotrace.server.rest.models import RecallAnswer, ToolStatsAnswer
 from autotrace.server.tenants import Tenant
-from autotrace.traces.reader import MAX_AGENTS, MAX_PAGE, MAX_RECALL
 
 _DEFAULT_TOOLS: Final = 50
 """Fewer than over REST: an agent puts the answer into its prompt."""

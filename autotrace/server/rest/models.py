@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
-from autotrace.decisions.queries import MAX_PAGE as MAX_DECISIONS
+from autotrace.base.page_limits import DEFAULT_TOOLS, MAX_AGENTS, MAX_PAGE, MAX_RECALL
 from autotrace.models import (
     Decision,
     DecisionCategory,
@@ -22,7 +22,6 @@ from autotrace.models import (
 )
 from autotrace.server.remote_traces import MAX_DURATION_MS
 from autotrace.server.rest import examples
-from autotrace.traces.reader import DEFAULT_TOOLS, MAX_AGENTS, MAX_PAGE, MAX_RECALL
 
 if TYPE_CHECKING:
     from autotrace.server.auth.principal import Principal
@@ -74,7 +73,7 @@ class DecisionsQuery(_Query):
         None, description="Only decisions recorded in this category."
     )
     actor: str | None = Field(None, description="Only decisions that this one asked.")
-    limit: Annotated[int, Between(1, MAX_DECISIONS)] = Field(50, description="Size of a page.")
+    limit: Annotated[int, Between(1, MAX_PAGE)] = Field(50, description="Size of a page.")
     after: str | None = Field(None, description="Id of the last decision of the page before.")
 
 

@@ -177,7 +177,9 @@ class Memory:
         from autotrace.worker.rebuild_and_retry import rebuild_and_retry
 
         return rebuild_and_retry(
-            self.store, progress=progress, store_backlog=lambda: self.catch_up(timeout_s)
+            self.store,
+            progress=progress,
+            store_backlog=lambda: self.pipeline.store_after_rebuild(timeout_s),
         )
 
     def flush(self, timeout_s: float) -> bool:

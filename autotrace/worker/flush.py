@@ -54,6 +54,8 @@ class FlushMonitor:
         """Whether records of dead processes are to be stored."""
         self.is_refused = False
         """Whether the store rejects every batch until it is rebuilt."""
+        self._retries_now = False
+        """Whether `retry` has ended the pause before the next attempt."""
         self.waiting = 0
         """Number of callers that wait."""
 
@@ -177,11 +179,28 @@ class FlushMonitor:
             self._changed.notify_all()
 
     def back_off(self, seconds: float) -> None:
-        """Wait on the storing thread before a retry; `close` alone cuts it short."""
+        """Wait on the storing thread before a retry; `close` and `retry` cut it short."""
         with self._changed:
             self._changed.notify_all()
-            if not self.is_closed:
+            if not (self.is_closed or self._retries_now):
                 self._changed.wait(seconds)
+            self._retries_now = False
+
+    def retry(self, timeout_s: float) -> None:
+        """Retry a refused batch now, and wait until the store accepts it or the time is over.
+
+        Args:
+            timeout_s: How long to wait at most, in seconds. Another process retries at its own
+                time, up to 30 s later.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            self._retries_now = self.is_refused
+            self._changed.notify_all()
+            while self.is_refused and not self.is_closed:
+                if (remaining_s := deadline - time.monotonic()) <= 0:
+                    break
+                self._changed.wait(remaining_s)
 
     def close(self) -> None:
         """Wake every caller."""

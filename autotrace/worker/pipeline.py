@@ -217,6 +217,20 @@ class Pipeline:
         self._refresh_readers()
         return done
 
+    def store_after_rebuild(self, timeout_s: float) -> bool:
+        """Store everything recorded so far, also if the store refused it before the rebuild.
+
+        Args:
+            timeout_s: How long to wait at most, in seconds.
+
+        Returns:
+            Whether it is stored.
+        """
+        deadline = time.monotonic() + timeout_s
+        if self._thread.awaits_more():
+            self._monitor.retry(timeout_s)
+        return self.catch_up(deadline - time.monotonic())
+
     def _awaited(self, lane: str | None, after_batch: int | None) -> Awaited:
         recorded = self._drainer.recorded_up_to()
         if lane is None:

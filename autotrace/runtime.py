@@ -35,7 +35,7 @@ from autotrace.models import (
     TraceSummary,
 )
 from autotrace.otlp.export import add_processor, described_provider, exports_otlp
-from autotrace.settings import Settings, load_settings, store_text
+from autotrace.settings import Settings, load_settings, misspelled_variables, store_text
 from autotrace.traces.reader import Reader
 from autotrace.worker.process import is_worker
 from autotrace.worker.span_processor import SpoolSpanProcessor
@@ -89,6 +89,8 @@ class Runtime:
         current.recorder = self.memory.recorder
         current_decisions.open = self.memory.deciding
         self.memory.start()
+        for text in misspelled_variables():
+            self._remark(logging.WARNING, text)
         if self.memory.provider.notice is not None and _sdk_provider() is not None:
             self._notice_global_provider()
 

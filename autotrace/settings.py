@@ -9,7 +9,7 @@ import os
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from autotrace.base.folder_permissions import why_not_trusted
 from autotrace.base.store_location import PLACES, why_not_a_place, without_user
 from autotrace.errors import InvalidArgumentError
-from autotrace.semconv import ENV_PREFIX, SERVER_ENV_PREFIX, WEBHOOK_KEY_PREFIX
+from autotrace.semconv import ENV_PREFIX, KEY_VARIABLE, SERVER_ENV_PREFIX, WEBHOOK_KEY_PREFIX
 
 DEFAULT_STORE = "./.autotrace"
 DEFAULT_TENANT = "default_tenant"
@@ -285,6 +285,8 @@ class ServerSettings(BaseSettings):
 
 
 S = TypeVar("S", Settings, ServerSettings)
+_SIMILARITY: Final = 0.75
+"""Ratio of `difflib` from which a name is taken for a misspelled one: a letter or two of ten."""
 
 
 def store_text(store: str | os.PathLike[str] | None) -> str | None:
@@ -331,6 +333,26 @@ def load_server_settings(**arguments: Any) -> ServerSettings:
         InvalidArgumentError: A value is not allowed; names the setting and the allowed values.
     """
     return _load(ServerSettings, SERVER_ENV_PREFIX, arguments)
+
+
+def misspelled_variables() -> list[str]:
+    """Return a sentence for each environment variable that is nearly the name of a setting.
+
+    Others are left alone: Kubernetes sets variables such as AUTOTRACE_SERVICE_HOST for a service
+    named autotrace.
+    """
+    known = {KEY_VARIABLE}
+    for kind, prefix in ((Settings, ENV_PREFIX), (ServerSettings, SERVER_ENV_PREFIX)):
+        known |= {prefix + name.upper() for name in kind.model_fields}
+    names = {name.removeprefix(ENV_PREFIX): name for name in known}
+    found: list[str] = []
+    for variable in sorted(os.environ):
+        name = variable.upper().removeprefix(ENV_PREFIX)
+        if name == variable.upper() or name in names or name.startswith("SERVICE_"):
+            continue
+        if similar := difflib.get_close_matches(name, names, n=1, cutoff=_SIMILARITY):
+            found.append(f"{variable} names no setting; a similar one is {names[similar[0]]}")
+    return found
 
 
 def _load(kind: type[S], prefix: str, arguments: dict[str, Any]) -> S:

@@ -73,6 +73,23 @@ def test_a_misspelled_setting_is_refused_with_similar_names() -> None:
     assert "chroma_tenant" not in str(caught.value)
 
 
+def test_a_variable_that_is_nearly_a_setting_is_named_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("STOER", "Redact_Key", "SERVER_PROT", "SERVICE_HOST", "PORT", "MODE", "KEY"):
+        monkeypatch.setenv(f"AUTOTRACE_{name}", "hidden value")
+
+    autotrace.configure(tmp_path)
+    notes = autotrace.health().notes
+    autotrace.shutdown()
+
+    assert notes == [
+        "AUTOTRACE_Redact_Key names no setting; a similar one is AUTOTRACE_REDACT_KEYS",
+        "AUTOTRACE_SERVER_PROT names no setting; a similar one is AUTOTRACE_SERVER_PORT",
+        "AUTOTRACE_STOER names no setting; a similar one is AUTOTRACE_STORE",
+    ]
+
+
 @pytest.mark.parametrize("store", [3, b"store", ["store"]])
 def test_a_store_that_is_not_a_path_is_refused(
     store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -26,7 +26,13 @@ from autotrace.errors import (
     MissingExtraError,
 )
 from autotrace.semconv import KEY_VARIABLE
-from autotrace.settings import ServerSettings, Settings, load_server_settings, load_settings
+from autotrace.settings import (
+    ServerSettings,
+    Settings,
+    load_server_settings,
+    load_settings,
+    misspelled_variables,
+)
 
 if TYPE_CHECKING:
     from autotrace.server.auth.api_keys import KeyInfo
@@ -223,6 +229,8 @@ def serve(
     load_policies(settings)
     chosen_embedding(settings, None)
     server = load_server_settings(host=host, port=port, workers=workers)
+    for text in misspelled_variables():
+        complain("warning", text)
     with listen(server) as listening:
         first = _first_keys(settings, server)
         screen = Screen()

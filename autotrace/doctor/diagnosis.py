@@ -14,7 +14,7 @@ from autotrace.doctor.environment_checks import lock_holder
 from autotrace.doctor.store_checks import check_contents
 from autotrace.embedding.embedder import Embedder
 from autotrace.errors import StoreVersionError
-from autotrace.settings import Settings
+from autotrace.settings import Settings, misspelled_variables
 from autotrace.spool.files import processes_in
 from autotrace.store.chroma_embedded import CHROMA_DIRECTORY, LOCK_FILE
 from autotrace.worker.wiring import open_connection
@@ -43,6 +43,8 @@ def diagnose(settings: Settings, embedder: Any = None) -> Iterator[DoctorCheck]:
         embedder: As for `autotrace.configure`.
     """
     yield environment_checks.check_versions()
+    for text in misspelled_variables():
+        yield warning("environment", text, "rename the variable, or unset it")
     usable, check = environment_checks.check_embedder(settings, embedder)
     yield check
     if not store_exists(settings):

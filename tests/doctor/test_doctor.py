@@ -95,6 +95,19 @@ def test_no_store_is_an_error_and_none_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_misspelled_variable_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOTRACE_REDACT_KEY", "hidden value")
+
+    found = {check.name: check for check in diagnose(load_settings(store=str(tmp_path / "none")))}
+
+    assert (found["environment"].status, found["environment"].detail) == (
+        "warning",
+        "AUTOTRACE_REDACT_KEY names no setting; a similar one is AUTOTRACE_REDACT_KEYS",
+    )
+
+
 def test_what_is_only_in_the_spool_yet_is_a_warning_and_left_there(tmp_path: Path) -> None:
     settings = load_settings(store=str(tmp_path / "store"))
     writer = SpoolWriter(settings.spool_path, count=lambda _: None)

@@ -88,11 +88,12 @@ class ScriptedModel(Model):
 def _read(items: Any) -> tuple[str, dict[str, Any]]:
     """Return what was asked, and what each tool has answered."""
     names = {i["call_id"]: i["name"] for i in items if i.get("type") == "function_call"}
-    answers = {
-        names[i["call_id"]]: json.loads(i["output"])
-        for i in items
-        if i.get("type") == "function_call_output"
-    }
+    answers: dict[str, Any] = {}
+    for output in (i for i in items if i.get("type") == "function_call_output"):
+        name, text = names[output["call_id"]], output["output"]
+        if not text.startswith("{"):
+            raise SystemExit(f"{name} has failed: {text}")  # a model would read it, and try again
+        answers[name] = json.loads(text)
     return items[0]["content"], answers
 
 

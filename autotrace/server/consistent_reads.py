@@ -32,8 +32,6 @@ from autotrace.server.auth.principal import Principal
 _ASK_AFTER_S: Final = 1.0
 """How long to wait before the store is asked whether it answers; and, while records are stored, for
 those of other senders."""
-_CATCH_UP_S: Final = 5.0
-"""How long opening a decision waits for the trace that it belongs to."""
 _NOT_READ: Final = "the decisions cannot be read just now; ask again"
 NOT_STORED_YET_MESSAGE: Final = "the store has not taken in yet what was recorded; ask again"
 
@@ -88,13 +86,12 @@ class TraceReading:
 
         Raises:
             TraceNotFoundError: No trace has this id.
+            StoreUnavailableError: It may be among the records that wait to be stored.
             NotPermittedError: The trace belongs to another agent.
         """
         check_trace_id(trace_id)
-        self.memory.catch_up(_CATCH_UP_S, lane=by.lane)
-        reader = self.memory.reader
-        by.check_owns_trace(reader.get_trace(trace_id, asked_by=by.agent), trace_id)
-        share, span = reader.locate(trace_id, asked_by=by.agent)
+        by.check_owns_trace(self._read(trace_id, by), trace_id)
+        share, span = self.memory.reader.locate(trace_id, asked_by=by.agent)
         otel = (share.trace, span) if share.owner is None else (share.trace, span, share.owner)
         return TraceLocation(trace_id, otel)
 

@@ -166,7 +166,12 @@ def test_while_storing_fails_nobody_gets_an_old_answer(
         client.get(f"{TRACES}/{trace_id}"),
     ]
     assert [(a.status_code, a.headers.get("Retry-After")) for a in answers] == [(503, "1")] * 4
-    for tool, arguments in {"trace_recall": {"query": "task"}, "tool_stats": {}}.items():
+    decided = {"intent": "x.y", "automation_mode": "propose", "trace_id": trace_id}
+    for tool, arguments in {
+        "trace_recall": {"query": "task"},
+        "tool_stats": {},
+        "decision_create": decided,
+    }.items():
         called = client.post(
             "/mcp",
             {
@@ -176,7 +181,8 @@ def test_while_storing_fails_nobody_gets_an_old_answer(
                 "params": {"name": tool, "arguments": arguments},
             },
         ).json()
-        assert called.get("error") or called["result"]["isError"], called
+        assert called.keys() == {"jsonrpc", "id", "error"}
+        assert "ask again" in str(called["error"])
     health = app.http.get("/health")
     assert (health.status_code, health.json()["status"]) == (200, "degraded")
     assert app.http.get("/health/live").json() == {"status": "ok"}

@@ -1,1 +1,1 @@
-"""Store span records from the spools of every process."""
+"""Store the span records of all processes from their spools."""

@@ -1,9 +1,9 @@
 """Back up an embedded store while programs record into it, and restore it.
 
 A backup is a gzip-compressed tar archive of the store's folder: the databases of traces and
-decisions, the spool with what is not stored yet, keys, and the folders of tenants. No process
-stores while it is taken: the locks of every spool and database of the folder are held. Programs go
-on recording into their spools.
+decisions, the spool with the records not stored yet, keys, and the folders of tenants. The backup
+holds the locks of every spool and database of the folder, so that no process stores meanwhile.
+Programs go on recording into their spools.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def back_up(settings: Settings, file: Path) -> int:
 
     Args:
         settings: Name the store.
-        file: The archive, which must not exist; its mode is 0600, as it holds keys.
+        file: Archive to create, which must not exist. Its mode is 0600 because it holds keys.
 
     Returns:
         The size of the archive, in bytes.
 
     Raises:
         InvalidArgumentError: The store is on a Chroma server; the file exists, or is in the store.
-        StoreUnavailableError: Another process does not let go of the store.
+        StoreUnavailableError: Another process does not release a lock of the store.
         StoreError: The archive cannot be written.
     """
     folder = _folder_of(settings)
@@ -68,9 +68,9 @@ def back_up(settings: Settings, file: Path) -> int:
                 _write(folder, to)
             to.flush()
             os.fsync(to.fileno())
-        os.link(unfinished, file)  # does not replace what somebody made meanwhile
+        os.link(unfinished, file)  # fails if another process has made the file
     except OSError as error:
-        # Not the whole error: it names the unfinished file.
+        # Only `strerror`: the whole message names the unfinished file.
         msg = f"the backup {file} cannot be written: {error.strerror or error}"
         raise StoreError(msg) from error
     finally:
@@ -82,12 +82,12 @@ def restore(settings: Settings, file: Path) -> None:
     """Make the folder of an embedded store from an archive.
 
     Args:
-        settings: Name the store, whose folder must not exist, or be empty.
+        settings: Name the store, whose folder must be absent or empty.
         file: The archive.
 
     Raises:
-        InvalidArgumentError: The store is on a Chroma server, or is there already.
-        StoreError: The archive cannot be read, or is not a whole backup; nothing is changed.
+        InvalidArgumentError: The store is on a Chroma server, or its folder is not empty.
+        StoreError: The archive cannot be read, or is not a complete backup; the store is unchanged.
     """
     folder = _folder_of(settings)
     if folder.exists() and any(folder.iterdir()):
@@ -116,9 +116,9 @@ def _folder_of(settings: Settings) -> Path:
 
 @contextlib.contextmanager
 def _quiet(folder: Path) -> Generator[None]:
-    """Keep every process from storing into a folder."""
+    """Hold the locks that every process needs to store into a folder."""
     with contextlib.ExitStack() as held:
-        # In this order, as every process does that stores.
+        # Processes that store acquire the locks in this order; another order could deadlock.
         for lock in sorted(folder.rglob(DRAIN_LOCK_FILE)):
             held.enter_context(exclusive_drain_lock(lock.parent, DRAIN_LOCK_TIMEOUT_S))
         for path in sorted(folder.rglob(LOCK_FILE)):
@@ -139,11 +139,11 @@ def _write(folder: Path, to: IO[bytes]) -> None:
         header = orjson.dumps({"format": FORMAT, "created_ns": time.time_ns()})
         _add(archive, _HEADER, io.BytesIO(header), len(header))
         for path in _files(folder):
-            # What a program appends meanwhile is left out; what is gone meanwhile is not needed.
+            # Content appended after this point is left out; a file removed meanwhile is not needed.
             with contextlib.suppress(FileNotFoundError), path.open("rb") as content:
                 name = path.relative_to(folder).as_posix()
                 size_bytes = os.fstat(content.fileno()).st_size
-                if path.suffix == SEGMENT_SUFFIX:  # what is allocated behind may be cut off
+                if path.suffix == SEGMENT_SUFFIX:  # the allocated rest may be cut off
                     size_bytes = written_bytes(path)
                 _add(archive, name, content, size_bytes)
 
@@ -164,21 +164,21 @@ def _read(file: Path, folder: Path) -> None:
     """Unpack an archive.
 
     Raises:
-        ValueError: It is not a backup.
+        ValueError: The archive is not a backup of this format.
     """
     with gzip.open(file) as packed:
         with tarfile.open(fileobj=packed, mode="r|") as archive:
             members = iter(archive)
             _check_header(archive, next(members, None))
             for member in members:
-                # Only what `back_up` writes: an archive may be somebody else's.
+                # The archive is not trusted: accept only members such as `back_up` writes.
                 name = PurePosixPath(member.name)
                 if not member.isreg() or name.is_absolute() or ".." in name.parts:
                     msg = f"it holds {member.name!r}, which no backup holds"
                     raise ValueError(msg)
                 _unpack(archive, member, folder.joinpath(*name.parts))
         while packed.read(1 << 20):
-            pass  # the checksum of the whole comes last
+            pass  # gzip checks the checksum at the end of the file
 
 
 def _check_header(archive: tarfile.TarFile, member: tarfile.TarInfo | None) -> None:

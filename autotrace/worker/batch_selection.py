@@ -1,7 +1,7 @@
 """Select the records of a batch from the spools of all processes.
 
 Where senders have spools of their own (spool/lanes.py), each spool gets a turn in a batch, and the
-next batch begins where this one ended.
+next batch begins with the spool after the last one read.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from autotrace.store.trace_log import LogPart
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """About how much goes into one batch; a single larger record still does."""
+    """Approximate limits of one batch; a single larger record is accepted."""
 
     records: int
     bytes: int
-    """Of each process's spool."""
+    """Per spool."""
     tasks: int = sys.maxsize
-    """How many of the records may be such as open a trace, which cost more than others."""
+    """Number of records that open a trace, which cost more than others."""
 
     def at_most(self, other: BatchLimits) -> BatchLimits:
         """Return the lower of each limit."""
@@ -52,41 +52,41 @@ class BatchLimits:
 
 
 LARGE_BATCHES: Final = BatchLimits(30_000, 32 * 1024 * 1024)
-"""While a caller waits: Chroma is quickest with large writes."""
+"""Limits while a caller waits: Chroma is fastest with large writes."""
 SMALL_BATCHES: Final = BatchLimits(250, 256 * 1024)
-"""For the background: Chroma's library keeps Python's interpreter lock for the whole of a call, so
-that the program stands still meanwhile; small calls keep each halt to some milliseconds."""
+"""Limits in the background: Chroma holds the interpreter lock for a whole call, which stops the
+program; small calls limit each stop to some milliseconds."""
 TURN: Final = BatchLimits(2_500, 1024 * 1024, 250)
-"""What one spool may add to a batch where senders have lanes: about a second's work."""
+"""Limits of one spool in a batch where senders have lanes: about one second of work."""
 _TURNS: Final = BatchLimits(5_000, TURN.bytes, 500)
-"""Limits of a batch there: records that come while it is stored wait for all of it."""
+"""Limits of a whole batch where senders have lanes: later records wait for all of it."""
 _PIECE_BYTES: Final = 64 * 1024
-"""How much is read at once there, so that a turn ends about where its limits say."""
+"""Size of one read where senders have lanes, so that a turn ends close to its limits."""
 STEP_BYTES: Final = _PIECE_BYTES // 2
-"""By so much at least each turn goes on, if so much waits."""
+"""Minimum progress of each turn, if that much is left."""
 
 
 @dataclass
 class SpooledBatch:
-    """Records of some spools, and where they lie."""
+    """Records of some spools, and their ranges."""
 
     ranges: dict[str, Range] = field(default_factory=dict[str, Range])
     records: dict[str, list[SpanRecord]] = field(default_factory=dict[str, list[SpanRecord]])
     bad_lines: list[bytes] = field(default_factory=list[bytes])
     tasks: int = 0
-    """How many of the records open a trace, where that counts."""
+    """Number of records that open a trace; 0 where it is not limited."""
 
     def size(self) -> int:
-        """Return how many records there are."""
+        """Return the number of records."""
         return sum(map(len, self.records.values()))
 
 
 class BatchReader:
-    """Reads batches of one spool directory. For one thread at a time.
+    """Read batches of one spool directory. For one thread at a time.
 
     Args:
         spool: The spool directory.
-        count: Called with a counter's name and a number.
+        count: Called with the name of a counter and a number.
     """
 
     def __init__(self, spool: Path, count: Callable[[str, int], None]) -> None:
@@ -94,16 +94,16 @@ class BatchReader:
         self._count = count
         self._newer: set[str] = set()
         self._last = ""
-        """The process whose spool ended the last batch: the next one begins with those after it."""
+        """Process whose spool ended the last batch; the next batch begins with those after it."""
         self.has_more = False
-        """Whether the last batch was as large as it may be: more is to be stored at once."""
+        """Whether the last batch reached a limit, so that more records may be left."""
 
     def collect(self, cursor: Cursor, limits: BatchLimits = LARGE_BATCHES) -> SpooledBatch:
-        """Return the pending batch of a cursor; if there is none, the next one.
+        """Return the pending batch of a cursor, else the next batch.
 
         Args:
-            cursor: How far everything is stored.
-            limits: How large the batch may be; one that is pending is as large as it was.
+            cursor: Stored position of each process.
+            limits: Limits of the batch. A pending batch keeps its size.
         """
         pending = cursor.pending
         batch = SpooledBatch()
@@ -139,7 +139,7 @@ class BatchReader:
         limit: Range | None,
         turn: BatchLimits,
     ) -> None:
-        """Read on in one process's spool: to the limit, or until its turn is over."""
+        """Read from the spool of one process up to the limit or the end of its turn."""
         directory = self._spool / process
         known = cursor.processes.get(process) or Process()
         alive = limit is None and owner_is_alive(directory)
@@ -148,11 +148,11 @@ class BatchReader:
         counts_tasks = turn.tasks < sys.maxsize
         exhausted = False
         while not exhausted and (limit is None or at < limit.to):
-            # Of the dead all: a power cut may have taken the beginning of one.
+            # Read all segments of a dead process: a power cut may have erased the start of one.
             listed = begun_segments_of(directory) if alive else segments_of(directory)
             segments = {int(path.stem): path for path in listed}
             following = min((number for number in segments if number > at[0]), default=None)
-            if limit is not None:  # all of it, however much is taken at once today
+            if limit is not None:  # the whole range, even if limits are lower now
                 room = limit.to[1] - at[1] if limit.to[0] == at[0] else LARGE_BATCHES.bytes
             else:
                 room = turn.bytes - read_bytes
@@ -200,7 +200,7 @@ class BatchReader:
 
 
 def _conformed(records: Iterable[SpanRecord], bad_lines: list[bytes]) -> list[SpanRecord]:
-    """Return the valid records; count all others as damaged lines."""
+    """Return the valid records; add all others to the damaged lines."""
     found: list[SpanRecord] = []
     for record in records:
         try:
@@ -213,13 +213,13 @@ def _conformed(records: Iterable[SpanRecord], bad_lines: list[bytes]) -> list[Sp
 def follow_open_tasks(
     open_tasks: dict[str, tuple[str, int]], records: Sequence[SpanRecord]
 ) -> None:
-    """Update the open tasks by records of starts, of work and of ends."""
+    """Update the open tasks from records of starts, of work and of ends."""
     for record in records:
         if "open" in record and not record.get("shared") and role_of(record) == "task":
             open_tasks[record["id"]] = (record["trace"], record["start_ns"])
     if not open_tasks:
         return
-    # What came with a key ends no task of a program.
+    # A record sent with an API key does not end a task of a program.
     ended = [r for r in records if "end_ns" in r and "interrupted" not in r and "sender" not in r]
     for record in ended:
         open_tasks.pop(record["id"], None)
@@ -234,27 +234,27 @@ def follow_open_tasks(
 
 
 def opens_trace(record: SpanRecord) -> bool:
-    """Return whether a span opens a trace, as far as it shows by itself."""
+    """Return whether a span opens a trace, judged by its record alone."""
     if "scope" in record:
         kind = span_kind(record)
-        # A tool call without a span above it is counted, and is not a trace; nor is a skeleton.
+        # A tool call without a parent is counted but is not a trace; a skeleton is not one either.
         may_be_task = not record.get("parent") and kind != "tool" and "skeleton" not in record
         return may_be_task or kind in ("agent", "workflow")
     return role_of(record) == "task"
 
 
 class UnderWay:
-    """The pending batch of a spool directory, if there is one.
+    """Look up records in the pending batch of a spool directory.
 
     Args:
-        spool: The spool directory; nobody stores from it.
+        spool: The spool directory. No process may store from it meanwhile.
     """
 
     def __init__(self, spool: Path) -> None:
         cursor = load_cursor(spool)
         self._writer = cursor.writer
         self._left: dict[tuple[str, str], set[int]] = defaultdict(set)
-        """By share and record, in parts of which batches it lies if it is still to be counted."""
+        """By share and record: batches whose parts hold the record, if it is not counted yet."""
         self._attempts: set[int] = set()
         if cursor.pending is None:
             return
@@ -271,16 +271,16 @@ class UnderWay:
                     left.update((cursor.batch + 1, *group.attempts))
 
     def has(self, part: LogPart, record: Any) -> bool:
-        """Return whether a record of a part of the log is counted when its group is stored."""
+        """Return whether a record of a log part is counted once its group is stored."""
         if part["writer"] != self._writer or not self._left:
             return False
         return part["batch"] in self._left.get((partition_of(record), record_key(record)), ())
 
     def batch_of(self, part: LogPart) -> int:
-        """Return in which batch the records of a part that are counted were counted.
+        """Return the batch in which the counted records of a part were counted.
 
-        Those that an attempt wrote were counted later, with their group. A counter must not name
-        the attempt: its other records would count as counted.
+        Records written by an attempt are counted later, with their group. A counter must not name
+        the attempt, because its other records would then be taken as counted.
         """
         is_attempt = part["writer"] == self._writer and part["batch"] in self._attempts
         return 0 if is_attempt else part["batch"]

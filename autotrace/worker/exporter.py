@@ -1,4 +1,4 @@
-"""OpenTelemetry exporter into a store, for a stock span processor."""
+"""Export OpenTelemetry spans into a store from a stock span processor."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from autotrace.worker.wiring import Store
 
 
 class ChromaSpanExporter(PipelineExporter):
-    """Exports spans into a store; for use under a stock span processor.
+    """Export spans into a store from a stock span processor.
 
     ```python
     provider.add_span_processor(BatchSpanProcessor(ChromaSpanExporter("./.autotrace")))
     ```
 
-    Spans are on disk when `export` returns and reach the store soon after, whether or not it is
-    up at the moment. Spans that a batch processor drops before it exports are beyond its reach:
-    `autotrace.configure()` attaches a processor that drops none.
+    Spans are on disk when `export` returns and reach the store soon after, or once the store is
+    up. The exporter never receives spans that a batch processor drops; `autotrace.configure()`
+    attaches a processor that drops none.
 
     Args:
         store: A path (embedded Chroma) or `http(s)://host:port` (a Chroma server).

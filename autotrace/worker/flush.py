@@ -1,4 +1,4 @@
-"""Waiting for records to be stored: how far the spools are stored, and the calls that wait."""
+"""Wait for records to be stored."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from autotrace.spool.cursor import START, SpoolPosition, Stored
 
 @dataclass(frozen=True)
 class Awaited:
-    """Positions, by process, up to which a caller of `catch_up` wants spools stored."""
+    """Hold the spool positions that a caller of `catch_up` waits for."""
 
     own: Mapping[str, SpoolPosition]
     others: Mapping[str, SpoolPosition] = field(default_factory=dict[str, SpoolPosition])
     after_batch: int | None = None
-    """In place of the others, a later batch than this one is enough."""
+    """Number of a batch: a later batch is enough in place of `others`."""
 
     def is_stored(self, stored: Stored) -> bool:
         """Return whether the positions are stored."""
@@ -26,7 +26,7 @@ class Awaited:
         return stored.holds(self.own) and (goes_on or stored.holds(self.others))
 
     def without(self, is_left_alone: Callable[[str], bool]) -> Awaited:
-        """Return a copy without the processes of which nothing will be stored."""
+        """Return a copy without the processes that will not be stored."""
         own = {name: place for name, place in self.own.items() if not is_left_alone(name)}
         others = {name: place for name, place in self.others.items() if not is_left_alone(name)}
         return replace(self, own=own, others=others)
@@ -37,8 +37,8 @@ class FlushMonitor:
 
     * Threads of the program call `flush` and `catch_up`, which block up to their timeout.
     * The storing thread alone calls `publish` and `back_off`; any thread may call the rest.
-    * `close` wakes every caller: it gets the result as far as it is known by then.
-    * After a fork the child makes another monitor; a parent's lock may be held for good in it.
+    * `close` wakes every caller, which then returns the result known at that time.
+    * After a fork the child makes another monitor, because a lock of the parent may stay held.
     """
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class FlushMonitor:
                 self._catching_up.pop(ticket, None)
 
     def recover(self) -> None:
-        """Have what dead processes have left stored."""
+        """Mark the records of dead processes as to be stored."""
         with self._changed:
             self.is_recovering = True
 
@@ -146,15 +146,15 @@ class FlushMonitor:
         is_refused: bool,
         has_recovered: Callable[[], bool],
     ) -> None:
-        """Report how far records are stored; wake the callers if that has changed.
+        """Publish the stored positions; wake the callers if they changed.
 
         Args:
-            stored: Of all processes.
-            places: Of this process's spools.
+            stored: Stored positions of all processes.
+            places: Stored positions of the spools of this process.
             set_aside: Number of this process's records that the store has refused.
             is_refused: Whether the store rejects every batch until it is rebuilt.
-            has_recovered: Return whether nothing of dead processes is left. Called under the lock,
-                so that `recover` of another thread is not overwritten.
+            has_recovered: Return whether no record of a dead process is left. Called under the
+                lock, so that `recover` of another thread is not overwritten.
         """
         with self._changed:
             before = self._progress()
@@ -173,13 +173,16 @@ class FlushMonitor:
         return *state, len(self._catching_up)
 
     def report_deletion(self) -> None:
-        """Have the flushes under way fail: a spool was deleted, with records not stored."""
+        """Fail the current flushes: a deleted spool had records not stored."""
         with self._changed:
             self._deletions += 1
             self._changed.notify_all()
 
     def back_off(self, seconds: float) -> None:
-        """Wait on the storing thread before a retry; `close` and `retry` cut it short."""
+        """Wait before a retry, on the storing thread.
+
+        `close` and `retry` end the wait early.
+        """
         with self._changed:
             self._changed.notify_all()
             if not (self.is_closed or self._retries_now):
@@ -187,11 +190,11 @@ class FlushMonitor:
             self._retries_now = False
 
     def retry(self, timeout_s: float) -> None:
-        """Retry a refused batch now, and wait until the store accepts it or the time is over.
+        """Retry a refused batch now, and wait until the store accepts it.
 
         Args:
-            timeout_s: How long to wait at most, in seconds. Another process retries at its own
-                time, up to 30 s later.
+            timeout_s: How long to wait at most, in seconds. If another process stores, its next
+                retry is up to 30 s away.
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:
@@ -216,17 +219,20 @@ class FlushMonitor:
         )
 
     def holds(self, target: Mapping[str, SpoolPosition]) -> bool:
-        """Return whether these positions are stored; True of anything once closed."""
+        """Return whether these positions are stored; always True once closed."""
         return self.is_closed or self._holds(target)
 
     def awaits_more(self, target: Mapping[str, SpoolPosition]) -> bool:
-        """Return whether these positions, or others that a caller waits for, are not stored."""
+        """Return whether these positions, or any awaited ones, are not stored."""
         return self.is_recovering or bool(self._catching_up) or not self.holds(target)
 
     def restart_clock(self) -> None:
-        """Count the time of `stalled_s` from now."""
+        """Restart the time that `stalled_s` returns."""
         self._progressed_at_s = time.monotonic()
 
     def stalled_s(self) -> float:
-        """Return the seconds since something was stored; infinite if the store refuses all."""
+        """Return the seconds since the last progress.
+
+        The value is infinite if the store refuses every batch.
+        """
         return math.inf if self.is_refused else time.monotonic() - self._progressed_at_s

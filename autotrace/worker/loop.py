@@ -1,9 +1,9 @@
-"""The storing loop: one batch after the other until nothing is left, whatever fails.
+"""Store batch after batch until none is left; retry after failures.
 
-* After a failure of the store the batch is retried after 0.5 s, doubling up to 30 s.
-* Records that the store refuses for their content are quarantined, without the rest of their batch
-  (quarantine.py).
-* While another process holds `drain.lock`, the loop stores nothing and looks again later.
+* After a failure of the store the loop retries the batch after 0.5 s, doubling up to 30 s.
+* The drainer quarantines records that the store refuses for their content, without the rest of
+  their batch (quarantine.py).
+* While another process holds `drain.lock`, the loop stores nothing and polls.
 """
 
 from __future__ import annotations
@@ -21,50 +21,53 @@ from autotrace.worker.quarantine import set_aside_fix, set_aside_records
 from autotrace.worker.spool_reader import Drainer
 
 POLL_S: Final = 0.2
-"""Interval of looking for records of other processes."""
+"""Interval of polling for records of other processes."""
 FIRST_BACKOFF_S: Final = 0.5
 MAX_BACKOFF_S: Final = 30.0
 
 
 class Pause(Enum):
-    """Why the loop waits."""
+    """Name the reason why the loop waits."""
 
     GATHER = "gather"
-    """For more records to be stored together; a caller that waits ends it."""
+    """For more records to store together; a waiting caller ends the pause."""
     REST = "rest"
-    """To leave the interpreter to the program; the seconds are those that the batch took."""
+    """To leave the interpreter to the program; `seconds` is the duration of the batch."""
     POLL = "poll"
-    """For the next look, as there was nothing to store."""
+    """For the next poll, because there was nothing to store."""
     BACKOFF = "backoff"
-    """Before a retry; a caller that waits does not cut it short."""
+    """Before a retry; a waiting caller does not end the pause."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Limits of a storing loop, and its waiting. The loop calls all functions on its own thread."""
+    """Define the limits and pauses of a storing loop.
+
+    The loop calls all functions on its own thread.
+    """
 
     flush_interval_s: float
     linger_s: float
-    """Time after the last batch at which a loop that finds nothing ends."""
+    """Time after the last batch at which an idle loop ends."""
     wait: Callable[[Pause, float], BatchLimits]
-    """Wait about as many seconds; return the limits of the next batch."""
+    """Wait about that many seconds; return the limits of the next batch."""
     is_closing: Callable[[], bool]
-    """Return whether the loop must end, whatever is left."""
+    """Return whether the loop must end, even if records are left."""
     on_batch: Callable[[int], None]
-    """Report a batch of so many records; 0: there was nothing to store."""
+    """Report the size of a stored batch; 0: there was nothing to store."""
     on_failure: Callable[[bool], None]
-    """Report a failed batch; True: a retry without a rebuild fails, too."""
+    """Report a failed batch; True: it fails until the store is rebuilt."""
     awaits_more: Callable[[], bool] = lambda: False
-    """Return whether records are known to be left that another process may be storing."""
+    """Return whether records are left, which another process may be storing."""
 
 
 def store_until_idle(
     drainer: Drainer, counters: HealthCounters, store: str, schedule: Schedule
 ) -> None:
-    """Store until nothing is left, or the schedule ends the loop.
+    """Store until no record is left, or the schedule ends the loop.
 
     Args:
-        drainer: Stores a batch; used by this loop alone.
+        drainer: Stores batches; used by this loop alone.
         counters: Count and name failures.
         store: Name of the store, for messages.
         schedule: The limits and the waiting.
@@ -76,9 +79,9 @@ def store_until_idle(
         began_at_s = time.monotonic()
         try:
             stored = _store_batch(drainer, counters, store, limits)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the batch is retried
+        except Exception as error:  # noqa: BLE001 - the batch is retried after any error
             if schedule.is_closing():
-                return  # the interpreter shuts down; what is not stored is on disk
+                return  # the interpreter shuts down; the records are on disk
             counters.add("export_failures")
             counters.record_failure("export", f"not stored yet, trying again: {error}", error)
             schedule.on_failure(isinstance(error, StoreVersionError | EmbeddingSpaceError))

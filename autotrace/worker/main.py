@@ -1,9 +1,8 @@
-"""The process that stores the records of other processes (storekeeper), seen from inside.
+"""Run the process that stores the records of other processes (storekeeper).
 
-It holds `drain.lock` while it is at work, like any drainer, so that there is one for a spool
-directory; a second one finds it held and ends. It ends on request, after a minute with nothing to
-store, when the spool directory is gone, and, once everything is stored, when the process that
-started it is gone.
+The process holds `drain.lock` while it stores, so a second one for the same spool directory cannot
+acquire the lock and ends. It ends on request, after a minute with nothing to store, when the spool
+directory is gone, and, once everything is stored, when the process that started it is gone.
 """
 
 from __future__ import annotations
@@ -44,28 +43,28 @@ from autotrace.worker.wiring import Store, choose_embedding
 _LINGER_S: Final = 60.0
 _POLL_S: Final = 0.05
 _OFTEN_S: Final = 0.005
-"""How often it is looked whether somebody waits, while somebody does."""
+"""Interval of polling for waiting callers after a caller has waited."""
 _OFTEN_FOR_S: Final = 2.0
 _BUSY_UNTIL_S: Final = 1.0
-"""For so long after a batch the next is looked for more often."""
+"""Time after a batch during which the loop polls more often."""
 _ORPHANED_FOR_S: Final = 0.5
 _PURGE_IDLE_S: Final = 5.0
 _PURGE_EVERY_S: Final = 60.0
 _PURGE_REST: Final = 20
-"""A purge is not done again before so many times the time that it took."""
+"""Minimum pause after a purge, as a multiple of its duration."""
 _HUNG_AFTER_S: Final = 240
-"""Far longer than one write, of a machine however busy, takes."""
+"""Far longer than one write takes, even on a busy machine."""
 _NICENESS: Final = 10
 _ACQUIRE_ATTEMPTS: Final = 5
 _COLLECT_AFTER: Final = 50_000
 
 
 def main(order: dict[str, Any], out: int) -> None:
-    """Store until there is nothing more to do.
+    """Store records until the storing loop ends.
 
     Args:
         order: `id`, `settings` by name, `embedder` as an import path.
-        out: Descriptor of the pipe to who has started this process.
+        out: Descriptor of the pipe to the process that started this one.
 
     Raises:
         BaseException: Any failure; the process that started this one then stores by itself.
@@ -85,7 +84,7 @@ def _store(order: dict[str, Any], say: Callable[[bytes], None]) -> None:
     embedding = choose_embedding(settings, order["embedder"])
     _end_if_it_hangs()
     spool = settings.spool_path
-    os.nice(_NICENESS)  # what people wait for comes first
+    os.nice(_NICENESS)  # work that users wait for comes first
     counters = _PublishedCounters(spool, order["id"])
     store = Store(settings, embedding, counters)
     purger = Purger(settings, store.connection, counters.add)
@@ -102,10 +101,11 @@ def _store(order: dict[str, Any], say: Callable[[bytes], None]) -> None:
 
 
 def _end_if_it_hangs() -> None:
-    """Have the kernel end this process once no thread of it has run for so long.
+    """Arrange that the kernel ends this process if it hangs.
 
-    Chroma's library keeps the interpreter lock while it writes. A write that never returned would
-    keep `drain.lock` indefinitely, and no other process could store.
+    Chroma holds the interpreter lock while it writes. A write that never returned would keep
+    `drain.lock` indefinitely, and no other process could store. A thread postpones the alarm; if
+    it cannot run for `_HUNG_AFTER_S`, SIGALRM ends the process.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
@@ -119,7 +119,10 @@ def _end_if_it_hangs() -> None:
 
 
 def reduce_gc() -> None:
-    """Collect garbage rarely: a batch is many small objects that all live until it is stored."""
+    """Collect garbage rarely.
+
+    A batch consists of many small objects that all live until it is stored.
+    """
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 20, 100)
 
@@ -128,12 +131,12 @@ def _acquire(drainer: Drainer) -> bool:
     for _ in range(_ACQUIRE_ATTEMPTS):
         if drainer.acquire():
             return True
-        time.sleep(_POLL_S)  # it may be somebody who only looks whether anybody holds it
+        time.sleep(_POLL_S)  # the holder may only probe whether the lock is free
     return False
 
 
 class _PublishedCounters(HealthCounters):
-    """Counters that other processes can read."""
+    """Count and publish to other processes through the status file."""
 
     def __init__(self, spool: Path, own_id: str) -> None:
         super().__init__()
@@ -160,10 +163,10 @@ class _PublishedCounters(HealthCounters):
 
 
 class _StoringProcess:
-    """Schedule of the storing loop, and what ends this process.
+    """Schedule the storing loop and end this process.
 
-    The main thread runs the loop and calls everything but `_listen`, which a daemon thread runs: it
-    reads the standard input, whose end means that the process that started this one is gone.
+    The main thread runs the loop and calls all methods except `_listen`, which a daemon thread
+    runs: it reads the standard input, which closes when the process that started this one is gone.
     """
 
     def __init__(
@@ -222,25 +225,25 @@ class _StoringProcess:
             if self._orphaned_at_s is not None:
                 self._stop.set()  # the next process that starts retries
             self._stop.wait(seconds)
-        # No rest: no thread of a program waits for the interpreter of this process.
+        # No rest: this process does not run threads of a program.
         return LARGE_BATCHES
 
     def _wait_until_asked(self, seconds: float) -> None:
-        """Wait until a caller waits for what is recorded, this process is to end, or time is up."""
+        """Wait until a flush is requested, this process must end, or time is up."""
         until_s = time.monotonic() + seconds
         while (left_s := until_s - time.monotonic()) > 0 and self._orphaned_at_s is None:
             asked_ns = self._asked_ns()
             if asked_ns != self._flushed_ns:
                 self._flushed_ns, self._asked_at_s = asked_ns, time.monotonic()
                 return
-            # A caller that has waited lately is likely to wait again.
+            # A caller that waited recently is likely to wait again.
             often = time.monotonic() - self._asked_at_s < _OFTEN_FOR_S
             if self._is_closing() or self._stop.wait(min(_OFTEN_S if often else _POLL_S, left_s)):
                 return
 
     def _poll(self) -> None:
         at_s = self._orphaned_at_s
-        # The kernel closes the files of a dead process one by one: its end shows a little later.
+        # The kernel closes the files of a dead process one by one: its owner lock may be last.
         if at_s is not None and time.monotonic() - at_s > _ORPHANED_FOR_S:
             self._stop.set()
         self._purge_if_idle()
@@ -252,7 +255,7 @@ class _StoringProcess:
             self._stop.wait(wait_s)
 
     def _purge_if_idle(self) -> None:
-        """Purge deleted content if that is due and no record has come for a while."""
+        """Purge deleted content if a purge is due and the process is idle."""
         now_s = time.monotonic()
         if now_s - self._worked_at_s < _PURGE_IDLE_S or now_s < self._purge_at_s:
             return
@@ -261,7 +264,7 @@ class _StoringProcess:
         try:
             if self._purger.due():
                 self._purger.purge(IDLE_LIMITS)
-        except Exception as error:  # noqa: BLE001 - it stays due, and is retried
+        except Exception as error:  # noqa: BLE001 - the purge stays due and is retried
             self._counters.add("purge_failures")
             self._counters.record_failure(
                 "purge", f"erased content was not purged yet: {error}", error
@@ -283,6 +286,6 @@ class _StoringProcess:
 
     def _on_failure(self, is_final: bool) -> None:
         if is_final:
-            self._drainer.release()  # for a rebuild, which alone helps
+            self._drainer.release()  # for a rebuild, the only remedy
         self._counters.status.refused = is_final
         self._counters.publish()

@@ -1,8 +1,8 @@
-"""The pipeline of one process: spool records, have them stored, and wait for them.
+"""Write the records of one process to its spool, and store them.
 
-Records go to the spool (spool/lanes.py); store_thread.py has them stored; callers that need them in
-the store wait in flush.py. Records of spans that end after `close` still go to disk; another open
-pipeline of this process on the same spool, or the next process, stores them.
+Records go to the spool (spool/lanes.py); the thread of store_thread.py stores them; callers that
+need them in the store wait in flush.py. Records of spans that end after `close` still go to disk;
+another open pipeline of this process on the same spool, or the next process, stores them.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _open_pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
 
 
 class Pipeline:
-    """Writes span records to disk and has them stored.
+    """Write span records to disk, and store them in the background.
 
     Any thread may call any method at any time. `record` blocks for a disk write at most; `flush`,
-    `catch_up` and `close` up to their timeout. After a fork the child has a spool and a thread of
-    its own; those of the parent go on in the parent.
+    `catch_up` and `close` block up to their timeout. After a fork the child has its own spool and
+    thread; those of the parent continue in the parent.
 
     Args:
         connection: The store.
-        embedder: Makes the vectors of task texts.
+        embedder: Embeds task texts.
         spool: Directory of the spools of all processes of this machine that use the store.
         counters: Count drops and failures.
         flush_interval_ms: How long a record may wait for others to be stored with it.
-        max_spool_bytes: How much this process may keep on disk before it drops records.
+        max_spool_bytes: Limit of this process on disk, above which it drops records.
         storekeeper: Starts the process that stores; None: this process stores by itself.
         decisions: Index of decisions by meaning.
     """
@@ -118,14 +118,16 @@ class Pipeline:
         )
 
     def record(self, record: SpanRecord, sender: str | None = None) -> bool:
-        """Write a record to disk; it is in the store soon after. Never raises for the disk.
+        """Write a record to disk; the store has it soon after.
+
+        An error of the disk does not raise.
 
         Args:
             record: The record.
-            sender: The agent of the key with which it came; None: the record names its owner.
+            sender: Agent of the API key that sent the record; None: the record names its owner.
 
         Returns:
-            Whether it is on disk; if not, a counter names the reason.
+            Whether the record is on disk; if not, a counter names the reason.
         """
         written = self._lanes.write(record, sender)
         if written and self._thread.is_asleep:
@@ -141,11 +143,11 @@ class Pipeline:
             self._thread.wake()
 
     def prepare(self) -> None:
-        """Create the spool, so that the first record does not wait for it."""
+        """Create the spool in advance, so that the first record is not delayed."""
         self._lanes.prepare()
 
     def recover(self) -> None:
-        """Store records of dead processes, in the background."""
+        """Store the records of dead processes in the background."""
         if any(process != self._lanes.process for process in processes_in(self._spool)):
             self._recover()
 
@@ -155,32 +157,32 @@ class Pipeline:
 
     @property
     def is_warm(self) -> bool:
-        """Whether storing has begun, so that a flush takes no longer than the storing itself."""
+        """Whether storing has begun, so that a flush does not wait for a start."""
         process = self._thread.process
         return self._connection.is_open if process is None else process.is_ready
 
     def behind_s(self) -> float:
-        """Return for how long nothing was stored although records wait; 0 if none do."""
+        """Return the seconds without progress while records wait; 0 if none wait."""
         return self._monitor.stalled_s() if self._thread.awaits_more() else 0.0
 
     def backlog_bytes(self) -> int:
-        """Return how many bytes of records, of all processes, wait in the spool directory."""
+        """Return the bytes of all processes that wait in the spool directory."""
         return self._drainer.backlog_bytes()
 
     def batches_stored(self) -> int:
-        """Return the number of the last batch stored; it changes with every batch."""
+        """Return the number of the last stored batch."""
         return self._drainer.stored().batch
 
     def flush(self, timeout_s: float, *, lane: str | None = None) -> bool:
-        """Bring everything recorded so far by this process into the store.
+        """Store everything that this process has recorded so far.
 
         Args:
             timeout_s: How long to wait at most, in seconds.
-            lane: Wait for the records of this one alone; None: of all, and of dead processes.
+            lane: Wait for the records of this lane alone; None: of all, and of dead processes.
 
         Returns:
-            Whether everything is stored: False also if the store has refused, since the flush
-            before, anything that this process recorded.
+            Whether everything is stored. False also if the store has refused any record of this
+            process since the previous flush.
         """
         target = self._lanes.places(lane)
         try:
@@ -192,19 +194,19 @@ class Pipeline:
     def catch_up(
         self, timeout_s: float, *, lane: str | None = None, after_batch: int | None = None
     ) -> bool:
-        """Bring into the store what all processes of this machine have recorded so far.
+        """Store what all processes of this machine have recorded so far.
 
-        It costs some looks at the disk where nothing waits.
+        If no record waits, the cost is some reads of the spool directory.
 
         Args:
             timeout_s: How long to wait at most, in seconds.
-            lane: Whose records to wait for; of those of others, as many as one turn stores. None:
-                for all.
-            after_batch: Do not wait for those of others once anything was stored after this batch
+            lane: Wait for all records of this lane, and for one turn of each other lane. None:
+                wait for all records.
+            after_batch: Do not wait for other lanes once a batch after this one is stored
                 (`batches_stored`).
 
         Returns:
-            Whether it is stored.
+            Whether these records are stored.
         """
         deadline = time.monotonic() + timeout_s
         awaited = self._awaited(lane, after_batch)
@@ -218,13 +220,13 @@ class Pipeline:
         return done
 
     def store_after_rebuild(self, timeout_s: float) -> bool:
-        """Store everything recorded so far, also if the store refused it before the rebuild.
+        """Store everything recorded so far, including refused batches.
 
         Args:
             timeout_s: How long to wait at most, in seconds.
 
         Returns:
-            Whether it is stored.
+            Whether everything is stored.
         """
         deadline = time.monotonic() + timeout_s
         if self._thread.awaits_more():
@@ -248,7 +250,7 @@ class Pipeline:
         self._wake()
 
     def _hurry_with_dead(self) -> None:
-        if dead_processes_remain(self._spool):  # the living store their own
+        if dead_processes_remain(self._spool):  # live processes store their own
             self._monitor.recover()
         self._hurry()
 
@@ -258,19 +260,19 @@ class Pipeline:
             self._decisions.catch_up()
 
     def close(self, timeout_s: float, *, flush: bool = True, at_exit: bool = False) -> bool:
-        """Stop. Records not stored stay on disk, and so do those that follow.
+        """Stop storing. Records not stored, and later ones, stay on disk.
 
         Args:
             timeout_s: How long to take at most, in seconds.
-            flush: Whether to store what is left; else only the batch under way is waited for.
-            at_exit: Whether the program ends: records that follow stay in the same spool.
+            flush: Whether to store the remaining records, or only finish the current batch.
+            at_exit: Whether the program ends; later records then go to the same spool.
 
         Returns:
             Whether everything is stored.
         """
         deadline = time.monotonic() + timeout_s
-        # A thread that dies inside Chroma takes the process with it, so some time is kept back for
-        # it to end.
+        # A thread that dies inside Chroma ends the process, so a fifth of the time is reserved for
+        # the thread to end.
         done = self.flush(0.8 * timeout_s) if flush else self._monitor.holds(self._lanes.places())
         _open_pipelines.discard(self)
         if at_exit:
@@ -282,8 +284,8 @@ class Pipeline:
             self._connection.close()
             if self._decisions is not None:
                 self._decisions.close()
-        # At exit the process goes on to store what is recorded to the very end; then it ends, as
-        # its pipes are closed.
+        # At exit the storekeeper continues: it stores the last records, and ends once its pipes
+        # are closed.
         if (process := self._thread.process) is not None and not at_exit:
             process.stop(max(0.0, deadline - time.monotonic()))
         return done

@@ -1,21 +1,10 @@
-"""Start and watch the process that stores the records of this one (storekeeper).
+"""Start and watch the process that stores the records of this one (storekeeper, main.py).
 
-Chroma's library keeps Python's interpreter lock while it writes, and its import takes a second, so
-storing in the program's own process makes every thread and event loop in it stand still. So a
-process of its own stores (main.py), for all processes that record into one spool.
-
-What goes between the two:
-
-* its standard input: one line of JSON, what to store and how; later `stop`. The end of input means
-  that this process is gone: it then stores the remaining records, and ends.
-* its standard output: `ready` once a batch is stored; at its end `done`, or `failed` and why. The
-  end of output without either means that it was killed. What it prints itself goes nowhere.
-* in the spool directory: `storekeeper.json`, what it has counted and what failed, read by every
-  process that records; `flush`, touched by a process that waits.
-
-It is not a child of this process (the child forks and ends within some 20 ms), so that a program
-that waits for its children does not meet it. It has a session of its own, so that Ctrl-C in a
-terminal does not reach it.
+Chroma holds the interpreter lock while it writes, and its import takes a second: storing in the
+program itself would stop all its threads. stdin carries the order as JSON, then `stop`; its end
+means that the starter is gone. stdout carries `ready`, then `done` or `failed` with the reason; its
+end without either means a kill. The spool directory has `storekeeper.json` (counters, failures) and
+`flush` (touched by waiting processes). A double fork and a new session hide it from wait() and ^C.
 """
 
 from __future__ import annotations
@@ -42,7 +31,7 @@ FAILED: Final = b"failed"
 DONE: Final = b"done"
 STOP: Final = b"stop\n"
 _BOOT_TIMEOUT_S: Final = 60.0
-"""For the start of Python alone: what it imports, it imports later."""
+"""Timeout for the start of Python alone; the imports follow later."""
 _MAX_FAILURES: Final = 3
 _RESTART_AFTER_S: Final = 1.0
 _MAX_RESTART_AFTER_S: Final = 60.0
@@ -71,19 +60,22 @@ FileId = tuple[int, int] | None
 
 @dataclass
 class Status:
-    """Status that a storekeeper publishes to every process."""
+    """Hold the status that a storekeeper publishes to every process."""
 
     id: str = ""
     pid: int = 0
     counters: dict[str, int] = field(default_factory=dict[str, int])
     notes: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
-    """By kind, how often and what was noted last."""
+    """By kind: number of failures, and the last message."""
     refused: bool = False
-    """Whether the store cannot be written for a reason that does not pass by itself."""
+    """Whether the store cannot be written until it is rebuilt."""
 
 
 def read_status(spool: Path) -> Status:
-    """Read the status of the storekeeper of a spool directory; an empty one if there is none."""
+    """Return the status of the storekeeper of a spool directory.
+
+    The status is empty if the file is missing or damaged.
+    """
     try:
         value: dict[str, Any] = orjson.loads((spool / STATUS_FILE).read_bytes())
         notes = {kind: (note[0], note[1]) for kind, note in value["notes"].items()}
@@ -94,7 +86,7 @@ def read_status(spool: Path) -> Status:
 
 
 def write_status(spool: Path, status: Status) -> None:
-    """Replace the status of a spool directory in one move."""
+    """Replace the status of a spool directory atomically."""
     temporary = spool / f"{STATUS_FILE}.{status.id}"
     temporary.write_bytes(orjson.dumps(status))
     temporary.replace(spool / STATUS_FILE)
@@ -112,28 +104,28 @@ _is_storekeeper = False
 
 
 def mark_as_worker() -> None:
-    """Mark this process as one that stores: modules it imports must not record in it."""
+    """Mark this process as a storekeeper, so that its imports do not record."""
     global _is_storekeeper
     _is_storekeeper = True
 
 
 def is_worker() -> bool:
-    """Return whether this process is one that stores for others."""
+    """Return whether this process is a storekeeper."""
     return _is_storekeeper
 
 
 class WorkerProcess:
-    """Start the process that stores when there is none, and read its messages.
+    """Start a storekeeper if there is none, and read its messages.
 
-    Any thread calls any method; a lock guards the pipes. `stop` blocks up to its timeout, and
+    Any thread may call any method; a lock guards the pipes. `stop` blocks up to its timeout, and
     `start_unless_running` until Python has started. After a fork the child closes its copies of the
-    pipes (`abandon_after_fork`): the process sees the end of its parent by their end. At exit the
-    pipes close, so the process stores the rest and ends.
+    pipes (`abandon_after_fork`), because the storekeeper detects the end of the parent by them. At
+    exit the pipes close, so the storekeeper stores the rest and ends.
 
     Args:
         spool: The spool directory.
-        order: Settings and the import path of the embedder, for the process.
-        counters: Where what it counts and notes is taken over.
+        order: Settings and the import path of the embedder, for the storekeeper.
+        counters: Receive the counters and failures of the storekeeper.
     """
 
     def __init__(self, spool: Path, order: dict[str, Any], counters: HealthCounters) -> None:
@@ -152,11 +144,11 @@ class WorkerProcess:
         self._restart_at_s = 0.0
         self._restart_after_s = _RESTART_AFTER_S
         self.failure: str | None = None
-        """Why no process can store; None while one can."""
+        """Reason why a storekeeper cannot store; None while one can."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether a process that this one has started is alive, and has stored something."""
+        """Whether the started storekeeper is alive and has stored a batch."""
         if not self._lock.acquire(blocking=False):
             return False  # one is being started
         try:
@@ -168,7 +160,10 @@ class WorkerProcess:
         return READY in self._said.splitlines()
 
     def start_unless_running(self) -> None:
-        """Start a process if this one has started none that is alive; at most every second."""
+        """Start a storekeeper unless the one started before is alive.
+
+        Starts are at least a second apart; the interval doubles up to a minute until one is ready.
+        """
         with self._lock:
             if self._is_alive() or self.failure is not None:
                 return
@@ -188,7 +183,7 @@ class WorkerProcess:
         its_stdin, stdin = os.pipe()
         stdout, its_stdout = os.pipe()
         try:
-            # The command is constant; the order goes through the pipe, unseen by other users.
+            # The command is constant; the order goes through the pipe, hidden from other users.
             process = subprocess.Popen(  # noqa: S603 - see above
                 [sys.executable, "-I", "-W", "ignore", "-c", _BOOT],
                 stdin=its_stdin,
@@ -206,7 +201,7 @@ class WorkerProcess:
         self._pipes, self._said = (stdin, stdout), b""
         self._pipe_ids = _file_id(stdin), _file_id(stdout)
         os.set_blocking(stdout, False)
-        with contextlib.suppress(BrokenPipeError):  # it has ended already: its code says how
+        with contextlib.suppress(BrokenPipeError):  # it has ended already; its exit code follows
             os.write(stdin, orjson.dumps(order) + b"\n")
         try:
             code = process.wait(_BOOT_TIMEOUT_S)
@@ -215,7 +210,7 @@ class WorkerProcess:
             code = process.wait()
         if code:
             self._let_go()
-            # The program is not Python (an application server that runs it), or must not fork.
+            # The executable is not Python (it embeds Python), or must not fork.
             msg = f"{sys.executable} ended with {code}"
             raise ChildProcessError(msg)
 
@@ -250,9 +245,9 @@ class WorkerProcess:
             self.failure = f"{message}, {self._failures} times before it had stored anything"
 
     def _has_its_pipes(self) -> bool:
-        """Return whether the descriptors still are those of the pipes.
+        """Return whether the descriptors still belong to the pipes.
 
-        A program that closes all files it does not know may have opened others under their numbers.
+        A program that closes all unknown files may have reused their numbers.
         """
         stdin, stdout = self._pipes or (-1, -1)
         return (_file_id(stdin), _file_id(stdout)) == self._pipe_ids
@@ -266,15 +261,19 @@ class WorkerProcess:
 
     def ask_to_flush(self) -> None:
         """Request that recorded spans are stored without waiting for more."""
-        with contextlib.suppress(OSError):  # without it, it takes the flush interval longer
+        with contextlib.suppress(OSError):  # without it, storing takes the flush interval longer
             (self._spool / FLUSH_FILE).touch(mode=0o600)
 
     def sync_counters(self) -> bool:
-        """Take over what storekeepers have counted and noted; return whether the store refused."""
+        """Copy counters and failures of storekeepers.
+
+        Returns:
+            Whether the store refused the storekeeper that this process has started.
+        """
         status = read_status(self._spool)
         is_own = status.id == self._id
         with self._lock:
-            # What one had counted that others started has been taken over by them.
+            # The process that started another storekeeper has copied its earlier counters.
             seen = self._seen.get(status.id, Status() if is_own else status)
             self._seen[status.id] = status
         for name, number in status.counters.items():
@@ -283,11 +282,15 @@ class WorkerProcess:
         for kind, (number, message) in status.notes.items():
             if number > seen.notes.get(kind, (0, ""))[0]:
                 self._counters.record_failure(kind, message)
-        # Another one's embedder, or version, may differ; and the status of a dead one is old.
+        # Another storekeeper may have another embedder or version; the status of a dead one is old.
         return status.refused and is_own
 
     def stop(self, timeout_s: float) -> None:
-        """Have the process end after the batch under way; wait for it at most so long."""
+        """End the storekeeper after its current batch.
+
+        Args:
+            timeout_s: How long to wait for its end at most, in seconds.
+        """
         deadline = time.monotonic() + timeout_s
         with self._lock:
             if not self._is_alive() or self._pipes is None:
@@ -299,7 +302,10 @@ class WorkerProcess:
             self._let_go()
 
     def abandon_after_fork(self) -> None:
-        """In a forked child: the process is the parent's, whose end it must be able to notice."""
+        """Close the pipes in a forked child.
+
+        The storekeeper belongs to the parent, and detects its end by the end of the pipe.
+        """
         self._lock = threading.Lock()
         self._let_go()
         self._said = b""

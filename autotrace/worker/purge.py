@@ -1,15 +1,10 @@
-"""Purge: remove every byte of deleted content from the files of the store's folder.
+"""Remove every byte of deleted content from the files of the store folder.
 
-A deletion of a trace, or of the content of a decision, leaves a mark; the process that stores
-purges it when it is idle, and so does `autotrace doctor`. store/file_purge.py purges the files of
-Chroma. Besides, content lies
-
-* in segments of the spool that a live process still writes to: what is stored of them is
-  overwritten with spaces, in place, as the process goes on appending behind it;
-* in `spool/bad`: lines of deleted traces go, and all that does not read, as it may be of one;
-* in the registry of open traces, `open/`: deleted traces go.
-
-On a Chroma server only the spool of this machine is within reach.
+A deletion leaves a mark; the storekeeper purges when it is idle, and so does `autotrace doctor`.
+store/file_purge.py purges the files of Chroma. This module overwrites stored records with spaces in
+spool segments of live processes, which append behind them; deletes lines of deleted traces and all
+unreadable lines in `spool/bad`; and deletes deleted traces in the registry of open traces, `open/`.
+With a Chroma server, it purges only the spool of this machine.
 """
 
 from __future__ import annotations
@@ -46,24 +41,26 @@ from autotrace.worker.quarantine import set_aside_path
 from autotrace.worker.spool_reader import DAMAGED
 
 IDLE_LIMITS: Final = PurgeLimits(vectors=2_000, bytes=256 * 1024 * 1024)
-"""Limits of a purge in the background: for some seconds the store cannot be written."""
+"""Limits of a purge in the background, which blocks writes to the store for some seconds."""
 _TRACES_AT_ONCE: Final = 64
 _MANY: Final = 100_000
 _ATTEMPTS: Final = 3
 _PAUSE_S: Final = 1.0
 _STALE_S: Final = 60.0
 _BLOCK: Final = b" " * 4095 + b"\n"
-"""Lines of spaces: a reader passes over them."""
+"""A line of spaces, which readers skip."""
 _LOOK_BYTES: Final = 4096
 
 
 class Purger:
-    """Purges one store. `drain.lock` must be held, and everything that waits should be stored.
+    """Purge one store.
+
+    The caller must hold `drain.lock`, and should have stored all waiting records.
 
     Args:
         settings: Name the store.
-        connection: To its traces.
-        count: Called with a counter's name and a number.
+        connection: Connection to its traces.
+        count: Called with the name of a counter and a number.
     """
 
     def __init__(
@@ -74,29 +71,29 @@ class Purger:
         self._count = count
 
     def due(self) -> bool:
-        """Return whether there is anything to purge."""
+        """Return whether content is due to be purged."""
         return any(connection.purge_due() for connection in self._connections())
 
     def _connections(self) -> tuple[Connection[Any], ...]:
         return self._connection, decisions_of(self._settings, self._connection.space)
 
     def purge(self, limits: PurgeLimits = UNLIMITED) -> bool:
-        """Purge the content that is due; return whether nothing is left.
+        """Purge the content that is due; return whether all is purged.
 
         Raises:
-            StoreError: The store cannot be read, or purged now.
+            StoreError: The store cannot be read, or cannot be purged now.
             OSError: A file of the spool cannot be written.
         """
         due = frozenset[str]().union(*(each.purge_due() for each in self._connections()))
         if not due:
             return True
         if limits != UNLIMITED and due == frozenset({VECTORS}):
-            return False  # left before, as there were too many
+            return False  # an earlier purge left them: there were too many
         self._purge_spool()
         self._purge_registry()
         left = frozenset[str]()
-        # Both, as index files have free places with what the process had in memory; the one that
-        # is marked last, so that a purge that is killed is done again.
+        # Purge both: free places of index files hold memory of the process that wrote them. The
+        # marked one comes last, so that a killed purge is repeated.
         for connection in sorted(self._connections(), key=lambda each: bool(each.purge_due())):
             left |= _persistently(lambda each=connection: each.purge(limits, also=True))
         return not left
@@ -111,7 +108,7 @@ class Purger:
         self._purge_unstored(set_aside_path(spool))
         damaged = spool / BAD_DIRECTORY / f"{DAMAGED}.log"
         if damaged.is_file():
-            # What does not read does not show whose it is.
+            # An unreadable line may belong to a deleted trace.
             self._count("purged_records", damaged.read_bytes().count(b"\n"))
             damaged.unlink()
 
@@ -143,7 +140,7 @@ class Purger:
             path.unlink()
 
     def _erased(self, shares: Iterable[str]) -> dict[str, list[SpanRecord]]:
-        """Return what the log has of those shares of traces in which a trace was deleted."""
+        """Return the logged records of the shares that have a deleted trace."""
         found: dict[str, list[SpanRecord]] = {}
         for group in groups(filter(None, shares), _TRACES_AT_ONCE):
             logs = self._connection.read(lambda c, group=group: read_parts(c.log, group))
@@ -154,7 +151,7 @@ class Purger:
         return found
 
     def _purge_registry(self) -> None:
-        """Have the registry of an embedded store forget deleted traces."""
+        """Remove deleted traces from the registry of an embedded store."""
         folder = Path(self._settings.store).expanduser() / "open"
         if not self._settings.is_embedded or not folder.is_dir():
             return
@@ -179,7 +176,7 @@ class Purger:
 
 
 def _persistently(purge: Callable[[], frozenset[str]]) -> frozenset[str]:
-    """Purge, and again if the database was locked: somebody was reading."""
+    """Run a purge; retry it while a reader has the database locked."""
     for _ in range(_ATTEMPTS - 1):
         try:
             return purge()
@@ -196,12 +193,14 @@ def decisions_of(settings: Settings, space: str | None) -> Connection[DecisionCo
 
 
 def overwrite_stored(directory: Path, segment: int, offset: int) -> None:
-    """Overwrite the stored part of a process's segments; it goes on appending behind that.
+    """Delete stored segments of a process, and overwrite the stored part.
+
+    The process may append to the last segment meanwhile.
 
     Args:
-        directory: Of the process.
+        directory: Spool of the process.
         segment: Number of the segment that is stored in part.
-        offset: How much of it is stored, in bytes.
+        offset: Size of its stored part, in bytes.
     """
     for path in segments_of(directory):
         if int(path.stem) < segment:
@@ -219,7 +218,7 @@ def overwrite_stored(directory: Path, segment: int, offset: int) -> None:
 
 
 def _without_erased(lines: Sequence[bytes], logged: Sequence[SpanRecord]) -> list[bytes]:
-    """Return the lines that are not known to be of a deleted trace."""
+    """Return the readable lines that do not belong to a deleted trace."""
     records = [_record_of(line) for line in lines]
     whole = [record for record in records if record is not None]
     tree = Tree([*logged, *whole])

@@ -1,9 +1,8 @@
-"""Quarantine of records that the store refuses for their content: count and retry them.
+"""Count and retry quarantined records: those that the store refused for their content.
 
-The drainer puts records that are refused into `bad/unstored.log`, so that the others are stored.
-The retry stores them as the drainer does (traces/batch_groups.py). A part of a batch may have been
-stored before it was refused: that is in the log, and counts as a repeat here; `rebuild`, run
-before, has made its projections from there.
+The drainer moves refused records to `bad/unstored.log`, so that it can store the others. The retry
+stores them as the drainer does (traces/batch_groups.py). If a part of a refused batch was stored
+in the log, the retry finds it as a repeat; `rebuild`, run before, has made its projections.
 """
 
 from __future__ import annotations
@@ -30,23 +29,23 @@ _READ_BYTES: Final = 1024 * 1024
 
 
 class Retried(NamedTuple):
-    """Result of a retry."""
+    """Report the result of a retry."""
 
     stored: int
-    """Records that are in the store now."""
+    """Number of records that are in the store now."""
     refused: int
-    """Records that were refused again, and are kept."""
+    """Number of records that were refused again and are kept."""
     reason: str | None
-    """Why the last of them was."""
+    """Reason of the last refusal."""
 
 
 def set_aside_path(spool: Path) -> Path:
-    """Return where the records lie that the store refused."""
+    """Return the file of the records that the store refused."""
     return spool / BAD_DIRECTORY / f"{UNSTORED}.log"
 
 
 def count_set_aside(spool: Path) -> int:
-    """Return how many records of this spool directory the store has refused."""
+    """Return the number of refused records of a spool directory."""
     try:
         with set_aside_path(spool).open("rb") as file:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(_READ_BYTES), b""))
@@ -55,7 +54,7 @@ def count_set_aside(spool: Path) -> int:
 
 
 def set_aside_problem(number: int, store: str) -> str:
-    """Return the message for a number of refused records, with the command that helps."""
+    """Return a message about refused records, with the command to run."""
     return f"the store refused {set_aside_records(number)} set aside: {set_aside_fix(store)}"
 
 
@@ -65,7 +64,7 @@ def set_aside_records(number: int) -> str:
 
 
 def set_aside_fix(store: str) -> str:
-    """Return the command that tries them again."""
+    """Return the command that retries refused records."""
     return f"autotrace rebuild --store {store}"
 
 
@@ -77,8 +76,8 @@ def retry_set_aside(spool: Path, ingestor: Ingestor) -> Retried:
         ingestor: Stores batches.
 
     Raises:
-        StoreError: The store is not there, or another process drains and does not give way.
-            Records stored by then stay stored.
+        StoreError: The store is not available, or another process holds `drain.lock` and does
+            not release it. Records stored before the error stay stored.
     """
     if not count_set_aside(spool):
         return Retried(0, 0, None)

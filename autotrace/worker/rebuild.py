@@ -1,21 +1,10 @@
 """Rebuild every projection of a store from its log.
 
-For an index that is damaged, for statistics in doubt, and for vectors of another embedder.
-
-What keeps it safe:
-
-* An embedded store's lock is held from the first deletion to the last write, and before it the
-  lock of the spool directory, so that no drainer stands between a batch and its commit. A Chroma
-  server has no such lock: there, a writer that is at work fails, keeps its records in its spool,
-  and stores them once the rebuild is over.
-* From the first deletion to the last write the store's record says so, and the store is not opened.
-  Interrupted at any point, a rebuild is run again from the start; the log stays as it is, but that
-  deletions which were cut short are finished in it.
-* Decisions come last. Their log, too, is only read; agents go on deciding meanwhile, but for the
-  moment in which the new vectors are written.
-* Statistics are recounted for each writer apart, with the last batch counted, just as the writer
-  would have left them. Of a batch that was under way when its drainer died, what is still to be
-  stored is left out: it is stored again by the next drainer, which counts it (batch_selection.py).
+The rebuild holds `drain.lock` and the lock of an embedded store; on a Chroma server, a concurrent
+writer fails and keeps its records in its spool. The store is marked and does not open until the
+last write, so an interrupted rebuild starts again from the log, in which it changes only unfinished
+deletions. Decisions come last. Statistics are recounted per writer without the records of a pending
+batch that are not counted yet: the next drainer stores and counts them (batch_selection.py).
 """
 
 from __future__ import annotations
@@ -56,23 +45,23 @@ _TEXT_AT_ONCE: Final = 4 * 1024 * 1024
 
 
 class Rebuilt(NamedTuple):
-    """What a rebuild found in the log."""
+    """Report the result of a rebuild."""
 
     traces: int
-    """Traces of tasks, each now listed, and recalled if it is completed."""
+    """Number of traces of tasks, each listed now, and recalled if completed."""
     tool_calls: int
-    """Tool calls, inside and outside tasks, each now counted in the statistics."""
+    """Number of tool calls, inside and outside tasks."""
     space: str
-    """The embedding space that the store holds from now on."""
+    """Embedding space of the store after the rebuild."""
     refused_texts: int
-    """Task texts that the embedder refused: their traces are listed, and not recalled."""
+    """Number of task texts that the embedder refused; their traces are listed, not recalled."""
     decisions: int = 0
-    """Decisions that are found by meaning."""
+    """Number of decisions in the index by meaning."""
 
 
 @dataclass
 class _Pending:
-    """Summaries that wait to be written together."""
+    """Collect summaries to write together."""
 
     summaries: dict[str, traces.Summary] = field(default_factory=dict[str, traces.Summary])
     entries: list[TimelineEntry] = field(default_factory=list[TimelineEntry])
@@ -96,25 +85,25 @@ def rebuild(
     progress: Callable[[int, int], None] | None = None,
     lock_timeout_s: float = DRAIN_LOCK_TIMEOUT_S,
 ) -> Rebuilt:
-    """Rebuild everything but the log, in the embedding space of this embedder.
+    """Rebuild everything except the log in the space of an embedder.
 
     Args:
-        connection: The store, connected with `space=None`, as it may hold another space.
-        embedder: Makes the vectors of task texts.
+        connection: The store, connected with `space=None`, because it may hold another space.
+        embedder: Embeds task texts.
         spool: The spool directory of the store on this machine.
-        decisions: Embeds the decisions of the store again; None: there are none.
-        progress: Called with the number of OpenTelemetry traces done and of all.
+        decisions: Embeds the decisions of the store again; None: the store has no decisions.
+        progress: Called with the number of OpenTelemetry traces done, and the total.
         lock_timeout_s: How long to wait for a process that is storing, in seconds.
 
     Returns:
-        What was found.
+        The numbers of rebuilt records.
 
     Raises:
-        StoreError: The embedder does not work. If it failed at once, nothing is changed.
-        StoreVersionError: A newer autotrace wrote the store; nothing is changed.
-        StoreUnavailableError: Another process does not let go of the store, or Chroma failed.
+        StoreError: The embedder does not work. If its first call failed, the store is unchanged.
+        StoreVersionError: A newer autotrace wrote the store, which is unchanged.
+        StoreUnavailableError: Another process does not release the store, or Chroma failed.
     """
-    _check(embedder)  # what cannot be embedded must not be deleted
+    _check(embedder)  # vectors that cannot be made again must not be deleted
     try:
         with exclusive_drain_lock(spool, lock_timeout_s):
             connection.drop_broken_indexes()
@@ -124,13 +113,13 @@ def rebuild(
             number = 0 if decisions is None else decisions.rebuild()
             return rebuilt._replace(decisions=number)
     finally:
-        connection.close()  # its collections are gone, and so is what it knows of them
+        connection.close()  # its collections were replaced
         if decisions is not None:
             decisions.close()
 
 
 class _Rebuild:
-    """One run."""
+    """Run one rebuild of the traces."""
 
     def __init__(
         self,
@@ -193,7 +182,7 @@ class _Rebuild:
         """Count the calls of stored records, without those of a batch under way."""
         counted = {k: pr for k, pr in logged.items() if not self._under_way.has(*pr)}
         for call in Tree(record for _, record in counted.values()).calls():
-            # A call without a span of its own counts for whoever stored the last record.
+            # A call without its own span counts for the writer of the last record.
             part, _ = counted.get(call["id"]) or next(reversed(counted.values()))
             self._count(part, call)
 
@@ -219,7 +208,7 @@ class _Rebuild:
 
 
 def _settled(collections: Collections, trace: str, parts: Sequence[LogPart]) -> Sequence[LogPart]:
-    """Finish deletions that were cut short; return the parts as they are then."""
+    """Finish interrupted deletions; return the resulting parts."""
     changed = redacted_parts(parts)
     settled = [changed.get(number, part) for number, part in enumerate(parts)]
     under_way = {n: without_undo(part) for n, part in enumerate(settled) if "undo" in part}
@@ -234,6 +223,6 @@ def _check(embedder: Embedder) -> None:
     except AutotraceError:
         raise
     except Exception as error:
-        # The application's own function: it may raise anything.
+        # A function of the application may raise any exception.
         msg = f"the embedder {embedder.space} failed: {type(error).__name__}: {error}"
         raise StoreError(msg) from error

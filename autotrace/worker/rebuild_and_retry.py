@@ -1,4 +1,4 @@
-"""Rebuild of a whole store, followed by a retry of the records that it had refused."""
+"""Rebuild a whole store, then retry the records that it had refused."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def rebuild_and_retry(
     progress: Callable[[int, int], None] | None = None,
     store_backlog: Callable[[], object],
 ) -> RebuildResult:
-    """Rebuild indexes and statistics, store the backlog, and retry the quarantined records.
+    """Rebuild a store, store the backlog, and retry quarantined records.
 
     Args:
         store: The store, opened with the embedding that it holds afterwards.
-        progress: Called with the number of OpenTelemetry traces done and of all.
-        store_backlog: Stores what was recorded during the rebuild.
+        progress: Called with the number of OpenTelemetry traces done, and the total.
+        store_backlog: Stores the records that arrived during the rebuild.
 
     Raises:
         StoreError: The store or the embedder failed; see `worker.rebuild.rebuild`.
@@ -30,7 +30,7 @@ def rebuild_and_retry(
     settings, counters = store.settings, store.counters
     decisions = None
     if exist(settings.store):
-        # Connected to any space, like the traces: the rebuild replaces vectors of another one.
+        # Accept any space, as for the traces: the rebuild replaces the vectors of another space.
         decisions = open_decision_index(settings, store.embedder, counters.add)
     before = counters.snapshot().get("unindexed_decisions", 0)
     connection = open_connection(settings, None)

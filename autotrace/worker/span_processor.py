@@ -1,4 +1,4 @@
-"""The two doors into the pipeline: a span processor, and a span exporter for a stock processor."""
+"""Record spans into a pipeline: a span processor and a span exporter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
 _MAX_BEGUN: Final = 100_000
-"""How many spans under way are remembered; some applications make spans and never end them."""
+"""Maximum number of open spans remembered; some applications never end their spans."""
 
 
 class SpoolSpanProcessor(SpanProcessor):
@@ -37,10 +37,10 @@ class SpoolSpanProcessor(SpanProcessor):
     spans that end later are recorded, too.
 
     Args:
-        pipeline: Where spans go that start from now on. Each ends where it started, even if that
-            has been closed meanwhile.
-        counters: Where a span is counted that was not recorded.
-        redact: Takes secrets out of the records of spans that other libraries made.
+        pipeline: Records spans that start from now on. The end of a span is recorded where its
+            start was, even if that pipeline has been closed meanwhile.
+        counters: Count spans that were not recorded.
+        redact: Removes secrets from the records of spans that other libraries made.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class SpoolSpanProcessor(SpanProcessor):
         """None: spans that start now are not recorded."""
         self._counters = counters
         self._begun: OrderedDict[int, Pipeline] = OrderedDict()
-        """By span id, the pipeline of each span under way."""
+        """Pipeline of each open span, by span id."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Record that a task or step has started, so that a crash leaves evidence of it."""
+        """Record the start of a task or step, as evidence after a crash."""
         pipeline = self.pipeline
         if pipeline is None:
             return
@@ -67,8 +67,8 @@ class SpoolSpanProcessor(SpanProcessor):
             if len(begun) > _MAX_BEGUN:
                 begun.popitem(last=False)
             if span.name.startswith(semconv.EXECUTE_TOOL):
-                return  # most spans are tool calls, and to ask for attributes costs more
-            # An event of a decision begins and ends at once.
+                return  # most spans are tool calls, and reading attributes costs more
+            # A decision event starts and ends at once.
             kind = attributes_of(span).get(semconv.KIND, semconv.KIND_DECISION)
             if kind != semconv.KIND_DECISION:
                 pipeline.record(open_record(span))
@@ -76,7 +76,7 @@ class SpoolSpanProcessor(SpanProcessor):
             _count_dropped(self._counters, error)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Record an ended span: on disk when this returns."""
+        """Record an ended span, which is on disk when this method returns."""
         try:
             context = span.get_span_context()
             begun = None if context is None else self._begun.pop(context.span_id, None)
@@ -91,15 +91,15 @@ class SpoolSpanProcessor(SpanProcessor):
             _count_dropped(self._counters, error)
 
     def shutdown(self) -> None:
-        """Do nothing: the pipeline outlives the provider it was attached to."""
+        """Do nothing: the pipeline outlives the provider."""
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Bring everything recorded so far into the store; return whether it is there."""
+        """Store everything recorded so far; return whether it is stored."""
         return self.pipeline is None or self.pipeline.flush(timeout_millis / 1000)
 
 
 def guarded_append(pipeline: Pipeline, counters: HealthCounters) -> Callable[[SpanRecord], None]:
-    """Make what records into a pipeline for spans that are records already, and never raises."""
+    """Return a function that records into a pipeline and never raises."""
 
     def append(record: SpanRecord) -> None:
         try:
@@ -117,7 +117,7 @@ def _count_dropped(counters: HealthCounters, error: Exception) -> None:
 
 
 class PipelineExporter(SpanExporter):
-    """Span exporter that writes to the spool: all spans are on disk when `export` returns."""
+    """Export spans to the spool; they are on disk when `export` returns."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -126,14 +126,14 @@ class PipelineExporter(SpanExporter):
         """Record spans.
 
         Returns:
-            SUCCESS: they are safe on disk. The store may be down; they reach it when it is up.
+            SUCCESS: the spans are on disk. If the store is down, they reach it once it is up.
         """
         for span in spans:
             self._pipeline.record(ended_record(span))
         return SpanExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Bring everything exported so far into the store; return whether it is there."""
+        """Store everything exported so far; return whether it is stored."""
         return self._pipeline.flush(timeout_millis / 1000)
 
     def shutdown(self) -> None:

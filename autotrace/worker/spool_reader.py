@@ -1,18 +1,10 @@
-"""Drain the spool of every process into the store, by one process at a time.
+"""Drain the spools of all processes into the store, from one process at a time.
 
-`drain.lock` names the process that drains for all of a spool directory; the kernel lets go of it if
-that process dies. The cursor (spool/cursor.py) says how far each process's segments have been
-stored.
-
-A batch is first written down as pending, then stored, then taken over into `processes`. After a
-crash the pending batch is read from the same places and stored again under the same number, which
-changes nothing where it was stored already (see traces/ingest.py). A lost cursor means that
-segments still there are read again from their start, and everything in them is recognised as
-stored.
-
-A process is dead when nobody holds its owner lock; it was asked before its segments are read to
-the end, so nothing can come after. Its tasks that started and did not end are then marked as
-interrupted, and its directory is removed.
+The process that drains holds `drain.lock`, which the kernel releases if it dies. The cursor has the
+stored position of each spool. A batch is saved as pending, stored, then committed; after a crash it
+is stored again under the same number, which is idempotent (traces/ingest.py), as is reading all
+segments again after the loss of the cursor. If the owner lock of a process is free, its open tasks
+are marked as interrupted and its directory is removed; the lock is checked before the last read.
 """
 
 from __future__ import annotations
@@ -60,16 +52,18 @@ from autotrace.worker.batch_selection import (
 UNSTORED: Final = "unstored"
 DAMAGED: Final = "damaged"
 MAX_BAD_BYTES: Final = 64 * 1024 * 1024
-"""How much damaged data is kept; beyond it, it is only counted."""
+"""Size of a file of bad records above which further ones are only counted."""
 
 
 class Drainer:
-    """Stores what the processes of one spool directory have recorded. For one thread at a time.
+    """Store the records of all processes of one spool directory.
+
+    For one thread at a time.
 
     Args:
         spool: The spool directory.
         ingestor: Stores batches.
-        count: Called with a counter's name and a number.
+        count: Called with the name of a counter and a number.
     """
 
     def __init__(self, spool: Path, ingestor: Ingestor, count: Callable[[str, int], None]) -> None:
@@ -82,20 +76,23 @@ class Drainer:
         self._cursor = Cursor()
         self._reader = BatchReader(spool, count)
         self.refused: list[tuple[int, Exception]] = []
-        """How many records were quarantined, and why; the caller that reports them empties it."""
+        """Number of quarantined records and the reason; the caller that reports them removes it."""
 
     @property
     def active(self) -> bool:
-        """Whether this process drains at present."""
+        """Whether this process holds `drain.lock` through this drainer."""
         return self._lock.is_locked
 
     @property
     def has_more(self) -> bool:
-        """Whether the last batch was as large as it may be: more is to be stored at once."""
+        """Whether the last batch reached a limit, so that more records may be left."""
         return self._reader.has_more
 
     def acquire(self) -> bool:
-        """Become the process that drains; return False while another one is, or wants the lock."""
+        """Acquire `drain.lock`; return whether this drainer holds it.
+
+        After a handover request of another process, the lock is released for `GIVE_WAY_S`.
+        """
         asked_ns = handover_requested_ns(self._spool)
         if asked_ns != self._asked_ns:
             self._asked_ns = asked_ns
@@ -116,15 +113,15 @@ class Drainer:
         return True
 
     def release(self) -> None:
-        """Let another process drain."""
+        """Release `drain.lock`, so that another process can drain."""
         self._lock.release()
 
     def stored(self) -> Stored:
-        """Return how far the spool of each process is stored."""
+        """Return the stored position of each spool."""
         return Stored(self._spool, self._cursor if self.active else load_cursor(self._spool))
 
     def recorded_up_to(self) -> dict[str, SpoolPosition]:
-        """Return how far each process has recorded."""
+        """Return the end position of each spool."""
         places: dict[str, SpoolPosition] = {}
         for process in processes_in(self._spool):
             segments = begun_segments_of(self._spool / process)
@@ -133,21 +130,23 @@ class Drainer:
         return places
 
     def is_newer_version(self, process: str) -> bool:
-        """Return whether nothing of a process will be stored: it is of a newer autotrace."""
+        """Return whether a newer autotrace wrote a spool, which is not stored."""
         return is_of_newer_version(self._spool / process)
 
     def backlog_bytes(self) -> int:
-        """Return how many bytes, of all processes, are recorded and not stored yet."""
+        """Return the bytes of all spools that are not stored yet."""
         return backlog_bytes(self._spool, self._cursor if self.active else load_cursor(self._spool))
 
     def step(self, limits: BatchLimits = LARGE_BATCHES) -> int:
-        """Store one batch; return how many records it had (0: there is nothing to do).
+        """Store one batch; return its number of records, 0 if there is none.
+
+        A batch without records that changes a position counts as 1.
 
         Args:
-            limits: How large the batch may be; one left over from before is as large as it was.
+            limits: Limits of the batch. A pending batch keeps its size.
 
         Raises:
-            StoreError: The store does not answer; the next step goes on with the same batch.
+            StoreError: The store failed; the next step retries the same batch.
             OSError: The disk cannot be written; the next step retries.
         """
         batch = self._reader.collect(self._cursor, limits)
@@ -221,7 +220,7 @@ class Drainer:
 
 
 def backlog_bytes(spool: Path, cursor: Cursor) -> int:
-    """Return how many bytes of all processes lie in a spool directory after a cursor."""
+    """Return the bytes in a spool directory after the positions of a cursor."""
     total = 0
     for process in processes_in(spool):
         segment, offset = cursor.processes.get(process, Process()).at

@@ -1,4 +1,4 @@
-"""The thread that sees that records are stored: by a process where one can, else by itself."""
+"""Run the thread that stores records, by a storekeeper where possible."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from autotrace.worker.spool_reader import Drainer
 
 _LINGER_S: Final = 1.0
 _FLUSH_POLL_S: Final = 0.02
-"""Interval of looking how far another process has stored, while a caller waits."""
+"""Interval of polling the progress of another process while a caller waits."""
 _SOON_POLL_S: Final = 0.005
 _SOON_S: Final = 0.1
-"""How long after a caller has begun to wait the shorter interval holds."""
+"""Time after the last `hurry` during which the shorter interval applies."""
 _REST: Final = 4
-"""After a batch in the background, this many times its duration is left to the program."""
+"""Rest after a batch in the background, as a multiple of its duration."""
 
 
 def dead_processes_remain(spool: Path) -> bool:
-    """Return whether a spool directory has records of dead processes that can be stored."""
+    """Return whether dead processes have left records that can be stored."""
     directories = [spool / name for name in processes_in(spool)]
     return any(not owner_is_alive(d) and not is_of_newer_version(d) for d in directories)
 
 
 class StoreThread:
-    """Daemon thread `autotrace-export`, which stores the records of one spool directory.
+    """Run the daemon thread `autotrace-export`, which stores one spool directory.
 
-    * Any thread calls `wake`, `hurry`, `awaits_more` and `close`; none of them blocks, except
-      `close` up to its timeout. The drainer belongs to the thread alone once it has started.
-    * The thread starts with the first record and sleeps, without waking, while nothing waits. If
-      it ends by an error, the next record starts another.
-    * Where a process can store (process.py), the thread starts it and watches its progress.
-      Elsewhere it stores by itself: in the background small batches with rests between them,
-      because Chroma holds the interpreter lock while it writes; large ones while a caller waits.
-    * It runs in an empty OpenTelemetry context with instrumentation suppressed: its work is never
-      traced, nor attributed to the operation during which it was started.
-    * Fork: the thread does not exist in the child, whose pipeline makes another `StoreThread`.
-    * Exit: a daemon thread ends with the interpreter; records not stored stay on disk.
-    * Shutdown: `close` has it end after the batch under way and releases `drain.lock`.
+    * Any thread may call `wake`, `hurry`, `awaits_more` and `close`; only `close` blocks, up to its
+      timeout. Once started, the thread alone uses the drainer.
+    * The thread starts with the first record and sleeps while no record waits. If it ends by an
+      error, the next record starts another.
+    * Where a storekeeper can run (process.py), the thread starts it and watches its progress.
+      Elsewhere it stores by itself: small batches with rests in the background, because Chroma
+      holds the interpreter lock while it writes; large batches while a caller waits.
+    * It runs in an empty OpenTelemetry context with instrumentation suppressed, so that its work is
+      not traced, and not attributed to the operation that started it.
+    * After a fork the thread does not exist in the child, whose pipeline makes another one.
+    * At exit a daemon thread ends with the interpreter; records not stored stay on disk.
+    * `close` ends the thread after its current batch and releases `drain.lock`.
 
     Args:
         spool: The spool directory.
@@ -58,7 +58,7 @@ class StoreThread:
         counters: Count and name failures.
         store: Name of the store, for messages.
         flush_interval_s: How long a record may wait for others to be stored with it.
-        process: Starts the process that stores; None: the thread stores by itself.
+        process: Starts the storekeeper; None: the thread stores by itself.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class StoreThread:
         self._store = store
         self._flush_interval_s = flush_interval_s
         self.process = process
-        """None once a process has failed to store: the thread stores from then on."""
+        """None once no storekeeper can store; the thread then stores by itself."""
         self.is_asleep = True
         """Whether a record needs to call `wake`."""
         self._thread: threading.Thread | None = None
@@ -91,18 +91,18 @@ class StoreThread:
         self._hurried_at_s = 0.0
 
     def awaits_more(self) -> bool:
-        """Return whether anything is left to store, as far as this process knows."""
+        """Return whether this process knows of records that are not stored."""
         return self._monitor.awaits_more(self._lanes.places())
 
     def hurry(self) -> None:
-        """Have the records written so far stored without waiting for more."""
+        """Store the records written so far without waiting for more."""
         self._hurried_at_s = time.monotonic()
         if self.process is not None:
             self.process.ask_to_flush()
         self._urgent.set()
 
     def wake(self) -> None:
-        """Have the thread look for records; start it unless it runs."""
+        """Wake the thread; start it unless it runs."""
         if self.is_asleep:
             self._monitor.restart_clock()
         self.is_asleep = False
@@ -128,9 +128,9 @@ class StoreThread:
         return True
 
     def close(self, timeout_s: float) -> bool:
-        """End the thread after the batch under way; return whether it has ended.
+        """End the thread after its current batch; return whether it has ended.
 
-        The monitor must be closed before.
+        The caller must close the monitor first.
         """
         self.is_asleep = True
         self._urgent.set()
@@ -142,7 +142,7 @@ class StoreThread:
 
     def _run(self) -> None:
         try:
-            # Imported here: only this thread needs it.
+            # Only this thread needs this import.
             from opentelemetry.instrumentation.utils import suppress_instrumentation
 
             otel_context.attach(otel_context.Context())
@@ -186,7 +186,7 @@ class StoreThread:
             linger_s=_LINGER_S,
             wait=self._pause,
             is_closing=lambda: self._monitor.is_closed,
-            # Records of the dead may be stored by another process, which may die of it, too.
+            # Another process may be storing records of dead ones, and may die of them, too.
             awaits_more=self.awaits_more,
             on_batch=lambda stored: self._publish(is_idle=stored == 0),
             on_failure=self._on_failure,
@@ -194,7 +194,7 @@ class StoreThread:
         store_until_idle(self._drainer, self._counters, self._store, schedule)
 
     def _watch(self, process: WorkerProcess) -> None:
-        """See that a process stores, until nothing is left."""
+        """Keep a storekeeper running until all records are stored."""
         while not self._monitor.is_closed and process.failure is None:
             self._urgent.clear()
             if self._drainer.acquire():
@@ -206,7 +206,7 @@ class StoreThread:
             self._urgent.wait(self._poll_s())
 
     def _poll_s(self) -> float:
-        """Return the time to the next look: short while a caller waits, as far as looks cost."""
+        """Return the time to the next poll: shorter while a caller waits."""
         if not self._monitor.waiting:
             return POLL_S
         is_new = time.monotonic() - self._hurried_at_s < _SOON_S
@@ -234,12 +234,12 @@ class StoreThread:
     def _publish(self, *, is_idle: bool) -> None:
         if self._lanes.is_deleted():
             self._replace_deleted_spools()
-        # Read before the cursor: an absent spool counts as stored only if it had begun.
+        # Read the places before the cursor: an absent spool counts as stored only if it had begun.
         begun = self._lanes.places()
         stored = self._drainer.stored()
         places = {process: stored.up_to(process) for process in begun}
         set_aside = sum(map(stored.set_aside_of, begun))
-        # Read last: the process publishes its counters before it moves the cursor.
+        # Read the counters last: the storekeeper publishes them before it moves the cursor.
         is_refused = self.process is not None and self.process.sync_counters()
         self._monitor.publish(
             stored,

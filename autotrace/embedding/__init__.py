@@ -1,1 +1,1 @@
-"""Embedders: from texts to vectors."""
+"""Embed texts: turn them into vectors."""

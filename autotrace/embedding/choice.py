@@ -1,8 +1,8 @@
-"""Which embedder is used: an object of the application, or what an import path names.
+"""Choose the embedder: an object of the application, or an import path.
 
-An import path is what a variable, a command line and another process can name. It is written
-`package.module:attribute`, and the attribute is anything that `as_embedder` takes, or a class or
-function that makes one and needs no argument.
+Environment variables, command lines and other processes use an import path. Its form is
+`package.module:attribute`; the attribute is a value that `as_embedder` accepts, or a class or
+function without arguments that makes one.
 """
 
 from __future__ import annotations
@@ -22,26 +22,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Embedding:
-    """An embedder, and where it is from. Two are equal that make the same vectors."""
+    """Hold an embedder and its origin.
+
+    Two instances are equal if their space, `kind` and `spec` are.
+    """
 
     embedder: Embedder = field(compare=False)
     space: str
     kind: type
-    """Type of what the application gave."""
+    """Type of the configured object."""
     spec: str | None
-    """The import path by which another process gets the same one; None when an object was given,
-    which no other process can get."""
+    """Import path by which another process gets the same embedder; None for an object, which other
+    processes cannot get."""
 
 
 def embedding_of(obj: Any, spec: str | None = None) -> Embedding:
-    """Make the embedding of what the application configured.
+    """Make the embedding of a configured object.
 
     Args:
         obj: See `as_embedder`.
-        spec: Its import path, if it was named by one.
+        spec: Import path of the object, if it has one.
 
     Raises:
-        InvalidArgumentError: It is no embedder.
+        InvalidArgumentError: The object is not an embedder.
     """
     embedder = as_embedder(obj)
     kind: type[object] = type(cast("object", obj))
@@ -53,14 +56,14 @@ def import_embedding(spec: str, setting: str) -> Embedding:
 
     Args:
         spec: `package.module:attribute`; the attribute may have dots.
-        setting: What named it, for the error.
+        setting: Name of the setting that holds the path, for the error.
 
     Raises:
-        InvalidArgumentError: It cannot be imported, or is no embedder; names the setting.
+        InvalidArgumentError: The import failed, or the attribute is not an embedder.
     """
     try:
         return _import(spec)
-    except Exception as error:  # whatever the application's module raises
+    except Exception as error:  # a module of the application may raise any exception
         allowed = (
             "package.module:attribute of an embedder, in a module that this program can import "
             f"(install it, or put its folder on PYTHONPATH): {type(error).__name__}: {error}"
@@ -70,7 +73,7 @@ def import_embedding(spec: str, setting: str) -> Embedding:
 
 @functools.cache
 def _import(spec: str) -> Embedding:
-    """Import once in a process: what makes an embedder may load a model."""
+    """Import an embedder once per process, because a factory may load a model."""
     module, _, path = spec.partition(":")
     if not (module and path):
         msg = "there is no module, or no attribute after a colon"
@@ -82,13 +85,16 @@ def _import(spec: str) -> Embedding:
 
 
 def _is_factory(found: Any) -> bool:
-    """Tell whether something makes an embedder: a function that is one needs an argument."""
+    """Return whether an object is a class, or a callable without arguments.
+
+    A function that is itself an embedder needs an argument.
+    """
     if inspect.isclass(found):
         return True
     if not callable(found) or hasattr(found, "embed"):
         return False
     try:
         inspect.signature(found).bind()
-    except (TypeError, ValueError):  # it needs an argument; it does not say what it takes
+    except (TypeError, ValueError):  # an argument is required, or the signature is unknown
         return False
     return True

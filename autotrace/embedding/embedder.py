@@ -1,4 +1,4 @@
-"""Texts to vectors: the default embedder, and whatever the application gives in its place."""
+"""Make an embedder: the default one, or one that the application supplies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from autotrace.embedding.vectors import FloatMatrix
 
 _FUNCTION_BATCH_TEXTS: Final = 256
-"""Hosted models limit the texts of one request; the lowest common limit is well above this."""
+"""Hosted models limit the texts of one request; their usual limits are well above this."""
 
 _CHROMA_SAME_SPACE: Final = frozenset({"default", "onnx_mini_lm_l6_v2"})
 _CHROMA_MODEL_KEYS: Final = ("model_name", "model")
@@ -26,15 +26,15 @@ _CHROMA_SPACE_KEYS: Final = (
     *("checkpoint", "deployment_id", "instruction", "task", "task_type", "input_type"),
     *("dimensions", "dimension"),
 )
-"""Configuration that changes the vectors of one and the same model."""
+"""Configuration that changes the vectors of the same model."""
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors of one named space."""
+    """Turn texts into vectors of one named space."""
 
     @property
     def space(self) -> str:
-        """Names the vector space: vectors of one space compare, others never do."""
+        """Name of the vector space; vectors of other spaces do not compare."""
         ...
 
     @property
@@ -43,17 +43,17 @@ class Embedder(Protocol):
         ...
 
     def embed(self, texts: Sequence[str]) -> FloatMatrix | list[list[float]]:
-        """Give one L2-normalised vector per text, in the order of the texts."""
+        """Return one L2-normalised vector per text, in order."""
         ...
 
 
 def default_embedder(model_path: str | None = None) -> MiniLmEmbedder:
-    """Give the embedder of the space `all-MiniLM-L6-v2`, 384 dimensions.
+    """Return the embedder of the space `all-MiniLM-L6-v2`, 384 dimensions.
 
-    It touches no network and loads nothing before its first text.
+    It does not load the model or use the network before its first text.
 
     Args:
-        model_path: Folder with the `model.onnx` and `tokenizer.json` to use, and no others.
+        model_path: Folder with the only `model.onnx` and `tokenizer.json` to use.
 
     Raises:
         EmbedderUnavailableError: `model_path` lacks one of the two files.
@@ -62,22 +62,22 @@ def default_embedder(model_path: str | None = None) -> MiniLmEmbedder:
 
 
 def as_embedder(obj: Any) -> Embedder:
-    """Make an embedder of what the application configured.
+    """Make an embedder from a configured object.
 
     Args:
-        obj: None for the default; an `Embedder`, given back as it is; a Chroma embedding function;
-            or any callable from a list of texts to one vector per text, whose space is named by its
-            attribute `space`, else by its qualified name.
+        obj: None for the default; an `Embedder`, which is returned unchanged; a Chroma embedding
+            function; or a callable from a list of texts to one vector per text, whose space is its
+            attribute `space`, else its qualified name.
 
     Raises:
-        InvalidArgumentError: It is none of these.
+        InvalidArgumentError: The object is none of these.
     """
     if obj is None:
         return default_embedder()
     if not inspect.isclass(obj):
         space = getattr(obj, "space", None)
         named = isinstance(space, str) and bool(space)
-        # getattr_static: `dimensions` may be a property that has to embed something to know.
+        # getattr_static: `dimensions` may be a property that embeds a text to find out.
         if (
             named
             and callable(getattr(obj, "embed", None))
@@ -95,11 +95,11 @@ def as_embedder(obj: Any) -> Embedder:
 
 
 class FunctionEmbedder:
-    """An embedder made of a function from a list of texts to one vector per text.
+    """Embed texts by a function that returns one vector per text.
 
     Args:
-        function: Called with at most 256 texts at a time.
-        space: Name of the space its vectors are in.
+        function: Called with a list of at most 256 texts.
+        space: Name of the space of its vectors.
     """
 
     def __init__(self, function: Callable[[list[str]], Any], space: str) -> None:
@@ -110,17 +110,17 @@ class FunctionEmbedder:
 
     @property
     def dimensions(self) -> int:
-        """Length of every vector; asking before the first `embed` embeds a short text to know."""
+        """Length of every vector; embeds a short text if it is unknown."""
         if self._dimensions is None:
             self.embed(["dimensions"])
         return cast("int", self._dimensions)
 
     def embed(self, texts: Sequence[str]) -> FloatMatrix:
-        """Give one L2-normalised float32 row per text, in the order of the texts.
+        """Return one L2-normalised float32 row per text, in order.
 
         Raises:
-            InvalidArgumentError: The function did not give one finite vector of the same length
-                as ever for each text. Whatever the function raises passes through.
+            InvalidArgumentError: The function did not return one finite vector of constant length
+                per text. Exceptions of the function itself are not caught.
         """
         import_whole("numpy")
         clean = [well_formed(text) for text in as_texts(texts)]
@@ -180,6 +180,6 @@ def _answer_of(function: object, method: str) -> object:
     if not callable(ask):
         return None
     with warnings.catch_warnings():
-        # An embedding function from before Chroma had names warns, and answers NotImplemented.
+        # An embedding function older than Chroma's names warns, and returns NotImplemented.
         warnings.simplefilter("ignore", DeprecationWarning)
         return ask()

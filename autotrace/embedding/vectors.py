@@ -1,4 +1,4 @@
-"""Texts in, rows out: what every embedder does with both, whatever model is between."""
+"""Check texts, cache rows and normalise vectors for every embedder."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class RowCache:
-    """Remembers the rows of the last texts: agents run the same task text again and again.
+    """Cache the rows of recent texts, because agents repeat task texts.
 
-    Keyed by a digest, so that it holds on to no text of the user's. It has no lock, which a fork
-    could find held: each single operation of the dict is atomic, and a lost race costs a recount.
+    The key is a digest, so that the cache does not keep texts of the user. It has no lock, which a
+    fork could find held: each dict operation is atomic, and a lost race costs a second computation.
     """
 
     def __init__(self, limit: int = 1_024) -> None:
@@ -32,7 +32,7 @@ class RowCache:
         self._rows: OrderedDict[bytes, Any] = OrderedDict()
 
     def rows(self, texts: list[str], compute: Callable[[list[str]], FloatMatrix]) -> FloatMatrix:
-        """Give a row per text; `compute` is asked once for those not remembered."""
+        """Return a row per text; call `compute` once for those not cached."""
         import numpy as np
 
         keys = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
@@ -51,20 +51,20 @@ class RowCache:
         if row is not None:
             try:
                 self._rows.move_to_end(key)
-            except KeyError:  # another thread has just dropped it; the row is still right
+            except KeyError:  # another thread has evicted it; the row is still valid
                 pass
         return row
 
 
 def as_texts(texts: Sequence[str]) -> Sequence[str]:
-    """Refuse one text in place of a list: a str is a sequence of texts too."""
+    """Raise InvalidArgumentError for a str, which is a sequence of str too."""
     if isinstance(texts, str):
         raise InvalidArgumentError("texts", texts[:80], "a list of texts, not one text")
     return texts
 
 
 def no_rows(dimensions: int) -> FloatMatrix:
-    """Give the answer for no texts."""
+    """Return the rows of an empty list of texts."""
     import numpy as np
 
     return np.zeros((0, dimensions), dtype=np.float32)
@@ -74,7 +74,7 @@ def normalised(rows: npt.NDArray[np.float64]) -> FloatMatrix:
     """Scale each row to length 1; a row of zeros stays as it is."""
     import numpy as np
 
-    # By the largest component first: the squares of very small or large ones would be 0 or inf.
+    # Divide by the largest component first: squares of extreme values would be 0 or inf.
     peak = np.abs(rows).max(axis=1, keepdims=True)
     rows = rows / np.where(peak == 0, 1, peak)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -85,9 +85,9 @@ _importing = threading.RLock()
 
 
 def import_whole(*names: str) -> None:
-    """Import packages so that a fork waits for the end of it."""
-    # A child forked while another thread imports a package could never import it itself, nor
-    # could the program's own code in it. So a fork waits for an import, some 0.3 s once.
+    """Import packages; a fork in another thread waits for the end."""
+    # A child forked while another thread imports a package could never import it. So a fork waits
+    # for the import, once for some 0.3 s.
     with _importing:
         for name in names:
             importlib.import_module(name)

@@ -139,7 +139,7 @@ class BatchReader:
         limit: Range | None,
         turn: BatchLimits,
     ) -> None:
-        """Read from the spool of one process up to the limit or the end of its turn."""
+        """Read from one spool up to the limit or the end of its turn."""
         directory = self._spool / process
         known = cursor.processes.get(process) or Process()
         alive = limit is None and owner_is_alive(directory)
@@ -271,7 +271,7 @@ class UnderWay:
                     left.update((cursor.batch + 1, *group.attempts))
 
     def has(self, part: LogPart, record: Any) -> bool:
-        """Return whether a record of a log part is counted once its group is stored."""
+        """Return whether a logged record is counted once its group is stored."""
         if part["writer"] != self._writer or not self._left:
             return False
         return part["batch"] in self._left.get((partition_of(record), record_key(record)), ())

@@ -1,4 +1,4 @@
-"""Run the process that stores the records of other processes (storekeeper).
+"""Run the storekeeper: the process that stores records of other processes.
 
 The process holds `drain.lock` while it stores, so a second one for the same spool directory cannot
 acquire the lock and ends. It ends on request, after a minute with nothing to store, when the spool

@@ -1,4 +1,4 @@
-"""Start and watch the process that stores the records of this one (storekeeper, main.py).
+"""Start and watch the process that stores records: the storekeeper.
 
 Chroma holds the interpreter lock while it writes, and its import takes a second: storing in the
 program itself would stop all its threads. stdin carries the order as JSON, then `stop`; its end

@@ -1,8 +1,9 @@
-"""Count and retry quarantined records: those that the store refused for their content.
+"""Count and retry quarantined records.
 
-The drainer moves refused records to `bad/unstored.log`, so that it can store the others. The retry
-stores them as the drainer does (traces/batch_groups.py). If a part of a refused batch was stored
-in the log, the retry finds it as a repeat; `rebuild`, run before, has made its projections.
+The drainer moves records that the store refuses for their content to `bad/unstored.log`, so that it
+can store the others. The retry stores them as the drainer does (traces/batch_groups.py). If a part
+of a refused batch is in the log, it counts as a repeat; `rebuild`, run before, has made its
+projections.
 """
 
 from __future__ import annotations

@@ -29,12 +29,13 @@ _MAX_BEGUN: Final = 100_000
 
 
 class SpoolSpanProcessor(SpanProcessor):
-    """Write each span to the spool as it ends, and tasks and steps as they start.
+    """Write each span to the spool when it ends.
 
-    The SDK calls `on_start` and `on_end` on the thread of the span; neither raises nor waits for
-    the store. The record of an ended span is on disk when `on_end` returns. After a fork the child
-    records into a spool of its own. `shutdown` of the provider leaves the pipeline open, so that
-    spans that end later are recorded, too.
+    Tasks and steps are written when they start, too. The SDK calls `on_start` and `on_end` on the
+    thread of the span; neither raises nor waits for the store. The record of an ended span is
+    on disk when `on_end` returns. After a fork the child records into a spool of its own.
+    `shutdown` of the provider leaves the pipeline open, so that spans that end later are
+    recorded, too.
 
     Args:
         pipeline: Records spans that start from now on. The end of a span is recorded where its

@@ -1,10 +1,11 @@
-"""Drain the spools of all processes into the store, from one process at a time.
+"""Drain the spools of all processes into the store.
 
-The process that drains holds `drain.lock`, which the kernel releases if it dies. The cursor has the
-stored position of each spool. A batch is saved as pending, stored, then committed; after a crash it
-is stored again under the same number, which is idempotent (traces/ingest.py), as is reading all
-segments again after the loss of the cursor. If the owner lock of a process is free, its open tasks
-are marked as interrupted and its directory is removed; the lock is checked before the last read.
+One process at a time drains; it holds `drain.lock`, which the kernel releases if it dies. The
+cursor has the stored position of each spool. A batch is saved as pending, stored, then committed;
+after a crash it is stored again under the same number, which is idempotent (traces/ingest.py), as
+is reading all segments again after the loss of the cursor. If the owner lock of a process is free,
+its open tasks are marked as interrupted and its directory is removed; the lock is checked before
+the last read.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Drainer:
 
     @property
     def has_more(self) -> bool:
-        """Whether the last batch reached a limit, so that more records may be left."""
+        """Whether the last batch reached a limit: more records may be left."""
         return self._reader.has_more
 
     def acquire(self) -> bool:

@@ -35,7 +35,7 @@ def dead_processes_remain(spool: Path) -> bool:
 
 
 class StoreThread:
-    """Run the daemon thread `autotrace-export`, which stores one spool directory.
+    """Run the daemon thread `autotrace-export` of one spool directory.
 
     * Any thread may call `wake`, `hurry`, `awaits_more` and `close`; only `close` blocks, up to its
       timeout. Once started, the thread alone uses the drainer.

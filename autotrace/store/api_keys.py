@@ -1,9 +1,9 @@
-"""The collections of API keys, of all tenants: a store of their own.
+"""Store the API keys of all tenants in their own collections.
 
-Records of the log never change: `{key id}` holds the key's digest and agent, `revoked/{key id}` the
-time of its revocation. `used/{key id}` in `state` is the minute of its last use. In an embedded
-store they have a folder of their own, so that neither traces nor decisions are opened for them; on
-a Chroma server they are collections of the tenant and database that the settings name.
+Records of the log never change: `{key id}` holds the digest and agent of a key, `revoked/{key id}`
+the time of its revocation. `used/{key id}` in `state` is the minute of its last use. An embedded
+store keeps them in a separate folder, so that reading them opens neither traces nor decisions; on a
+Chroma server they are collections of the tenant and database in the settings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from autotrace.store.decision_log import may_exist
 from autotrace.store.schema import Collection, documents, documents_in, open_collection, pages
 
 FOLDER: Final = "keys"
-"""Of an embedded store."""
+"""Folder in an embedded store."""
 SCHEMA_VERSION: Final = 1
 _NO_SPACE: Final = "none"
 _REVOKED: Final = "revoked/"
@@ -27,7 +27,7 @@ _USED: Final = "used/"
 
 @dataclass(frozen=True)
 class KeyCollections:
-    """The collections of keys of one open store."""
+    """Hold the collections of keys of one open store."""
 
     indexes: ClassVar[Mapping[str, str]] = {}
 
@@ -36,7 +36,7 @@ class KeyCollections:
 
 
 def exist(store: str) -> bool:
-    """Return whether keys may exist: whether an embedded store has their database."""
+    """Return whether keys may exist; see `decision_log.may_exist`."""
     return may_exist(store, FOLDER)
 
 
@@ -67,7 +67,7 @@ def add_revocation(collections: KeyCollections, key_id: str, at_ns: int) -> None
 
 
 def read_all(collections: KeyCollections) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return every key, and the time in nanoseconds of each revocation, by key id."""
+    """Return every key, and the time of each revocation in ns, by key id."""
     keys: dict[str, Any] = {}
     revoked: dict[str, int] = {}
     for page in pages(collections.log, ["metadatas"]):
@@ -80,7 +80,7 @@ def read_all(collections: KeyCollections) -> tuple[dict[str, Any], dict[str, int
 
 
 def read_uses(collections: KeyCollections, key_ids: list[str]) -> dict[str, int]:
-    """Return the minute, since 1970, of each key's last use; unused keys are left out."""
+    """Return the minute since 1970 of the last use of each used key."""
     found = documents(collections.state, (f"{_USED}{key_id}" for key_id in key_ids))
     return {record_id.removeprefix(_USED): use["minute"] for record_id, use in found.items()}
 

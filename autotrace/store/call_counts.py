@@ -1,4 +1,4 @@
-"""Counting calls for the statistics: of one writer as it stores, and of all in a rebuild."""
+"""Count calls for the statistics, when a writer stores and in a rebuild."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from autotrace.store.tool_stats import (
 
 
 class WriterCounters:
-    """The counters of one writer, which no other process changes."""
+    """Count the calls of one writer; other processes do not change these."""
 
     def __init__(self, totals: Totals, writer: str) -> None:
         self._counters = {t: c for (w, t), c in totals.writers.items() if w == writer}
@@ -30,9 +30,9 @@ class WriterCounters:
     ) -> list[ToolCounters]:
         """Count the calls of a batch; return the changed counters.
 
-        Counters that were written before a crash, or by failed attempts at larger batches, name
-        their batch and are not counted again. Those of unnamed tools are written last: if they are
-        stored, so are all names.
+        Counters written before a crash, or by failed attempts at larger batches, name their batch
+        and are not counted again. Counters of unnamed tools are written last: if they are stored,
+        all names are stored.
         """
         counted = {
             tool for tool, c in self._counters.items() if c.batch >= batch or c.batch in attempts
@@ -53,7 +53,7 @@ class WriterCounters:
         return sorted(changed.values(), key=lambda c: c.tool == OTHER_TOOLS)
 
     def taken(self, calls: Iterable[ToolCallStat]) -> dict[str, Any]:
-        """Return calls that this writer has counted as `TakenBack` documents, by tool."""
+        """Return calls counted by this writer as `TakenBack` documents, by tool."""
         taken: dict[str, TakenBack] = {}
         for call in calls:
             place = self._place(call)
@@ -65,9 +65,9 @@ class WriterCounters:
 
 
 class Recount:
-    """Counts all calls of a log from the start.
+    """Count all calls of a log from the start.
 
-    Tools keep their names as long as a call of them is left. A tool without a name gets none later,
+    A tool keeps its name while a call of it is left. A tool without a name does not get one later,
     so that a named tool has every call.
     """
 
@@ -80,7 +80,7 @@ class Recount:
             totals = read_totals(state)
             used = {tool for tool, counters in totals.by_tool().items() if counters.calls > 0}
         except (KeyError, TypeError, ValueError):
-            return  # damaged: no names to keep
+            return  # the statistics are damaged: there are no names to keep
         known: dict[str, dict[str, ToolCounters]] = {}
         for (writer, tool), counters in totals.writers.items():
             if tool in used:

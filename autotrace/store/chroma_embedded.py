@@ -1,19 +1,11 @@
-"""Embedded Chroma, and the rules under which several processes share one path.
+"""Share embedded Chroma on one path between several processes.
 
-Two processes that write at once destroy it in silence, and a client does not see in `query` what
-another process wrote after it was opened. So an embedded connection
-
-* takes an inter-process lock around every write,
-* keeps a generation beside the lock: who wrote last, and how often anybody has,
-* opens its client anew before it writes after another process has written,
-* and answers queries from its index and from the records that others have written since
-  (fresh_index.py). Only where these are not complete does it reopen its client, at most once a
-  second, or a tenth of the time, as it reads the whole index.
-
-Threads: any thread may use a connection. A client in use is never closed under its user's feet;
-opening anew waits until nobody uses it. After a fork the child leaves the parent's client alone
-(closing it would wait for threads that did not survive) and opens its own, in another process, as
-Chroma hangs in this one (fork_safety.py, chroma_process.py).
+Concurrent writes corrupt Chroma silently, and `query` does not see later writes of other processes.
+So every write holds an inter-process lock and counts up a generation file, and a client that is
+older than the generation is reopened before a write. Queries merge the index with the journal of
+later records (fresh_index.py); only if that is incomplete, the client is reopened, at most once a
+second and for a tenth of the time. Any thread may use a connection; reopening waits for the users
+of a client. A forked child opens its own client in another process (fork_safety.py).
 """
 
 from __future__ import annotations
@@ -48,9 +40,9 @@ LOCK_FILE: Final = "store.lock"
 GENERATION_FILE: Final = "generation"
 CHROMA_DIRECTORY: Final = "chroma"
 REOPEN_INTERVAL_S: Final = 1.0
-"""How often at most a reader opens its client anew because others are writing."""
+"""Minimum interval at which a reader reopens its client because other processes write."""
 _REOPEN_REST: Final = 10
-"""And not before so many times the time that it took: a large index takes seconds to load."""
+"""Minimum interval as a multiple of the load time: a large index takes seconds to load."""
 LOCK_TIMEOUT_S: Final = 60.0
 """How long to wait for the lock of an embedded store; a write holds it well under a second."""
 
@@ -60,13 +52,14 @@ _embedded: weakref.WeakValueDictionary[tuple[Path, str | None], EmbeddedConnecti
 _embedded_lock = threading.Lock()
 
 _inherited_clients: list[Any] = []
-"""Clients of a parent process: kept for ever, since to destroy one after a fork can hang."""
+"""Clients of a parent process, never released: destroying one after a fork can hang."""
 
 
 def connect_embedded(path: Path, opener: CollectionsOpener[C], space: str | None) -> Connection[C]:
-    """Return this process's connection to a path; nothing is opened yet.
+    """Return the connection of this process to a path without opening it.
 
-    One per path and process: two clients of one path would hide each other's reopening.
+    There is one per path, space and process: two clients of one path would hide each other's
+    reopening.
     """
     with _embedded_lock:
         connection = _embedded.get((path, space))
@@ -76,7 +69,7 @@ def connect_embedded(path: Path, opener: CollectionsOpener[C], space: str | None
 
 
 class _Lease:
-    """Many users or one changer of a client."""
+    """Allow many users of a client, or one thread that changes it."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -111,7 +104,7 @@ class _Lease:
 
 
 class EmbeddedConnection(Connection[C]):
-    """Chroma in this process, on a path that any number of processes share."""
+    """Connect to Chroma on a path that any number of processes share."""
 
     exclusive = True
 
@@ -125,7 +118,7 @@ class EmbeddedConnection(Connection[C]):
         self._id = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._pid = os.getpid()
         self._thread_lock = threading.RLock()
-        # One lock object for all threads; _thread_lock keeps them apart.
+        # One lock object for all threads, which _thread_lock serializes.
         self._file_lock = FileLock(self.path / LOCK_FILE, thread_local=False, mode=0o600)
         self._lease = _Lease()
         self._client: Any = None
@@ -167,7 +160,7 @@ class EmbeddedConnection(Connection[C]):
         self._after_fork()
         if self._view is not None and not (fresh and self._must_load()):
             with self._lease.use():
-                # Another thread may have closed the client just before this one came in.
+                # Another thread may have closed the client since the check above.
                 view = cast("View[C] | None", self._view)
                 if view is not None:
                     yield view.collections
@@ -178,7 +171,7 @@ class EmbeddedConnection(Connection[C]):
                 with self._lease.change():
                     view = self._open_if_changed()
                     if fresh:
-                        # Here, since a writer might be changing the files that this reads.
+                        # Under the lock, because a writer may change the files that this reads.
                         view.load()
                 took_s = time.monotonic() - began_s
                 self._reopen_after_s = max(REOPEN_INTERVAL_S, _REOPEN_REST * took_s)
@@ -186,7 +179,7 @@ class EmbeddedConnection(Connection[C]):
             yield view.collections
 
     def _must_load(self) -> bool:
-        """Tell whether a query needs an index that is not loaded yet, or loaded anew."""
+        """Return whether a query needs the index to be loaded or reloaded."""
         view = self._view
         if view is None or not view.is_loaded:
             return True
@@ -195,7 +188,7 @@ class EmbeddedConnection(Connection[C]):
         return time.monotonic() - self._opened_at_s >= self._reopen_after_s
 
     def _has_caught_up(self) -> bool:
-        """Take in what others have stored since the client was opened; tell whether that is all."""
+        """Apply records that others have stored; return whether they are all."""
         generation = self.generation()
         if generation == self._seen:
             return True
@@ -217,7 +210,7 @@ class EmbeddedConnection(Connection[C]):
             except Exception as error:
                 if not is_failure_of_chroma(error):
                     raise
-                # After a write that failed for a full disk the next one hangs, and the program.
+                # After a write that failed because of a full disk, the next write would hang.
                 with self._lease.change():
                     self._close_client()
                 msg = f"the Chroma database of {self.name} cannot be written: {error}"
@@ -245,7 +238,7 @@ class EmbeddedConnection(Connection[C]):
     @override
     def drop_broken_indexes(self) -> None:
         with self._locked():
-            # What a rebuild stores is not written down.
+            # A rebuild does not write to the journal, so the mark names no epoch.
             self._write_mark(self.generation(), "")
         try:
             with self.reading() as collections:
@@ -296,7 +289,7 @@ class EmbeddedConnection(Connection[C]):
                 due = self.purge_due() | wanted
                 left = purge.purge(self.path / CHROMA_DIRECTORY, due, limits, self._opened_apart)
                 if left != due:
-                    # Views that are open were loaded before.
+                    # Open views were loaded before the purge and must be reloaded.
                     self._write_mark(self.generation(), "")
                     Journal.delete_all(self.path)
                     purge.set_marks(self.path, left)
@@ -309,7 +302,7 @@ class EmbeddedConnection(Connection[C]):
 
     @contextlib.contextmanager
     def _opened_apart(self) -> Generator[C]:
-        """Open a client for a purge alone, whichever embedding space the store holds."""
+        """Open a client for a purge, in any embedding space."""
         self._client = open_client(str(self.path / CHROMA_DIRECTORY))
         try:
             yield self._opener(self._client, self.name, None)
@@ -322,7 +315,7 @@ class EmbeddedConnection(Connection[C]):
     def _write_mark(self, before: str, epoch: str) -> str:
         number, _, _ = before.partition(" ")
         mark = f"{int(number) + 1 if number.isdigit() else 1} {self._id} {epoch}".rstrip()
-        # In place, one short write: a reader sees the old or the new one.
+        # One short write in place: a reader sees the old or the new mark.
         descriptor = os.open(self.path / GENERATION_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, mark.ljust(63).encode("ascii") + b"\n")
@@ -369,7 +362,7 @@ class EmbeddedConnection(Connection[C]):
         return self._view
 
     def _is_usable(self, lock: int) -> bool:
-        """Tell whether the client, if it is in another process, has the lock and can be asked."""
+        """Return whether the client works; pass it the lock in a forked process."""
         if chroma_deadlocks_after_fork():
             try:
                 self._client.hold(lock)
@@ -383,7 +376,7 @@ class EmbeddedConnection(Connection[C]):
         client, self._client, self._view = self._client, None, None
         if client is not None:
             client.close()
-            # Somebody else's client of this path must not hand us its old view.
+            # Otherwise chromadb could reuse the old system for this path.
             _forget(client)
 
     @override
@@ -395,7 +388,10 @@ class EmbeddedConnection(Connection[C]):
 
 
 def _epoch_of(generation: str) -> str:
-    """Return the epoch that a mark names (see fresh_index.py): the third word, if there is one."""
+    """Return the epoch in a generation mark: its third word, or an empty one.
+
+    See vector_journal.py.
+    """
     return generation.split(" ")[2] if generation.count(" ") >= 2 else ""
 
 
@@ -406,19 +402,19 @@ def open_client(path: str) -> Any:
     from chromadb.config import Settings
 
     mark_opened()
-    # No .env file: Chroma would take the names of modules to import from the current folder's.
+    # No .env file: Chroma would import modules named in the one of the current folder.
     settings = cast("Any", Settings)(anonymized_telemetry=False, _env_file=None)
     return chromadb.PersistentClient(path, settings=settings)
 
 
 def _forget(client: Any) -> None:
-    """Make chromadb open the path anew instead of handing out a system it has open.
+    """Remove a client from chromadb's cache, so that its path is reopened.
 
-    chromadb's public way to do so forgets the systems of every path and breaks other clients.
+    The public method of chromadb removes the systems of every path, and breaks other clients.
     """
     from chromadb.api.shared_system_client import SharedSystemClient
 
     shared: Any = SharedSystemClient
-    identifier = getattr(client, "_identifier", None)  # one in another process has none
+    identifier = getattr(client, "_identifier", None)  # a client in another process has none
     shared._identifier_to_system.pop(identifier, None)
     shared._identifier_to_refcount.pop(identifier, None)

@@ -1,20 +1,23 @@
-"""Whose fault a failure of Chroma is."""
+"""Classify the errors that Chroma raises."""
 
 from __future__ import annotations
 
 
 class StaleIndexError(Exception):
-    """What is open of the store must be opened anew to answer a question."""
+    """Signal that a client must be reopened to answer a query."""
 
 
 def is_content_error(error: BaseException) -> bool:
-    """Tell whether Chroma refused what was sent, so that sending it again is of no use."""
+    """Return whether Chroma refused the content, so that a retry fails, too."""
     code = getattr(error, "code", None)
     return callable(code) and code() in (400, 409, 413, 422)
 
 
 def is_failure_of_chroma(error: BaseException) -> bool:
-    """Tell whether Chroma failed by itself, whatever it was given: a full disk, a damaged file."""
+    """Return whether Chroma failed for a reason other than the content.
+
+    Examples are a full disk and a damaged file.
+    """
     from chromadb.errors import ChromaError
 
     return isinstance(error, ChromaError) and not is_content_error(error)

@@ -1,12 +1,9 @@
-"""Chroma in a process of its own, for a program that must not use it itself.
+"""Run Chroma in another process for a forked one, where it would hang.
 
-A process that Chroma would hang in (fork_safety.py) starts another one, by exec, that opens Chroma
-and does what it is told (chroma_process_main.py). The two speak over a pair of sockets that nobody
-else has: a call is pickled, and so is what it returns or raises.
-
-What keeps several processes apart (chroma_embedded.py) stays with the caller, with one exception: a
-caller that dies would let go of the lock with a write under way. So the other process holds the
-lock file as well, and lets go when the write is done. It ends when the socket is closed.
+A forked process (fork_safety.py) starts another one by exec, which opens Chroma and runs the calls
+it receives (chroma_process_main.py). Calls, results and errors are pickled over a private pair of
+sockets. The caller keeps the rules of chroma_embedded.py. The other process holds the lock file as
+well, so that a caller that dies does not release it during a write. It ends when the socket closes.
 """
 
 from __future__ import annotations
@@ -34,12 +31,12 @@ sys.path[:] = pipe.recv()
 from autotrace.store.chroma_process_main import main
 main(pipe)
 """
-"""Forks, so that a program that waits for its children never meets this one."""
+"""Forks, so that a program that waits for its children does not receive this one."""
 _BOOT_TIMEOUT_S: Final = 60.0
 _ANSWER_TIMEOUT_S: Final = 240.0
-"""Far longer than one call takes, of a machine however busy: it hangs, or is stopped."""
+"""Far longer than one call takes, even on a busy machine; later, the process counts as hung."""
 HOLD: Final = "hold"
-"""Instead of a method: the descriptor of the lock file follows."""
+"""Sent in place of a method; the descriptor of the lock file follows."""
 
 _clients: weakref.WeakSet[RemoteClient] = weakref.WeakSet()
 
@@ -53,14 +50,16 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class RemoteClient:
-    """What the store uses of Chroma's client, done by another process. Any thread may use it.
+    """Call the client of Chroma in another process.
+
+    It has the methods that the store uses. Any thread may call them.
 
     Args:
-        path: The database.
+        path: Folder of the database.
         lock: Descriptor of the store's lock file, which must be held.
 
     Raises:
-        StoreUnavailableError: No process can be started.
+        StoreUnavailableError: The other process cannot be started.
     """
 
     def __init__(self, path: str, lock: int) -> None:
@@ -98,13 +97,13 @@ class RemoteClient:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C in a terminal is not for it
+            start_new_session=True,  # so that Ctrl-C in a terminal does not reach it
             timeout=_BOOT_TIMEOUT_S,
             check=True,
         )
 
     def hold(self, lock: int) -> None:
-        """Have the other process hold the lock that is held now, in case this one dies.
+        """Pass the held lock to the other process, in case this one dies.
 
         Raises:
             Exception: Chroma's InternalError if that process is gone.
@@ -114,10 +113,10 @@ class RemoteClient:
             reduction.send_handle(self._pipe, lock, os.getpid())
 
     def call(self, collection: str, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the collection with a name, or, with none, of the client.
+        """Call a method of a collection, or of the client if its name is empty.
 
         Raises:
-            Exception: Whatever it raises there; Chroma's InternalError if that process is gone.
+            Exception: The error of the method; Chroma's InternalError if that process is gone.
         """
         with self._speaking():
             self._pipe.send((method, collection, args, kwargs))
@@ -141,24 +140,24 @@ class RemoteClient:
             raise InternalError(msg) from error
 
     def get_or_create_collection(self, name: str, **options: Any) -> RemoteCollection:
-        """Open a collection, or make it."""
+        """Open or make a collection."""
         self.call("", "get_or_create_collection", name, **options)
         return RemoteCollection(self, name)
 
     def list_collections(self) -> list[RemoteCollection]:
-        """Return all there are."""
+        """Return all collections."""
         return [RemoteCollection(self, name) for name in self.call("", "list_collections")]
 
     def delete_collection(self, name: str) -> None:
-        """Delete a collection with all that is in it."""
+        """Delete a collection and its records."""
         self.call("", "delete_collection", name)
 
     def get_max_batch_size(self) -> int:
-        """Return how many records Chroma takes in one call."""
+        """Return the number of records that Chroma accepts in one call."""
         return self.call("", "get_max_batch_size")
 
     def close(self) -> None:
-        """Have Chroma closed, and the process end."""
+        """Close Chroma, and end the other process."""
         from chromadb.errors import InternalError
 
         with contextlib.suppress(InternalError):  # it is gone already
@@ -166,17 +165,20 @@ class RemoteClient:
         self._pipe.close()
 
     def abandon(self) -> None:
-        """In a forked child: leave the process to the parent, whose end it must be able to see."""
+        """Close the pipe in a forked child.
+
+        The other process belongs to the parent, and detects its end by the end of the pipe.
+        """
         self._lock = threading.Lock()
         self._pipe.close()
 
 
 class RemoteCollection:
-    """A collection of a `RemoteClient`: the methods of schema.Collection.
+    """Call the methods of `schema.Collection` through a `RemoteClient`.
 
     Args:
-        client: Who it is of.
-        name: Its name.
+        client: The client.
+        name: Name of the collection.
     """
 
     def __init__(self, client: RemoteClient, name: str) -> None:

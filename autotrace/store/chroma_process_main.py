@@ -1,4 +1,4 @@
-"""The other process of chroma_process.py: it opens Chroma, and does what it is told."""
+"""Run the other process of chroma_process.py, which opens Chroma."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from autotrace.store.chroma_process import HOLD
 
 
 def main(pipe: Connection) -> None:
-    """Do what is called for until the socket is closed.
+    """Run the received calls until the socket is closed.
 
     Args:
-        pipe: To the process that has started this one.
+        pipe: Connection to the process that started this one.
     """
     database = _Database()
     lock = -1
-    with contextlib.suppress(EOFError, OSError):  # the caller is gone, or wants no more
+    with contextlib.suppress(EOFError, OSError):  # the caller is gone, or has closed the socket
         while True:
             method, collection, args, kwargs = pipe.recv()
             if method == HOLD:
@@ -32,13 +32,13 @@ def main(pipe: Connection) -> None:
             target = database.collections[collection] if collection else database
             try:
                 answer = True, getattr(target, method)(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001 - it is for the caller
+            except Exception as error:  # noqa: BLE001 - sent to the caller
                 answer = False, _portable(error)
             pipe.send(answer)
 
 
 class _Database:
-    """Chroma's client, but for what cannot be pickled of what it returns."""
+    """Wrap the client of Chroma, and return only values that can be pickled."""
 
     def __init__(self) -> None:
         self.collections: dict[str, Any] = {}
@@ -64,10 +64,10 @@ class _Database:
 
 
 def _portable(error: Exception) -> Exception:
-    """Return an error as it can be sent: the same, or Chroma's own failure if it cannot."""
+    """Return an error, or an InternalError in its place if it does not pickle."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
-    except Exception:  # noqa: BLE001 - whatever its class does
+    except Exception:  # noqa: BLE001 - the class of the error may raise any other
         from chromadb.errors import InternalError
 
         return InternalError(repr(error))

@@ -1,4 +1,4 @@
-"""A Chroma server: the one writer of its store, shared by any number of machines."""
+"""Connect to a Chroma server, the only writer of its store."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from autotrace.store.connection import C, CollectionsOpener, Connection, ServerO
 
 _NOT_FOUND: Final = 404
 _OWN_ERRORS: Final = (AutotraceError, RecursionError, TypeError, UnicodeError)
-"""Errors of this program, or of what it was given, and not of the server."""
+"""Errors of this program or of its input, not of the server."""
 
 
 class ServerConnection(Connection[C]):
-    """A Chroma server (`chroma run`), shared by any number of machines."""
+    """Connect to a Chroma server (`chroma run`), which machines may share."""
 
     exclusive = False
 
@@ -67,7 +67,7 @@ class ServerConnection(Connection[C]):
         except Exception as error:
             if is_content_error(error) or isinstance(error, _OWN_ERRORS):
                 raise
-            # A server that was restarted empty, or moved, is found again by asking anew.
+            # A server that was restarted empty, or moved, needs a new client.
             self.close()
             msg = f"the Chroma server {self.name} does not answer: {error}"
             raise StoreUnavailableError(msg) from error
@@ -91,11 +91,11 @@ class ServerConnection(Connection[C]):
 
     @override
     def drop_broken_indexes(self) -> None:
-        """Do nothing: a server's files are out of reach."""
+        """Do nothing: the files of a server are not accessible."""
 
     @override
     def refresh(self) -> None:
-        """Do nothing: a server shows everything at once."""
+        """Do nothing: a server returns all stored records."""
 
     def _open(self) -> C:
         import_whole("chromadb", "httpx")
@@ -128,7 +128,7 @@ class ServerConnection(Connection[C]):
             raise StoreUnavailableError(msg) from error
 
     def _by_proxy(self) -> str:
-        """Return which proxy of the environment is asked, for an error message."""
+        """Return a phrase that names the proxy in use, for an error message."""
         from urllib.request import getproxies, proxy_bypass
 
         proxies = getproxies()
@@ -138,13 +138,14 @@ class ServerConnection(Connection[C]):
         return f" by way of the proxy {without_user(proxy)} (NO_PROXY leaves it out)"
 
     def _look_for_database(self) -> None:
-        """Fail here if the server hangs, or has no such database.
+        """Raise StoreUnavailableError unless the server has the database.
 
-        chromadb asks for it in its constructor, without a timeout, and leaves sockets open if it
-        is not there.
+        The constructor of chromadb's client requests it without a timeout, and leaves sockets open
+        if it does not exist.
 
         Raises:
-            StoreUnavailableError: There is no such tenant, or database.
+            StoreUnavailableError: The tenant or the database does not exist.
+            httpx.HTTPError: The server does not answer, or refuses.
         """
         import httpx
 
@@ -172,15 +173,15 @@ class ServerConnection(Connection[C]):
 
 
 def _set_timeout(client: Any, timeout_s: float) -> None:
-    """Bound every request; chromadb's HTTP client waits for ever and has no setting for it."""
+    """Set a timeout for every request; chromadb has no setting for it."""
     for session in _sessions_of(client):
         session.timeout = timeout_s
 
 
 def _close_http_client(client: Any) -> None:
-    """Close an HTTP client with its connections, and the admin client hidden in it.
+    """Close an HTTP client, its connections and its internal admin client.
 
-    chromadb leaves both open, and keeps what they belong to under ids it has itself forgotten.
+    chromadb leaves both open, and keeps their systems in its cache under ids that it does not use.
     """
     from chromadb.api.shared_system_client import SharedSystemClient
 

@@ -1,4 +1,4 @@
-"""Making a tenant of a Chroma server, with the database that is used of it."""
+"""Make a tenant and its database on a Chroma server."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _CONFLICT: Final = 409
 
 
 def ensure_tenant(store: str, options: ServerOptions) -> None:
-    """Make the tenant and the database that options name; what is there already stays.
+    """Make a tenant and its database unless they exist.
 
     Args:
         store: URL of the Chroma server.
-        options: Name both.
+        options: Name the tenant and the database.
 
     Raises:
-        StoreUnavailableError: The server does not answer, or does not allow it.
+        StoreUnavailableError: The server does not answer, or refuses.
     """
     import_whole("httpx")
     import httpx

@@ -1,7 +1,7 @@
-"""Connections to Chroma: what every kind of store offers to those who read and write it.
+"""Define connections to Chroma, embedded or on a server.
 
-Embedded Chroma (chroma_embedded.py) has rules of its own so that several processes may share it; a
-Chroma server (chroma_server.py) needs none of them.
+Embedded Chroma (chroma_embedded.py) needs rules for several processes to share it; a Chroma server
+(chroma_server.py) does not.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from autotrace.store.chroma_errors import StaleIndexError
 from autotrace.store.schema import Collections, OpenedCollections, open_collections
 
 C = TypeVar("C", bound=OpenedCollections, default=Collections)
-"""What a connection opens: the collections of traces, or those of decisions."""
+"""Collections that a connection opens: those of traces, decisions or keys."""
 R = TypeVar("R")
 CollectionsOpener = Callable[[Any, str, "str | None"], C]
-"""Opens, or makes, the collections of a Chroma client; given the store's name and its space."""
+"""Opens or makes the collections of a client, given the name and the space of the store."""
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How to reach a Chroma server, beyond its address."""
+    """Hold the options to reach a Chroma server, beyond its address."""
 
     headers: dict[str, str] | None = None
     tenant: str = "default_tenant"
@@ -40,7 +40,7 @@ class ServerOptions:
 
     @classmethod
     def of(cls, settings: Settings) -> ServerOptions:
-        """Return the options that settings name."""
+        """Return the options in the settings."""
         return cls(
             headers=settings.chroma_headers,
             tenant=settings.chroma_tenant,
@@ -50,7 +50,7 @@ class ServerOptions:
 
 
 class PurgeLimits(NamedTuple):
-    """How large a store may be to be purged; it cannot be written meanwhile."""
+    """Limit the size of a store to purge, which blocks writes."""
 
     vectors: float
     bytes: float
@@ -60,15 +60,15 @@ UNLIMITED: Final = PurgeLimits(math.inf, math.inf)
 
 
 class Connection(ABC, Generic[C]):
-    """A way to the collections of one store.
+    """Open the collections of one store, to read and to write.
 
     Args:
-        name: The store as errors and logs name it.
+        name: Name of the store in errors and logs.
         space: Name of the embedding space whose vectors the store holds; None accepts any.
     """
 
     exclusive: bool
-    """Whether `writing` keeps every other writer out, so that what was read stays true."""
+    """Whether `writing` excludes all other writers, so that records read stay unchanged."""
 
     def __init__(self, name: str, space: str | None) -> None:
         self.name = name
@@ -76,14 +76,19 @@ class Connection(ABC, Generic[C]):
 
     @abstractmethod
     def reading(self, *, fresh: bool = False) -> contextlib.AbstractContextManager[C]:
-        """Use the collections to read; with `fresh`, see in queries what others have written.
+        """Use the collections to read.
+
+        Args:
+            fresh: Whether queries must see records that other processes have written.
 
         Raises:
             StoreUnavailableError: Chroma cannot be opened or does not answer.
         """
 
     def read(self, read: Callable[[C], R], *, fresh: bool = False) -> R:
-        """Read; once more with a new client if another process changed what this one has open.
+        """Read, and retry once with a new client after an error.
+
+        Another process may have changed collections that this one has open.
 
         Args:
             read: Returns the answer; may be called twice.
@@ -97,7 +102,7 @@ class Connection(ABC, Generic[C]):
                 return read(collections)
         except AutotraceError:
             raise
-        except Exception:  # noqa: BLE001 - what it is shows in the second attempt
+        except Exception:  # noqa: BLE001 - the second attempt raises it again
             self.invalidate()
         try:
             with self.reading(fresh=True) as collections:
@@ -116,30 +121,33 @@ class Connection(ABC, Generic[C]):
 
     @abstractmethod
     def generation(self) -> str:
-        """Return a mark that changes whenever another writer may have changed the store."""
+        """Return a mark that changes when another writer changes the store."""
 
     @property
     @abstractmethod
     def is_open(self) -> bool:
-        """Whether a client is open, so that the next use is quick."""
+        """Whether a client is open, so that the next use is fast."""
 
     @abstractmethod
     def invalidate(self) -> None:
-        """Have the next fresh reading open the client anew, whatever the generation says."""
+        """Force the next fresh read to reopen the client."""
 
     @abstractmethod
     def refresh(self) -> None:
-        """Have the next fresh reading see all that others have written, however lately it did."""
+        """Let the next fresh read see all records, even if it must reopen.
+
+        It skips the minimum interval between two openings.
+        """
 
     @abstractmethod
     def drop_broken_indexes(self) -> None:
-        """Delete the vector indexes if a broken one keeps the log from being read; for a rebuild.
+        """Delete the vector indexes if a broken one makes the log unreadable.
 
-        The log's own index holds nothing; the others are made anew from the log.
+        For a rebuild: the index of the log has no content; the others are rebuilt from the log.
         """
 
     def purge_later(self, *, vectors: bool = False) -> None:
-        """Say that what is replaced or deleted now must leave the files, too; while writing.
+        """Mark replaced or deleted content as due to be purged; while writing.
 
         Args:
             vectors: Whether vectors are deleted or replaced.
@@ -147,15 +155,18 @@ class Connection(ABC, Generic[C]):
         del vectors
 
     def purge_due(self) -> frozenset[str]:
-        """Return what is to be purged; nothing where the files are out of reach (a server)."""
+        """Return the kinds of content due to be purged; none on a server."""
         return frozenset()
 
     def purge(self, limits: PurgeLimits = UNLIMITED, *, also: bool = False) -> frozenset[str]:
-        """Rid the files of what was replaced or deleted; return what is left.
+        """Remove replaced or deleted content from the files.
 
         Args:
-            limits: How large the store may be; a larger one is left for a later purge.
-            also: Whether to purge rows though none are due, for what the process had in memory.
+            limits: Size of the store above which content is left for a later purge.
+            also: Whether to purge rows that are not due: files may hold memory of the process.
+
+        Returns:
+            The kinds of content left.
 
         Raises:
             StoreUnavailableError: The files cannot be purged now; purge again.
@@ -165,15 +176,15 @@ class Connection(ABC, Generic[C]):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the client. A later use opens it again."""
+        """Close the client. A later use opens it again."""
 
 
 def connect(
     store: str, *, space: str | None, server: ServerOptions | None = None
 ) -> Connection[Collections]:
-    """Make the connection for a store: a path is embedded, http(s)://host:port a Chroma server.
+    """Make the connection to the traces of a store without opening it.
 
-    Nothing is opened yet.
+    A path is an embedded store, `http(s)://host:port` a Chroma server.
 
     Raises:
         InvalidArgumentError: The store is neither.
@@ -188,12 +199,12 @@ def connect_to(
     space: str | None,
     server: ServerOptions | None = None,
 ) -> Connection[C]:
-    """Make the connection to other collections than those of traces.
+    """Make a connection to the collections that `opener` opens.
 
     Raises:
         InvalidArgumentError: The store is neither a path nor a URL.
     """
-    # Imported here: both build on this module.
+    # Both modules import this one.
     from autotrace.store.chroma_embedded import connect_embedded
     from autotrace.store.chroma_server import ServerConnection
 

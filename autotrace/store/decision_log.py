@@ -1,11 +1,10 @@
-"""The collections of decisions: a store of their own.
+"""Store decisions in their own collections.
 
 The process that changes a decision writes the event itself. So an embedded store has a folder with
-its own lock for them: an answer never waits for a batch of traces, and opening stays cheap after
-another process has written. docs/explanation/storage.md lists the collections and record ids.
-
-`waiting` is set before a request is appended and cleared after its answer: it names every decision
-that waits, and at times one that does not; the log decides.
+its own lock for them: an answer does not wait for a batch of traces, and reopening stays cheap.
+docs/explanation/storage.md lists the collections and record ids. `waiting` is set before a request
+is appended and cleared after its answer, so it may name a decision that does not wait any more; the
+log is authoritative.
 """
 
 from __future__ import annotations
@@ -37,24 +36,24 @@ from autotrace.store.task_index import Text, TextIndex
 from autotrace.store.timeline import TimelineEntry
 
 FOLDER: Final = "decisions"
-"""Of an embedded store."""
+"""Folder in an embedded store."""
 SCHEMA_VERSION: Final = 2
 _OLDEST_VERSION: Final = 1
 """The oldest version that is opened without a rebuild: one vector per decision, under its id."""
 HIDING_KEY_ID: Final = "key/hidden"
-"""Record id of the key of the digests that stand for hidden arguments."""
+"""Record id of the key of the digests that replace hidden arguments."""
 _FIRST_LOOK: Final = 8
 _WAITING: Final = "waiting"
 _RECEIPT: Final = "receipt"
 _PREFIX: Final = "autotrace-decision-"
 _TEXTS_AT_ONCE: Final = 64
 _TIE: Final = 1e-6
-"""Two similarities closer than this are the same, computed in single precision."""
+"""Similarities, computed in single precision, that differ by less are equal."""
 
 
 @dataclass(frozen=True)
 class DecisionCollections:
-    """The collections of decisions of one open store."""
+    """Hold the collections of decisions of one open store."""
 
     indexes: ClassVar[Mapping[str, str]] = {"search": "d"}
 
@@ -65,15 +64,15 @@ class DecisionCollections:
     search: Collection
     texts: Collection
     max_batch: int
-    """Number of records that Chroma takes in one call."""
+    """Number of records that Chroma accepts in one call."""
     client: Any
-    """Chroma's client; a rebuild deletes and makes collections with it."""
+    """Client of Chroma; a rebuild deletes and makes collections with it."""
     by_texts: bool = True
     """Whether decisions of one text share a vector, as from schema 2 on."""
 
 
 class IndexedText(NamedTuple):
-    """The text by which a decision is found."""
+    """Hold the text by which a decision is found."""
 
     key: str
     """See `text_keys.TextKey`."""
@@ -83,12 +82,15 @@ class IndexedText(NamedTuple):
 
 
 def exist(store: str) -> bool:
-    """Return whether decisions may exist: whether an embedded store has their database."""
+    """Return whether decisions may exist; see `may_exist`."""
     return may_exist(store, FOLDER)
 
 
 def may_exist(store: str, folder: str) -> bool:
-    """Return whether an embedded store has a database in a folder; True for a Chroma server."""
+    """Return whether a store may have a database in a folder.
+
+    The result is always True for a Chroma server.
+    """
     database = Path(store).expanduser() / folder / CHROMA_DIRECTORY / "chroma.sqlite3"
     return "://" in store or database.is_file()
 
@@ -126,7 +128,7 @@ def open_decisions(client: Any, store: str, space: str | None) -> DecisionCollec
 
 
 def delete_search(collections: DecisionCollections) -> None:
-    """Delete the index of texts; opening the store makes it again, in any dimension."""
+    """Delete the index of texts; opening the store makes an empty one."""
     client = collections.client
     existing = {collection.name for collection in client.list_collections()}
     for name in {f"{_PREFIX}search", f"{_PREFIX}texts"} & existing:
@@ -134,9 +136,9 @@ def delete_search(collections: DecisionCollections) -> None:
 
 
 def read_logs(log: Collection, decision_ids: Sequence[str]) -> dict[str, list[list[Any]]]:
-    """Return the changes of decisions, in order, each a list of events; none for an unknown one.
+    """Return the changes of decisions, in order, each a list of events.
 
-    An event that was damaged is an empty object.
+    An unknown decision has none. A damaged event is an empty object.
     """
 
     def read(ids: Sequence[str]) -> dict[str, list[Any]]:
@@ -180,9 +182,17 @@ def append_event(
     *,
     also: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Append a change to a decision's log; return whether no other process came first.
+    """Append a change to the log of a decision; return whether it was first.
 
-    `number` is the number of changes before; `also` are other records to add in the same call.
+    Args:
+        collections: The collections.
+        decision_id: Id of the decision.
+        number: Number of changes before.
+        events: Events of the change.
+        also: Other records to add in the same call.
+
+    Returns:
+        False if another process has appended a change with this number.
     """
     change_id = record_id(decision_id, number)
     schema.add(collections.log, {change_id: list(events)} | dict(also or {}))
@@ -246,11 +256,11 @@ def text_index(collections: DecisionCollections) -> TextIndex:
 
 
 class _TextState(NamedTuple):
-    """The text under which a decision is found."""
+    """Hold the text under which a decision is found."""
 
     key: str | None
     stale: frozenset[str]
-    """Keys under which the index may still hold it, to be removed."""
+    """Keys under which the index may still hold the decision, to be removed."""
 
 
 def _text_states(
@@ -271,7 +281,7 @@ def _put_text_states(collections: DecisionCollections, states: Mapping[str, _Tex
 def put_search(
     collections: DecisionCollections, found: Mapping[str, IndexedText], *, exclusive: bool
 ) -> None:
-    """Index decisions by their texts, and remove them from their former ones.
+    """Index decisions by their texts, and remove them from former texts.
 
     If a writer dies between the steps, the next writer removes its entries.
 
@@ -312,9 +322,11 @@ def put_search(
 def nearest(
     collections: DecisionCollections, vector: Any, limit: int
 ) -> tuple[list[tuple[str, float]], bool]:
-    """Return (decision, cosine similarity) nearest first, and whether these are all.
+    """Return the nearest decisions with their cosine similarity.
 
-    Of equally similar decisions the newest come first.
+    Returns:
+        The decisions, nearest first, of equally near ones the newest first; and whether these are
+        all decisions.
     """
     if not collections.by_texts:
         result = collections.search.query(

@@ -36,7 +36,6 @@ PHRASES = {
 LIMITS = {"what is": 0.2, "told": 0.6, "is no": 0.4, "anew": 0.2}
 """Highest rate per 1,000 words."""
 NOT_YET: dict[str, dict[str, float]] = {
-    "store": {"what is": 2.6, "told": 2.2, "is no": 0.6, "anew": 4.3},
 }
 
 

@@ -1,1 +1,1 @@
-"""The store: the only code that imports chromadb."""
+"""Store and read records in Chroma; only this package imports chromadb."""

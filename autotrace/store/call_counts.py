@@ -80,7 +80,7 @@ class Recount:
             totals = read_totals(state)
             used = {tool for tool, counters in totals.by_tool().items() if counters.calls > 0}
         except (KeyError, TypeError, ValueError):
-            return  # the statistics are damaged: there are no names to keep
+            return  # the statistics are damaged, so their names are lost
         known: dict[str, dict[str, ToolCounters]] = {}
         for (writer, tool), counters in totals.writers.items():
             if tool in used:

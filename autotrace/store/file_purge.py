@@ -1,16 +1,11 @@
-"""Purging an embedded store: no byte of what was erased stays in a file of Chroma's.
+"""Remove every byte of erased content from the files of an embedded store.
 
-Chroma keeps what was replaced or deleted in its write-ahead queue, in free pages of SQLite, and in
-the files of its vector index. Whoever erases leaves a mark; a purge takes the mark away once
-
-1. the collections with deleted vectors are copied, since an index keeps the deleted ones,
-2. the copies have taken their places, in one transaction,
-3. every index is persisted,
-4. the queue has lost what the collections hold by now, and SQLite is vacuumed,
-5. folders of indexes that no longer exist are gone, and free places in the others are zeros.
-
-Killed at any point, the store opens as it is, the mark is still there, and the purge is done again.
-The store's lock must be held for all of it.
+Chroma keeps replaced and deleted content in its write-ahead queue, in free pages of SQLite, and in
+index files. A deletion leaves a mark. A purge (1) copies collections with deleted vectors, (2)
+swaps in the copies in one transaction, (3) persists every index, (4) cleans the queue and vacuums
+SQLite, (5) removes folders of former indexes and zeroes free places in the others; then it removes
+the mark. After a kill at any point the store opens and the purge is repeated. The caller holds the
+lock.
 """
 
 from __future__ import annotations
@@ -37,22 +32,22 @@ _DATABASE: Final = "chroma.sqlite3"
 _NEXT: Final = "-next"
 _OLD: Final = "-old"
 _DUMMY: Final = "purge"
-"""Id of a record that is written and deleted at once."""
+"""Id of a record that is written and deleted immediately."""
 _AT_ONCE: Final = 2
-"""The least number of records after which Chroma can be made to persist."""
+"""Lowest number of records after which Chroma can be configured to persist."""
 _SEARCH_PERSIST_AFTER: Final = 1000
-"""Chroma's default."""
+"""Default of Chroma."""
 _VECTORS_AT_ONCE: Final = 256
 _BUSY_TIMEOUT_S: Final = 30.0
 _HEADER: Final = struct.Struct("<i6q")
-"""Of an index: version, offset, capacity, number of vectors, bytes of each, two more offsets."""
+"""Header of an index: version, offset, capacity, number of vectors, bytes of each, two offsets."""
 _HEADER_VERSION: Final = 1
 _LENGTH_BYTES: Final = 4
 _SPARE_BYTES: Final = 16 * 1024 * 1024
 
 
 def marks_in(folder: Path) -> frozenset[str]:
-    """Return what is to be purged in a store's folder."""
+    """Return the kinds of content due to be purged in the folder of a store."""
     try:
         return frozenset((folder / MARK_FILE).read_text(encoding="ascii").split())
     except FileNotFoundError:
@@ -60,7 +55,10 @@ def marks_in(folder: Path) -> frozenset[str]:
 
 
 def set_marks(folder: Path, marks: Iterable[str]) -> None:
-    """Say what is to be purged; nothing takes the mark away. The store's lock must be held."""
+    """Set the kinds of content due to be purged; none removes the mark.
+
+    The caller must hold the lock of the store.
+    """
     path, wanted = folder / MARK_FILE, sorted(marks)
     if not wanted:
         path.unlink(missing_ok=True)
@@ -77,19 +75,21 @@ def purge(
     limits: PurgeLimits,
     opened: Callable[[], contextlib.AbstractContextManager[Any]],
 ) -> frozenset[str]:
-    """Purge the files of Chroma. The store's lock must be held, and no client be open here.
+    """Purge the files of Chroma.
+
+    The caller must hold the lock of the store; this process must not have an open client.
 
     Args:
-        chroma: Chroma's folder.
-        due: What is to be purged.
-        limits: How large it may be.
-        opened: Opens a client, and closes it; gives the collections of the store.
+        chroma: Folder of Chroma.
+        due: Kinds of content to purge.
+        limits: Size above which content is left.
+        opened: Context manager that opens a client and yields the collections of the store.
 
     Returns:
-        What is left, as it is too large.
+        The kinds of content left because the store is too large.
 
     Raises:
-        StoreUnavailableError: There is no room, or somebody reads for too long.
+        StoreUnavailableError: The disk is too full, or a reader has the database locked too long.
     """
     database = chroma / _DATABASE
     if not database.is_file():
@@ -122,7 +122,7 @@ def _replace_vectors(
     limits: PurgeLimits,
     opened: Callable[[], contextlib.AbstractContextManager[Any]],
 ) -> bool:
-    """Put copies in the places of the collections of vectors, unless they are too large."""
+    """Replace the collections of vectors by copies unless they are too large."""
     with opened() as collections:
         searched = [getattr(collections, field) for field in collections.indexes]
         if sum(collection.count() for collection in searched) > limits.vectors:
@@ -143,10 +143,10 @@ def _replace_vectors(
 
 
 def _persist(opened: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
-    """Have Chroma persist every index.
+    """Make Chroma persist every index.
 
-    One that it has not persisted yet it would make anew whenever it is opened, and write it with
-    whatever its process has in memory in the free places.
+    Chroma rebuilds an index that is not persisted each time that it is opened, and then writes
+    uninitialised memory of its process into the free places.
     """
     with opened() as collections:
         for collection in _all_of(collections):
@@ -171,7 +171,7 @@ def _all_of(collections: Any) -> list[Any]:
 
 
 def _drop_leftovers(client: Any, names: Iterable[str]) -> None:
-    """Delete copies that are not whole, and collections that a copy has replaced."""
+    """Delete incomplete copies, and collections that a copy has replaced."""
     leftovers = {name + end for name in names for end in (_NEXT, _OLD)}
     for collection in client.list_collections():
         if collection.name in leftovers:
@@ -179,7 +179,7 @@ def _drop_leftovers(client: Any, names: Iterable[str]) -> None:
 
 
 def _copy(client: Any, name: str) -> None:
-    """Copy a collection of vectors, without those that are deleted."""
+    """Copy a collection of vectors without the deleted ones."""
     source = client.get_collection(name, embedding_function=None)
     target = client.create_collection(name + _NEXT, configuration=SEARCH, embedding_function=None)
     for ids in groups(source.get(include=[])["ids"], _VECTORS_AT_ONCE):
@@ -188,10 +188,12 @@ def _copy(client: Any, name: str) -> None:
 
 
 def clean(chroma: Path) -> None:
-    """Rid the files of what the collections do not hold any more. No client is open here.
+    """Remove content from the files that the collections no longer hold.
+
+    This process must not have an open client.
 
     Raises:
-        StoreUnavailableError: Somebody reads for longer than can be waited for.
+        StoreUnavailableError: A reader has the database locked for longer than 30 s.
     """
     with _database(chroma) as database:
         database.execute("BEGIN IMMEDIATE")
@@ -210,10 +212,10 @@ def clean(chroma: Path) -> None:
 
 
 def _zero_free_places(segment: Path) -> None:
-    """Overwrite what an index's files hold beyond its vectors.
+    """Overwrite the free places in the files of an index.
 
-    A new index is written with its free places, whose memory Chroma has not initialised: it may
-    be a text or vector that the process had in memory before.
+    Chroma writes a new index with free places of uninitialised memory, which may hold a text or
+    vector that the process had in memory before.
     """
     try:
         header = (segment / "header.bin").read_bytes()[: _HEADER.size]
@@ -234,10 +236,10 @@ def _zero_free_places(segment: Path) -> None:
 
 
 def _clean_queue(database: sqlite3.Connection) -> None:
-    """Take from the queue metadata that is stored, and what has no collection.
+    """Remove stored metadata, and rows without a collection, from the queue.
 
-    An index that is behind needs no more than ids, operations and vectors. The last row stays: its
-    number is where Chroma goes on counting.
+    An index that is behind needs only ids, operations and vectors. The last row stays, because
+    Chroma continues its numbers.
     """
     database.execute(
         "UPDATE embeddings_queue SET metadata = NULL WHERE metadata IS NOT NULL AND seq_id <="

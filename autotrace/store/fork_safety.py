@@ -1,8 +1,7 @@
-"""Whether Chroma can be used in this process.
+"""Detect whether Chroma would deadlock in this process.
 
-A process that was forked from one that has opened Chroma inherits what Chroma's library thinks of
-its threads, and not the threads: it hangs in one of its first calls, even if the parent had closed
-what it had open, and on any other path.
+After fork(), Chroma's native threads are gone but the library still waits for them, so one of its
+first calls deadlocks, even if the parent had closed its clients, and on any path.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ _forked_after_open = False
 
 
 def mark_opened() -> None:
-    """Say that Chroma is about to be opened in this process."""
+    """Record that this process is about to open Chroma."""
     global _has_opened
     _has_opened = True
 
 
 def chroma_deadlocks_after_fork() -> bool:
-    """Tell whether this process was forked from one that had opened Chroma."""
+    """Return whether this process was forked from one that had opened Chroma."""
     return _forked_after_open
 
 
 def _program_has_opened() -> bool:
-    """Tell whether the program itself, not autotrace, has an embedded Chroma open."""
+    """Return whether the program itself has opened an embedded Chroma."""
     module: Any = sys.modules.get("chromadb.api.shared_system_client")
     if module is None:
         return False

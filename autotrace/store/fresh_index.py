@@ -1,8 +1,8 @@
-"""Queries that show what other processes have stored since Chroma's index was loaded.
+"""Query records that other processes stored after the index was loaded.
 
-Chroma's `query` does not see what another process has written since then; `get` does. To load the
-index anew takes seconds in a large store. So a query is compared with what came after the index,
-one by one, as the journal has it (vector_journal.py), and the nearest of both are its answer.
+Chroma's `query` does not see these records; `get` does. Reloading the index takes seconds in a
+large store. So a query is also compared with each later record in the journal (vector_journal.py),
+and its result is the nearest of both.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=OpenedCollections)
 
 _TINY: Final = 1e-30
-"""Keeps a vector of zeros from a division by zero; Chroma's index adds the same."""
+"""Avoids a division by zero for a vector of zeros; the index of Chroma adds the same."""
 
 
 class _Tail(NamedTuple):
-    """What came after a client's index. Never changed: who reads one is not disturbed."""
+    """Hold the records later than an index; immutable, for concurrent readers."""
 
     keys: tuple[str, ...]
     rows: Rows
-    """Of length 1, as the index keeps them."""
+    """Vectors of length 1, as in the index."""
 
 
 class FreshCollection:
-    """A collection of vectors whose queries show what others have stored since it was opened.
+    """Query a collection of vectors together with later records.
 
     Args:
-        inner: Chroma's collection.
-        letter: Stands for it in the journal.
-        journal: Where what is stored is written down.
+        inner: Collection of Chroma.
+        letter: Letter of the collection in the journal.
+        journal: Receives each stored vector.
         on_delete: Called before vectors are deleted.
-        catch_up: Takes in what others have stored since; tells whether that is all.
+        catch_up: Applies records that others have stored; returns whether they are all.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class FreshCollection:
         self._tail: _Tail | None = None
 
     def load(self) -> None:
-        """Load Chroma's index, if there is one; only while nobody writes.
+        """Load the index of Chroma if it has records; under the lock.
 
-        The first question to an index reads its files, and may write them. To one that is empty
-        there is none: Chroma would fail once another process has put something into it.
+        The first query of an index reads its files, and may write them. An empty index is not
+        queried: Chroma would fail once another process has added a record.
         """
         try:
             got = self._inner.get(limit=1, include=["embeddings"])
@@ -74,10 +74,10 @@ class FreshCollection:
         except Exception as error:
             if not is_failure_of_chroma(error):
                 raise
-            # It is damaged: whoever queries this collection is told so, and nobody else.
+            # The index is damaged: only a query of this collection must fail.
 
     def add_rows(self, records: Sequence[Record]) -> None:
-        """Take in what others have stored; for one thread at a time."""
+        """Add records that others have stored; for one thread at a time."""
         import numpy as np
 
         mine = [record for record in records if record.collection == self._letter]
@@ -92,7 +92,7 @@ class FreshCollection:
     def add(
         self, ids: list[str], *, embeddings: Any, metadatas: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Add records; one whose id exists is ignored in silence."""
+        """Add records; ignore those whose id exists."""
         self._journal.add(self._letter, ids, embeddings)
         self._inner.add(ids, embeddings=embeddings, metadatas=metadatas)
         self._has_index = True
@@ -100,19 +100,22 @@ class FreshCollection:
     def upsert(
         self, ids: list[str], *, embeddings: Any, metadatas: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Add or replace records. Others must load the index anew: it has another vector now."""
+        """Add or replace records; close the epoch, so that others reload.
+
+        Their index may hold a vector that was replaced.
+        """
         self._journal.close_epoch()
         self._inner.upsert(ids, embeddings=embeddings, metadatas=metadatas)
         self._has_index = True
 
     def delete(self, ids: list[str]) -> Any:
-        """Delete records, the journal's too. Others must load the index anew."""
+        """Delete records, and begin another epoch, so that others reload."""
         self._on_delete()
         self._journal.rotate()
         return self._inner.delete(ids)
 
     def update(self, ids: list[str], *, metadatas: Sequence[Mapping[str, Any]]) -> None:
-        """Replace metadata of records that exist; their vectors stay."""
+        """Replace metadata of existing records; keep their vectors."""
         self._inner.update(ids, metadatas=metadatas)
 
     def count(self) -> int:
@@ -128,7 +131,10 @@ class FreshCollection:
         offset: int | None = None,
         include: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Look records up; Chroma takes their vectors from its index, and fails for later ones."""
+        """Look up records, with the vectors of later ones from the journal.
+
+        Chroma reads vectors from its index, and fails for later records.
+        """
         tail = self._tail
         if tail is None or ids is None or "embeddings" not in include:
             return self._inner.get(
@@ -153,10 +159,10 @@ class FreshCollection:
         include: Sequence[str] = (),
         where: Any = None,
     ) -> dict[str, Any]:
-        """Find the nearest records; with `where`, of those that it matches.
+        """Find the nearest records, of those that `where` matches.
 
         Raises:
-            StaleIndexError: The index must be loaded anew to tell which of its records match.
+            StaleIndexError: The index must be reloaded before `where` can be applied to it.
         """
         among: dict[str, Any] = {}
         tail, has_index = self._tail, self._has_index
@@ -190,10 +196,10 @@ class FreshCollection:
         return found
 
     def _matching(self, where: Any) -> set[str]:
-        """Return which records match, each of which is in the index or in the tail."""
+        """Return the keys of matching records, all in the index or the tail."""
         keys = set(self._inner.get(where=where, include=[])["ids"])
-        # Chroma fails when it is to search among records that its index does not have. Those of
-        # other processes are in the journal before `get` shows them.
+        # Chroma fails if it must search among records that are not in its index. Records of other
+        # processes are in the journal before `get` returns them.
         if not self._catch_up():
             msg = "the index of the store is older than its records"
             raise StaleIndexError(msg)
@@ -202,12 +208,12 @@ class FreshCollection:
     def _merged(
         self, nearest: list[tuple[float, str, Any]], tail: _Tail, vector: Any, n_results: int
     ) -> list[tuple[float, str, Any]]:
-        """Return the nearest of what Chroma's index has found and of what came after it."""
+        """Return the nearest of the records of the index and of the tail."""
         import numpy as np
 
         query = _normalised(np.asarray([vector], dtype=np.float32))[0]
         if tail.rows.shape[1] != len(query):
-            return nearest  # written down, and refused by Chroma for it
+            return nearest  # in the journal, but refused by Chroma for its dimensions
         distances = 1.0 - tail.rows @ query
         farthest = nearest[-1][0] if len(nearest) >= n_results else np.inf
         near = np.flatnonzero(distances <= farthest)
@@ -230,13 +236,15 @@ class FreshCollection:
 
 
 class View(Generic[C]):
-    """The collections of one open client, with what came after its indexes. For any thread.
+    """Hold the collections of one open client, with later records.
+
+    Any thread may use it.
 
     Args:
-        collections: As Chroma gives them: a dataclass.
-        journal: Of the epoch in which the client was opened.
+        collections: Dataclass with the collections of Chroma.
+        journal: Journal of the epoch in which the client was opened.
         on_delete: Called before vectors are deleted.
-        catch_up: Takes in what others have stored since; tells whether that is all.
+        catch_up: Applies records that others have stored; returns whether they are all.
     """
 
     def __init__(
@@ -257,17 +265,17 @@ class View(Generic[C]):
         self._lock = threading.Lock()
 
     def load(self) -> None:
-        """Load what queries need; only while nobody writes."""
+        """Load the indexes that queries need; under the lock."""
         if not self.is_loaded:
             for collection in self._searched:
                 collection.load()
             self.is_loaded = True
 
     def apply_journal(self, epoch: str) -> bool:
-        """Take in what others have written down; return whether that is all they have stored.
+        """Add the records in the journal; return whether it has all of them.
 
         Args:
-            epoch: That of the generation mark, read just before.
+            epoch: Epoch of the generation mark, read just before.
         """
         with self._lock:
             records = self.journal.read_since(epoch)

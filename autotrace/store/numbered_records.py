@@ -1,7 +1,8 @@
-"""Read and append chains of records: `{name}/0`, `{name}/1`, … without gaps.
+"""Read and append chains of records.
 
-Chroma's `add` ignores an id that exists, so the first process to add number n has appended, and the
-others find its record when they read: a compare-and-append.
+The ids of a chain are `{name}/0`, `{name}/1`, … without gaps. Chroma's `add` ignores an id that
+exists, so the first process to add number n has appended, and the others read its record: a
+compare-and-append.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ def record_id(name: str, number: int) -> str:
 def read_chains(
     read: Callable[[Sequence[str]], Mapping[str, R]], names: Iterable[str], first_look: int
 ) -> dict[str, list[R]]:
-    """Return the records of each chain, in order; an unknown one has none.
+    """Return the records of each chain, in order; none for an unknown one.
 
     Args:
-        read: Returns those of some records that exist, by id.
-        names: The chains.
-        first_look: Number of records of each chain to ask for first; more follow of longer ones.
+        read: Returns the existing records of some ids, by id.
+        names: Names of the chains.
+        first_look: Number of records of each chain to read first; longer chains need more reads.
     """
     chains: dict[str, list[R]] = {name: [] for name in names}
     pending, width = list(chains), first_look
@@ -48,6 +49,6 @@ def read_chains(
 
 
 def lost_ids(collection: Collection, ids: Sequence[str], writer: str, batch: int) -> set[str]:
-    """Return the ids among those just added that another writer had added before."""
+    """Return those of the ids just added that another writer added first."""
     found = documents(collection, ids)
     return {i for i in ids if (found[i]["writer"], found[i]["batch"]) != (writer, batch)}

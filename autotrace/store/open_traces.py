@@ -1,9 +1,9 @@
-"""Registry of unfinished traces that clients report over REST or MCP. Shared by all processes.
+"""Register unfinished traces that clients report over REST or MCP.
 
-It keeps how each trace began, until the store knows its end, and how it was completed: the first
-completion wins. In an embedded store each trace is a few small files, which take 0.2 ms; a turn at
-Chroma's lock takes 30 ms, and up to 3 s. On a Chroma server they are records of a collection.
-docs/explanation/storage.md lists files and record ids.
+All processes share the registry. It keeps the start of each trace until the store has its end, and
+its completion: the first completion wins. In an embedded store each trace is a few small files,
+which take 0.2 ms; acquiring the lock of Chroma takes 30 ms, and up to 3 s. On a Chroma server they
+are records of a collection. docs/explanation/storage.md lists files and record ids.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from autotrace.store.connection import Connection, ServerOptions, connect_to
 from autotrace.store.schema import JSON_KEY, NO_VECTOR, Collection
 
 FOLDER: Final = "open"
-"""Of an embedded store."""
+"""Folder in an embedded store."""
 _NS_PER_MS: Final = 10**6
 _BEGUN: Final = "b/"
 _COMPLETED: Final = "c/"
@@ -41,18 +41,19 @@ _OWNER: Final = "owner"
 
 @dataclass(frozen=True)
 class OpenTraceEntry:
-    """A trace of the registry: documents of its start and of its completion."""
+    """Hold the documents of the start and the completion of a trace."""
 
     opening: Any
     closing: Any = None
-    """None while it is open."""
+    """None while the trace is open."""
 
 
 class OpenTraces(ABC):
-    """The unfinished traces of one store. Any thread, and any number of processes, may use it.
+    """Register the unfinished traces of one store.
 
-    Trace ids must be well-formed. Every method raises StoreUnavailableError if the store does not
-    answer, or its folder cannot be used.
+    Any thread, and any number of processes, may use the registry. Trace ids must be well-formed.
+    Every method raises StoreUnavailableError if the store does not answer, or its folder cannot be
+    used.
     """
 
     @abstractmethod
@@ -61,7 +62,7 @@ class OpenTraces(ABC):
 
     @abstractmethod
     def complete(self, trace_id: str, owner: str, closing: Any) -> Any:
-        """Complete a trace unless it is completed; return the document of the first completion."""
+        """Complete a trace unless it is completed; return the first completion."""
 
     @abstractmethod
     def find(self, trace_id: str) -> OpenTraceEntry | None:
@@ -82,11 +83,14 @@ class OpenTraces(ABC):
 
     @abstractmethod
     def begun(self, before_ns: int, limit: int) -> list[str]:
-        """Return the ids of traces that began before a time, completed or not, in any order."""
+        """Return ids of traces that began before a time, completed or not.
+
+        The order is arbitrary.
+        """
 
     @abstractmethod
     def completed(self, before_ns: int, limit: int) -> list[str]:
-        """Return the ids of traces that were completed before a time, in any order."""
+        """Return ids of traces completed before a time, in arbitrary order."""
 
     @abstractmethod
     def remove(self, trace_ids: Sequence[str]) -> None:
@@ -98,10 +102,10 @@ class OpenTraces(ABC):
 
 
 def open_traces(store: str, server: ServerOptions | None = None) -> OpenTraces:
-    """Return the registry of a store, a path or the URL of a Chroma server, without opening it.
+    """Return the registry of a store without opening it.
 
     Raises:
-        InvalidArgumentError: The store is neither.
+        InvalidArgumentError: The store is neither a path nor the URL of a Chroma server.
     """
     if "://" in store:
         return _OnServer(connect_to(store, _open_collection, space=None, server=server))
@@ -132,7 +136,7 @@ class _InFolder(OpenTraces):
     @override
     def find(self, trace_id: str) -> OpenTraceEntry | None:
         with self._using():
-            # In this order, as `remove` deletes them in the other one.
+            # `remove` deletes these in the opposite order.
             closing = _read(self._completed / trace_id)
             begun = _read(self._begun / trace_id)
         return None if begun is None else OpenTraceEntry(begun["opening"], closing)
@@ -223,7 +227,7 @@ def _is_older(entry: os.DirEntry[str], before_ns: int) -> bool:
 
 @dataclass(frozen=True)
 class _Opened:
-    """The one collection."""
+    """Hold the only collection of the registry."""
 
     indexes: ClassVar[Mapping[str, str]] = {}
 

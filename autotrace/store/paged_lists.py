@@ -1,8 +1,8 @@
-"""Slot lists: lists that many processes append to, in chains of slots (numbered_records.py).
+"""Append to slot lists, which many processes share.
 
-Each slot is the document `{"writer", "batch", "entries"}`. Of several writers that add slot n, one
-wins; the others go on to the next number. A list may hold an entry twice, after a batch was stored
-again; readers leave out repeats.
+A slot list is a chain (numbered_records.py) of slots, the documents `{"writer", "batch",
+"entries"}`. Of several writers that add slot n, one wins; the others retry with the next number. A
+list may hold an entry twice after a batch was stored again; readers skip repeats.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from autotrace.store.numbered_records import record_id as slot_id
 from autotrace.store.schema import MAX_IDS, Collection, documents, groups
 
 _FIRST_LOOK: Final = (0, 7, 63, 511, 4095, 32_767, 262_143, 2_097_151)
-"""Slots to look for first; most lists are short."""
+"""Numbers of the slots to request first; most lists are short."""
 _SHORT: Final = 8
 _MAX_ATTEMPTS: Final = 20
 
 
 @dataclass(frozen=True)
 class Appender:
-    """Appends to slot lists for one writer's batch."""
+    """Append to slot lists for one batch of a writer."""
 
     writer: str
     batch: int
     exclusive: bool
     """Whether a lock excludes other writers."""
     max_batch: int
-    """Number of records that Chroma takes in one call."""
+    """Number of records that Chroma accepts in one call."""
 
     def add(
         self,
@@ -40,7 +40,7 @@ class Appender:
         entries: Mapping[str, Iterable[tuple[Any, ...]]],
         also: Mapping[str, Any] | None = None,
     ) -> None:
-        """Append entries to lists, given by name, and `also` other records by id.
+        """Append entries to lists by name; add the records in `also` by id.
 
         Raises:
             StoreUnavailableError: Other writers came first at each attempt.
@@ -76,8 +76,9 @@ def remove(
 ) -> None:
     """Remove the entries of a list that end with a key; keep their slots.
 
-    Two processes that change one slot at once might each restore what the other has removed. So a
-    changed slot is read again, and entries go whose keys `alive` does not return.
+    Two processes that change one slot concurrently might each restore an entry that the other has
+    removed. So a changed slot is read again, and entries whose keys `alive` does not return are
+    removed.
     """
     ids = [slot_id(name, number) for number in range(lengths(collection, [name])[name])]
     slots = documents(collection, ids)
@@ -120,7 +121,7 @@ def lengths(collection: Collection, names: Sequence[str]) -> dict[str, int]:
 
 
 def _spread(start: int, end: int, width: int) -> Sequence[int]:
-    """Return about `width` numbers of a range, among them its first and last."""
+    """Return about `width` numbers of a range, including its first and last."""
     step = max(1, (end - start) // width)
     return sorted({*range(start, end, step), end - 1})
 
@@ -143,7 +144,7 @@ def read(collection: Collection, names: Sequence[str]) -> dict[str, list[Any]]:
 def read_newest(
     collection: Collection, names: Sequence[str], at_least: int
 ) -> dict[str, list[Any]]:
-    """Return the last entries of each list: at least so many, or all."""
+    """Return the last entries of each list: at least `at_least`, or all."""
     starts = lengths(collection, names)
     newest: dict[str, list[Any]] = {name: [] for name in names}
     width = 8

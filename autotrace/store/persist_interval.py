@@ -1,12 +1,10 @@
-"""How often Chroma persists a collection, by its size.
+"""Set how often Chroma persists a collection, by its size.
 
-Chroma writes the whole list of a collection's ids anew each time that it persists, and reads what
-it has not persisted yet again at every write. So a fixed number of records between two times makes
-one of both grow with the store: to persist 300,000 ids every 200 records costs 0.3 ms a record.
-A number that grows with the collection keeps both small.
-
-Only collections that are looked up by id need this. What is searched by meaning is written one
-record a text, and its index costs more than its list.
+Chroma rewrites the list of all ids of a collection when it persists, and rereads unpersisted
+records at every write. With a fixed interval the cost grows with the store: persisting 300,000 ids
+every 200 records costs 0.3 ms per record. An interval that grows with the collection keeps both
+small. Only collections looked up by id need this: one searched by meaning has one record per text,
+and its index costs more than its list.
 """
 
 from __future__ import annotations
@@ -16,15 +14,16 @@ from typing import Final
 from autotrace.store.schema import PERSIST_AFTER, Collection, Collections
 
 _RECORDS_PER_STEP: Final = 300
-"""How many records a collection has, at least, for each that may wait to be persisted."""
+"""Minimum number of records of a collection per record that may wait to be persisted."""
 _LOOK_EVERY: Final = 100_000
-"""Span records from one look at the sizes to the next."""
+"""Number of span records between two checks of the sizes."""
 
 
 def records_between(count: int) -> int:
-    """Return after how many records to persist a collection of so many; it doubles, step by step.
+    """Return the number of records between two persists of a collection.
 
-    A step is a change of the collection, which needs it to be opened anew.
+    The number doubles with the size `count`, because each change needs the collection to be
+    reopened.
     """
     number = PERSIST_AFTER
     while count >= 2 * number * _RECORDS_PER_STEP:
@@ -33,18 +32,18 @@ def records_between(count: int) -> int:
 
 
 class Tuner:
-    """Fits the collections of one embedded store to their sizes. For one thread at a time."""
+    """Tune the collections of one embedded store; one thread at a time."""
 
     def __init__(self) -> None:
         self._unseen = _LOOK_EVERY
         self._between: list[int] = []
 
     def stored(self, collections: Collections, number: int) -> bool:
-        """Take note that so many span records were stored, and tune now and then.
+        """Count stored span records, and tune after every 100,000.
 
         Returns:
-            Whether to open the collections anew, for a change to take effect. The first look asks
-            for none: what it finds is mostly what an earlier process has set.
+            Whether the collections must be reopened for a change to take effect. False after the
+            first check, because an earlier process has usually set the same values.
         """
         self._unseen += number
         if self._unseen < _LOOK_EVERY:
@@ -61,10 +60,13 @@ class Tuner:
 
 
 def persist_after(collection: Collection, number: int) -> None:
-    """Set after how many records Chroma persists a collection, from when it is opened next."""
+    """Set the number of records after which Chroma persists a collection.
+
+    It applies from the next opening.
+    """
     try:
         collection.modify(configuration={"hnsw": {"sync_threshold": number}})
     except ValueError as error:
-        # Once it is changed, Chroma warns of its own record: an error only where warnings are.
+        # After the change Chroma raises its own deprecation warning if warnings are errors.
         if not isinstance(error.__context__, DeprecationWarning):
             raise

@@ -1,6 +1,6 @@
 """Empty and refill whole collections for a rebuild.
 
-The store's record marks a rebuild under way, and no other process opens the store meanwhile.
+The record of the store marks the rebuild, and other processes do not open the store meanwhile.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _OF_SCHEMA_1: Final = ("open",)
 def begin(collections: Collections, store: str, space: str) -> Collections:
     """Mark the store as being rebuilt; return it with empty projections.
 
-    The collections are deleted and made again: a collection keeps the dimension of its first
-    vector, and a damaged index goes only with its collection.
+    The collections are deleted and made again, because a collection keeps the dimension of its
+    first vector, and a damaged index is only removed with its collection.
     """
     _put_record(collections.state, SCHEMA_VERSION, space, rebuilding=True)
     client = collections.client
@@ -47,14 +47,17 @@ def finish_reset(collections: Collections, space: str) -> None:
 def begin_decisions(
     collections: DecisionCollections, store: str, space: str
 ) -> DecisionCollections:
-    """Mark the decisions' store as being rebuilt; return it with an empty index. See `begin`."""
+    """Mark the store of decisions as being rebuilt; return it without index.
+
+    See `begin`.
+    """
     _put_record(collections.state, decision_log.SCHEMA_VERSION, space, rebuilding=True)
     decision_log.delete_search(collections)
     return decision_log.open_decisions(collections.client, store, None)
 
 
 def finish_decisions(collections: DecisionCollections, space: str) -> None:
-    """Mark the decisions' store as rebuilt."""
+    """Mark the store of decisions as rebuilt."""
     _put_record(collections.state, decision_log.SCHEMA_VERSION, space, rebuilding=False)
 
 
@@ -64,7 +67,7 @@ def _put_record(state: Collection, version: int, space: str, *, rebuilding: bool
 
 
 def logged_traces(log: Collection) -> list[str]:
-    """Return the name of every share of a trace in the log, with or without a task."""
+    """Return the name of every share of a trace in the log."""
     traces = dict.fromkeys(record_id.partition("/")[0] for record_id in all_ids(log))
     # Claims (traces/trace_ids.py) and the timeline of schema 1: no hexadecimal id begins with t.
     return [trace for trace in traces if not trace.startswith("t")]
@@ -75,7 +78,7 @@ def replace_stats(
 ) -> None:
     """Replace the statistics by these counters, by writer and tool.
 
-    Each writer keeps its own record, since a writer at work goes on from its own totals.
+    Each writer keeps its own record, because a running writer continues from its own totals.
     """
     kept = {
         f"{STATS_PREFIX}{writer}/{tool}" for writer, tools in counters.items() for tool in tools

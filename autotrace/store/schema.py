@@ -1,4 +1,4 @@
-"""The collections of a store, its schema version and its embedding space.
+"""Define the collections, schema version and embedding space of a store.
 
 Every collection but the log is a projection of it. Succeeded and failed traces have collections of
 their own: a Chroma query with a filter that matches most records is a hundred times slower. Chroma
@@ -42,7 +42,7 @@ LOOKUP: Final = {
         "space": "l2",
         "max_neighbors": 4,
         "ef_construction": 8,
-        # Chroma reads all that it has not persisted yet again at every write, and parts are large.
+        # Chroma rereads all unpersisted records at every write, and parts of the log are large.
         "batch_size": 100,
         "sync_threshold": PERSIST_AFTER,
     }
@@ -105,14 +105,14 @@ class Collection(Protocol):
 
 
 class OpenedCollections(Protocol):
-    """The collections that every kind of store has."""
+    """Define the collections that every kind of store has."""
 
     indexes: ClassVar[Mapping[str, str]]
     """The collections that are searched by meaning, each with its letter in the journal."""
 
     @property
     def log(self) -> Collection:
-        """The truth, of which all other collections are projections."""
+        """The log, of which all other collections are projections."""
         ...
 
     @property
@@ -123,7 +123,7 @@ class OpenedCollections(Protocol):
 
 @dataclass(frozen=True)
 class Collections:
-    """The collections of one open store."""
+    """Hold the collections of one open store."""
 
     indexes: ClassVar[Mapping[str, str]] = {"succeeded": "s", "failed": "f"}
 
@@ -134,9 +134,9 @@ class Collections:
     succeeded: Collection
     failed: Collection
     max_batch: int
-    """Number of records that Chroma takes in one call."""
+    """Number of records that Chroma accepts in one call."""
     client: Any
-    """Chroma's client; a rebuild deletes and makes collections with it."""
+    """Client of Chroma; a rebuild deletes and makes collections with it."""
     by_tokens: bool = True
     """Whether keys of texts are made of tokens (schema 3); see `text_keys.TextKeys`."""
 
@@ -184,15 +184,14 @@ def max_batch_of(client: Any) -> int:
 def check(
     state: Collection, store: str, space: str | None, version: int, *, oldest: int | None = None
 ) -> int:
-    """Return the version of a store, or raise; mark a new one with this version.
+    """Check and return the version of a store; set it in a new store.
 
     Args:
-        state: The collection with the store's record.
-        store: Its name, for errors.
-        space: The embedding space that its vectors must be of; None skips all checks but that the
-            version is not newer.
-        version: The schema version that this library writes.
-        oldest: The oldest version that it opens; by default the same.
+        state: Collection with the record of the store.
+        store: Name of the store, for errors.
+        space: Required embedding space; None skips all checks except that for a newer version.
+        version: Schema version that this library writes.
+        oldest: Oldest version that it opens; by default `version`.
 
     Raises:
         StoreVersionError: The store has a version that this library does not open.
@@ -204,7 +203,7 @@ def check(
         if space is None:
             return version
         add(state, {STORE_RECORD_ID: {"schema_version": version, "space": space}})
-        # The record of the first process that opened the store.
+        # Another process may have added the record first.
         known = documents(state, [STORE_RECORD_ID])[STORE_RECORD_ID]
     found = known["schema_version"]
     if found > version:
@@ -268,7 +267,7 @@ def documents(collection: Collection, ids: Iterable[str]) -> dict[str, Any]:
 
 
 def documents_in(got: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON documents of the records that a `get` has returned, by id."""
+    """Return the JSON documents in the result of a `get`, by id."""
     return {i: document_of(m) for i, m in zip(got["ids"], got["metadatas"], strict=True)}
 
 

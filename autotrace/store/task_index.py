@@ -1,10 +1,10 @@
-"""The index of texts: one vector for each, with the traces (or decisions) that share it.
+"""Index texts: one vector per text, and the traces that share the text.
 
-Past a thousand or so equal vectors, the graph of Chroma's index has edges to nothing else, and
-other records are never found again. So a text has one vector, under its key, whose metadata names
-its first trace. Later traces are entries (start, trace id) of a slot list named by the key, and the
-metadata marks the text as repeated. Chroma's `add` ignores an id that exists, so a batch that is
-stored again finds the same first trace.
+With about a thousand equal vectors, the graph of Chroma's index has edges only between them, and
+other records are never found. So a text has one vector, under its key, whose metadata names its
+first trace (or decision). Later traces are entries (start, trace id) of a slot list named by the
+key, and the metadata marks the text as repeated. Chroma's `add` ignores an id that exists, so a
+batch that is stored again finds the same first trace.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def add_task(
 
 
 def remove(index: TextIndex, key: str, trace_id: str, *, exclusive: bool) -> None:
-    """Remove a trace, no longer alive, from an index, and its text if no other trace has it."""
+    """Remove a dead trace from an index, and its text if it is unused."""
     name = index.list_of(key)
     paged_lists.remove(index.lists, name, trace_id, lambda ids: index.alive(ids, key))
     remove_unused(index, key, exclusive=exclusive)
@@ -237,7 +237,10 @@ def exactly(index: TextIndex, key: str) -> Text | None:
 
 
 def compare(index: TextIndex, vector: Any, keys: Sequence[str]) -> dict[str, float]:
-    """Return the cosine similarity of texts to a vector, by key, without the index."""
+    """Return the cosine similarity of texts to a vector, by key.
+
+    The vectors are compared directly, without the index.
+    """
     import numpy as np
 
     if not keys:
@@ -255,7 +258,7 @@ def compare(index: TextIndex, vector: Any, keys: Sequence[str]) -> dict[str, flo
 def traces_of(
     index: TextIndex, texts: Sequence[Text], at_least: int
 ) -> dict[Text, list[TimelineEntry]]:
-    """Return the newest traces of each text: at least so many, or all."""
+    """Return the newest traces of each text: at least `at_least`, or all."""
     lists = {text: index.list_of(text.key) for text in texts if text.repeated}
     newest = paged_lists.read_newest(index.lists, list(lists.values()), at_least)
     found: dict[Text, list[TimelineEntry]] = {}

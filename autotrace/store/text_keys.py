@@ -1,6 +1,6 @@
-"""Keys of task texts: texts with equal vectors have one key, and so one vector in the index.
+"""Make the keys of task texts: texts with equal vectors have one key.
 
-Past a thousand or so equal vectors under different keys, Chroma's index loses other texts.
+With about a thousand equal vectors under different keys, Chroma's index loses other texts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TextKey(NamedTuple):
 
 @dataclass(frozen=True)
 class TextKeys:
-    """Makes the keys of task texts in a store.
+    """Make the keys of task texts in a store.
 
     An embedder may have two methods for this. `reads(text)` returns the part of a text that it
     reads; `tokens(text)` returns the words that it knows in that part, and `[UNK]` for each other.
@@ -58,7 +58,7 @@ class TextKeys:
         )
 
     def _ask(self, method: str, text: str) -> str | None:
-        """Return the answer of a method of the embedder; None if it has no such method."""
+        """Return the result of an optional method of the embedder, else None."""
         ask: Any = getattr(self.embedder, method, None)
         answer = ask(text) if callable(ask) else None
         return answer if isinstance(answer, str) else None  # else not this method

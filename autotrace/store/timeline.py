@@ -1,4 +1,4 @@
-"""The timeline: traces by start time, listed newest first without a scan.
+"""List traces by start time, newest first, without a scan.
 
 Chroma has no ORDER BY, and a `where` on a time range reads every record. So the traces that started
 in ten-second bucket q are entries of the slot list `t0/{q}` (paged_lists.py). A tree of markers
@@ -33,7 +33,7 @@ class TimelineEntry(NamedTuple):
 
 
 def bucket_of(start_ns: int) -> int:
-    """Return the bucket of a start time; the first or last one of a time out of range."""
+    """Return the bucket of a start time, clamped to the valid range."""
     return min(max(start_ns // BUCKET_NS, 0), _MAX_BUCKET)
 
 
@@ -64,7 +64,7 @@ def add_timeline_entry(
 def newest_first(
     lists: Collection, *, before: TimelineEntry | None = None
 ) -> Iterator[TimelineEntry]:
-    """Yield the entries from the newest to the oldest, each trace once; only those before one."""
+    """Yield entries, newest first, each trace once; only those before one."""
     limit = _MAX_BUCKET if before is None else bucket_of(before.start_ns)
     seen: set[str] = set()
     for buckets in _existing_buckets(lists, limit):

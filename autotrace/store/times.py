@@ -1,4 +1,4 @@
-"""Times: integer nanoseconds inside, timezone-aware UTC at the edges."""
+"""Convert times: integer nanoseconds inside, aware UTC at the edges."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def utc(time_ns: int) -> datetime:
 
 
 def ns_of(moment: datetime) -> int:
-    """Return the nanoseconds since the epoch of a time, which is exact to the microsecond."""
+    """Return the nanoseconds since the epoch, exact to the microsecond."""
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000

@@ -1,9 +1,10 @@
-"""The tools that are counted by name: a bounded number, as senders choose the names. Pure.
+"""Limit the number of tools that are counted by name (pure).
 
-A writer counts at most `MAX_TOOLS` tools by name, and the calls of all others under `OTHER_TOOLS`.
-A tool keeps its name. A sender (the agent of a key) may hold half of the names that others leave
-free; the owner of a store, whose program records without a key, all of them. A named tool has every
-call since its writer's batch `since`: all of its calls, unless its first sender had no name left.
+Senders choose the names, so a writer counts at most `MAX_TOOLS` tools by name, and the calls of all
+others under `OTHER_TOOLS`. A tool keeps its name. A sender (the agent of a key) may hold half of
+the names that others leave free; the owner of a store, whose program records without a key, all of
+them. A named tool has every call since the batch `since` of its writer: all calls, unless its first
+sender had no name left.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class _Named(Protocol):
 
 
 class ToolNames:
-    """The names that a writer has given. Tools with a name `elsewhere` may always have one here."""
+    """Assign names for one writer; a tool named `elsewhere` always gets one."""
 
     def __init__(self, own: Mapping[str, _Named], elsewhere: Iterable[str] = ()) -> None:
         self._names = {name: c.sender for name, c in own.items() if name != OTHER_TOOLS}
@@ -45,7 +46,7 @@ class ToolNames:
         self._elsewhere = frozenset(elsewhere)
 
     def place(self, tool: str, sender: str) -> str:
-        """Return the name under which to count a call; give the tool one if the sender may."""
+        """Return the name to count a call under; name a new tool if allowed."""
         if tool in self._names:
             return tool
         if tool not in self._elsewhere and not self._has_room(sender):

@@ -1,4 +1,4 @@
-"""Statistics of each tool: counters per writer, so that writers on several machines never race.
+"""Keep statistics of each tool in counters per writer, to avoid races.
 
 A writer keeps one record per tool, `stats/{writer}/{tool}`, with totals and the number of the batch
 it last counted; a batch that is stored again finds its number and counts nothing twice. A deletion
@@ -120,7 +120,7 @@ class ToolCounters:
         return {k: v for k, v in asdict(self).items() if v or k not in _LATER_FIELDS}
 
     def to_model(self) -> ToolStats:
-        """Return what users see."""
+        """Return the statistics in the form of the public API."""
         p50, p95, p99 = (
             min(max(value, self.min_ms), self.max_ms)  # rounding must not leave the range
             for value in percentiles_ms(self.durations, (0.50, 0.95, 0.99))
@@ -173,7 +173,7 @@ class Totals(NamedTuple):
     """By tool."""
 
     def place_of(self, writer: str, batch: int, call: ToolCallStat) -> str | None:
-        """Return the name under which a writer has counted a call of a batch; None: not yet."""
+        """Return the name under which a writer has counted a call, else None."""
         named = self.writers.get((writer, call.tool_name))
         place = OTHER_TOOLS if named is None or batch < named.since else call.tool_name
         counters = self.writers.get((writer, place))
@@ -206,7 +206,7 @@ def _less(counts: Mapping[str, int], less: Mapping[str, int]) -> dict[str, int]:
 
 
 def _named_as(types: Mapping[str, int], less: Mapping[str, int]) -> dict[str, int]:
-    """Return error types under the names by which they were counted: theirs, or as `other`."""
+    """Return error types by the names of their counts: their own, or `other`."""
     named: dict[str, int] = {}
     for name, number in less.items():
         own = min(number, types.get(name, 0))
@@ -223,7 +223,7 @@ def _count_type(types: dict[str, int], name: str, number: int) -> None:
 
 
 def rounded_ms(duration_ms: int) -> int:
-    """Round a duration to three significant digits; below 1,000 it stays exact."""
+    """Round a duration to three significant digits; exact below 1,000."""
     unit = 1
     while duration_ms >= 1000 * unit:
         unit *= 10
@@ -231,9 +231,10 @@ def rounded_ms(duration_ms: int) -> int:
 
 
 def percentiles_ms(durations: dict[str, int], ranks: Sequence[float]) -> list[int]:
-    """Return nearest-rank percentiles: the shortest duration that rank·n calls do not exceed.
+    """Return the nearest-rank percentiles of durations.
 
-    Source: the nearest-rank definition, as in NumPy's `method="inverted_cdf"`.
+    Each is the shortest duration that rank·n calls do not exceed. Source: the nearest-rank
+    definition, as in NumPy's `method="inverted_cdf"`.
     """
     values = sorted((int(key), number) for key, number in durations.items())
     total = sum(number for _, number in values)
@@ -301,15 +302,16 @@ def read_totals(state: Collection) -> Totals:
 def take_back(
     state: Collection, part: str, taken: Mapping[str, Any], other_parts: Sequence[str] = ()
 ) -> None:
-    """Subtract calls, unless a record of this part, or of `other_parts`, has done so."""
+    """Subtract calls unless a record of this or another part has done so."""
     if taken and not documents(state, [_TAKEN_PREFIX + name for name in other_parts]):
         add(state, {_TAKEN_PREFIX + part: {"tools": taken}})
 
 
 def merge_statistics(state: Collection, part: str) -> None:
-    """Merge the record of a finished deletion into `stats/-/all`. The lock must be held.
+    """Merge the record of a finished deletion into `stats/-/all`.
 
-    Between the two writes, `covers` names the record, so that readers count it once.
+    The caller must hold the lock. Between the two writes, `covers` names the record, so that
+    readers count it once.
     """
     record_id = _TAKEN_PREFIX + part
     known = documents(state, [record_id, _TAKEN_ALL])

@@ -1,8 +1,8 @@
-"""The log: the span records of each OpenTelemetry trace; the truth of the store.
+"""Read and replace the log: the span records of each OpenTelemetry trace.
 
-The records of a share of a trace are a chain of parts (numbered_records.py), named after the share.
-Only a deletion changes a part that is stored: it replaces records by skeletons
-(traces/deletion.py). The number of parts, and their writers, stay as they are.
+All other collections are projections of the log. The records of a share of a trace are a chain of
+parts (numbered_records.py), named after the share. Only a deletion changes a stored part: it
+replaces records by skeletons (traces/deletion.py), and keeps the number and writers of the parts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Summaries of traces: found by id, and listed newest first."""
+"""Store summaries of traces: find them by id, and list them newest first."""
 
 from __future__ import annotations
 
@@ -70,16 +70,16 @@ _IN_JSON: Final = tuple(
     for field in _FIELDS
     if field not in _OWN_KEY and field not in ("rejected_decisions", "origin")
 )
-"""The other fields are one list, in this order: Chroma keeps every byte three times over."""
+"""The other fields are one list, in this order: Chroma keeps every byte three times."""
 
 
 def author_of(summary: Summary) -> str | None:
-    """Return the agent that recorded a trace: its key's, else the name that its program gave."""
+    """Return the agent of the key of a trace, else the name from its program."""
     return summary["recorded_by"] or summary["agent"]
 
 
 def to_model(trace_id: str, summary: Summary) -> TraceSummary:
-    """Return a summary as users see it."""
+    """Return a summary in the form of the public API."""
     completed_ns = summary["completed_ns"]
     left_out = ("created_ns", "completed_ns", "tool_names", "origin")
     fields = {k: v for k, v in summary.items() if k not in left_out}
@@ -98,7 +98,7 @@ def put_summary(
     summaries: Mapping[str, Summary],
     keys: Mapping[str, TextKey] = MappingProxyType({}),
 ) -> None:
-    """Add or replace summaries; `keys` are those of the task texts of completed traces."""
+    """Add or replace summaries; `keys` has text keys of completed traces."""
     for ids in groups(summaries, _PER_CALL):
         collections.summaries.upsert(
             ids,
@@ -108,7 +108,7 @@ def put_summary(
 
 
 def remove(collections: Collections, trace_ids: Sequence[str]) -> None:
-    """Remove the summaries of traces, so that no listing or recall returns them."""
+    """Remove the summaries of traces from every listing and recall."""
     collections.summaries.delete(list(trace_ids))
 
 
@@ -186,9 +186,10 @@ def find(
     without: str | None = None,
     limit: int | None = None,
 ) -> dict[str, Summary]:
-    """Return the summaries of traces that Chroma finds for a filter: those that pass, and others.
+    """Return the summaries that Chroma finds for a filter.
 
-    `words` are those of `TextKey`; `without` is an agent whose key did not send the trace.
+    They include every trace that passes, and may include others. `words` are those of `TextKey`;
+    `without` is an agent whose key did not send the trace.
     """
     conditions = {"session": where.session_id, "agent": where.agent, _WORDS_KEY: words}
     # Completed traces have no status in their metadata.

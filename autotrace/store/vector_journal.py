@@ -1,21 +1,11 @@
-"""The journal: a file beside an embedded store with the vectors that were stored lately.
+"""Append recent vectors to a journal.
 
-Every writer appends to it, so that a reader whose index is older knows what came after it (see
-fresh_index.py).
-
-The file belongs to an epoch. The store's generation mark names the epoch in which all that was
-written is in the file: a reader whose index is of the same epoch needs nothing else, and any other
-must load the index anew. A writer begins an epoch when it finds none, or the file full; one of an
-older version of this library leaves a mark without an epoch, and so ends it; so does a rebuild.
-
-* The epoch is the file's name and gives the size of its records, so that there is no header that
-  could be torn, or disagree with the mark.
-* A record is written before Chroma has it, so that nothing that is stored is missing. One that
-  Chroma has not got, since its writer died or is still at work, is not found.
-* A writer that died while it wrote leaves a part of a record, which the next one cuts off. Readers
-  take whole records only.
-* Only readers that live now need the file; whoever opens the store begins at its end. So nothing
-  in it has to outlast a power cut.
+Readers with an older index use it (fresh_index.py). The file belongs to an epoch, whose name gives
+the size of its records. The generation mark names the epoch if the file has all of its writes; a
+reader of another epoch must reload the index. A writer begins an epoch if there is none or the file
+is full; a rebuild, or an older version, ends it. A record is written before Chroma has it; `get`
+filters out those that Chroma never received. Writers truncate partial records. A new reader starts
+at the end, so the file need not survive a power cut.
 """
 
 from __future__ import annotations
@@ -38,38 +28,40 @@ if TYPE_CHECKING:
     """One vector per row."""
 
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""How large the file grows before another epoch begins; one write may reach beyond it.
+"""Size of the file at which another epoch begins; a single larger write is accepted.
 
-A reader holds about as much in memory: 5,300 vectors of 384 dimensions, which add a millisecond or
-two to a recall.
+A reader holds about as much in memory: 5,300 vectors of 384 dimensions, which add one or two ms to
+a recall.
 """
 _PREFIX: Final = "recent-"
 _KEY_BYTES: Final = 24
-"""Length of a text's key (see task_index.py)."""
+"""Length of the key of a text (see text_keys.py)."""
 
 
 class Record(NamedTuple):
-    """A vector of the file."""
+    """Hold one vector of the file."""
 
     collection: str
-    """One letter: which collection it was stored in."""
+    """Letter of the collection."""
     key: str
     vector: Any
 
 
 class Journal:
-    """The file of one epoch, as one client of Chroma sees it. Any thread may use it.
+    """Read and append the file of one epoch for one client of Chroma.
+
+    Any thread may use it.
 
     Args:
-        folder: The store's.
-        epoch: As the generation mark names it; empty for none.
+        folder: Folder of the store.
+        epoch: Epoch of the generation mark; empty for none.
     """
 
     def __init__(self, folder: Path, epoch: str) -> None:
         self._folder = folder
         self._lock = threading.Lock()
         self.epoch = ""
-        """The present one; empty when there is none, so that others must load the index anew."""
+        """Current epoch; empty if there is none, so that others must reload the index."""
         self._seen_bytes = 0
         size_bytes = self._size_bytes(epoch)
         if size_bytes is not None:
@@ -80,7 +72,7 @@ class Journal:
         return self._folder / f"{_PREFIX}{epoch}"
 
     def _size_bytes(self, epoch: str) -> int | None:
-        """Return the size of an epoch's file; None if there is none."""
+        """Return the size of the file of an epoch; None if it does not exist."""
         if not _is_epoch(epoch):
             return None
         try:
@@ -89,7 +81,7 @@ class Journal:
             return None
 
     def ensure(self) -> None:
-        """Begin an epoch if there is none. The store's lock must be held.
+        """Begin an epoch if there is none; the caller holds the store's lock.
 
         Raises:
             StoreUnavailableError: The folder cannot be written.
@@ -107,12 +99,14 @@ class Journal:
             raise StoreUnavailableError(msg) from error
 
     def add(self, collection: str, keys: Sequence[str], vectors: Any) -> None:
-        """Write down vectors, which this client has seen then. The store's lock must be held.
+        """Append vectors, which `read_since` of this client then skips.
+
+        The caller must hold the lock of the store.
 
         Args:
-            collection: One letter.
-            keys: Of the texts.
-            vectors: One per key.
+            collection: Letter of the collection.
+            keys: Keys of the texts.
+            vectors: One vector per key.
 
         Raises:
             StoreUnavailableError: The file cannot be written.
@@ -120,7 +114,7 @@ class Journal:
         import numpy as np
 
         if max(map(len, keys)) > _KEY_BYTES:
-            self.close_epoch()  # no key of a text: the file has no place for it
+            self.close_epoch()  # not the key of a text: too long for a record
             return
         rows: Rows = np.asarray(vectors, dtype=np.float32)
         records: Any = np.empty(len(keys), dtype=_layout(rows.shape[1]))
@@ -155,11 +149,11 @@ class Journal:
         os.close(os.open(self._path(epoch), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         self.epoch = epoch
         for path in others:
-            with contextlib.suppress(OSError):  # a reader has it open (Windows): the next one does
+            with contextlib.suppress(OSError):  # open in a reader (Windows): removed later
                 path.unlink()
 
     def rotate(self) -> None:
-        """Begin another epoch, without what was written in this one. The lock must be held.
+        """Begin another epoch with an empty file; the caller holds the lock.
 
         Raises:
             StoreUnavailableError: The folder cannot be written.
@@ -169,23 +163,28 @@ class Journal:
 
     @staticmethod
     def delete_all(folder: Path) -> None:
-        """Delete the files of all epochs: no mark names one any more. The lock must be held."""
+        """Delete the files of all epochs; the caller holds the lock.
+
+        The generation mark must not name an epoch any more.
+        """
         for path in folder.glob(f"{_PREFIX}*"):
             path.unlink(missing_ok=True)
 
     def close_epoch(self) -> None:
-        """End the epoch: what is written now is not in the file."""
+        """End the epoch, because the next write is not in the file."""
         with self._lock:
             self.epoch = ""
 
     def read_since(self, epoch: str) -> list[Record] | None:
-        """Return what others have written down since this client was opened, or last asked.
+        """Return records that others have appended since the last call.
+
+        The first call returns those since this client was opened.
 
         Args:
-            epoch: The present one, of the generation mark.
+            epoch: Current epoch of the generation mark.
 
         Returns:
-            The records; None when not all that was written is in the file.
+            The records; None if the file does not have all of them.
         """
         import numpy as np
 

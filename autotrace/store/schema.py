@@ -147,7 +147,7 @@ def open_collections(client: Any, store: str, space: str | None) -> Collections:
     Raises:
         StoreVersionError: The store has a version that this library does not open.
         EmbeddingSpaceError: The store holds vectors of another space.
-        StoreError: A rebuild is under way, or was interrupted.
+        StoreError: A rebuild is running, or was interrupted.
     """
     state = open_collection(client, f"{_PREFIX}state", LOOKUP)
     found = check(state, store, space, SCHEMA_VERSION, oldest=_OLDEST_VERSION)
@@ -196,7 +196,7 @@ def check(
     Raises:
         StoreVersionError: The store has a version that this library does not open.
         EmbeddingSpaceError: The store holds vectors of another space.
-        StoreError: A rebuild is under way, or was interrupted.
+        StoreError: A rebuild is running, or was interrupted.
     """
     known = documents(state, [STORE_RECORD_ID]).get(STORE_RECORD_ID)
     if known is None:

@@ -288,7 +288,7 @@ def read_totals(state: Collection) -> Totals:
             writer = record_id.removeprefix(STATS_PREFIX).partition("/")[0]
             counters = ToolCounters(**document)
             name = bounded_name(counters.tool)
-            # A later record goes on from an older version's record under a longer name.
+            # A later record continues the record of an older version under a longer name.
             if name == counters.tool or (writer, name) not in totals.writers:
                 counters.tool = name
                 totals.writers[writer, name] = counters

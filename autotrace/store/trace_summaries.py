@@ -18,7 +18,7 @@ from autotrace.store.times import utc
 _PER_CALL: Final = 2000
 """Each call has a fixed cost, and Chroma's server refuses 40 MB."""
 _SCAN_ENTRIES: Final = 1000
-"""Number of timeline entries that a filtered listing reads before it lets Chroma filter."""
+"""Number of timeline entries that a filtered listing reads before Chroma filters."""
 
 
 class Origin(TypedDict):
@@ -121,7 +121,7 @@ def get_summaries(collections: Collections, trace_ids: Sequence[str]) -> dict[st
 
 @dataclass(frozen=True)
 class TraceFilter:
-    """A filter of traces. None, or an empty sequence, lets every trace pass."""
+    """Filter traces. None, or an empty sequence, matches every trace."""
 
     status: TraceStatus | None = None
     agent: str | None = None

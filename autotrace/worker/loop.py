@@ -56,7 +56,7 @@ class Schedule:
     on_batch: Callable[[int], None]
     """Report the size of a stored batch; 0: there was nothing to store."""
     on_failure: Callable[[bool], None]
-    """Report a failed batch; True: it fails until the store is rebuilt."""
+    """Report a failed batch; True: retries fail, too (version or embedding space)."""
     awaits_more: Callable[[], bool] = lambda: False
     """Return whether records are left, which another process may be storing."""
 

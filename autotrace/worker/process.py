@@ -68,7 +68,7 @@ class Status:
     notes: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
     """By kind: number of failures, and the last message."""
     refused: bool = False
-    """Whether the store cannot be written until it is rebuilt."""
+    """Whether the store refuses all writes because of its version or embedding space."""
 
 
 def read_status(spool: Path) -> Status:

@@ -179,7 +179,7 @@ class _Rebuild:
             )
 
     def _count_translated(self, logged: Mapping[str, tuple[LogPart, Any]]) -> None:
-        """Count the calls of stored records, without those of a batch under way."""
+        """Count the calls of stored records, without those of a pending batch."""
         counted = {k: pr for k, pr in logged.items() if not self._under_way.has(*pr)}
         for call in Tree(record for _, record in counted.values()).calls():
             # A call without its own span counts for the writer of the last record.

@@ -1,1 +1,1 @@
-"""Capture: what user code touches, and what it turns into spans."""
+"""Record tasks, steps and tool calls of user code as spans."""

@@ -1,4 +1,4 @@
-"""Arguments by parameter name, prepared once at decoration."""
+"""Bind arguments to parameter names, prepared once at decoration."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _RECEIVERS = (("self",), ("cls",))
 
 
 class ArgumentNames:
-    """Binds arguments to names faster than `inspect.Signature.bind` does.
+    """Parameter names of a function; binds faster than `Signature.bind`.
 
-    Defaults are included; `self` and `cls` are left out. Further keyword arguments stand next to
-    the named ones; those with the name of a positional-only parameter stand under the name of the
-    `**` parameter. If the arguments do not match the signature, those that do are recorded, and the
-    function itself raises the TypeError.
+    Defaults are included, `self` and `cls` are not. Extra keyword arguments keep their names; those
+    with the name of a positional-only parameter are grouped under the `**` parameter. If the
+    arguments do not match the signature, those that do are recorded; the function itself raises the
+    TypeError.
 
     Args:
         function: Any callable, or a classmethod or staticmethod object.
@@ -39,11 +39,11 @@ class ArgumentNames:
         if signature is not None:
             self._read(signature)
         self.has_receiver = self.names[:1] in _RECEIVERS
-        """A function below another decorator is called with `self` as any other argument."""
+        """Below another decorator, `self` arrives as an ordinary argument."""
         is_method = inspect.isfunction(function) or isinstance(function, classmethod | staticmethod)
         has_first = self.has_receiver or is_method
         self.bound_names = self.names[1:] if has_first else self.names
-        """Names of the arguments that follow the instance or class it is bound to."""
+        """Names of the parameters after the bound instance or class."""
 
     def _read(self, signature: inspect.Signature) -> None:
         names: list[str] = []
@@ -65,7 +65,7 @@ class ArgumentNames:
     def bind(
         self, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return the arguments of one call by name; `args` come without `instance`."""
+        """Return the arguments of one call by name; `args` exclude `instance`."""
         names = self.names
         if instance is not None:
             names = self.bound_names

@@ -1,4 +1,4 @@
-"""The base of `task` and `step`: a with-block, async with-block and decorator in one object."""
+"""Provide the base of `task` and `step`: with-block and decorator in one."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ H = TypeVar("H")
 
 @dataclass(frozen=True, slots=True)
 class DecoratedCall:
-    """A call of a decorated function."""
+    """Call of a decorated function."""
 
     arguments: Mapping[str, Any]
     description: str
-    """The function in words."""
+    """First line of the function's docstring, or its name."""
 
 
 class Block(Generic[H]):
-    """A block whose handle works whether or not anything records.
+    """Block whose handle works also while nothing records.
 
     The same object may be entered again: inside itself, and by several threads or tasks at once.
     """
@@ -40,22 +40,22 @@ class Block(Generic[H]):
 
     def __init__(self) -> None:
         self._open: list[tuple[int, Operation | None]] = []
-        """Of each entry: the frame that entered it, and its operation."""
+        """Frame id and operation of each entry that has not exited."""
         self._open_lock = threading.Lock()
 
     def _make(self, recorder: Recorder, call: DecoratedCall | None) -> Operation:
-        """Make the operation; `call` is that of a decorated function."""
+        """Return a new operation; `call` is None for a with-block."""
         raise NotImplementedError
 
     def _handle(self, operation: Operation | None) -> H:
-        """Make the handle of an operation; None when nothing records."""
+        """Return the handle of an operation, which is None if nothing records."""
         raise NotImplementedError
 
     def _not_configured(self) -> None:
-        """Warn, once, that nothing is recorded."""
+        """Handle a call while nothing records; overridden to warn."""
 
     def __call__(self, function: F) -> F:
-        """Decorate a function: each call of it is a block of its own.
+        """Decorate a function so that each call is a block of its own.
 
         Raises:
             InvalidArgumentError: It is not a function.
@@ -114,10 +114,10 @@ class Block(Generic[H]):
             operation.fail(error)
 
     def _close(self, place: int) -> Operation | None:
-        """Remove the entry that exits now; return its operation.
+        """Remove the entry that exits now and return its operation.
 
-        A `with` exits in the frame that entered it. Entries of an ExitStack, and those made by
-        hand, differ by the current context.
+        A `with` exits in the frame that entered it. Entries of an ExitStack, and those of direct
+        calls of `__enter__`, differ by the current context.
         """
         with self._open_lock:
             if len(self._open) > 1:
@@ -135,15 +135,15 @@ class Block(Generic[H]):
 
 
 def _place(frame: FrameType | None) -> int:
-    """Return the id of the calling frame, which is unique until the frame returns."""
+    """Return the id of the caller of a frame, unique until it returns."""
     return 0 if frame is None else id(frame.f_back)
 
 
 def filled(text: str, arguments: Mapping[str, Any], recorder: Recorder) -> str:
     """Fill `{name}` fields of a decorator's text with the call's arguments.
 
-    Text that is not a template of these arguments stays as it is. Secret arguments are not filled
-    in.
+    A secret argument is filled in as `semconv.REDACTED`. Text that is not a template of these
+    arguments stays as it is.
     """
     if "{" not in text:
         return text

@@ -1,7 +1,7 @@
-"""Run user functions inside operations: plain, async, generators, async generators.
+"""Run user functions, coroutines and generators inside operations.
 
 * A span is attached only while the body of a generator runs, or it would leak into the consumer.
-* `send`, `throw`, `close` and return values reach the body one by one, `close` as GeneratorExit.
+* `send`, `throw` and `close` reach the body one by one, `close` as GeneratorExit.
 * A function is called at once and its result is driven, so that a wrong call raises a TypeError at
   the call. A generator that is never started makes no span; a dropped one is closed by Python.
 * No yielded or sent value is kept across a `yield`.
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
 
 MakeOperation = Callable[[Recorder, Any, tuple[Any, ...], dict[str, Any]], Operation]
-"""Makes the operation of one call from recorder, instance, args, kwargs. May raise Exceptions."""
+"""Make the operation of a call from instance and arguments; may raise."""
 
 
 class Tracing(Protocol):
-    """Calls a function as an operation."""
+    """Handler that calls a function inside an operation."""
 
     def __call__(
         self,
@@ -47,7 +47,7 @@ class Tracing(Protocol):
         kwargs: dict[str, Any],
         make: MakeOperation = ...,
     ) -> Any:
-        """Call `wrapped` in the operation that `make` makes."""
+        """Call `wrapped` in the operation that `make` returns."""
         ...
 
 
@@ -55,7 +55,7 @@ _ITERATION_ENDS: Final[dict[str, tuple[type[BaseException], ...]]] = {
     "__next__": (StopIteration,),
     "__anext__": (StopAsyncIteration,),
 }
-"""Methods that end by an exception without a failure."""
+"""Exceptions by which these methods end without a failure."""
 
 
 def _iteration_end(function: Any) -> tuple[type[BaseException], ...]:
@@ -68,9 +68,10 @@ def traced(
     decorator: Callable[[Any], Any],
     not_configured: Callable[[], None] | None = None,
 ) -> Any:
-    """Wrap a function so that each call is an operation; `decorator` must be picklable.
+    """Wrap a function so that each call is an operation.
 
-    `not_configured` is called when a call finds that nothing records.
+    `decorator` must be picklable. `not_configured` is called when a call finds that nothing
+    records.
     """
     return wrap(function, tracing(function, make, not_configured), decorator)
 
@@ -135,12 +136,12 @@ def _driven(
     operation.note_call()
     try:
         result = wrapped(*args, **kwargs)
-    except BaseException as error:  # a wrong call: it has failed before it began
+    except BaseException as error:  # a wrong call, which fails before the body starts
         operation.start()
         operation.fail(error)
         raise
     body = returned_body(result)
-    if body is None:  # the function's code was replaced since it was decorated
+    if body is None:  # the code was replaced after the function was decorated
         operation.start()
         operation.succeed(result)
         return result
@@ -152,7 +153,7 @@ def _driven(
 def can_be_driven(body: Body, held_once: bool) -> bool:
     """Return whether a driver may replace the result of a call.
 
-    A generator that others hold too is left alone, since a driver would close it.
+    A generator that has other references is not driven, since a driver would close it.
     """
     if body in STREAMS:
         return held_once
@@ -160,17 +161,17 @@ def can_be_driven(body: Body, held_once: bool) -> bool:
 
 
 def _handed_on(operation: Operation, body: Body, result: Any, held_once: bool) -> Any:
-    """Drive the result of a function that has run, so that its operation ends with it."""
+    """Drive the result of a finished call; its operation ends with the result."""
     operation.detach()
     if body in STREAMS:
         operation.streams()
-    elif held_once:  # nobody else has it: ours to close if it is dropped
+    elif held_once:  # no other reference: the operation closes it if it is dropped
         operation.unstarted = result
     return driven_by(_DRIVERS, operation, body, result)
 
 
 def _follow(operation: Operation, future: Any) -> None:
-    """End an operation when an asyncio future does; the caller gets the future itself."""
+    """End an operation when an asyncio future is done."""
     operation.detach()
     try:
         future.add_done_callback(partial(_finish_call, operation))
@@ -198,7 +199,7 @@ def _finish_call(operation: Operation, future: Any) -> None:
 
 
 class Drivers(NamedTuple):
-    """The driver of each kind of body, called with the body and its operation.
+    """Drivers by kind of body, called with the body and its operation.
 
     Drivers take the body first: an unstarted driver drops its variables in order, and operations of
     the body must end before its own.
@@ -211,7 +212,7 @@ class Drivers(NamedTuple):
 
 
 def driven_by(drivers: Drivers, driven_for: Any, body: Body, result: Any) -> Any:
-    """Return the driver of a result, with the name of the result."""
+    """Return a driver of a result that has the name of the result."""
     driver: Any
     match body:
         case Body.GENERATOR:
@@ -329,9 +330,10 @@ async def _drive_async_generator(
 
 
 class _Ending:
-    """Ends an operation when the frame that holds this is cleared.
+    """Guard that ends an operation when the frame that holds it is cleared.
 
-    A generator that is collected without an event loop stays attached if its body awaits then.
+    Without it, the operation of a generator that is collected without an event loop would stay
+    attached if the body awaits then.
     """
 
     __slots__ = ("operation",)
@@ -344,10 +346,10 @@ class _Ending:
 
 
 def first_step(generator: AsyncGenerator[Any, Any]) -> Any:
-    """Begin an async generator without registering it at the event loop.
+    """Start an async generator without registering it at the event loop.
 
-    At shutdown the loop closes all registered generators at once. Ours is registered and closes the
-    inner one; if both were, they would close each other.
+    At shutdown the loop closes all registered generators at once. The driver is registered and
+    closes the inner one; if that were registered, too, the loop would close it as well.
     """
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, None)

@@ -1,8 +1,8 @@
-"""Classify the exception of a call: error, timeout, cancelled, or paused for a person.
+"""Classify the exception of a call: error, timeout, cancelled or paused.
 
-Classes of libraries are found by name among the bases of an exception, so no library is imported;
-timeouts also among its causes. A word in the name of a class is not enough: urllib3 1 derives a
-refused connection from a timeout.
+Classes of libraries are matched by qualified name among the bases of an exception, so no library is
+imported; timeouts also among its causes. A word in the name of a class is not enough: urllib3 1
+derives a refused connection from a timeout.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MAX_TEXT_CHARS: Final = 2_000
 
 
 def _classes(names: str) -> frozenset[str]:
-    """Return qualified names of classes: the package, and the class in any module of it."""
+    """Return `package.Class` names; the class may be in any module of it."""
     return frozenset(names.split())
 
 
@@ -38,7 +38,7 @@ _PAUSED: Final = _classes(
     temporalio._CompleteAsyncError
     """
 )
-"""Exceptions of a call that goes on later, after an answer."""
+"""Exceptions of a call that continues later, such as after an answer."""
 _TIMEOUTS: Final = _classes(
     """
     agents.ToolTimeoutError aiokafka.KafkaTimeoutError aiokafka.RequestTimedOutError
@@ -74,9 +74,9 @@ _TIMEOUTS: Final = _classes(
     workflows.WorkflowTimeoutError wrapt_timeout_decorator.TimeoutError
     """
 )
-"""Classes of timeouts, besides subclasses of `TimeoutError`."""
+"""Classes of timeouts, in addition to subclasses of `TimeoutError`."""
 _NO_TIMEOUTS: Final = _classes("urllib3.NameResolutionError urllib3.NewConnectionError")
-"""Subclasses of these that are not timeouts."""
+"""Subclasses of classes in `_TIMEOUTS` that are not timeouts."""
 _CANCELLED: Final = _classes(
     """
     airflow.AirflowSkipException curio.CancelledError dagster.DagsterExecutionInterruptedError
@@ -85,11 +85,11 @@ _CANCELLED: Final = _classes(
     temporalio.CancelledError trio.Cancelled twisted.CancelledError
     """
 )
-"""Exceptions of a call whose client or worker has gone."""
+"""Exceptions of an aborted call, or one whose client or worker has gone."""
 _OWN_CANCELLED: Final = (asyncio.CancelledError, CancelledError, GeneratorExit, KeyboardInterrupt)
 _EXITS: Final = _classes("click.Exit typer.Exit")
 _REASONS: Final = _classes("urllib.URLError urllib3.MaxRetryError")
-"""Classes that keep their cause in `reason`, instead of in the chain."""
+"""Classes that keep their cause in `reason`, not in the exception chain."""
 _GRPC: Final = _classes("grpc.RpcError")
 _MCP: Final = _classes("mcp.MCPError mcp.McpError")
 _POSTGRES: Final = _classes(
@@ -98,7 +98,7 @@ _POSTGRES: Final = _classes(
     psycopg2.QueryCanceledError
     """
 )
-"""Raised for a statement that timed out, and for a cancelled one."""
+"""Classes of both a statement that timed out and a cancelled one."""
 _REQUEST_TIMEOUT: Final = 408
 
 _cause: Any = BaseException.__dict__["__cause__"].__get__
@@ -108,7 +108,10 @@ _members: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 
 def ending_of(error: BaseException) -> Ending:
-    """Return how a call has ended that raised this. Call it where the exception is handled."""
+    """Return the ending of a call that raised an exception.
+
+    Call it where the exception is handled: a timeout counts only until it exits.
+    """
     try:
         return _ending_of(error, 0)
     except Exception as inner:  # noqa: BLE001 - an exception is a foreign object, and may refuse
@@ -117,7 +120,7 @@ def ending_of(error: BaseException) -> Ending:
 
 
 def is_clean_exit(error: BaseException) -> bool:
-    """Return whether an exception ends the program with success: `sys.exit(0)`, `typer.Exit()`."""
+    """Return whether an exception is a successful exit, as `sys.exit(0)`."""
     try:
         if isinstance(error, SystemExit):
             return error.code is None or (type(error.code) is int and error.code == 0)
@@ -128,7 +131,7 @@ def is_clean_exit(error: BaseException) -> bool:
 
 
 def outcome_text(error: BaseException) -> str:
-    """Return the class and the message of an exception; the message is not redacted."""
+    """Return the class and the unredacted message of an exception."""
     name = type_name(type(error))
     try:
         message = own_text(error, str)[:_MAX_TEXT_CHARS]
@@ -145,7 +148,7 @@ def _ending_of(error: BaseException, depth: int) -> Ending:
             return "error"
         endings: set[Ending] = {_ending_of(member, depth + 1) for member in members}
         if len(endings) > 1:
-            endings.discard("cancelled")  # by the failing of the others
+            endings.discard("cancelled")  # caused by the failure of the others
         return endings.pop() if len(endings) == 1 else "error"
     if _is_pause(type(error)):
         return "paused"
@@ -210,7 +213,7 @@ def _is_pause(kind: type[BaseException]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _is_one(kind: type[BaseException], classes: frozenset[str]) -> bool:
-    """Return whether a class or one of its bases is one of some classes."""
+    """Return whether a class or one of its bases is among some classes."""
     return any(
         f"{str(base.__module__).partition('.')[0]}.{base.__name__}" in classes
         for base in kind.__mro__

@@ -1,9 +1,9 @@
 """Decide whether a call was cancelled by a timeout around it.
 
 A cancelled call sees a `CancelledError` without its reason; the `TimeoutError` is raised by the
-timeout, after the span has ended. So this looks for expired timeouts of the call's asyncio task and
-of the tasks that await it (`gather`, `TaskGroup`, `wait_for`). A task does not know its timeouts,
-so `asyncio.Timeout` is patched to record the task when it expires.
+timeout, after the span has ended. So this module looks for expired timeouts of the call's asyncio
+task and of the tasks that await it (`gather`, `TaskGroup`, `wait_for`). A task does not know its
+timeouts, so `asyncio.Timeout` is patched to record the task when it expires.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 _MAX_TASKS: Final = 32
-"""How many tasks are looked at, from the one cancelled to those that await it."""
+"""Limit of tasks examined: the cancelled one and those that await it."""
 _DEADLINE: Final = "; reason: deadline exceeded"
-"""End of the message with which anyio cancels when a deadline is over."""
+"""End of the message with which anyio cancels at a deadline."""
 
 _expired: Final[weakref.WeakKeyDictionary[Any, list[weakref.ref[Any]]]] = (
     weakref.WeakKeyDictionary()
 )
-"""By task: its timeouts that have expired."""
+"""Expired timeouts of each task."""
 
 
 def note_timeouts() -> None:
@@ -47,13 +47,13 @@ def note_timeouts() -> None:
 
 
 def _is_expiring(timeout: Any) -> bool:
-    """Return whether a timeout has cancelled its task and not yet been left."""
+    """Return whether a timeout has cancelled its task and not yet exited."""
     return timeout is not None and timeout._state.value == "expiring"
 
 
 def is_by_timeout(error: BaseException) -> bool:
-    """Return whether a timeout around the current task has caused this cancellation."""
-    if getattr(error, "source", None) == "deadline":  # trio's
+    """Return whether a timeout around the current task cancelled the call."""
+    if getattr(error, "source", None) == "deadline":  # of trio
         return True
     if any(isinstance(word, str) and word.endswith(_DEADLINE) for word in error.args):
         return True
@@ -86,7 +86,7 @@ def _is_out_of_time(task: Any) -> bool:
 
 
 def _awaiting(future: Any, met: list[Any], depth: int = 0) -> Iterator[Any]:
-    """Yield the tasks that wait for a future, also through others; `met` gets all of these."""
+    """Yield the tasks that await a future; `met` gets it and those between."""
     met.append(future)
     for callback, _ in getattr(future, "_callbacks", None) or ():
         owner = getattr(callback, "__self__", None)
@@ -100,20 +100,20 @@ def _awaiting(future: Any, met: list[Any], depth: int = 0) -> Iterator[Any]:
 
 
 def _futures_in(callback: Any) -> Iterator[Any]:
-    """Yield the futures that a callback completes: of `gather`, `wait` and `wait_for`."""
+    """Yield the futures in a callback of `gather`, `wait` or `wait_for`."""
     held: list[Any] = list(getattr(callback, "args", ()))
     for cell in getattr(callback, "__closure__", None) or ():
         try:
             held.append(cell.cell_contents)
-        except ValueError:  # it is empty
+        except ValueError:  # an empty cell
             continue
     yield from (value for value in held if isinstance(value, asyncio.Future))
 
 
 def _wait_is_over(awaiting: Any, awaited: list[Any]) -> bool:
-    """Return whether a task awaits one of some futures in a `wait_for` whose time has run out.
+    """Return whether a task awaits a future in a `wait_for` that timed out.
 
-    That of Python 3.11: later ones have an `asyncio.Timeout`.
+    Only Python 3.11 needs this: the `wait_for` of later versions uses `asyncio.Timeout`.
     """
     frame_owner: Any = awaiting.get_coro()
     while frame_owner is not None:
@@ -130,9 +130,9 @@ def _wait_is_over(awaiting: Any, awaited: list[Any]) -> bool:
 
 
 def _in_late_scope(task: Any) -> bool:
-    """Return whether a scope of anyio around a task was cancelled when its deadline was over.
+    """Return whether an anyio scope of a task was cancelled at its deadline.
 
-    Versions before 4.11 have no such message.
+    Versions of anyio before 4.11 cancel without the message that `_DEADLINE` ends.
     """
     backend: Any = sys.modules.get("anyio._backends._asyncio")
     state = None if backend is None else backend._task_states.get(task)

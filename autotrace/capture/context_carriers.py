@@ -1,7 +1,8 @@
-"""Carry the current task into threads, executors, green threads and background tasks.
+"""Carry the current task into work that starts outside its call stack.
 
-Only OpenTelemetry's context is carried; other context variables stay as they are. Libraries are
-patched when they are imported, and the patches do nothing while nothing records.
+Such work runs in threads, executors, green threads and background tasks. Only OpenTelemetry's
+context is carried; other context variables stay as they are. Libraries are patched when they are
+imported, and the patches do nothing while nothing records.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from opentelemetry.context import Context as OtelContext
 from autotrace.base.health_counters import HealthCounters
 
 _CONTEXT_ATTRIBUTE: Final = "_autotrace_context"
-"""Of a background task: the context in which it was made."""
+"""Attribute of a background task: the context in which it was created."""
 _wrapt: Any = wrapt  # version 1 has no types
 
 
 class InheritedContext:
-    """Lets work that is started elsewhere inherit the current task, until `stop` is called."""
+    """Inheritance of the current task by other work, until `stop` is called."""
 
     users: ClassVar[int] = 0
-    """Number of those that carry context now."""
+    """Number of instances that carry context now."""
     _is_patched: ClassVar[bool] = False
 
     def __init__(self, counters: HealthCounters) -> None:
@@ -45,7 +46,7 @@ class InheritedContext:
                     self._failed(f"work that {module} starts does not inherit the task", error)
 
     def stop(self) -> None:
-        """Undo what this has begun; a second call does nothing."""
+        """Stop this instance's inheritance; a second call does nothing."""
         if self._carries:
             self._carries = False
             InheritedContext.users -= 1
@@ -67,7 +68,7 @@ class InheritedContext:
         return patch_when_imported
 
     def _instrument_threads(self) -> bool:
-        """Let threads and executors inherit context; return whether this has begun it."""
+        """Instrument threads and executors; return whether this call did so."""
         from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 
         try:
@@ -91,10 +92,11 @@ class InheritedContext:
 
 
 class _ContextOfCaller:
-    """Return the caller's context for threads whose `start` the instrumentor did not see.
+    """Descriptor of threads that returns the context of the caller.
 
-    Releases before 0.61 read the attribute of every thread that runs, also of one whose `run` is
-    called directly. Uninstrumenting keeps it: such a `run` may be bound already.
+    It serves threads whose `start` the instrumentor did not see: its releases before 0.61 read the
+    attribute of every thread that runs, also of one whose `run` is called directly. Uninstrumenting
+    keeps it, since such a `run` may be bound already.
     """
 
     def __get__(self, thread: object, owner: type) -> OtelContext:
@@ -140,7 +142,7 @@ def _patch_eventlet(module: Any) -> None:
 
 
 def _carry_into(green_thread: Any) -> None:
-    """Let a green thread that has not started begin in the context that is current here."""
+    """Make a green thread start in the current context."""
     here = otel_context.get_current()
     if not InheritedContext.users or not here:
         return
@@ -176,7 +178,7 @@ def _patch_starlette(module: Any) -> None:
 def _detach(token: Token[Any]) -> None:
     try:
         token.var.reset(token)
-    except ValueError:  # closed in another context, which has no token
+    except ValueError:  # closed in another context, in which the token is not valid
         pass
 
 
@@ -186,4 +188,4 @@ _PATCHES: Final[dict[str, Callable[[Any], None]]] = {
     "eventlet.greenthread": _patch_eventlet,
     "starlette.background": _patch_starlette,
 }
-"""Patches by module, applied when it is imported."""
+"""Patch of each module, applied when the module is imported."""

@@ -1,4 +1,4 @@
-"""Find the parameters of a function into which a framework injects arguments."""
+"""Find the parameters of a function that a framework injects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autotrace.encoding.introspect import class_name, kind_of, mro, root_of, typ
 
 
 class _Named(NamedTuple):
-    """A class that an annotation names."""
+    """Class that an annotation names, or that a default belongs to."""
 
     root: str
     """First part of its module; empty if the name could not be looked up."""
@@ -24,7 +24,7 @@ class _Named(NamedTuple):
 
 
 class InjectedParameters:
-    """The parameters of a function into which a framework injects arguments."""
+    """Parameters of a function that a framework injects."""
 
     __slots__ = ("_by_names", "_keyword_rest", "_named", "_own_names")
 
@@ -48,8 +48,8 @@ class InjectedParameters:
     def replace_in(self, arguments: dict[str, Any], names: frozenset[str]) -> None:
         """Replace the injected arguments of a call by the names of their types.
 
-        `names` are further class names, bare or with their module. Arguments of the `**` parameter
-        stand among the others.
+        `names` are further class names, bare or with their module. `arguments` has the arguments of
+        the `**` parameter by their own names.
         """
         if not self._named:
             return
@@ -90,13 +90,13 @@ def _of_class(kind: type[Any]) -> Iterator[_Named]:
 
 
 def _marks_in(default: Any) -> Iterator[_Named]:
-    """Yield the classes of a default that marks an injected argument, such as `Depends(…)`."""
+    """Yield the class and bases of a default, such as `Depends(…)`."""
     if default is not inspect.Parameter.empty:
         yield from _of_class(kind_of(default))
 
 
 def _classes_in(annotation: Any, scope: Mapping[str, Any]) -> Iterator[_Named]:
-    """Yield the classes that an annotation names, alone or in a union; none of its code is run."""
+    """Yield the classes that an annotation names, without running its code."""
     if isinstance(annotation, ForwardRef):
         annotation = annotation.__forward_arg__
     if isinstance(annotation, str):
@@ -123,7 +123,7 @@ def _classes_in(annotation: Any, scope: Mapping[str, Any]) -> Iterator[_Named]:
 def _classes_in_text(text: str, scope: Mapping[str, Any]) -> Iterator[_Named]:
     try:
         tree = ast.parse(text[:MAX_ANNOTATION_CHARS].strip(), mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the framework's to refuse
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the framework refuses it
         return
     yield from _classes_at(tree.body, scope)
 
@@ -168,7 +168,7 @@ def _is_annotated(node: ast.expr) -> bool:
 
 
 def _looked_up(dotted: str, scope: Mapping[str, Any]) -> Any:
-    """Return what a name leads to, through modules alone; None if it leads nowhere."""
+    """Return the object at a dotted name, through modules alone, or None."""
     first, *rest = dotted.split(".")
     found: Any = scope.get(first)
     for part in rest:

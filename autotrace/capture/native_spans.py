@@ -1,8 +1,8 @@
-"""Spans of our own, for programs that have no OpenTelemetry SDK provider.
+"""Make spans for programs that have no OpenTelemetry SDK provider.
 
-They implement OpenTelemetry's API, without the SDK's processors, limits, resource and sampler,
+The spans implement OpenTelemetry's API, without the SDK's processors, limits, resource and sampler,
 which cost more than the rest of capture: a span takes 1.6 µs instead of 13. A provider that the
-application passes is used instead (see worker/span_processor.py). Spans are never sampled.
+application passes is used instead (see worker/span_processor.py). There is no sampling.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _api: Final = vars(otel_trace)
-"""Read directly: OpenTelemetry's function for the global provider costs half a span."""
+"""Read directly: the API's function for the provider costs half a span."""
 _SCALARS: Final = frozenset({str, int, float, bool})
 
 
 class IdGenerator:
-    """Random ids, also after `random.seed()` and in a forked child.
+    """Generator of ids, random also after `random.seed()` and `fork()`.
 
-    The SDK uses the global generator: a program that seeds it would have the same ids in each run.
+    The SDK uses the global generator: a program that seeds it has the same ids in each run.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ id_generator: Final = IdGenerator()
 
 
 class LocalTracerProvider(otel_trace.TracerProvider):
-    """Makes tracers that call `append` with records and `forward` with ended spans."""
+    """Provider of tracers: `append` gets records, `forward` ended spans."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class LocalTracerProvider(otel_trace.TracerProvider):
         self.append = append
         self.forward = forward
         self.notice: Callable[[], None] | None = None
-        """Called before a span begins while a provider is global. Must not raise."""
+        """Called before a span if a global provider is set; must not raise."""
 
     @override
     def get_tracer(
@@ -85,7 +85,7 @@ class LocalTracerProvider(otel_trace.TracerProvider):
 
 
 class LocalTracer(otel_trace.Tracer):
-    """Makes spans of one instrumentation scope."""
+    """Tracer of one instrumentation scope."""
 
     def __init__(self, provider: LocalTracerProvider, scope: str) -> None:
         self.provider = provider
@@ -136,7 +136,7 @@ class LocalTracer(otel_trace.Tracer):
 
 
 class LocalSpan(otel_trace.Span):
-    """One span: recorded as open if it is a task or step, and as ended when it ends."""
+    """Span that is recorded when it ends; a task or step also when it starts."""
 
     __slots__ = (
         "_context", "_events", "_kind", "_tracer", "attributes", "end_time", "name", "parent",
@@ -172,7 +172,7 @@ class LocalSpan(otel_trace.Span):
         if attributes:
             for key, value in attributes.items():
                 self.attributes[key] = value if type(value) in _SCALARS else _clean(value)
-            # An event of a decision begins and ends at once.
+            # A decision event starts and ends at once: it needs no open record.
             if attributes.get(semconv.KIND, semconv.KIND_DECISION) != semconv.KIND_DECISION:
                 record = self._record()
                 record["open"] = True
@@ -214,7 +214,7 @@ class LocalSpan(otel_trace.Span):
 
     @override
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
-        """Ignore a link: no record has a place for it."""
+        """Ignore a link, since span records have no field for it."""
 
     @override
     def update_name(self, name: str) -> None:
@@ -310,7 +310,7 @@ class LocalSpan(otel_trace.Span):
 
 
 def _clean(value: Any) -> Any:
-    """Return an attribute's value as it is now, in types that JSON has."""
+    """Return an attribute's value as it is now, in JSON types."""
     if value is None or type(value) in _SCALARS:
         return value
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""The warning, once in a process, for a task before `autotrace.configure()`."""
+"""Warn once per process about a task before `autotrace.configure()`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from autotrace.errors import NotConfiguredWarning
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 _warned = threading.Lock()
-"""Acquired by the first warning, and never released."""
+"""Lock that the first warning acquires and keeps."""
 
 
 def warn_not_configured() -> None:
-    """Warn once in a process that nothing is recorded."""
+    """Warn once per process that nothing is recorded."""
     if not _warned.acquire(blocking=False):
         return
     try:
@@ -26,12 +26,12 @@ def warn_not_configured() -> None:
             NotConfiguredWarning,
             stacklevel=_frames_of_ours() + 1,
         )
-    except Exception as error:  # noqa: BLE001 - warnings are errors here, and ours must not be the user's
+    except Exception as error:  # noqa: BLE001 - a filter made it an error, which must not reach user code
         reraise_if_from_signal_handler(error)
 
 
 def _frames_of_ours() -> int:
-    """Return how many frames lie between the warning and the user's code."""
+    """Return the number of frames between the warning and user code."""
     frame, count = currentframe(), -1
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, count = frame.f_back, count + 1

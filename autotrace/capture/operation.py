@@ -1,4 +1,4 @@
-"""One span of capture and its place in the context, from before it starts until it has ended.
+"""Start, attach and end the spans of capture.
 
 * The span is current only while its own code runs. A generator keeps the context of its body while
   it is suspended; its consumer never sees it.
@@ -63,7 +63,7 @@ def effective_context() -> Context:
 
 
 def without_task(context: Context) -> Context:
-    """Return a context without the task, the decision and the span that it is inside of."""
+    """Return a context without its task, decision and span."""
     kept: Any = dict(context)
     for key in (OPERATION_KEY, FRAME_KEY, DECISION_KEY):
         kept.pop(key, None)
@@ -79,17 +79,17 @@ def _skip_ended_operations(context: Context) -> Context:
 
 
 def _before(token: Token[Context]) -> Context:
-    """Return the context that was current before the token's."""
+    """Return the context that was current before the one of a token."""
     old = token.old_value
     return _NOTHING if old is Token.MISSING else old
 
 
 def clock_in(outside: Context) -> int:
-    """Return the offset from `elapsed_ns` to the time, for an operation in this context.
+    """Return the offset from `elapsed_ns` to wall time for a new operation.
 
     Both clocks are read together, before samplers and processors run, so that no span ends before
-    its children. Inner operations use the clock of the outer one, so that a clock that is set
-    meanwhile leaves them inside of it.
+    its children. Operations inside another one use its offset, so that they stay inside it when the
+    system clock is set.
     """
     outer: Any = outside.get(OPERATION_KEY)
     clock_ns = None if outer is None or outer.ended else getattr(outer, "clock_ns", None)
@@ -113,7 +113,7 @@ def enter_operation(make: Callable[[Recorder], OperationT]) -> OperationT | None
 
 
 class Operation:
-    """One span of capture.
+    """Span of capture and its place in the context.
 
     No method raises an Exception, except `describe…`, which the others call under their guard.
     Order of use: `start`, then `attach` and `detach` around each run of user code, then one of
@@ -126,13 +126,13 @@ class Operation:
     )  # fmt: skip
 
     clock_ns: int
-    """Offset from `elapsed_ns` to the time; set with the span."""
+    """Offset from `elapsed_ns` to wall time; set with the span."""
     ends_with: tuple[type[BaseException], ...]
-    """Exceptions that end a call normally, as of `__next__`; set for calls alone."""
+    """Exceptions that end a decorated call normally, as of `__next__`."""
     is_stream: bool
-    """Whether it is a generator that runs; set only if it is."""
+    """True for a generator that runs; otherwise not set."""
     unstarted: Any
-    """A coroutine that was made for this operation and has not been started; rarely set."""
+    """Coroutine of this operation before it starts; otherwise None or not set."""
 
     def __init__(self, recorder: Recorder, name: str, attributes: dict[str, Any]) -> None:
         self.recorder = recorder
@@ -143,7 +143,7 @@ class Operation:
         self.called_in: Context | None = None
         """Context of the call, if the body runs later; None if it runs at once."""
         self.token: Token[Context] | None = None
-        """Of the previous context, while this is attached, or if that could not be restored."""
+        """Token of the previous context until that is restored, if it can be."""
 
     def note_call(self) -> None:
         """Keep the context of the call of a function whose body runs later."""
@@ -153,7 +153,7 @@ class Operation:
             self.recorder.failed(error)
 
     def _outside(self) -> Context:
-        """Return the context where the body runs or, outside of all operations, of its call.
+        """Return the current context or, outside all operations, the call's.
 
         A web framework may run a stream after the block that made it has ended.
         """
@@ -184,7 +184,7 @@ class Operation:
         return span
 
     def enclosed(self, envelope: Any) -> None:
-        """Keep the open decision inside which this starts."""
+        """Keep the open decision in which this operation starts."""
 
     def enter(self) -> None:
         """Start the span and make it the current one."""
@@ -195,25 +195,25 @@ class Operation:
             self.recorder.failed(error)
 
     def resume(self) -> None:
-        """Make the span of a coroutine the current one, which runs from now on."""
+        """Make the span of a coroutine current when the coroutine starts."""
         self.unstarted = None
         if self.span is None:
             self.enter()
-        else:  # it has started in the plain function that handed the coroutine out
+        else:  # it was started in the plain function that returned the coroutine
             self.attach()
 
     def context(self, span: Span, outside: Context) -> Context:
         """Return the context in which user code runs."""
         inside = set_span_in_context(span, outside)
-        # A context must not change once others have it; this copy is still ours alone, and one
-        # copy is enough.
+        # A context must not change once it is shared. Nobody else has this copy yet, so it may be
+        # changed in place.
         _set_item(inside, OPERATION_KEY, self)
         return inside
 
     def attach(self, body: Context | None = None) -> Context | None:
-        """Make the span current; return its context, or None if nothing was changed.
+        """Make the span current; return its context, or None if unchanged.
 
-        `body` is the result of `suspend`, for a generator that goes on.
+        `body` is the result of `suspend`, for a generator that continues.
         """
         span = self.span
         if span is None:
@@ -227,7 +227,7 @@ class Operation:
         return inside
 
     def suspend(self, inside: Context | None, body: Context | None) -> Context | None:
-        """Restore the previous context until the generator goes on.
+        """Restore the previous context until the generator continues.
 
         `inside` is the result of `attach`, `body` its argument. The result is its next argument:
         the context of the body, if the body has changed it.
@@ -245,7 +245,7 @@ class Operation:
         return body if current is inside else current
 
     def detach(self) -> None:
-        """Restore the previous context, for good."""
+        """Restore the previous context permanently."""
         token = self.token
         if token is None:
             return
@@ -277,7 +277,7 @@ class Operation:
 
     def succeed(self, result: Any = None) -> None:
         """End after a normal return."""
-        # The same as `_finish`, written out: every call of every tool runs this.
+        # `_finish` written inline, since every tool call runs it.
         self.detach()
         if self.ended or self.span is None:
             return
@@ -289,7 +289,7 @@ class Operation:
         self.end(end_ns)
 
     def fail(self, error: BaseException) -> None:
-        """End after an exception; a program that exits with success has not failed."""
+        """End after an exception; a successful exit is not a failure."""
         if is_clean_exit(error) or isinstance(error, getattr(self, "ends_with", ())):
             self.succeed()
         else:
@@ -324,7 +324,7 @@ class Operation:
         self.set_error(*self.recorder.encoder.error(error, self.secrets()))
 
     def describe_end(self, error: BaseException) -> None:
-        """Record the exception that ended this, where it is not a failure."""
+        """Record the exception that ended the operation without a failure."""
         text = self.recorder.encoder.text(outcome_text(error), path="error.message")
         self.set({semconv.ENDED_BY: text})
 
@@ -346,7 +346,7 @@ class Operation:
         if stacktrace:
             event[semconv.EXCEPTION_STACKTRACE] = stacktrace
         try:
-            # One by one: a span that refuses the last keeps the first.
+            # One by one: if the span refuses a later value, it keeps the earlier ones.
             span.set_status(Status(StatusCode.ERROR, message or kind))
             span.set_attribute(semconv.ERROR_TYPE, kind)
             span.add_event(semconv.EXCEPTION_EVENT, event)
@@ -354,11 +354,11 @@ class Operation:
             self.recorder.failed(error)
 
     def secrets(self) -> list[str]:
-        """Return redacted values, to be removed from error text."""
+        """Return the redacted values to remove from error text."""
         return []
 
     def now_ns(self) -> int | None:
-        """Return the time of a started span, which does not change with the system's clock."""
+        """Return the time of a started span, independent of system clock changes."""
         try:
             return self.clock_ns + elapsed_ns()
         except Exception as error:  # noqa: BLE001 - tests of users replace clocks
@@ -378,20 +378,20 @@ class Operation:
             self.recorder.failed(error)
 
     def forget(self) -> None:
-        """Release recorded values, since contexts and handles may keep this operation."""
+        """Release recorded values: contexts and handles may keep the operation."""
         self.attributes = {}
 
     def __del__(self) -> None:
-        # A coroutine or generator was dropped, and Python has not run its end, or not yet: the
-        # objects of a cycle are finalised in any order.
+        # A coroutine or generator was dropped before its end, or its end has not run yet: Python
+        # finalises the objects of a cycle in any order.
         try:
             if self.ended:
                 return
         except AttributeError:
-            return  # a signal handler's exception came in the middle of __init__
+            return  # a signal handler raised inside __init__
         if getattr(self, "unstarted", None) is not None:
-            # Python warns of a coroutine that was never awaited, and of the one inside it: the
-            # inner one is closed, so that the user sees one warning, as without us.
+            # Python warns of a coroutine that was never awaited and of the one inside it. The inner
+            # one is closed, so that the user sees one warning, as without autotrace.
             self.unstarted.close()
         if hasattr(self, "is_stream"):
             self.close_early()
@@ -399,7 +399,7 @@ class Operation:
             self.fail(GeneratorExit("dropped before it had ended"))
 
     def ids(self) -> tuple[str, str] | None:
-        """Return the OpenTelemetry trace and span id as hex; None if no span is recorded."""
+        """Return trace id and span id as hex, or None if no span is recorded."""
         if self.span is None or isinstance(self.span, NonRecordingSpan):
             return None
         try:

@@ -1,4 +1,4 @@
-"""Context across processes: W3C trace context headers."""
+"""Pass the trace context between processes in W3C headers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def inject(carrier: MutableMapping[str, str] | None = None) -> dict[str, str]:
     may add spans to the trace on a server, also with the key of another agent.
 
     Args:
-        carrier: Headers (of a request, or environment variables) to add to; it is changed too.
+        carrier: Headers (of a request, or environment variables) to update in place.
 
     Returns:
         The headers: `traceparent` and `tracestate`. Empty outside any span.
@@ -53,11 +53,11 @@ def inject(carrier: MutableMapping[str, str] | None = None) -> dict[str, str]:
 def attach(carrier: Mapping[str, str]) -> Generator[None]:
     """Add the spans of the block to the trace that headers name.
 
-    A tool or step belongs to the task it was sent from; a task opened inside has that one as
-    parent. Headers that name no trace change nothing.
+    A tool call or step of the block belongs to the task that sent the headers; a task of the block
+    has that task as parent. Headers without a trace change nothing.
 
     Args:
-        carrier: Headers as `inject` made them; upper and lower case are the same.
+        carrier: Headers that `inject` returned; the case of their names does not matter.
     """
     with _entered(lambda outside: _extracted(carrier, outside)):
         yield
@@ -67,15 +67,15 @@ def attach(carrier: Mapping[str, str]) -> Generator[None]:
 def detached() -> Generator[None]:
     """Keep the spans and workers of the block out of every open task.
 
-    For workers that live longer than the task in which they are started:
+    Use it for a worker that outlives the task in which it is started:
 
     ```python
     with autotrace.detached():
         worker = asyncio.create_task(work_through(queue))
     ```
 
-    A worker that records for the task of a queue item gets the headers of `inject` with the item,
-    and works inside `attach`.
+    To record for the task that queued an item, send the headers of `inject` with the item, and
+    process it inside `attach`.
     """
     with _entered(without_task):
         yield
@@ -99,12 +99,12 @@ def _entered(change: Callable[[Context], Context]) -> Generator[None]:
 
 
 def _detach(inside: Context, token: Token[Context]) -> None:
-    """Restore the previous context, unless the block exits elsewhere: see operation.py."""
+    """Restore the previous context, unless the block exits in another one."""
     try:
         if otel_context.get_current() is inside:
             token.var.reset(token)
     except ValueError:
-        pass  # a copy of the context has no token
+        pass  # a copy of the context, in which the token is not valid
     except Exception as error:  # noqa: BLE001 - the guard of this package
         failed(error)
 
@@ -114,7 +114,7 @@ def _extracted(carrier: Mapping[str, str], outside: Context) -> Context:
     extracted = _W3C.extract(lowered, outside)
     if extracted is outside:
         return outside
-    # The task sent from is in another process: nothing of one that may be open here is inherited.
+    # The sending task is in another process: values of a task open here are not inherited.
     here, there = (get_current_span(context).get_span_context() for context in (outside, extracted))
     if here.trace_id == there.trace_id:
         return extracted

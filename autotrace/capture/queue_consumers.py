@@ -1,8 +1,8 @@
-"""Detect whether the caller runs in a worker: a loop that takes its work from a queue.
+"""Detect whether the caller runs in a loop that takes work from a queue.
 
-A worker that was started inside a task keeps the context of the task, also for the work of others
-after the task has ended. Work that the task has started and not awaited has the same context. Only
-a worker is below a function that loops and holds a queue.
+Such a worker, if it was started inside a task, keeps the context of the task after the task has
+ended, also for the work of others. Work that the task started and did not await has the same
+context, but only a worker has a function on its stack that loops and holds a queue.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HOSTS: Final = frozenset(
         *("anyio._backends._asyncio", "threading", "trio._core._run"),
     }
 )
-"""Modules that run functions of others; frames below them do not count."""
+"""Modules that run functions of others; the search ends at their frames."""
 
 
 _TAKING: Final = frozenset({"blpop", "getone", "popleft", "receive_nowait"})
@@ -29,7 +29,7 @@ _TAKING: Final = frozenset({"blpop", "getone", "popleft", "receive_nowait"})
 
 
 def is_consumer() -> bool:
-    """Return whether the caller runs in a loop that takes its work from a queue."""
+    """Return whether the caller runs in a loop that takes work from a queue."""
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - the documented way
     for _ in range(_MAX_FRAMES):
         if frame is None:
@@ -49,13 +49,13 @@ def _loops(code: CodeType) -> bool:
     names = {instruction.opname for instruction in get_instructions(code)}
     if "SEND" not in names:
         return any("JUMP_BACKWARD" in name for name in names)
-    # Each `await` jumps back, too, over the one instruction that waits.
+    # An `await` jumps back, too, but by JUMP_BACKWARD_NO_INTERRUPT.
     starts = [i for i in get_instructions(code) if "JUMP_BACKWARD" in i.opname]
     return any("NO_INTERRUPT" not in i.opname for i in starts)
 
 
 def _held(frame: FrameType) -> Iterator[Any]:
-    """Yield the objects of a function: variables, globals, and attributes of `self`."""
+    """Yield locals, used globals, and attributes of `self` of a frame."""
     code = frame.f_code
     local = frame.f_locals
     yield from local.values()

@@ -1,8 +1,8 @@
-"""The recorder that capture uses, set by `autotrace.configure()`.
+"""Hold the recorder that `autotrace.configure()` sets for capture.
 
 Decorators and blocks read `current.recorder` at each call, so functions may be decorated before
-`configure()`. No error of ours reaches user code: each operation on a span is guarded where it is
-made; a failure is counted and logged once.
+`configure()`. No error of ours reaches user code: each operation on a span has a guard that counts
+and logs the failure.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
     from autotrace.settings import Settings
 
 SUPPRESSED: Final = otel_context._SUPPRESS_INSTRUMENTATION_KEY  # pyright: ignore[reportPrivateUsage] - it has no public name
-"""Context key under which OpenTelemetry asks instrumentation to keep quiet."""
+"""Context key by which OpenTelemetry suppresses instrumentation."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Recorder:
-    """The tracer, the encoder and the settings that capture records with."""
+    """Tracer, encoder and settings with which capture records."""
 
     tracer: Tracer
     encoder: Encoder
     count: Callable[[str], None]
-    """Adds one to the counter of a name."""
+    """Increment the counter of a name."""
     note: Callable[[str, str, BaseException], None]
-    """Keeps and logs a failure: kind, message, exception."""
+    """Record and log a failure, given as kind, message and exception."""
     capture_arguments: bool = True
     capture_result: bool = True
     agent: str | None = None
-    """Agent of tasks that name none."""
+    """Agent of outermost tasks that name none."""
     granting: Granting | None = None
-    """Makes grants for `inject`; None: no other sender may add to these traces."""
+    """Grants for `inject`; None if no other sender may add to these traces."""
 
     def failed(self, error: Exception) -> None:
-        """Count and log an error of ours; raise it again if it is of the user's signal handler."""
+        """Count and log an error of ours; re-raise one of a signal handler."""
         reraise_if_from_signal_handler(error)
         try:
             self.count("capture_errors")
@@ -61,8 +61,8 @@ def make_recorder(
     note: Callable[[str, str, BaseException], None],
     redact: Callable[[str, Any], Any] | None = None,
 ) -> Recorder:
-    """Make the recorder that settings describe; `redact` is the user's hook."""
-    # Not needed to decorate, so not loaded before something records.
+    """Return a recorder with these settings; `redact` is the user's hook."""
+    # Imported here, since decorating a function needs none of them.
     from autotrace.base.grants import Granting, signer_of
     from autotrace.capture.cancellation import note_timeouts
     from autotrace.encoding.encoder import Encoder
@@ -98,11 +98,11 @@ current: Final = Current()
 
 
 def failed(error: Exception) -> None:
-    """Count and log an error of ours where no recorder is at hand."""
+    """Count and log an error of ours with the active recorder, if any."""
     if current.recorder is not None:
         current.recorder.failed(error)
 
 
 def is_suppressed() -> bool:
-    """Return whether instrumentation is asked to keep quiet here."""
+    """Return whether the current context suppresses instrumentation."""
     return bool(otel_context.get_current().get(SUPPRESSED))

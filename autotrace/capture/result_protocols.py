@@ -1,8 +1,8 @@
-"""Classify bodies that run after the call: by flags of code before it, or by its result.
+"""Classify bodies that run after the call, by code flags or by the result.
 
-`inspect` is not used: adapters answer for the function below them, compiled functions do not
-answer, and any function can be marked. The flags of a plain function's code are reliable; for
-everything else the protocol of the returned object decides.
+The answers of `inspect` do not decide: adapters answer for the function below them, compiled
+functions do not answer, and any function can be marked. The flags of a plain function's code are
+reliable; for everything else the protocol of the returned object decides.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from autotrace.encoding.introspect import class_attribute, kind_of, mro, namespa
 
 
 class Body(Enum):
-    """How the result of a call is run to its end."""
+    """Protocol by which the result of a call runs to its end."""
 
     COROUTINE = "coroutine"
     ITERABLE_COROUTINE = "iterable coroutine"
-    """A generator that `types.coroutine` lets others await."""
+    """Generator that `types.coroutine` makes awaitable."""
     GENERATOR = "generator"
     ASYNC_GENERATOR = "async generator"
     FUTURE = "future"
-    """Runs by itself, such as an asyncio task."""
+    """Object that runs without being driven, such as an asyncio task."""
 
 
 STREAMS: Final = (Body.GENERATOR, Body.ASYNC_GENERATOR)
 _MAX_LAYERS: Final = 100
-"""How many partials, methods and decorators of ours are looked through."""
+"""Limit of nested partials, methods and decorators of ours."""
 _PROTOCOLS: Final = (
     (frozenset({"__await__", "__next__", "send", "throw", "close"}), Body.ITERABLE_COROUTINE),
     (frozenset({"__anext__", "asend", "athrow", "aclose"}), Body.ASYNC_GENERATOR),
@@ -49,7 +49,7 @@ _PROTOCOLS: Final = (
     (frozenset({"__next__", "send", "throw", "close"}), Body.GENERATOR),
 )
 _PREFIXES: Final = ("cr_", "gi_", "ag_")
-"""Of attributes that show the state of coroutines and generators."""
+"""Prefixes of attributes with the state of coroutines and generators."""
 _OF_EVERY_CLASS: Final = frozenset(dir(object)) | {
     "__abstractmethods__",
     "__aiter__",
@@ -69,13 +69,14 @@ _OF_EVERY_CLASS: Final = frozenset(dir(object)) | {
     "__static_attributes__",
     "__weakref__",
 }
-"""Names that are not features of an object."""
+"""Attributes that do not count as features of an object."""
 
 
 def declared_body(function: Any) -> Body | None:
-    """Return the kind of body that a call returns before any code of the function runs.
+    """Return the kind of body that the code flags of a function declare.
 
-    None if the call runs the function, or only its result can show.
+    A call then returns the body before any code of the function runs. None if the call runs the
+    function, or if only the result can show the kind.
     """
     code = _code_of(function)
     flags = 0 if code is None else code.co_flags
@@ -101,18 +102,18 @@ def claimed_body(function: Any) -> Body | None:
 
 
 def covers_coroutine(function: Any) -> bool:
-    """Return whether a function, or one below its decorators, is to be awaited."""
+    """Return whether a function or the one it wraps is a coroutine function."""
     try:
         return claims_coroutine(function) or claims_coroutine(unwrap(target_of(function)))
-    except ValueError:  # they wrap each other
+    except ValueError:  # a cycle of `__wrapped__`
         return False
 
 
 def returned_body(value: Any) -> Body | None:
-    """Return how a result is run to its end; None for a plain value.
+    """Return the kind of body of a result; None for a plain value.
 
     Objects with more than their protocol (a client library's stream with attributes, a request that
-    is awaited or entered) are values, since a driver would lack the rest.
+    is awaited or entered) are values, since a driver would lack the other attributes.
     """
     kind = kind_of(value)
     body: Any = _BUILTIN.get(id(kind), _UNKNOWN)
@@ -124,7 +125,7 @@ def returned_body(value: Any) -> Body | None:
 
 
 def is_held_once(value: Any) -> bool:
-    """Return whether the only reference to a value is one variable of the caller."""
+    """Return whether a variable of the caller is a value's only reference."""
     return sys.getrefcount(value) <= _REFERENCES
 
 
@@ -138,7 +139,7 @@ def _references() -> int:
 
 
 _REFERENCES: Final = _references()
-"""Measured, since versions of Python count differently."""
+"""Count in that case; measured, since versions of Python differ."""
 _UNKNOWN: Final = object()
 _BUILTIN: Final[dict[int, Any]] = {
     **{id(kind): None for kind in (type(None), bool, int, float, str, bytes)},
@@ -147,9 +148,9 @@ _BUILTIN: Final[dict[int, Any]] = {
     id(GeneratorType): Body.GENERATOR,
     id(AsyncGeneratorType): Body.ASYNC_GENERATOR,
 }
-"""By the id of a type that lives as long as Python: its metaclass is not asked for a hash."""
+"""Bodies by type id, which stays valid; a hash could run metaclass code."""
 _classes: dict[int, tuple[weakref.ref[type[Any]], Body | None]] = {}
-"""Classes that have been looked at."""
+"""Cache: a reference to each examined class, and its body, by id."""
 
 
 def _code_of(function: Any) -> Any:
@@ -175,7 +176,7 @@ def _body_of_class(kind: type[Any]) -> Body | None:
     if found is not None and found[0]() is kind:
         return found[1]
     body = _look_at(kind)
-    # A class that has gone gives its id to another one.
+    # The id of a collected class may go to another one.
     _classes[key] = weakref.ref(kind, lambda _: _classes.pop(key, None)), body
     return body
 

@@ -1,6 +1,7 @@
-"""Attributes with which spans of tasks, steps and tool calls start: bounded and redacted.
+"""Build the first attributes of task, step and tool spans.
 
-Programs and the server's clients (`server/remote_records.py`) get the same attributes.
+Values are bounded and redacted. The server uses the same functions for the traces that clients
+report (`server/remote_records.py`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from autotrace import semconv
 from autotrace.capture.recorder import Recorder
 
 _MAX_NAME_CHARS: Final = 256
-"""Longer names of tools are cut, and counted as truncated."""
+"""Limit of a tool's name; a longer one is cut and counted as truncated."""
 _MAX_OBSERVATIONS: Final = 1000
 _MAX_OBSERVED_CHARS: Final = 4 * 1024 * 1024
-"""How much text one step may observe in all; each observation is bounded by itself too."""
+"""Limit of all observations of one step; each one is bounded, too."""
 _NO_NAMES: Final[frozenset[str]] = frozenset()
 
 
@@ -27,7 +28,7 @@ def task_attributes(
     agent: str | None,
     triggered_by_memory_id: str | None,
 ) -> dict[str, Any]:
-    """Return the attributes of a task; names and ids are bounded already."""
+    """Return the attributes of a task; the caller bounds names and ids."""
     attributes: dict[str, Any] = {
         semconv.GEN_AI_OPERATION_NAME: semconv.INVOKE_AGENT,
         semconv.KIND: semconv.KIND_TASK,
@@ -59,7 +60,7 @@ def step_attributes(recorder: Recorder, thought: Any, action: Any) -> dict[str, 
 
 
 class Observations:
-    """What a step has observed, within bounds."""
+    """Bounded list of the observations of a step."""
 
     __slots__ = ("_chars_left", "_recorder", "texts")
 
@@ -69,7 +70,7 @@ class Observations:
         self.texts: list[str] = []
 
     def add(self, text: Any) -> None:
-        """Add an observation, or count that it was left out."""
+        """Add an observation, or count it as truncated if a limit is reached."""
         observed = self._recorder.encoder.text(text, path="observation")
         self._chars_left -= len(observed)
         if len(self.texts) < _MAX_OBSERVATIONS and self._chars_left >= 0:
@@ -88,7 +89,7 @@ def tool_attributes(
 ) -> dict[str, Any]:
     """Return the attributes of a tool call before it has a result.
 
-    `arguments` are None if they are not recorded; `found` collects their redacted values.
+    `arguments` is None if they are not recorded; `found` collects their redacted values.
     """
     if len(name) > _MAX_NAME_CHARS:
         name = name[:_MAX_NAME_CHARS]

@@ -1,4 +1,4 @@
-"""`step`: one turn of an agent's reasoning, as a span."""
+"""Record one turn of an agent's reasoning as a span."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autotrace.ids import format_step_id
 
 
 class StepOperation(Operation):
-    """One step."""
+    """Span of one step."""
 
     __slots__ = ("observations",)
 
@@ -57,7 +57,7 @@ class Step:
         return "" if ids is None else format_step_id(*ids)
 
     def observe(self, text: Any) -> None:
-        """Add an observation: what the agent saw come back from its environment.
+        """Add an observation: a response of the agent's environment.
 
         Args:
             text: The observation; recorded as JSON if it is not a string.
@@ -113,7 +113,7 @@ def step(
     action: str | None = None,
     observations: Iterable[str] | None = None,
 ) -> Any:
-    """Record one turn of reasoning: a thought, the chosen action, and observations.
+    """Record one turn of reasoning: thought, action and observations.
 
     ```python
     with step("I need to search first", action="call web_search") as s:
@@ -122,16 +122,16 @@ def step(
     ```
 
     Use with `with`, `async with`, or as a decorator: `@step("Rank the {kind} candidates")` fills
-    in the arguments of the call; without a thought, as in bare `@step`, it is the first line of
-    the function's docstring, or its name.
+    in the arguments of the call. Without a thought, as in bare `@step`, the thought is the first
+    line of the function's docstring, or its name.
 
     Args:
         thought: The agent's reasoning at this step.
-        action: What it decided to do.
-        observations: What it has observed already.
+        action: The action that the agent chose.
+        observations: Observations that the agent has already made.
 
     Returns:
-        A block; or, used bare on a function, the function, recording.
+        A block; or, when used bare on a function, the function wrapped to record its calls.
 
     Raises:
         InvalidArgumentError: Used bare on a class.

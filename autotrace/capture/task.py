@@ -1,4 +1,4 @@
-"""`task`: a request to an agent, as a span that opens a trace."""
+"""Record a request to an agent as a span that opens a trace."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Task:
         return "" if ids is None else format_trace_id(*ids)
 
     def complete(self, outcome: Any = None, success: bool = True) -> None:
-        """Set how the task ended; the last call before the block exits counts.
+        """Set outcome and success; the last call before the block exits counts.
 
         Args:
-            outcome: The outcome, recorded as it is at this moment; as JSON if it is not a string.
-            success: Whether the task was solved.
+            outcome: Outcome, recorded as it is at this moment; as JSON if it is not a string.
+            success: Whether the agent solved the task.
         """
         if self._operation is not None:
             self._operation.complete(outcome, success)
@@ -100,7 +100,7 @@ class TaskBlock(Block[Task]):
 
 
 def _name(recorder: Recorder, value: Any, path: str) -> str | None:
-    """Return an id or a name as text; None for one that is not given or cannot be read."""
+    """Return an id or a name as text, or None if it is None or unreadable."""
     try:
         return None if value is None else recorder.encoder.text(str(value), path=path)
     except Exception as error:  # noqa: BLE001 - users' own objects may raise anything
@@ -125,7 +125,7 @@ def task(
     agent: str | None = None,
     triggered_by_memory_id: str | None = None,
 ) -> Any:
-    """Record what an agent is asked to do; everything inside belongs to its trace.
+    """Record a request to an agent; all spans inside belong to its trace.
 
     ```python
     with task("Find Italian restaurants near the venue", session_id="s1", agent="concierge") as t:
@@ -134,20 +134,20 @@ def task(
     ```
 
     Use with `with`, `async with`, or as a decorator: `@task("Summarise {topic}")` fills in the
-    arguments of the call; without a text, as in bare `@task`, it is the first argument that is a
-    string, or else the first line of the docstring or the function's name. A decorated function's
-    return value is the outcome, unless `current_task().complete(...)` was called. Left without
-    `complete`, the task succeeded; left by an exception, it failed with the error as outcome, and
-    the exception goes on.
+    arguments of the call. Without a text, as in bare `@task`, the text is the first argument that
+    is a string with content and not secret, or else the first line of the docstring or the
+    function's name. A decorated function's return value is the outcome, unless
+    `current_task().complete(...)` was called. A block that exits without `complete` succeeds. An
+    exception that leaves the block fails the task, is its outcome, and propagates.
 
     Args:
-        text: What the agent is asked to do.
-        session_id: The session or conversation it belongs to. Default: that of the outer task.
+        text: The request to the agent.
+        session_id: Id of the session or conversation. Default: that of the outer task.
         agent: Name of the agent. Default: that of the outer task, or the setting `agent`.
         triggered_by_memory_id: Id of a memory that led to this task.
 
     Returns:
-        A block; or, used bare on a function, the function, recording.
+        A block; or, when used bare on a function, the function wrapped to record its calls.
 
     Raises:
         InvalidArgumentError: Used bare on a class.
@@ -158,7 +158,7 @@ def task(
 
 
 def current_task() -> Task | None:
-    """Return the handle of the task that encloses the caller, or None outside any."""
+    """Return the handle of the innermost task, or None outside any task."""
     try:
         frame = current_frame()
     except Exception as error:  # noqa: BLE001 - the guard of this package

@@ -1,4 +1,4 @@
-"""The span of one task, its outcome, and the scope that inner tasks inherit."""
+"""Record the span of a task, its outcome, and the scope of inner tasks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from autotrace.capture.recorder import Recorder
 
 _MAX_STREAMED_CHARS: Final = 65_536
-"""Length of yielded text that is kept as the outcome of a streaming task."""
+"""Limit of yielded text kept as the outcome of a streaming task."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskScope:
-    """The values that inner tasks inherit."""
+    """Values that inner tasks inherit."""
 
     operation: TaskOperation
     session_id: str | None
@@ -32,13 +32,13 @@ class TaskScope:
 
 
 def current_frame() -> TaskScope | None:
-    """Return the frame of the task that encloses the caller, or None outside any."""
+    """Return the scope of the innermost task, or None outside any task."""
     frame = effective_context().get(FRAME_KEY)
     return frame if isinstance(frame, TaskScope) else None
 
 
 class TaskOperation(Operation):
-    """One task."""
+    """Span of one task."""
 
     __slots__ = ("agent", "completion", "session_id", "streamed", "streamed_chars")
 
@@ -70,7 +70,7 @@ class TaskOperation(Operation):
             self.streamed_chars += len(value)
 
     def complete(self, outcome: Any, success: Any) -> None:
-        """Encode the outcome, as it is at this moment."""
+        """Encode and keep the outcome, as it is at this moment."""
         try:
             self.completion = (self._text(outcome), bool(success))
         except Exception as error:  # noqa: BLE001 - the guard of this package
@@ -86,7 +86,7 @@ class TaskOperation(Operation):
         return None if outcome is None else self.recorder.encoder.text(outcome, path="outcome")
 
     def describe_result(self, result: Any) -> None:
-        """Complete with the outcome given to `complete`, or else with the result."""
+        """Set the outcome: of `complete`, else the result or the yielded text."""
         if self.completion is None:
             outcome = "".join(self.streamed) if self.streamed and result is None else result
             self.completion = (self._text(outcome), True)
@@ -103,7 +103,7 @@ class TaskOperation(Operation):
         self.describe_result(None)
 
     def describe_error(self, error: BaseException) -> None:
-        """Complete as failed, with the error as outcome; a pause is not an error."""
+        """Set the error as outcome; a pause does not set an error status."""
         kind, message, stacktrace = self.recorder.encoder.error(error)
         text = f"{kind}: {message}" if message else kind
         self.set({semconv.OUTCOME: text, semconv.SUCCESS: False})

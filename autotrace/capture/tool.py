@@ -1,4 +1,4 @@
-"""`tool`: each call of a function as a tool call."""
+"""Record each call of a function as a tool call."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class ToolDecorator:
         function = as_in_class(function)
         inner = _decorator_of(function)
         if inner is not None:
-            # Twice on one function is still one call. Options of the outer decorator win; keys that
-            # either one redacts are redacted, and an approval that either one requires is required.
+            # Two decorators on one function record one call. Options of the outer one win; keys
+            # that either redacts are redacted, and an approval that either requires is required.
             return self._over(inner)(original_of(cast("Traced", function)))
         make = self._maker(function)
         if not self.requirement.asks:
             return traced(function, make, self)
-        # Imported here: most tools ask nobody.
+        # Imported here, since most tools require no approval.
         from autotrace.capture.approvals.gate import Gate
         from autotrace.capture.approvals.gateable import check_can_be_gated
         from autotrace.capture.approvals.stand_in import stand_in_for
@@ -144,17 +144,17 @@ def tool(
     """Record each call of a function as a tool call.
 
     Works on sync and async functions, generators and async generators, methods, class methods and
-    static methods (above or below their decorators), partials and callable objects. What the
-    function returns and raises, and its signature, stay the same.
+    static methods (above or below their decorators), partials and callable objects. Results,
+    exceptions and signature of the function stay the same.
 
     With `requires_approval`, the body does not run before a person has approved exactly these
-    arguments, and runs once for each approval. Such a call may raise, and then has not run:
+    arguments, and runs once for each approval. Before the body runs, such a call may raise
     ApprovalRefused (rejected, expired, denied by a policy, changed, used up), ApprovalPending
-    (nobody has answered yet: call again with the same arguments), NotConfiguredError,
+    (no answer yet: call again with the same arguments), NotConfiguredError,
     InvalidArgumentError (an argument whose content cannot be shown, such as an open file),
     PolicyNotFoundError, PolicyError or StoreError. An async function waits without blocking its
     event loop; a generator asks when its body would begin. Put it directly on the function, below
-    every other decorator: what runs in other ways than by a call cannot be gated.
+    every other decorator: an object that runs in other ways than by a call cannot be gated.
 
     ```python
     @tool(requires_approval=lambda arguments: arguments["amount"] > 100, wait=False)
@@ -164,8 +164,8 @@ def tool(
     Args:
         function: The function, when used bare.
         name: Name of the tool. Default: the function's name.
-        redact: Names of arguments, and keys inside arguments and result, whose values are not to
-            be recorded; in addition to the keys that are redacted anyway.
+        redact: Names of arguments, and keys inside arguments and result, whose values are
+            redacted, in addition to those that always are.
         capture_arguments: Whether to record the arguments. Default: the setting of that name.
         capture_result: Whether to record the result. Default: the setting of that name.
         requires_approval: Whether each call needs an approval; or a function of the dict of
@@ -173,11 +173,11 @@ def tool(
             denies it, or requires an exception: an approval.
         wait: Whether to wait for the answer, or for how many seconds at most; False: raise
             ApprovalPending at once. Default: until it is answered or expires.
-        approval: What approvers are asked, and how. Default: to run this tool with these
-            arguments, as far as they may be recorded.
+        approval: Request to the approvers. Default: to run this tool with these arguments, as far
+            as they may be recorded.
 
     Returns:
-        The function, recording; or a decorator, when used with arguments.
+        The function wrapped to record its calls; or a decorator, when used with arguments.
 
     Raises:
         InvalidArgumentError: `name` is empty, `redact` is a single string, the decorated object is

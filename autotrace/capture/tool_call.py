@@ -1,4 +1,4 @@
-"""`tool_call`: a tool call without a function to decorate."""
+"""Record tool calls that have no function to decorate."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class tool_call:
     ```
 
     Use with `with` or `async with`, one object for one call at a time. An exception that leaves
-    the block makes the call an error, or a timeout, and goes on.
+    the block sets the status of the call, such as error or timeout, and propagates.
 
-    Names and arguments often come from a model, so none is refused: a missing name is recorded as
-    `unknown`.
+    Names and arguments often come from a model, so no value is refused: a missing name is
+    recorded as `unknown`.
 
     Args:
         name: Name of the tool.
         arguments: The arguments by name.
         memory_id: Id of a memory that the call used or made.
-        redact: Further keys whose values are not to be recorded.
+        redact: Further keys whose values are redacted.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class tool_call:
         """Mark the call as failed without an exception; the first call counts.
 
         Args:
-            message: What went wrong.
-            error_type: A short name for this kind of failure.
-            timeout: Whether time ran out.
+            message: Description of the failure.
+            error_type: Short name of the kind of failure.
+            timeout: Whether the failure is a timeout.
         """
         operation = self._operation
         if operation is None or self._failed:

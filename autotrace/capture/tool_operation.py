@@ -1,4 +1,4 @@
-"""The span of one tool call: arguments, result, items of a generator, errors."""
+"""Record the span of a tool call: arguments, result, items and errors."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from autotrace.models import CallStatus
 
 _MAX_ITEMS: Final = 1000
-"""How many items of a generator are kept as its result."""
+"""Limit of items of a generator that are kept as its result."""
 _MARKER_BYTES: Final = 128
-"""Room for the marker of the items left out."""
+"""Space reserved for the marker of omitted items."""
 
 
 class ToolOperation(Operation):
-    """One call of a tool."""
+    """Span of one tool call."""
 
     __slots__ = (
         "capture_result", "enclosed_ns", "envelope", "items", "redacted", "secret_keys", "status",
     )  # fmt: skip
 
     enclosed_ns: int
-    """When it started, by `elapsed_ns`; set with the envelope."""
+    """Time of the start by `elapsed_ns`; set with the envelope."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class ToolOperation(Operation):
         self.capture_result = capture_result
         self.secret_keys = secret_keys
         self.redacted = redacted
-        """Values redacted in arguments, result and items, to be removed from error text."""
+        """Redacted values of arguments, result and items; see `secrets`."""
         self.items: _Items | None = None
         self.status: CallStatus = "success"
         self.envelope: DecisionScope | None = None
 
     def enclosed(self, envelope: DecisionScope) -> None:
-        """Belong to an open decision, unless a decision of its own allows the call."""
+        """Keep the open decision, and set its id unless the call has one."""
         if not envelope.ended:
             self.envelope, self.enclosed_ns = envelope, elapsed_ns()
             self.attributes.setdefault(semconv.DECISION_ID, envelope.decision_id)
@@ -88,7 +88,7 @@ class ToolOperation(Operation):
         self.items = None
 
     def set_status(self, status: CallStatus) -> None:
-        """Set the status of a call that has not succeeded."""
+        """Set a status other than success."""
         self.status = status
         self.set({semconv.TOOL_STATUS: status})
 
@@ -99,7 +99,7 @@ class ToolOperation(Operation):
             self.items = _Items(self.recorder.encoder.max_value_bytes)
 
     def item(self, value: Any) -> None:
-        """Encode an item of a generator, as it is at this moment."""
+        """Encode a yielded item, as it is at this moment."""
         items = self.items
         if items is None:
             return
@@ -116,7 +116,7 @@ class ToolOperation(Operation):
             self.recorder.failed(error)
 
     def describe_result(self, result: Any) -> None:
-        """Record the result; of a generator that returns None, its items."""
+        """Record the result; for a generator that returns None, its items."""
         if not self.capture_result or self.span is None:
             return
         if self.items is None:
@@ -152,12 +152,12 @@ class ToolOperation(Operation):
             self.describe_result(None)
 
     def secrets(self) -> list[str]:
-        """Return the argument values that were redacted."""
+        """Return the redacted values of arguments, result and items."""
         return self.redacted
 
 
 class _Items:
-    """Yielded items of a generator, each as JSON, within the bounds of one value."""
+    """Items of a generator as JSON, together bounded like one value."""
 
     __slots__ = ("_room_bytes", "_texts", "limit", "total")
 
@@ -165,7 +165,7 @@ class _Items:
         self._texts: list[str] = []
         self._room_bytes = max_bytes - _MARKER_BYTES
         self.limit: str | None = None
-        """The limit that was reached; later items are left out."""
+        """Name of the limit that was reached; later items are omitted."""
         self.total = 0
 
     def add(self, text: str) -> None:

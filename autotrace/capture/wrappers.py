@@ -1,4 +1,4 @@
-"""Wrappers that record the calls of a function and otherwise look like it."""
+"""Wrap functions to record their calls and otherwise look like them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import wrapt
 from autotrace.errors import InvalidArgumentError
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
-"""What can be decorated; it keeps its type."""
+"""Type of a decorated function, which decoration keeps."""
 CallHandler = Callable[[Any, Any, "tuple[Any, ...]", "dict[str, Any]"], Any]
-"""Called instead of the function, with it, the instance it is bound to, args and kwargs."""
+"""Replacement of a function, called with it, its instance, args, kwargs."""
 
 
 _wrapt: Any = wrapt  # version 1 has no types
@@ -27,18 +27,18 @@ PROXIES: Final[tuple[type[Any], ...]] = tuple(
     for name in ("BaseObjectProxy", "ObjectProxy")
     if name in vars(_wrapt)
 )
-"""Classes of wrapt's object proxies; version 1 has one."""
-# No attribute of the classes below may be annotated: their `__annotations__` would be found before
-# those of the function that an instance stands for.
+"""Object proxy classes of wrapt; version 1 has one."""
+# No attribute of the classes below may be annotated: the `__annotations__` of the class would be
+# found before those of the wrapped function.
 
 
 _TypeOfWrappers = cast("Any", type(_wrapt.BoundFunctionWrapper))
 
 
 class _MethodType(_TypeOfWrappers):
-    """Lets the type of a method be called with function and instance, as `types.MethodType` is.
+    """Metaclass that makes the type of a method work like `types.MethodType`.
 
-    `weakref.WeakMethod` does so, and with it the signals of Django.
+    `weakref.WeakMethod`, and with it the signals of Django, calls it with function and instance.
     """
 
     def __call__(self, function: Any, instance: Any) -> Any:
@@ -50,7 +50,7 @@ class _MethodType(_TypeOfWrappers):
 
 
 class _TracedMethod(_wrapt.BoundFunctionWrapper, metaclass=_MethodType):
-    """A traced function as an attribute of an instance or class: a method, but for static ones."""
+    """Traced function as a method, or a static one, of an instance or class."""
 
     @property
     def __func__(self) -> Any:
@@ -65,7 +65,7 @@ class _TracedMethod(_wrapt.BoundFunctionWrapper, metaclass=_MethodType):
         if owner is not None:
             return getattr, (owner, method.__func__.__name__)
         found = _named(method)
-        # Each look at the class makes a wrapper, so what counts is what it wraps.
+        # Each attribute access makes a new wrapper, so the wrapped objects are compared.
         same = getattr(found, "__wrapped__", None) is method
         return (_find, (method.__module__, method.__qualname__)) if same else method.__qualname__
 
@@ -87,8 +87,8 @@ class _TracedMethod(_wrapt.BoundFunctionWrapper, metaclass=_MethodType):
 class Traced:
     """Base of the wrappers.
 
-    It pickles by name, as functions do. An object that its name does not lead to, such as a
-    partial, pickles as the wrapped object and the decorator.
+    A wrapper pickles by name, as functions do. A wrapper that its name does not lead to, such as
+    that of a partial, pickles as the decorated object and the decorator.
     """
 
     __slots__ = ()
@@ -113,9 +113,9 @@ _bind: Any = _wrapt.FunctionWrapper.__get__
 
 
 class _TracedFunction(Traced, _wrapt.FunctionWrapper):
-    """A traced function; as a method it binds like the function, class and static ones too."""
+    """Traced function, class method or static method; it binds like them."""
 
-    # `type.__call__`, since that of the metaclass is for others.
+    # `type.__call__`, since that of the metaclass takes a function and an instance.
     __bound_function_wrapper__ = staticmethod(functools.partial(type.__call__, _TracedMethod))
 
     def __init__(
@@ -128,12 +128,12 @@ class _TracedFunction(Traced, _wrapt.FunctionWrapper):
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         traced: Any = self
         if instance is None and traced.__wrapped__.__get__(None, owner) is traced.__wrapped__:
-            return self  # a function is the same in its class: `Base.run is type(self).run`
+            return self  # as a plain function in its class: `Base.run is type(self).run`
         return _bind(self, instance, owner)
 
 
 class _TracedObject(Traced, _wrapt.CallableObjectProxy):
-    """A traced object that is called and not bound: a partial, or an instance with `__call__`.
+    """Traced object that does not bind: a partial or a callable instance.
 
     It must not have `__get__`, or `inspect` would take it for a builtin method.
     """
@@ -151,7 +151,7 @@ class _TracedObject(Traced, _wrapt.CallableObjectProxy):
         self._self_method = _wrapt.FunctionWrapper(shown.__call__, called)
 
     __call__ = property(operator.attrgetter("_self_method"))
-    """Frameworks ask this method, and not the object, whether it is to be awaited."""
+    """Frameworks inspect this, not the object, to know whether to await it."""
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -164,10 +164,10 @@ class _TracedObject(Traced, _wrapt.CallableObjectProxy):
 def wrap(
     function: Any, call: CallHandler, decorator: Callable[[Any], Any], shown: Any = None
 ) -> Any:
-    """Return a `Traced` that looks like a function and calls `call` in its place.
+    """Return a `Traced` that looks like a function and runs `call` instead.
 
-    `decorator` decorates the function again in the process that unpickles it. `shown` is the
-    object that `wrapped` is made of, by default the function.
+    `decorator` decorates the function again in the process that unpickles it. `shown` is the object
+    that the wrapper looks like and that `call` gets, bound, as `wrapped`; by default the function.
     """
     shown = function if shown is None else shown
     binds = hasattr(cast("Any", type(shown)), "__get__")
@@ -175,13 +175,13 @@ def wrap(
 
 
 def decorator_of(function: Traced) -> Callable[[Any], Any]:
-    """Return the decorator of a function."""
+    """Return the decorator of a traced function."""
     proxy: Any = function
     return proxy._self_decorator
 
 
 def original_of(function: Traced) -> Any:
-    """Return the decorated function."""
+    """Return the function that was decorated."""
     proxy: Any = function
     return proxy._self_function
 
@@ -204,7 +204,7 @@ def _is_class_method(function: Any) -> bool:
 
 
 def _named(function: Any) -> Any:
-    """Return what a function's name leads to in its module, or None."""
+    """Return the object at a function's qualified name, or None."""
     found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
     for name in (getattr(function, "__qualname__", None) or "<none>").split("."):
         found = getattr(found, name, None)
@@ -212,14 +212,14 @@ def _named(function: Any) -> Any:
 
 
 def _find(module: str, qualname: str) -> Any:
-    """Return what a name leads to; called when unpickling."""
+    """Return the object at a qualified name; called when unpickling."""
     return functools.reduce(
         getattr, qualname.split("."), cast("Any", importlib.import_module(module))
     )
 
 
 def is_function(value: Any) -> bool:
-    """Return whether a decorator was used bare, on this function."""
+    """Return whether a value is callable, or a class or static method."""
     kind = cast("Any", type(value))  # isinstance() would run code of the value
     return callable(value) or issubclass(kind, classmethod | staticmethod)
 
@@ -233,10 +233,10 @@ def check_is_function(function: Any, decorator: str) -> None:
 
 
 def as_in_class(function: Any) -> Any:
-    """Return a special method as the class makes it that has it in its body.
+    """Return a special method as its class would convert it.
 
-    A class makes a class method of `__init_subclass__` and `__class_getitem__`, and a static method
-    of `__new__`, but of plain functions only, and not of what a decorator has made.
+    A class turns `__init_subclass__` and `__class_getitem__` into class methods and `__new__` into
+    a static method, but only if they are plain functions, not wrappers.
     """
     if type(function) is not types.FunctionType:
         return function
@@ -254,7 +254,7 @@ _MADE_BY_CLASSES: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def target_of(function: Any) -> Any:
-    """Return the function inside class methods, static methods, partials and callable objects."""
+    """Return the function inside methods, partials and callable objects."""
     while True:
         if isinstance(function, Traced):
             function = cast("Any", function).__wrapped__
@@ -279,7 +279,7 @@ def signature_of(function: Any) -> inspect.Signature | None:
 
 
 def name_of(function: Any) -> str:
-    """Return the name of a function; of a callable object, the name of its class."""
+    """Return the name of a function, or of the class of a callable object."""
     while isinstance(function, functools.partial):
         function = cast("Any", function).func
     name = getattr(function, "__name__", None)
@@ -287,7 +287,7 @@ def name_of(function: Any) -> str:
 
 
 def described(function: Any) -> str:
-    """Describe a function in words: the first line of its docstring, or its name."""
+    """Return the first line of a function's docstring, or its name in words."""
     target = target_of(function)
     doc = getattr(target, "__doc__", None)
     first_line = doc.strip().partition("\n")[0] if isinstance(doc, str) else ""

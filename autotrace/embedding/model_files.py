@@ -61,9 +61,8 @@ def chroma_download() -> Files:
 
     _log.info("autotrace downloads the weights of %s (79 MB) through chromadb", DEFAULT_SPACE)
     function = ONNXMiniLM_L6_V2()
-    function(
-        ["This is an example sentence"]
-    )  # Embedding a text is the only public way to make Chroma download.
+    # Embedding a text is the only public way to make Chroma download the weights.
+    function(["This is an example sentence"])
     return files_in(function.DOWNLOAD_PATH / function.EXTRACTED_FOLDER_NAME)
 
 

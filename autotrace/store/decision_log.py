@@ -111,8 +111,9 @@ def open_decisions(client: Any, store: str, space: str | None) -> DecisionCollec
     """Open or make the collections.
 
     Raises:
-        StoreVersionError: A newer autotrace wrote them.
-        EmbeddingSpaceError: They hold vectors of another space.
+        StoreVersionError: The store has a version that this library does not open.
+        EmbeddingSpaceError: The store holds vectors of another space.
+        StoreError: A rebuild is running, or was interrupted.
     """
     state = open_collection(client, f"{_PREFIX}state", schema.LOOKUP)
     found = schema.check(state, store, space, SCHEMA_VERSION, oldest=_OLDEST_VERSION)

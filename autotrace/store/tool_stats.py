@@ -152,7 +152,7 @@ class TakenBack:
 
     counters: ToolCounters
     up_to_ns: int = 0
-    """If no call ended later than this, the last one ended at `last_ns`."""
+    """If no call ended later than this, the last remaining one ended at `last_ns`."""
     last_ns: int = 0
 
     def merge(self, other: TakenBack) -> None:

@@ -156,9 +156,7 @@ class _PublishedCounters(HealthCounters):
         self.publish()
 
     def publish(self) -> None:
-        with contextlib.suppress(
-            OSError
-        ):  # a full disk, a spool that is gone: the next call retries
+        with contextlib.suppress(OSError):  # disk full, spool deleted: the next call retries
             write_status(self._spool, self.status)
 
 

@@ -4,7 +4,7 @@ A deletion leaves a mark; the storekeeper purges when it is idle, and so does `a
 store/file_purge.py purges the files of Chroma. This module overwrites stored records with spaces in
 spool segments of live processes, which append behind them; deletes lines of deleted traces and all
 unreadable lines in `spool/bad`; and deletes deleted traces in the registry of open traces, `open/`.
-With a Chroma server, it purges only the spool of this machine.
+Over a Chroma server a deletion leaves no mark, so nothing is purged.
 """
 
 from __future__ import annotations

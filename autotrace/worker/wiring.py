@@ -1,4 +1,4 @@
-"""Wiring of one store: settings and an embedding become the parts that read and write it."""
+"""Wiring of a store: makes its parts from settings and an embedding."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """One store and the parts that read and write it. No part is opened before its first use.
+    """One store, with the parts that read and write it.
+
+    Each part is opened at its first use.
 
     Args:
         settings: Location of the store and of its spool.
@@ -55,7 +57,9 @@ class Store:
     def open(
         cls, settings: Settings, embedder: Any = None, counters: HealthCounters | None = None
     ) -> Store:
-        """Return the store with the embedder given or named; see `choose_embedding`.
+        """Return a store with a given or configured embedder.
+
+        See `choose_embedding`.
 
         Raises:
             InvalidArgumentError: The embedder is not valid, or cannot be imported.
@@ -72,7 +76,7 @@ class Store:
         """The embedder of the store.
 
         Raises:
-            StoreError: The store was opened without one.
+            StoreError: The store was opened without an embedding.
         """
         if self.embedding is None:
             raise StoreError("no embedder was opened")
@@ -91,15 +95,15 @@ class Store:
         """Make the reader of traces.
 
         Args:
-            find_decisions: Return the decisions with given ids that exist, oldest first.
+            find_decisions: Returns the decisions with given ids that exist, oldest first.
         """
         return Reader(self.connection, self.embedder, find_decisions)
 
     def pipeline(self, *, in_this_process: bool = False) -> Pipeline:
-        """Make the pipeline, which writes records to the spool and has them stored.
+        """Make the pipeline, which spools records and has them stored.
 
         Args:
-            in_this_process: Whether a thread of this process stores, whatever the settings name.
+            in_this_process: Whether a thread of this process stores, against the setting `storing`.
         """
         return Pipeline(
             self.connection,
@@ -113,10 +117,10 @@ class Store:
         )
 
     def _worker_process(self) -> WorkerProcess | None:
-        """Return the launcher of the process that stores; None where a thread must store.
+        """Return the launcher of the storekeeper; None if a thread must store.
 
-        Another process cannot make an embedder that was given as an object, and a program that is
-        one file (frozen) cannot start Python.
+        Another process cannot make an embedder that was passed as an object, and a frozen program
+        (one file) cannot start Python.
         """
         settings, embedding = self.settings, self.embedding
         if (
@@ -128,7 +132,7 @@ class Store:
             or not sys.executable
         ):
             return None
-        # Resolved here: the program may change its folder before the process starts.
+        # Resolved now, as the program may change its directory before the storekeeper starts.
         places = {"store": settings.resolved().store, "spool": str(settings.spool_path)}
         if settings.embedding_model_path is not None:
             model = Path(settings.embedding_model_path).expanduser().resolve()
@@ -142,7 +146,7 @@ class Store:
         Args:
             recording: Encodes the values of decisions, and records their events as spans.
         """
-        # Few programs use decisions, so the others do not load the package.
+        # Imported here, as few programs use decisions.
         from autotrace.decisions.api import Decisions
 
         return Decisions(self.settings, recording, self.counters, self.embedding)
@@ -155,7 +159,7 @@ class Store:
 
 
 def open_connection(settings: Settings, space: str | None) -> Connection:
-    """Make the connection to the traces of a store; nothing is opened yet.
+    """Make the connection to the traces of a store without opening it.
 
     Args:
         settings: Location of the store.
@@ -167,12 +171,12 @@ def open_connection(settings: Settings, space: str | None) -> Connection:
 def open_decision_index(
     settings: Settings, embedder: Embedder, count: Callable[[str], None], space: str | None = None
 ) -> DecisionIndex:
-    """Make the index of a store's decisions by meaning; nothing is opened yet.
+    """Make the index of a store's decisions without opening it.
 
     Args:
         settings: Location of the store.
         embedder: Makes the vectors of decisions.
-        count: Called with a counter's name when a decision is left out.
+        count: Called with a counter's name when a decision is not indexed.
         space: The embedding space that the store must hold; None accepts any, for a rebuild.
     """
     connection = connect_decisions(settings.store, space=space, server=ServerOptions.of(settings))
@@ -180,14 +184,15 @@ def open_decision_index(
 
 
 def choose_embedding(settings: Settings, embedder: Any = None) -> Embedding:
-    """Return the given embedder, else that of the environment, else the default one.
+    """Return the embedding of a given embedder, else of the configured one.
 
     Args:
-        settings: Name of the embedder if none is given.
+        settings: Name the embedder if none is given.
         embedder: As for `autotrace.configure`, or an embedding that was chosen before.
 
     Raises:
-        InvalidArgumentError: The embedder is not valid, or cannot be imported; names the setting.
+        InvalidArgumentError: The embedder is not valid, or cannot be imported; the error names the
+            setting.
     """
     if isinstance(embedder, Embedding):
         return embedder

@@ -9,7 +9,7 @@ import os
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
@@ -285,8 +285,6 @@ class ServerSettings(BaseSettings):
 
 
 S = TypeVar("S", Settings, ServerSettings)
-_SIMILARITY: Final = 0.75
-"""Ratio of `difflib` from which a name is taken for a misspelled one: a letter or two of ten."""
 
 
 def store_text(store: str | os.PathLike[str] | None) -> str | None:
@@ -338,21 +336,28 @@ def load_server_settings(**arguments: Any) -> ServerSettings:
 def misspelled_variables() -> list[str]:
     """Return a sentence for each environment variable that is nearly the name of a setting.
 
-    Others are left alone: Kubernetes sets variables such as AUTOTRACE_SERVICE_HOST for a service
-    named autotrace.
+    Other variables are ignored: a program may have its own, such as AUTOTRACE_STORE_2, and
+    Kubernetes sets AUTOTRACE_SERVER_PORT_80_TCP for a service named autotrace-server.
     """
-    known = {KEY_VARIABLE}
-    for kind, prefix in ((Settings, ENV_PREFIX), (ServerSettings, SERVER_ENV_PREFIX)):
-        known |= {prefix + name.upper() for name in kind.model_fields}
-    names = {name.removeprefix(ENV_PREFIX): name for name in known}
     found: list[str] = []
     for variable in sorted(os.environ):
-        name = variable.upper().removeprefix(ENV_PREFIX)
-        if name == variable.upper() or name in names or name.startswith("SERVICE_"):
-            continue
-        if similar := difflib.get_close_matches(name, names, n=1, cutoff=_SIMILARITY):
-            found.append(f"{variable} names no setting; a similar one is {names[similar[0]]}")
+        name = variable.upper()
+        for kind, prefix in ((ServerSettings, SERVER_ENV_PREFIX), (Settings, ENV_PREFIX)):
+            if name.startswith(prefix):
+                known = [prefix + field.upper() for field in kind.model_fields]
+                if name not in (*known, KEY_VARIABLE):
+                    similar = [each for each in known if _is_misspelled(name, each)]
+                    found += [f"{variable} names no setting; a similar one is {s}" for s in similar]
+                break
     return found
+
+
+def _is_misspelled(name: str, known: str) -> bool:
+    """Return whether two names differ in one letter, or in the order of two."""
+    same = sum(
+        block.size for block in difflib.SequenceMatcher(None, name, known).get_matching_blocks()
+    )
+    return len(name) + len(known) - 2 * same <= 2 and not name.startswith(known)
 
 
 def _load(kind: type[S], prefix: str, arguments: dict[str, Any]) -> S:

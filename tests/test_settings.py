@@ -76,7 +76,12 @@ def test_a_misspelled_setting_is_refused_with_similar_names() -> None:
 def test_a_variable_that_is_nearly_a_setting_is_named_with_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in ("STOER", "Redact_Key", "SERVER_PROT", "SERVICE_HOST", "PORT", "MODE", "KEY"):
+    for name in ("STOER", "Redact_Key", "SERVER_PROT"):
+        monkeypatch.setenv(f"AUTOTRACE_{name}", "hidden value")
+    # A program's own, and those that Kubernetes sets for services of such names.
+    for name in ("KEY", "STORE_2", "STORE2", "AGENT_ID", "SERVER_URL", "SERVER_KEYS", "MODE"):
+        monkeypatch.setenv(f"AUTOTRACE_{name}", "hidden value")
+    for name in ("PORT", "SERVICE_HOST", "SERVER_PORT_80_TCP", "SERVER_SERVICE_PORT"):
         monkeypatch.setenv(f"AUTOTRACE_{name}", "hidden value")
 
     autotrace.configure(tmp_path)

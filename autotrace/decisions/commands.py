@@ -10,7 +10,14 @@ from dataclasses import replace
 from typing import Any, Final, get_args
 
 from autotrace.decision_requests import DecisionEnd, DecisionRequest
-from autotrace.decisions import policies, state_machine, to_models, validation, verification
+from autotrace.decisions import (
+    policies,
+    queries,
+    state_machine,
+    to_models,
+    validation,
+    verification,
+)
 from autotrace.decisions.approvals import Approvals
 from autotrace.decisions.event_store import Log
 from autotrace.decisions.policies import Evaluated
@@ -292,7 +299,7 @@ class DecisionCommands(Approvals):
         """
         self._check_program("erasing")
         verification.erase(self.event_store, decision_id, by=by, reason=reason)
-        return to_models.to_decision(self.event_store.read(decision_id).state)
+        return queries.to_decisions(self.event_store, [self.event_store.read(decision_id)])[0]
 
 
 def _content_of(log: Log, event_id: str | None) -> Mapping[str, Any]:

@@ -229,9 +229,15 @@ class Pipeline:
             Whether everything is stored.
         """
         deadline = time.monotonic() + timeout_s
-        if self._thread.awaits_more():
-            self._monitor.retry(timeout_s)
-        return self.catch_up(deadline - time.monotonic())
+        stored = False
+        while not stored and (remaining_s := deadline - time.monotonic()) > 0:
+            if self._thread.awaits_more():
+                self._monitor.retry(remaining_s)
+            stored = self.catch_up(deadline - time.monotonic())
+            # An attempt from before the rebuild may have been refused only now.
+            if self._monitor.is_closed or not self._monitor.is_refused:
+                break
+        return stored
 
     def _awaited(self, lane: str | None, after_batch: int | None) -> Awaited:
         recorded = self._drainer.recorded_up_to()

@@ -287,6 +287,7 @@ def test_a_decision_is_superseded_once_and_both_say_so(deciding: Decisions) -> N
     new = deciding.record(**RECORD, supersedes=old).decision_id
 
     assert deciding.get(old).superseded_by == new
+    assert deciding.erase(old, by="ada").superseded_by == new
     assert deciding.get(new).supersedes == old
     with pytest.raises(DecisionStateError, match=new):
         deciding.record(**RECORD, supersedes=old)

@@ -44,7 +44,7 @@ def existing_store(store: str | None) -> Settings:
     Raises:
         StoreUnavailableError: Nothing was recorded there.
     """
-    from autotrace.doctor import store_exists
+    from autotrace.worker.wiring import store_exists
 
     settings = load_settings(store=store)
     if not store_exists(settings):

@@ -6,6 +6,6 @@ It changes nothing but for the purge of erased content; other processes may use 
 from __future__ import annotations
 
 from autotrace.doctor.check import DoctorCheck
-from autotrace.doctor.diagnosis import diagnose, store_exists
+from autotrace.doctor.diagnosis import diagnose
 
-__all__ = ["DoctorCheck", "diagnose", "store_exists"]
+__all__ = ["DoctorCheck", "diagnose"]

@@ -15,24 +15,11 @@ from autotrace.doctor.store_checks import check_contents
 from autotrace.embedding.embedder import Embedder
 from autotrace.errors import StoreVersionError
 from autotrace.settings import Settings, misspelled_variables
-from autotrace.spool.files import processes_in
-from autotrace.store.chroma_embedded import CHROMA_DIRECTORY, LOCK_FILE
-from autotrace.worker.wiring import open_connection
+from autotrace.store.chroma_embedded import LOCK_FILE, may_exist
+from autotrace.worker.wiring import open_connection, store_exists
 
 _LOCK_PATIENCE_S: Final = 3.0
 """A write holds the lock well under a second."""
-
-
-def store_exists(settings: Settings) -> bool:
-    """Return whether anything was recorded here; of a server always True."""
-    if not settings.is_embedded:
-        return True
-    spool = settings.spool_path
-    return _database(settings).is_file() or (spool.is_dir() and bool(processes_in(spool)))
-
-
-def _database(settings: Settings) -> Path:
-    return Path(settings.store) / CHROMA_DIRECTORY / "chroma.sqlite3"
 
 
 def diagnose(settings: Settings, embedder: Any = None) -> Iterator[DoctorCheck]:
@@ -66,7 +53,7 @@ def _check_store(settings: Settings, embedder: Embedder | None) -> Iterator[Doct
     """Open the store and check its contents."""
     store = settings.store
     if settings.is_embedded:
-        if not _database(settings).is_file():
+        if not may_exist(store):
             detail = f"embedded at {store}; everything recorded is still in the spool"
             yield warning("store", detail, environment_checks.drain_command(store))
             return

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from autotrace.store import schema
+from autotrace.store.chroma_embedded import may_exist
 from autotrace.store.connection import Connection, ServerOptions, connect_to
-from autotrace.store.decision_log import may_exist
 from autotrace.store.schema import Collection, documents, documents_in, open_collection, pages
 
 FOLDER: Final = "keys"
@@ -36,7 +36,7 @@ class KeyCollections:
 
 
 def exist(store: str) -> bool:
-    """Return whether keys may exist; see `decision_log.may_exist`."""
+    """Return whether keys may exist; see `may_exist`."""
     return may_exist(store, FOLDER)
 
 

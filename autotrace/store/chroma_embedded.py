@@ -55,6 +55,15 @@ _inherited_clients: list[Any] = []
 """Clients of a parent process, never released: destroying one after a fork can hang."""
 
 
+def may_exist(store: str, folder: str = ".") -> bool:
+    """Return whether a store may have a database in a folder.
+
+    The result is always True for a Chroma server.
+    """
+    database = Path(store).expanduser() / folder / CHROMA_DIRECTORY / "chroma.sqlite3"
+    return "://" in store or database.is_file()
+
+
 def connect_embedded(path: Path, opener: CollectionsOpener[C], space: str | None) -> Connection[C]:
     """Return the connection of this process to a path without opening it.
 

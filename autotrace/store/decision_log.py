@@ -13,13 +13,12 @@ import secrets
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple, cast
 
 from autotrace.ids import is_decision_id
 from autotrace.store import schema, timeline
 from autotrace.store import task_index as texts
-from autotrace.store.chroma_embedded import CHROMA_DIRECTORY
+from autotrace.store.chroma_embedded import may_exist
 from autotrace.store.connection import Connection, ServerOptions, connect_to
 from autotrace.store.numbered_records import read_chains, record_id
 from autotrace.store.paged_lists import Appender
@@ -84,15 +83,6 @@ class IndexedText(NamedTuple):
 def exist(store: str) -> bool:
     """Return whether decisions may exist; see `may_exist`."""
     return may_exist(store, FOLDER)
-
-
-def may_exist(store: str, folder: str) -> bool:
-    """Return whether a store may have a database in a folder.
-
-    The result is always True for a Chroma server.
-    """
-    database = Path(store).expanduser() / folder / CHROMA_DIRECTORY / "chroma.sqlite3"
-    return "://" in store or database.is_file()
 
 
 def connect_decisions(

@@ -15,6 +15,8 @@ from autotrace.embedding.embedder import default_embedder
 from autotrace.errors import StoreError
 from autotrace.semconv import ENV_PREFIX
 from autotrace.settings import DEFAULT_EMBEDDER, Settings
+from autotrace.spool.files import processes_in
+from autotrace.store.chroma_embedded import may_exist
 from autotrace.store.connection import Connection, ServerOptions, connect
 from autotrace.store.decision_log import connect_decisions
 from autotrace.traces.decision_index import DecisionIndex
@@ -156,6 +158,11 @@ class Store:
         self.connection.close()
         if "decision_index" in self.__dict__:
             self.decision_index.close()
+
+
+def store_exists(settings: Settings) -> bool:
+    """Return whether anything was recorded into a store. True for any Chroma server."""
+    return may_exist(settings.store) or bool(processes_in(settings.spool_path))
 
 
 def open_connection(settings: Settings, space: str | None) -> Connection:

@@ -52,12 +52,11 @@ def opened(store: str) -> Generator[Decisions]:
 
 def ask(deciding: Decisions) -> str:
     """Open a decision and ask for approval. Returns its id."""
-    service = deciding
-    made = service.create(
+    made = deciding.create(
         DecisionRequest("order.discount", "approve", actor="bot", metadata=CONTEXT)
     )
     request = ApprovalRequest(title="25 % discount", message="A good customer")
-    service.request_approval(made.decision_id, request, by="bot")
+    deciding.request_approval(made.decision_id, request, by="bot")
     return made.decision_id
 
 

@@ -79,14 +79,14 @@ class Approvals:
         server = ServerOptions.of(settings)
         # In the folder of the signing key: a client of Chroma can write to neither.
         ledger = Ledger(settings.receipt_key_path.with_name("ledger"))
-        signer = functools.cache(lambda: receipt_signer(settings))
-        self._proof = DecisionProof(signer, settings.receipt_keys)
-        self.event_store = self._proof.events = DecisionEventStore(
+        self.event_store = DecisionEventStore(
             connect_decisions(settings.store, space=space, server=server),
             recording,
             ledger=ledger,
             sign=self._sign_end,
         )
+        signer = functools.cache(lambda: receipt_signer(settings))
+        self._proof = DecisionProof(self.event_store, signer, settings.receipt_keys)
 
     def _sign_end(self, log: Log) -> Mapping[str, Any] | None:
         try:

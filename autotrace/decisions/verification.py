@@ -32,14 +32,18 @@ class DecisionProof:
     `Decisions` documents the methods that have its names.
 
     Args:
+        events: The decisions.
         signer: Returns the signer of receipts.
         trusted: Public keys of other machines whose receipts are accepted.
     """
 
-    events: DecisionEventStore
-    """The decisions; set after construction, as the event store signs receipts with this object."""
-
-    def __init__(self, signer: Callable[[], ReceiptSigner], trusted: Collection[str]) -> None:
+    def __init__(
+        self,
+        events: DecisionEventStore,
+        signer: Callable[[], ReceiptSigner],
+        trusted: Collection[str],
+    ) -> None:
+        self._events = events
         self._signer = signer
         self._trusted = frozenset(trusted)
 
@@ -49,14 +53,14 @@ class DecisionProof:
         return {
             "receipt_data": data,
             "signature": signer.sign(data),
-            "signed_at_ns": self.events.now_ns(),
+            "signed_at_ns": self._events.now_ns(),
             "key_id": signer.key_id,
             "public_key": signer.public_key,
         }
 
     def receipt(self, decision_id: str) -> Receipt:
         """Return the receipt of a decision; sign it now if the process that ended it could not."""
-        log = self.events.read(decision_id)
+        log = self._events.read(decision_id)
         stored = self._stored_receipt(log)
         if stored is None:
             stored = self._sign_late(log)
@@ -72,13 +76,13 @@ class DecisionProof:
 
     def _sign_late(self, log: Log) -> dict[str, Any]:
         data = _receipt_data(log)
-        if not self.events.ledger.vouches(log.decision_id, log.events[: data["events"]]):
+        if not self._events.ledger.vouches(log.decision_id, log.events[: data["events"]]):
             reason = "its receipt is missing, and the ledger of this machine does not name its end"
             raise DecisionStateError(log.decision_id, log.state.status, "receipt", reason)
         signed = self.sign(log)
         if (closed := log.state.closed) is None:
             return signed
-        with self.events.connection.writing() as collections:
+        with self._events.connection.writing() as collections:
             record_id = store.receipt_id(log.decision_id, closed.event_id)
             schema.add(collections.log, {record_id: signed})
             stored: Any = schema.documents(collections.log, [record_id])[record_id]
@@ -88,7 +92,7 @@ class DecisionProof:
         closed = log.state.closed
         if closed is None:
             return None
-        with self.events.connection.reading() as collections:
+        with self._events.connection.reading() as collections:
             record_id = store.receipt_id(log.decision_id, closed.event_id)
             return schema.documents(collections.log, [record_id]).get(record_id)
 
@@ -104,9 +108,9 @@ class DecisionProof:
     def check_all(self, checkpoint: Checkpoint | None) -> list[Verification]:
         """Verify each decision that store, ledger or checkpoint names."""
         kept = {} if checkpoint is None else self._marks_of(checkpoint)
-        with self.events.connection.reading() as collections:
+        with self._events.connection.reading() as collections:
             receipts = store.receipts(collections.log)
-            known = [*store.logged(collections.log), *receipts, *self.events.ledger.decision_ids()]
+            known = [*store.logged(collections.log), *receipts, *self._events.ledger.decision_ids()]
         checked: list[Verification] = []
         for decision_id in dict.fromkeys([*known, *kept]):
             own_receipts = receipts.get(decision_id, ())
@@ -139,7 +143,7 @@ class DecisionProof:
         if lacks is None and kept is not None:
             lacks = gap([kept], events, "the checkpoint")
         if not changes and lacks is None:
-            raise DecisionNotFoundError(decision_id, self.events.connection.name)
+            raise DecisionNotFoundError(decision_id, self._events.connection.name)
         bad = hash_chain.check(decision_id, events)
         if bad is not None or lacks is not None:
             return Verification(
@@ -197,7 +201,7 @@ class DecisionProof:
         if receipts is None:
             if closed is not None:
                 return None  # its own receipt was verified; others would need a scan of the store
-            with self.events.connection.reading() as collections:
+            with self._events.connection.reading() as collections:
                 receipts = store.receipts(collections.log).get(log.decision_id, ())
         own = None if closed is None else closed.event_id
         stray = [event_id for event_id in receipts if event_id != own]
@@ -219,8 +223,8 @@ class DecisionProof:
     ) -> dict[str, tuple[list[Mark], list[list[StoredEvent]]]]:
         """Return the ledger's marks and the stored changes of decisions."""
         # Marks are read before the logs, so that they name no event appended in between.
-        marks = {each: self.events.ledger.marks(each) for each in decision_ids}
-        with self.events.connection.reading() as collections:
+        marks = {each: self._events.ledger.marks(each) for each in decision_ids}
+        with self._events.connection.reading() as collections:
             changes = store.read_logs(collections.log, decision_ids)
         return {each: (marks[each], changes[each]) for each in decision_ids}
 
@@ -228,8 +232,8 @@ class DecisionProof:
 
     def checkpoint(self) -> Checkpoint:
         """Sign count and head of each decision that verifies; name the others."""
-        with self.events.connection.reading() as collections:
-            known = {*store.logged(collections.log), *self.events.ledger.decision_ids()}
+        with self._events.connection.reading() as collections:
+            known = {*store.logged(collections.log), *self._events.ledger.decision_ids()}
         entries: list[dict[str, Any]] = []
         left_out: list[str] = []
         for group in groups(sorted(known), _LOGS_AT_ONCE):
@@ -243,8 +247,8 @@ class DecisionProof:
                     entries.append(entry | {"head": events[-1]["hash"]})
         data = {
             "kind": CHECKPOINT_KIND,
-            "store": self.events.connection.name,
-            "created_at": utc(self.events.now_ns()).isoformat(),
+            "store": self._events.connection.name,
+            "created_at": utc(self._events.now_ns()).isoformat(),
             "decisions": entries,
             "left_out": left_out,
         }

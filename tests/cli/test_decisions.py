@@ -41,21 +41,21 @@ class Decided:
     ids: dict[str, str] = field(default_factory=dict[str, str])
 
     def ask(self, title: str = "25 % discount", **options: Any) -> str:
-        service = self.deciding
-        made = service.create(DecisionRequest("order.create", "approve", actor="order-bot"))
+        deciding = self.deciding
+        made = deciding.create(DecisionRequest("order.create", "approve", actor="order-bot"))
         request = ApprovalRequest(title=title, **options)
-        service.request_approval(made.decision_id, request, by="order-bot")
+        deciding.request_approval(made.decision_id, request, by="order-bot")
         return made.decision_id
 
     def claimed(self) -> str:
         """Return a decision whose agent has died within the call that was approved."""
-        service = self.deciding
+        deciding = self.deciding
         call = GatedCall("order-bot", {"name": "refund"}, LONG)
-        made = service.open_call(call)
+        made = deciding.open_call(call)
         request = ApprovalRequest(title="refund")
-        service.request_approval(made.decision_id, request, by="order-bot")
-        service.resolve(made.decision_id, ApprovalAnswer(granted=True, approver="ada"))
-        service.claim(made.decision_id, call)
+        deciding.request_approval(made.decision_id, request, by="order-bot")
+        deciding.resolve(made.decision_id, ApprovalAnswer(granted=True, approver="ada"))
+        deciding.claim(made.decision_id, call)
         return made.decision_id
 
     def get(self, decision_id: str) -> Decision:
@@ -94,11 +94,11 @@ def a_store(path: Path) -> Decided:
 def decided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decided]:
     """Decisions of every kind, which no test changes."""
     made = a_store(tmp_path_factory.mktemp("decided") / "store")
-    service = made.deciding
+    deciding = made.deciding
     made.ids["asked"] = made.ask(message="for a good customer", arguments={"why": LONG})
-    mail = service.create(DecisionRequest("mail.send", "propose", actor="mailer", key="mail-1"))
-    made.ids["sent"] = service.close(mail.decision_id, "commit", by="mailer").decision_id
-    made.ids["recorded"] = service.record(
+    mail = deciding.create(DecisionRequest("mail.send", "propose", actor="mailer", key="mail-1"))
+    made.ids["sent"] = deciding.close(mail.decision_id, "commit", by="mailer").decision_id
+    made.ids["recorded"] = deciding.record(
         title="Put a queue before the shop",
         category="architecture",
         context="orders come in bursts",
@@ -109,15 +109,15 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decided]:
         actor="ada",
     ).decision_id
     made.ids["rejected"] = made.ask("99 % discount")
-    service.resolve(
+    deciding.resolve(
         made.ids["rejected"], ApprovalAnswer(granted=False, approver="ada", rationale="too much")
     )
     hostile = ApprovalRequest(title=HOSTILE, message=HOSTILE, arguments={HOSTILE: HOSTILE})
-    made.ids["hostile"] = service.create(
+    made.ids["hostile"] = deciding.create(
         DecisionRequest(HOSTILE, "approve", actor=HOSTILE)
     ).decision_id
-    service.request_approval(made.ids["hostile"], hostile, by=HOSTILE)
-    service.add_context(made.ids["hostile"], {HOSTILE: HOSTILE}, summary=HOSTILE, by=HOSTILE)
+    deciding.request_approval(made.ids["hostile"], hostile, by=HOSTILE)
+    deciding.add_context(made.ids["hostile"], {HOSTILE: HOSTILE}, summary=HOSTILE, by=HOSTILE)
     yield made
     made.deciding.event_store.connection.close()
 
@@ -185,12 +185,12 @@ def test_the_beginning_of_an_id_is_enough_if_it_says_which(decided: Decided) -> 
 def test_what_runs_and_is_hidden_is_listed_with_the_hash_and_the_function(
     open_store: Decided,
 ) -> None:
-    service = open_store.deciding
+    deciding = open_store.deciding
     code = {"module": "shop.tools", "qualname": "pay", "source_sha256": "cd" * 32}
     call = GatedCall("bot", {"name": "pay", **code}, "ab" * 32)
-    decision_id = service.open_call(call).decision_id
+    decision_id = deciding.open_call(call).decision_id
     shown = ApprovalRequest(arguments={"to": "bob"}, hidden=("card", "job.token"))
-    service.request_approval(decision_id, shown, by="bot")
+    deciding.request_approval(decision_id, shown, by="bot")
 
     printed = open_store.run("show", decision_id).stdout
 

@@ -26,16 +26,15 @@ class Forger(StoreWriter):
 
     def __init__(self, deciding: Decisions, place: Path) -> None:
         super().__init__(deciding, place)
-        service = deciding
         self.ids = [self._approved() for _ in "ab"]
         for each in self.ids:
-            service.close(each, "commit", by="bot")
+            deciding.close(each, "commit", by="bot")
 
     def _approved(self) -> str:
-        service = self.deciding
-        made = service.create(DecisionRequest("a.b", "approve", actor="bot")).decision_id
-        service.request_approval(made, ApprovalRequest(title="pay 10"), by="bot")
-        service.resolve(made, ApprovalAnswer(granted=True, approver="ada"))
+        deciding = self.deciding
+        made = deciding.create(DecisionRequest("a.b", "approve", actor="bot")).decision_id
+        deciding.request_approval(made, ApprovalRequest(title="pay 10"), by="bot")
+        deciding.resolve(made, ApprovalAnswer(granted=True, approver="ada"))
         return made
 
     def receipt_id(self, decision_id: str) -> str:
@@ -164,21 +163,21 @@ def test_an_open_decision_that_was_written_again_shows_by_the_ledger(forger: For
 
 
 def test_a_used_approval_does_not_run_again_when_its_end_is_cut_off(forger: Forger) -> None:
-    service = forger.deciding
+    deciding = forger.deciding
     call = GatedCall("bot", {"name": "pay"}, "00")
-    made = service.open_call(call).decision_id
-    service.request_approval(made, ApprovalRequest(), by="bot")
-    service.resolve(made, ApprovalAnswer(granted=True, approver="ada"))
-    service.claim(made, call)
-    service.close(made, "commit", by="bot")
+    made = deciding.open_call(call).decision_id
+    deciding.request_approval(made, ApprovalRequest(), by="bot")
+    deciding.resolve(made, ApprovalAnswer(granted=True, approver="ada"))
+    deciding.claim(made, call)
+    deciding.close(made, "commit", by="bot")
     forger.delete(forger.receipt_id(made))
     forger.write(made, forger.events(made)[:3], anew=False)
-    assert service.get(made).status == "approved"
+    assert deciding.get(made).status == "approved"
 
     with pytest.raises(DamagedDecisionError):
-        service.claim(made, call)
+        deciding.claim(made, call)
 
-    assert service.get(made).execution is None
+    assert deciding.get(made).execution is None
 
 
 def test_a_missing_receipt_is_made_of_what_this_machine_recorded_and_of_nothing_else(
@@ -219,8 +218,8 @@ def test_a_line_of_the_ledger_that_a_crash_cut_short_is_left_out(forger: Forger)
     for path in (forger.place / "ledger").iterdir():
         with path.open("ab") as file:
             file.write(f"{forger.ids[0]} 9 abc".encode())
-    service, made = forger.deciding, forger._approved()  # pyright: ignore[reportPrivateUsage]
-    service.close(made, "abort", by="bot")
+    deciding, made = forger.deciding, forger._approved()  # pyright: ignore[reportPrivateUsage]
+    deciding.close(made, "abort", by="bot")
 
     assert all(found.ok for found in forger.deciding.check_all())
 

@@ -26,16 +26,16 @@ DECISIONS = 6
 def race(settings: dict[str, str], number: int, decision_ids: list[str]) -> None:
     """Try everything on every decision, in an order of its own; tell what went through."""
     deciding = open_deciding(settings)
-    service, order = deciding, random.Random(number)
+    order = random.Random(number)
     name = f"person {number}"
     attempts = {
-        "approve": lambda d: service.resolve(d, ApprovalAnswer(granted=True, approver=name)),
-        "reject": lambda d: service.resolve(
+        "approve": lambda d: deciding.resolve(d, ApprovalAnswer(granted=True, approver=name)),
+        "reject": lambda d: deciding.resolve(
             d, ApprovalAnswer(granted=False, approver=name, rationale=name)
         ),
-        "claim": lambda d: service.claim(d, GatedCall(name, {"name": "pay"}, "00")),
-        "commit": lambda d: service.close(d, "commit", by=name, summary={"by": name}),
-        "abort": lambda d: service.close(d, "abort", by=name, reason=name),
+        "claim": lambda d: deciding.claim(d, GatedCall(name, {"name": "pay"}, "00")),
+        "commit": lambda d: deciding.close(d, "commit", by=name, summary={"by": name}),
+        "abort": lambda d: deciding.close(d, "abort", by=name, reason=name),
     }
     deciding.list()  # Chroma is open, and its threads are at work
     print("ready", flush=True)

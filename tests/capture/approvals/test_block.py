@@ -118,12 +118,12 @@ def test_a_refusal_that_was_handled_inside_is_not_raised_on_leaving(agent: Agent
 
 
 def test_an_end_that_came_from_elsewhere_is_left_as_it_is_and_told(agent: Agent) -> None:
-    service = agent.deciding
+    deciding = agent.deciding
     with pytest.raises(DecisionStateError), decision("order.create") as d:
-        service.close(d.decision_id, "abort", by="ada", reason="stop that")
+        deciding.close(d.decision_id, "abort", by="ada", reason="stop that")
     assert d.decision.reason == "stop that"
     with pytest.raises(KeyError), decision("order.create") as d:
-        service.close(d.decision_id, "commit", by="ada")
+        deciding.close(d.decision_id, "commit", by="ada")
         raise KeyError
     assert d.status == "committed"
 

@@ -195,24 +195,24 @@ def test_a_gated_call_inside_a_block_is_an_event_of_it_and_has_its_own(
 
 
 def test_a_second_caller_of_the_same_call_does_not_ask_twice(agent: Agent, ran: Ran) -> None:
-    service = agent.deciding
+    deciding = agent.deciding
 
     class Late(Failing):
         """Lets somebody else ask, and be answered, before this caller asks."""
 
         def request_approval(self, decision_id: str, *args: Any, **kwargs: Any) -> Any:
-            service.request_approval(decision_id, ApprovalRequest(), by=agent.name)
+            deciding.request_approval(decision_id, ApprovalRequest(), by=agent.name)
             agent.approve(decision_id)
-            return service.request_approval(decision_id, *args, **kwargs)
+            return deciding.request_approval(decision_id, *args, **kwargs)
 
         def end(self, *args: Any, **kwargs: Any) -> Any:
-            return service.end(*args, **kwargs)
+            return deciding.end(*args, **kwargs)
 
     @tool(requires_approval=True)
     def pay() -> None:
         ran.append(1)
 
-    agent.deciding_by(Late(service))
+    agent.deciding_by(Late(deciding))
     pay()
     assert ran == [1]
 

@@ -236,9 +236,9 @@ def test_a_changed_body_uses_no_approval(agent: Agent) -> None:
 def test_an_approval_of_an_older_autotrace_is_refused_with_the_reason(
     agent: Agent, run: Callable[..., str]
 ) -> None:
-    service = agent.deciding
-    old = service.open_call(GatedCall(agent.name, {"name": "run"}, "ab" * 32)).decision_id
-    service.request_approval(old, ApprovalRequest(), by=agent.name)
+    deciding = agent.deciding
+    old = deciding.open_call(GatedCall(agent.name, {"name": "run"}, "ab" * 32)).decision_id
+    deciding.request_approval(old, ApprovalRequest(), by=agent.name)
     agent.approve(old)
     with use_decision(old), pytest.raises(ApprovalRefused, match="older autotrace") as caught:
         run()

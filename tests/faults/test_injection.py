@@ -200,3 +200,16 @@ def test_the_thread_that_stores_outlives_every_failure(store: Path, site: Site) 
     finally:
         threading.excepthook = hook
     assert ended == []
+
+
+def test_health_names_what_it_cannot_count(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise Injected
+
+    configure(str(store), flush_interval_ms=1)
+    monkeypatch.setattr("autotrace.worker.spool_reader.backlog_bytes", fail)
+
+    health = autotrace.health()
+
+    assert health.backlog_bytes == 0
+    assert health.problems == ["what waits to be stored cannot be counted: Injected()"]

@@ -36,7 +36,7 @@ class Pause(Enum):
     POLL = "poll"
     """For the next poll, because there was nothing to store."""
     BACKOFF = "backoff"
-    """Before a retry; a waiting caller does not end the pause."""
+    """Before a retry; a rebuild ends the pause, a waiting caller does not."""
 
 
 @dataclass(frozen=True)
